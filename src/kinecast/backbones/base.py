@@ -1,0 +1,83 @@
+"""The contract of a motion-transfer backbone. A is any number of frames; sizes come from the weights."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinecast.errors import KinecastError
+from kinecast.motion import Motion
+
+
+class Backbone(nn.Module, ABC):
+    """A detector that reduces frames to motion, and a generator that animates one picture by motion.
+
+    `name` is the layout name in `kinecast.motion.LAYOUTS`; `frame_size` is the (height, width) that the weights
+    were trained at.
+    """
+
+    name: str
+    frame_size: tuple[int, int]
+
+    @property
+    @abstractmethod
+    def motion_dim(self) -> int:
+        """D, the numbers of motion a frame."""
+
+    @abstractmethod
+    def detect(self, frames: Tensor) -> Motion:
+        """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
+
+    @abstractmethod
+    def encode_source(self, image: Tensor) -> Any:
+        """Compute once whatever depends on the source image (1, 3, H, W) in [0, 1] alone."""
+
+    @abstractmethod
+    def animate(self, state: Any, source_motion: Motion, driving_motion: Motion) -> Tensor:
+        """Animate an encoded source: frames (T, 3, H, W) in [0, 1], one for each frame of `driving_motion`."""
+
+    @abstractmethod
+    def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
+        """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion."""
+
+    @abstractmethod
+    def _template(self) -> Motion:
+        """Return a motion of no frames that has this backbone's component shapes."""
+
+    def flatten(self, motion: Motion) -> Tensor:
+        """Return motion vectors (T, D), float32, in the flat layout of this backbone."""
+        if motion.backbone != self.name or motion.dim != self.motion_dim:
+            raise KinecastError(
+                f"expected motion of {self.name} with {self.motion_dim} numbers a frame, "
+                f"found {motion.backbone} with {motion.dim}: extract it with this model"
+            )
+        return motion.vectors()
+
+    def unflatten(self, vectors: Tensor) -> Motion:
+        """Return the motion that `flatten` made `vectors` (T, D) of."""
+        return self._template().with_vectors(vectors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def check_frames(frames: Tensor, multiple: int) -> None:
+    """Check a batch of pictures before a network sees it.
+
+    Raises:
+        KinecastError: not (B, 3, H, W) floating point, or H or W not a multiple of `multiple`.
+    """
+    if frames.ndim != 4 or frames.shape[1] != 3 or not frames.is_floating_point():
+        raise KinecastError(
+            f"frames: expected a floating-point tensor (B, 3, H, W) in [0, 1], "
+            f"found {str(frames.dtype).removeprefix('torch.')} {tuple(frames.shape)}"
+        )
+    height, width = frames.shape[2:]
+    if height % multiple or width % multiple:
+        raise KinecastError(
+            f"frames: expected height and width in multiples of {multiple} for these weights, found {height}x{width}: "
+            "resize or crop them"
+        )

@@ -1,0 +1,129 @@
+"""Weight files of backbones: safetensors of our own, and the published `.pth.tar` files, read without unpickling code."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kinecast.backbones import BACKBONES
+from kinecast.backbones.base import Backbone
+from kinecast.backbones.fomm import FOMM
+from kinecast.errors import KinecastError
+from kinecast.files import atomic_path, existing_file
+
+KIND = "kinecast-backbone-1"
+_FOMM_PARTS = ("generator", "kp_detector")
+_FOREIGN_PARTS = {"inpainting_network": "TPS", "he_estimator": "face-vid2vid"}
+
+
+def save_backbone(model: FOMM, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
+    """Write weights and config as safetensors; `info` (licence, provenance, ...) joins the metadata.
+
+    Args:
+        half: store floating-point tensors as float16; they are read back as float32.
+    """
+    state = {
+        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in model.state_dict().items()
+    }
+    metadata = {**info, "kind": KIND, "backbone": model.name, "config": json.dumps(model.config.to_dict())}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def load_backbone_file(path: str | Path) -> FOMM:
+    """Read a backbone from a `.safetensors` file of `save_backbone`, or a published `.pth.tar` checkpoint.
+
+    Raises:
+        KinecastError: missing, foreign, truncated, of another model, with NaN, or a pickle that would execute code.
+    """
+    path = existing_file(path, "weights file")
+    if path.suffix != ".safetensors":
+        return import_published(path)
+    metadata, state = read_safetensors(path, KIND, "kinecast zoo import")
+    name = metadata.get("backbone", "")
+    if name not in BACKBONES:
+        raise KinecastError(f"{path}: expected a backbone of {', '.join(BACKBONES)}, found {name!r}: update kinecast")
+    return _build(path, state, json.loads(metadata["config"]))
+
+
+def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read a file's metadata and its tensors, floating point as float32, after checking what kind of file it is.
+
+    Raises:
+        KinecastError: not a safetensors file, or of another kind, or with NaN.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise KinecastError(f"{path}: expected safetensors, found a damaged or foreign file ({error})") from error
+    if metadata.get("kind") != kind:
+        raise KinecastError(
+            f"{path}: expected weights of kind {kind}, found {metadata.get('kind', 'none named')}: "
+            f"use a file that `{maker}` wrote"
+        )
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    _check_finite(path, state)
+    return metadata, state
+
+
+def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
+    """Read a published FOMM checkpoint: a dict of state dicts `generator`, `kp_detector` and others that are not needed.
+
+    Args:
+        path: the `.pth.tar` file.
+        frame_size: height and width that the weights were trained at; the tensors do not say.
+
+    Raises:
+        KinecastError: a pickle that would execute code, a checkpoint of another model, missing or foreign tensors, NaN.
+    """
+    path = existing_file(path, "checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise KinecastError(f"{path}: refused: expected tensors only, found a pickle that is damaged or would run code ({reason})") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise KinecastError(f"{path}: expected a torch checkpoint, found a damaged or foreign file ({error})") from error
+    found = list(checkpoint) if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
+    missing = [part for part in _FOMM_PARTS if part not in found]
+    if missing:
+        other = next((name for key, name in _FOREIGN_PARTS.items() if key in found), None)
+        hint = f": this is a {other} checkpoint" if other else ""
+        raise KinecastError(
+            f"{path}: expected a FOMM checkpoint with {' and '.join(_FOMM_PARTS)}, "
+            f"found {', '.join(map(str, found[:6])) or 'nothing'}{hint}"
+        )
+    state = {
+        f"{part}.{name.removeprefix('module.')}": tensor.float() if tensor.is_floating_point() else tensor
+        for part in _FOMM_PARTS
+        for name, tensor in checkpoint[part].items()
+    }
+    _check_finite(path, state)
+    return _build(path, state, {"frame_size": (frame_size, frame_size)})
+
+
+def _build(path: Path, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -> FOMM:
+    try:
+        return FOMM.from_state_dict(state, extras)
+    except KinecastError as error:
+        raise KinecastError(f"{path}: {error}") from error
+    except RuntimeError as error:  # load_state_dict lists missing and foreign tensors, one a line
+        raise KinecastError(f"{path}: {' '.join(str(error).split())[:600]}") from error
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise KinecastError(f"{path}: expected finite weights, found NaN or infinity in {bad[0]}: get the file again")
+
+
+__all__ = ["Backbone", "import_published", "load_backbone_file", "read_safetensors", "save_backbone"]

@@ -1,0 +1,78 @@
+"""Writing files so that a partial output never replaces a good one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kinecast.errors import KinecastError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, renamed to it on success and removed on any failure, Ctrl-C included.
+
+    The temporary name keeps the suffix, since writers choose the format by it.
+
+    Raises:
+        KinecastError: the folder does not exist, or is not writable, or the disk is full.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise KinecastError(f"cannot write {path}: expected a file name, found a folder: name a file in it")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def make_folder(path: str | Path) -> Path:
+    """Create a folder with its parents and return it.
+
+    Raises:
+        KinecastError: it cannot be created.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def existing_file(path: str | Path, what: str = "file") -> Path:
+    """Return `path` if it is a file with content.
+
+    Raises:
+        KinecastError: it is missing, a folder, or empty.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise KinecastError(f"{path}: expected a {what}, found nothing there: check the path")
+    if path.is_dir():
+        raise KinecastError(f"{path}: expected a {what}, found a folder: name a file")
+    if path.stat().st_size == 0:
+        raise KinecastError(f"{path}: expected a {what}, found an empty file (0 bytes): copy or download it again")
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _unwritable(path: Path, error: OSError) -> KinecastError:
+    return KinecastError(f"cannot write {path}: {error.strerror or error}: choose a folder that exists, is writable and has room")

@@ -1,0 +1,163 @@
+"""Motion: what one backbone's keypoint detector says of T frames, and nothing of how it looks.
+
+Letters: T frames, K keypoints, D numbers a frame.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinecast.errors import KinecastError
+from kinecast.files import atomic_path, existing_file
+
+_FORMAT = 1
+
+# Per backbone: groups of components. The components of one group are interleaved keypoint by keypoint, and the
+# groups stand one after the other: FOMM gives [x y j11 j12 j21 j22] K times.
+LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "fomm": (("value", "jacobian"),),
+}
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Keypoint motion of T frames.
+
+    `components` maps a name to a float32 tensor whose first axis is time: for FOMM `value` (T, K, 2), x and y in
+    [-1, 1], and `jacobian` (T, K, 2, 2).
+    """
+
+    backbone: str
+    components: Mapping[str, Tensor]
+    fps: float | None = None
+    frame_size: tuple[int, int] | None = None  # height, width of the frames that were looked at
+    clip: str = ""
+    _names: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+
+    def __post_init__(self) -> None:
+        if self.backbone not in LAYOUTS:
+            raise KinecastError(f"motion of backbone {self.backbone!r}: expected one of {', '.join(LAYOUTS)}")
+        known = [name for group in LAYOUTS[self.backbone] for name in group]
+        foreign = sorted(set(self.components) - set(known))
+        if foreign or not self.components:
+            found = ", ".join(foreign) or "none"
+            raise KinecastError(f"{self.backbone} motion: expected components {', '.join(known)}; found {found}")
+        lengths = {name: len(tensor) for name, tensor in self.components.items()}
+        if len(set(lengths.values())) > 1:
+            raise KinecastError(f"motion: expected components of one length, found {lengths}")
+        object.__setattr__(self, "_names", tuple(name for name in known if name in self.components))
+
+    def __len__(self) -> int:
+        return len(self.components[self._names[0]])
+
+    def __getitem__(self, index: int | slice) -> "Motion":
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"frame {index} of a motion of {len(self)} frames")
+            index = slice(index, index + 1 or None)
+        return replace(self, components={name: tensor[index] for name, tensor in self.components.items()})
+
+    @property
+    def dim(self) -> int:
+        """D, the numbers a frame."""
+        return sum(int(np.prod(self.components[name].shape[1:])) for name in self._names)
+
+    def vectors(self) -> Tensor:
+        """Return the flat layout (T, D), float32: the layout table of shared science, section 1."""
+        parts = []
+        for group in LAYOUTS[self.backbone]:
+            present = [self.components[name] for name in group if name in self.components]
+            if present:
+                keypoints = present[0].shape[1]
+                parts.append(torch.cat([p.reshape(len(self), keypoints, -1) for p in present], dim=2).flatten(1))
+        return torch.cat(parts, dim=1).float()
+
+    def with_vectors(self, vectors: Tensor) -> "Motion":
+        """Return a motion of this one's kind (component shapes, fps, frame size) holding `vectors` (T, D).
+
+        The inverse of `vectors()`, bit for bit. T may differ from this motion's.
+
+        Raises:
+            KinecastError: D is not this motion's.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise KinecastError(f"motion vectors: expected (T, {self.dim}), found {tuple(vectors.shape)}")
+        components, start = {}, 0
+        for group in LAYOUTS[self.backbone]:
+            names = [name for name in group if name in self.components]
+            if not names:
+                continue
+            keypoints = self.components[names[0]].shape[1]
+            shapes = [tuple(self.components[name].shape[1:]) for name in names]
+            widths = [int(np.prod(shape)) // keypoints for shape in shapes]
+            block = vectors[:, start : start + keypoints * sum(widths)].reshape(len(vectors), keypoints, sum(widths))
+            for name, shape, part in zip(names, shapes, block.split(widths, dim=2), strict=True):
+                components[name] = part.reshape(len(vectors), *shape).contiguous()
+            start += keypoints * sum(widths)
+        return replace(self, components=components)
+
+    def to(self, device: torch.device | str) -> "Motion":
+        """Return the same motion on another device."""
+        return replace(self, components={name: tensor.to(device) for name, tensor in self.components.items()})
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz without pickles: the components, and a JSON string `header`."""
+        header = {
+            "format": _FORMAT,
+            "backbone": self.backbone,
+            "fps": self.fps,
+            "frame_size": self.frame_size,
+            "clip": self.clip,
+        }
+        arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in self.components.items()}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+
+    @staticmethod
+    def load(path: str | Path) -> "Motion":
+        """Read what `save` wrote.
+
+        Raises:
+            KinecastError: the file is missing, foreign, of a later format, or holds NaN.
+        """
+        path = existing_file(path, "motion file (.npz)")
+        expected = "expected a motion file of `kinecast extract`"
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                if "header" not in archive.files:
+                    raise KinecastError(f"{path}: {expected}, found an .npz with {', '.join(archive.files[:4])}")
+                header = json.loads(str(archive["header"]))
+                arrays = {name: archive[name] for name in archive.files if name != "header"}
+        except KinecastError:
+            raise
+        except Exception as error:  # zipfile, numpy and json each raise their own kinds on a damaged file
+            raise KinecastError(f"{path}: {expected}, found {type(error).__name__}: {error}: extract it again") from error
+        if header.get("format") != _FORMAT:
+            raise KinecastError(f"{path}: expected motion format {_FORMAT}, found {header.get('format')}: update kinecast")
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for name, a in arrays.items()}
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise KinecastError(f"{path}: expected finite numbers, found NaN or infinity in {name}: extract it again")
+        size = header["frame_size"]
+        return Motion(header["backbone"], tensors, header["fps"], tuple(size) if size else None, header["clip"])
+
+
+def concatenate(motions: Sequence[Motion]) -> Motion:
+    """Join motions of one kind in time.
+
+    Raises:
+        KinecastError: there is none, or they are of different kinds.
+    """
+    if not motions:
+        raise KinecastError("motion: expected at least one frame, found none: use a clip with frames")
+    first = motions[0]
+    if any(m.backbone != first.backbone or set(m.components) != set(first.components) for m in motions):
+        raise KinecastError("motions of different backbones cannot be joined: extract all with one model")
+    return replace(
+        first, components={name: torch.cat([m.components[name] for m in motions]) for name in first.components}
+    )

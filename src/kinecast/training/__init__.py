@@ -1,0 +1,1 @@
+"""Training of backbones on folders of clips, and of forecasters on keypoint series."""

@@ -1,0 +1,70 @@
+"""Augmentation of training pairs: what is drawn is the same for both frames of a pair."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kinecast.errors import KinecastError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; 0 (or False) leaves one out.
+
+    `flip` mirrors with probability 1/2; `brightness`, `contrast` and `saturation` scale by 1 +- the range; `hue` turns
+    colours about the grey axis by +- the range in turns; `zoom`, `shift` (fractions of the frame) and `turn` (radians)
+    move the frame, reflecting at its border.
+    """
+
+    flip: bool = True
+    brightness: float = 0.1
+    contrast: float = 0.1
+    saturation: float = 0.1
+    hue: float = 0.1
+    zoom: float = 0.0
+    shift: float = 0.0
+    turn: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "hue", "zoom", "shift", "turn"):
+            if not 0 <= getattr(self, name) < 1:
+                raise KinecastError(f"augmentation: expected {name} in [0, 1), found {getattr(self, name)}")
+
+    def apply(self, source: Tensor, driving: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Change pairs (B, 3, H, W) in [0, 1]; return source, driving and the target, which is the driving frame."""
+        batch = len(source)
+
+        def draw(spread: float) -> Tensor:
+            return (2 * torch.rand(batch, generator=generator) - 1) * spread
+
+        frames = torch.stack([source, driving], dim=1)
+        if self.flip:
+            mirrored = torch.rand(batch, generator=generator) < 0.5
+            frames = torch.where(mirrored[:, None, None, None, None], frames.flip(-1), frames)
+        if self.zoom or self.shift or self.turn:
+            frames = _move(frames, 1 + draw(self.zoom), draw(self.turn), draw(2 * self.shift), draw(2 * self.shift))
+        matrix = _colour_matrix(draw(self.saturation), draw(self.hue))
+        frames = torch.einsum("bij,bnjhw->bnihw", matrix, frames)
+        contrast, brightness = (1 + draw(s)[:, None, None, None, None] for s in (self.contrast, self.brightness))
+        frames = (((frames - 0.5) * contrast + 0.5) * brightness).clamp(0, 1)
+        return frames[:, 0], frames[:, 1], frames[:, 1]
+
+
+def _move(frames: Tensor, zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:
+    cos, sin = turn.cos() / zoom, turn.sin() / zoom
+    theta = torch.stack([torch.stack([cos, -sin, shift_x], dim=1), torch.stack([sin, cos, shift_y], dim=1)], dim=1)
+    stacked = frames.flatten(1, 2)
+    grid = F.affine_grid(theta, list(stacked.shape), align_corners=False)
+    return F.grid_sample(stacked, grid, padding_mode="reflection", align_corners=False).view_as(frames)
+
+
+def _colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
+    """Return (B, 3, 3): a rotation about the grey axis (Rodrigues' formula) after a mix with the grey mean."""
+    grey = torch.full((3, 3), 1 / 3)
+    axis = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    angle = (2 * torch.pi * hue)[:, None, None]
+    rotation = angle.cos() * torch.eye(3) + (1 - angle.cos()) * grey + angle.sin() * axis
+    amount = (1 + saturation)[:, None, None]
+    return rotation @ (amount * torch.eye(3) + (1 - amount) * grey)

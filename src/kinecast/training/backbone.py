@@ -1,0 +1,375 @@
+"""End-to-end training of a FOMM in reconstruction mode, on folders of clips ([FOMM] section 3.4)."""
+
+import json
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
+from kinecast.backbones.fomm import FOMM, FOMMConfig, Keypoints
+from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip
+from kinecast.errors import KinecastError
+from kinecast.files import atomic_path, existing_file, make_folder
+from kinecast.metrics.pixel import mae, ssim
+from kinecast.training.augment import Augmentation
+from kinecast.training.checkpoint import load_state, save_state
+from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses, discriminator_loss
+from kinecast.training.losses import RandomTransform, equivariance_losses
+from kinecast.training.perceptual import PerceptualLoss, load_features
+from kinecast.pictures import grid, to_uint8, write_image
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses; the defaults are the published ones. A weight of 0 leaves its part out."""
+
+    network: str = "vgg19"
+    network_weights: str | None = None
+    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
+    perceptual: float = 10.0
+    pixel: float = 0.0
+    equivariance_value: float = 10.0
+    equivariance_jacobian: float = 10.0
+    adversarial: float = 0.0
+    feature_matching: float = 10.0
+
+
+@dataclass(frozen=True)
+class BackboneTrainingConfig:
+    """One run. Saved beside its results; a file with unknown keys is refused."""
+
+    data: tuple[str, ...] = ()
+    output: str = "runs/backbone"
+    validate: str = ""  # persons matching this pattern are kept out of training and validated on
+    person: str = PERSON_PATTERN
+    crop: str = "center"
+    balance: float = 0.5
+    model: FOMMConfig = field(default_factory=FOMMConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    initialise: str = ""  # weights to start from; tensors that do not fit are left as they are
+    train_motion: bool = True  # False: the detector and dense motion stay as initialised
+    steps: int = 100_000
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    warmup_steps: int = 0
+    decay_from: float = 0.5  # the learning rate falls linearly to 0 from this fraction of the steps on
+    average: float = 0.999  # decay of the weights' moving average, which is what is validated and exported
+    seed: int = 0
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    devices: int = 1
+    checkpoint_every: int = 500
+    validate_every: int = 2000
+    validation_frames: int = 16  # evenly spaced a clip
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "learning_rate", "checkpoint_every", "validate_every"):
+            if getattr(self, name) <= 0:
+                raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
+        if not self.data:
+            raise KinecastError("training config: expected data, a list of folders of clips, found none")
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "BackboneTrainingConfig":
+        """Build from nested plain values.
+
+        Raises:
+            KinecastError: an unknown key or a value out of range.
+        """
+        values = dict(values)
+        try:
+            if "model" in values:
+                values["model"] = FOMMConfig.from_dict(values["model"])
+            for name, kind in (("loss", LossConfig), ("augmentation", Augmentation)):
+                if name in values:
+                    values[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
+            return BackboneTrainingConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        except TypeError as error:
+            raise KinecastError(f"training config: {error}: see BackboneTrainingConfig for the keys") from error
+
+    @staticmethod
+    def read(path: str | Path) -> "BackboneTrainingConfig":
+        """Read a TOML file."""
+        try:
+            return BackboneTrainingConfig.from_dict(tomllib.loads(existing_file(path, "config (.toml)").read_text()))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise KinecastError(f"{path}: expected TOML: {error}") from error
+
+
+class _Losses(nn.Module):
+    """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
+
+    def __init__(self, config: BackboneTrainingConfig, model: FOMM) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = config.loss
+        self.perceptual: PerceptualLoss | None = None
+        if config.loss.perceptual:
+            features = load_features(config.loss.network, config.loss.network_weights)
+            self.perceptual = PerceptualLoss(features, config.loss.scales)
+        self.train_motion = config.train_motion
+
+    def forward(
+        self,
+        source: Tensor,
+        driving: Tensor,
+        target: Tensor,
+        transform: RandomTransform,
+        discriminator: MultiScaleDiscriminator | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        prediction, kp_driving, _ = self.model.reconstruct(source, driving)
+        parts: dict[str, Tensor] = {}
+        if self.perceptual is not None:
+            parts["perceptual"] = self.weights.perceptual * self.perceptual(prediction, target)
+        if self.weights.pixel:
+            parts["pixel"] = self.weights.pixel * (prediction - target).abs().mean()
+        if self.train_motion and (self.weights.equivariance_value or self.weights.equivariance_jacobian):
+            transformed: Keypoints = self.model.kp_detector(transform.transform(driving))
+            with torch.autocast(driving.device.type, enabled=False):
+                value, jacobian = equivariance_losses(kp_driving, transformed, transform)
+            parts["equivariance_value"] = self.weights.equivariance_value * value
+            if jacobian is not None:
+                parts["equivariance_jacobian"] = self.weights.equivariance_jacobian * jacobian
+        if discriminator is not None:
+            gan, matching = adversarial_losses(discriminator, prediction, target)
+            parts["adversarial"] = self.weights.adversarial * gan
+            parts["feature_matching"] = self.weights.feature_matching * matching
+        return parts, prediction.detach()
+
+
+def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = print) -> dict[str, float]:
+    """Train, or go on with, the run in `config.output`; return the last validation figures.
+
+    The folder receives `config.json`, `last.ckpt` (atomic, every `checkpoint_every` steps), TensorBoard events,
+    `validation-<step>.jpg` and at the end `model.safetensors`. The same command after a kill continues the run.
+
+    Raises:
+        KinecastError: no data, no validation person where some are asked for, or another run's folder.
+    """
+    from lightning_fabric import Fabric
+    from torch.utils.tensorboard import SummaryWriter
+
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)  # type: ignore[arg-type]
+    fabric.launch()
+    torch.manual_seed(config.seed)
+    run = make_folder(config.output)
+    _claim(run, config)
+    training, validation = _split(config, run / "frames")
+    sampler = PairSampler(training, config.seed, config.balance)
+
+    model = FOMM(config.model)
+    if config.initialise:
+        log(_initialise(model, config.initialise))
+    losses = _Losses(config, model)
+    if not config.train_motion:
+        model.kp_detector.requires_grad_(False)
+        model.generator.dense_motion_network.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=config.betas)
+    losses.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped, optimizer = fabric.setup(losses, optimizer)
+    opponent = _Opponent(fabric, config) if config.loss.adversarial else None
+    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    step = 0
+    checkpoint = run / "last.ckpt"
+    if checkpoint.exists():
+        state = load_state(checkpoint)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        average = {name: tensor.to(fabric.device) for name, tensor in state["average"].items()}
+        step = state["step"]
+        if opponent:
+            opponent.load_state_dict(state["opponent"])
+        log(f"going on from step {step}")
+
+    def save() -> None:
+        if fabric.is_global_zero:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}
+            save_state(checkpoint, state | ({"opponent": opponent.state_dict()} if opponent else {}))
+
+    local = config.batch_size // fabric.world_size
+    figures: dict[str, float] = {}
+    writer = SummaryWriter(str(run)) if fabric.is_global_zero else None
+    started, first = time.monotonic(), step
+    while step < config.steps:
+        model.train()
+        if not config.train_motion:  # frozen parts keep their statistics too
+            model.kp_detector.eval()
+            model.generator.dense_motion_network.eval()
+        random = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        source, driving = sampler.batch(step, config.batch_size)
+        source, driving, target = config.augmentation.apply(source, driving, random)
+        transform = RandomTransform(config.batch_size, random)
+        mine = slice(fabric.global_rank * local, (fabric.global_rank + 1) * local)
+        transform.affine, transform.weights = transform.affine[mine].to(fabric.device), transform.weights[mine].to(fabric.device)
+        transform.control = transform.control.to(fabric.device)
+        source, driving, target = (
+            x[mine].to(fabric.device, memory_format=torch.channels_last) for x in (source, driving, target)
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_factor(config, step)
+        parts, prediction = wrapped(source, driving, target, transform, opponent.network if opponent else None)
+        total = torch.stack(list(parts.values())).sum()
+        if not torch.isfinite(total):
+            raise KinecastError(
+                f"training stopped at step {step}: expected a finite loss, found {float(total)}: lower the learning rate"
+            )
+        optimizer.zero_grad()
+        fabric.backward(total)
+        fabric.clip_gradients(wrapped, optimizer, max_norm=10.0)
+        optimizer.step()
+        if opponent:
+            parts["discriminator"] = opponent.step(prediction, target, optimizer.param_groups[0]["lr"])
+        _update_average(average, model, min(config.average, (1 + step) / (10 + step)))
+        step += 1
+        if writer and step % 50 == 0:
+            for name, part in parts.items():
+                writer.add_scalar(f"loss/{name}", float(part), step)
+            rate = (time.monotonic() - started) / (step - first) / config.batch_size
+            log(
+                f"step {step}/{config.steps}  loss {float(total):.3f}  "
+                + "  ".join(f"{name} {float(part):.3f}" for name, part in parts.items())
+                + f"  {rate:.3f} s/sample"
+            )
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            save()
+        if writer and validation and (step % config.validate_every == 0 or step == config.steps):
+            averaged = _averaged(config, average)
+            figures, picture = validate(averaged, validation, config.validation_frames)
+            write_image(run / f"validation-{step:07d}.jpg", picture)
+            for name, figure in figures.items():
+                writer.add_scalar(f"validation/{name}", figure, step)
+            writer.add_image("validation", picture, step, dataformats="HWC")
+            log(f"step {step}  validation " + "  ".join(f"{name} {figure:.4f}" for name, figure in figures.items()))
+            with atomic_path(run / "metrics.json") as temporary:
+                temporary.write_text(json.dumps({"step": step, **figures}, indent=2))
+    if fabric.is_global_zero:
+        info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
+        save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
+        log(f"wrote {run / 'model.safetensors'}")
+    return figures
+
+
+class _Opponent:
+    """The discriminator of FOMM-adv with its optimiser (LSGAN)."""
+
+    def __init__(self, fabric: Any, config: BackboneTrainingConfig) -> None:
+        module = MultiScaleDiscriminator()
+        optimizer = torch.optim.Adam(module.parameters(), lr=config.learning_rate, betas=config.betas)
+        self.fabric = fabric
+        self.network, self.optimizer = fabric.setup(module, optimizer)
+
+    def step(self, prediction: Tensor, target: Tensor, learning_rate: float) -> Tensor:
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        loss = discriminator_loss(self.network, prediction, target)
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        return loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+@torch.inference_mode()
+def validate(model: FOMM, clips: list[CachedClip], frames: int) -> tuple[dict[str, float], np.ndarray]:
+    """Reconstruct each clip from its first frame; means over clips, and a picture (source, true, rebuilt) a row.
+
+    `mae_ratio` is MAE over that of copying the source frame.
+    """
+    rows: list[list[np.ndarray]] = []
+    values: dict[str, list[float]] = {"mae": [], "mae_copy": [], "ssim": [], "ssim_copy": []}
+    for clip in clips:
+        picked = np.linspace(1, len(clip.frames) - 1, min(frames, len(clip.frames) - 1)).astype(int)
+        source = torch.from_numpy(clip.frames[:1].copy()).permute(0, 3, 1, 2).float() / 255
+        driving = torch.from_numpy(clip.frames[picked]).permute(0, 3, 1, 2).float() / 255
+        rebuilt = model.animate(model.encode_source(source), model.detect(source), model.detect(driving))
+        copied = source.expand_as(driving)
+        for name, other in (("", rebuilt), ("_copy", copied)):
+            values["mae" + name].append(float(mae(other, driving).mean()))
+            values["ssim" + name].append(float(ssim(other, driving).mean()))
+        if len(rows) < 8:
+            shown = [len(picked) // 3, 2 * len(picked) // 3, -1]
+            pictures = [to_uint8(x) for x in (source, driving, rebuilt)]
+            rows.append([pictures[0][0], *(p[i] for i in shown for p in pictures[1:])])
+    figures = {name: float(np.mean(numbers)) for name, numbers in values.items()}
+    return {"mae_ratio": figures["mae"] / figures["mae_copy"], **figures}, grid(rows)
+
+
+def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
+    """Return the factor at a step: a linear rise, level, and a linear fall to 0."""
+    rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    start = config.decay_from * config.steps
+    return rise * (1.0 if step < start else (config.steps - step) / max(1.0, config.steps - start))
+
+
+def _claim(run: Path, config: BackboneTrainingConfig) -> None:
+    """Save the config, or see that the folder is this run's. Steps and schedules may change, what the weights mean may not."""
+    path = run / "config.json"
+    values = json.loads(json.dumps(asdict(config)))
+    if path.exists():
+        saved = json.loads(path.read_text())
+        changed = [k for k in ("model", "data", "validate", "seed") if saved.get(k) != values[k]]
+        if changed and (run / "last.ckpt").exists():
+            raise KinecastError(
+                f"{run}: expected the run of this config, found one with another {', '.join(changed)}: name a new output folder"
+            )
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2))
+
+
+def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip], list[CachedClip]]:
+    clips = [load_clip(p, config.model.frame_size, config.crop, cache, config.person) for p in list_clips(config.data)]
+    if not config.validate:
+        return clips, []
+    validation = [clip for clip in clips if re.search(config.validate, clip.person)]
+    training = [clip for clip in clips if not re.search(config.validate, clip.person)]
+    if not validation or not training:
+        people = ", ".join(sorted({clip.person for clip in clips})[:8])
+        raise KinecastError(
+            f"validate = {config.validate!r}: expected it to match some persons and not all, found "
+            f"{len(validation)} of {len(clips)} clips; persons are {people}"
+        )
+    return training, validation
+
+
+def _initialise(model: FOMM, path: str) -> str:
+    """Copy the tensors of a weights file that fit. Down-sampling kernels belong to the architecture and stay."""
+    mine, other = model.state_dict(), load_backbone_file(path).state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in other.items()
+        if name in mine and mine[name].shape == tensor.shape and not name.endswith("down.weight")
+    }
+    model.load_state_dict(fitting, strict=False)
+    return f"initialised {len(fitting)} of {len(mine)} tensors from {path}"
+
+
+def _update_average(average: dict[str, Tensor], model: FOMM, decay: float) -> None:
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                average[name].lerp_(tensor.detach(), 1 - decay)
+            else:
+                average[name].copy_(tensor)
+
+
+def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> FOMM:
+    model = FOMM(config.model)
+    model.load_state_dict(average)
+    return model.eval()

@@ -1,0 +1,77 @@
+"""Self-supervised losses of the keypoint detector, and the adversarial ones: [FOMM] section 3.4 and its code's details."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kinecast.backbones.fomm import Keypoints
+from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2
+
+
+class RandomTransform:
+    """A random smooth warp of the plane for each picture of a batch: affine plus thin-plate spline.
+
+    Args:
+        batch: B.
+        sigma_affine: spread of the affine part around the identity.
+        sigma_tps: spread of the spline's weights.
+        points: control points along each side.
+        generator: source of randomness, on the CPU, so that a run is the same on every device.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        generator: torch.Generator,
+        sigma_affine: float = 0.05,
+        sigma_tps: float = 0.005,
+        points: int = 5,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        noise = sigma_affine * torch.randn(batch, 2, 3, generator=generator)
+        self.affine = (noise + torch.eye(2, 3)).to(device)
+        self.control = coordinate_grid(points, points, self.affine).reshape(-1, 2)
+        self.weights = (sigma_tps * torch.randn(batch, points**2, generator=generator)).to(device)
+
+    def warp_points(self, points: Tensor) -> Tensor:
+        """Map points (B, M, 2) of the transformed picture to where they come from in the original, (B, M, 2)."""
+        return self._straight(points) + (self._spline_basis(points) * self.weights.unsqueeze(1)).sum(dim=2, keepdim=True)
+
+    def _straight(self, points: Tensor) -> Tensor:
+        return points @ self.affine[:, :, :2].transpose(1, 2) + self.affine[:, None, :, 2]
+
+    def _spline_basis(self, points: Tensor) -> Tensor:
+        """Return r^2 log r, (..., M, controls), with r the L1 distance, as published."""
+        radius = (points.unsqueeze(-2) - self.control).abs().sum(dim=-1)
+        return radius.square() * torch.log(radius + 1e-6)
+
+    def jacobian(self, points: Tensor) -> Tensor:
+        """Return the derivative (B, M, 2, 2) of `warp_points` at `points`, with gradient."""
+        with torch.enable_grad():
+            points = points if points.requires_grad else points.detach().requires_grad_()
+            warped = self.warp_points(points)
+            rows = [torch.autograd.grad(warped[..., i].sum(), points, create_graph=True)[0] for i in (0, 1)]
+        return torch.stack(rows, dim=-2)
+
+    def transform(self, frames: Tensor) -> Tensor:
+        """Warp pictures (B, 3, H, W), reflecting at the border."""
+        height, width = frames.shape[2:]
+        pixels = coordinate_grid(height, width, self.affine).reshape(-1, 2)
+        bend = self.weights @ self._spline_basis(pixels).T  # the basis is one for all pictures
+        grid = (self._straight(pixels) + bend.unsqueeze(2)).view(len(frames), height, width, 2)
+        return F.grid_sample(frames, grid, padding_mode="reflection", align_corners=False)
+
+
+def equivariance_losses(
+    keypoints: Keypoints, transformed: Keypoints, transform: RandomTransform
+) -> tuple[Tensor, Tensor | None]:
+    """Compare keypoints of a picture with those found in its warped copy and mapped back ([FOMM] equations 7-9).
+
+    Returns the mean L1 distance of positions, and of J^-1 T'(p) J_transformed to the identity.
+    """
+    value = (keypoints.value - transform.warp_points(transformed.value)).abs().mean()
+    if keypoints.jacobian is None or transformed.jacobian is None:
+        return value, None
+    mapped = multiply_2x2(transform.jacobian(transformed.value), transformed.jacobian)
+    product = multiply_2x2(invert_2x2(keypoints.jacobian), mapped)
+    return value, (product - torch.eye(2, device=product.device)).abs().mean()
