@@ -4,6 +4,7 @@ Letters: T frames, K keypoints, D numbers a frame.
 """
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,6 +48,17 @@ class Motion:
         if foreign or not self.components:
             found = ", ".join(foreign) or "none"
             raise KinecastError(f"{self.backbone} motion: expected components {', '.join(known)}; found {found}")
+        for group in LAYOUTS[self.backbone]:
+            names = [name for name in group if name in self.components]
+            if group[0] not in names:
+                found = ", ".join(self.components)
+                raise KinecastError(f"{self.backbone} motion: expected a component {group[0]}, found {found}")
+            shapes = [tuple(self.components[name].shape) for name in names]
+            if min(map(len, shapes)) < 2 or len({shape[1] for shape in shapes}) > 1:
+                raise KinecastError(
+                    f"motion: expected {', '.join(names)} of one number of keypoints, (T, K, ...), "
+                    f"found {', '.join(map(str, shapes))}"
+                )
         lengths = {name: len(tensor) for name, tensor in self.components.items()}
         if len(set(lengths.values())) > 1:
             raise KinecastError(f"motion: expected components of one length, found {lengths}")
@@ -56,7 +68,8 @@ class Motion:
         return len(self.components[self._names[0]])
 
     def __getitem__(self, index: int | slice) -> "Motion":
-        if isinstance(index, int):
+        if not isinstance(index, slice):
+            index = operator.index(index)  # numpy's integers too: they would drop the time axis
             if not -len(self) <= index < len(self):
                 raise IndexError(f"frame {index} of a motion of {len(self)} frames")
             index = slice(index, index + 1 or None)
@@ -73,8 +86,8 @@ class Motion:
         for group in LAYOUTS[self.backbone]:
             present = [self.components[name] for name in group if name in self.components]
             if present:
-                keypoints = present[0].shape[1]
-                parts.append(torch.cat([p.reshape(len(self), keypoints, -1) for p in present], dim=2).flatten(1))
+                per_keypoint = [p.reshape(*p.shape[:2], int(np.prod(p.shape[2:]))) for p in present]
+                parts.append(torch.cat(per_keypoint, dim=2).flatten(1))
         return torch.cat(parts, dim=1).float()
 
     def with_vectors(self, vectors: Tensor) -> "Motion":
@@ -132,19 +145,27 @@ class Motion:
                 if "header" not in archive.files:
                     raise KinecastError(f"{path}: {expected}, found an .npz with {', '.join(archive.files[:4])}")
                 header = json.loads(str(archive["header"]))
-                arrays = {name: archive[name] for name in archive.files if name != "header"}
+                if header.get("format") != _FORMAT:
+                    raise KinecastError(
+                        f"{path}: expected motion format {_FORMAT}, found {header.get('format')}: update kinecast"
+                    )
+                arrays = {
+                    name: np.array(archive[name], dtype=np.float32, order="C") for name in archive.files if name != "header"
+                }
+                size = tuple(header["frame_size"]) if header["frame_size"] else None
+                backbone, fps, clip = str(header["backbone"]), header["fps"], header["clip"]
         except KinecastError:
             raise
         except Exception as error:  # zipfile, numpy and json each raise their own kinds on a damaged file
-            raise KinecastError(f"{path}: {expected}, found {type(error).__name__}: {error}: extract it again") from error
-        if header.get("format") != _FORMAT:
-            raise KinecastError(f"{path}: expected motion format {_FORMAT}, found {header.get('format')}: update kinecast")
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for name, a in arrays.items()}
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
+            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise KinecastError(f"{path}: {expected}, found {found}: extract it again") from error
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
                 raise KinecastError(f"{path}: expected finite numbers, found NaN or infinity in {name}: extract it again")
-        size = header["frame_size"]
-        return Motion(header["backbone"], tensors, header["fps"], tuple(size) if size else None, header["clip"])
+        try:
+            return Motion(backbone, {name: torch.from_numpy(array) for name, array in arrays.items()}, fps, size, clip)
+        except KinecastError as error:
+            raise KinecastError(f"{path}: {error}") from error
 
 
 def concatenate(motions: Sequence[Motion]) -> Motion:
@@ -156,8 +177,12 @@ def concatenate(motions: Sequence[Motion]) -> Motion:
     if not motions:
         raise KinecastError("motion: expected at least one frame, found none: use a clip with frames")
     first = motions[0]
-    if any(m.backbone != first.backbone or set(m.components) != set(first.components) for m in motions):
+    if any(m.backbone != first.backbone or _shapes(m) != _shapes(first) for m in motions):
         raise KinecastError("motions of different backbones cannot be joined: extract all with one model")
     return replace(
         first, components={name: torch.cat([m.components[name] for m in motions]) for name in first.components}
     )
+
+
+def _shapes(motion: Motion) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape[1:]) for name, tensor in motion.components.items()}

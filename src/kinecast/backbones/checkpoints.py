@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,11 @@ def load_backbone_file(path: str | Path) -> FOMM:
     name = metadata.get("backbone", "")
     if name not in BACKBONES:
         raise KinecastError(f"{path}: expected a backbone of {', '.join(BACKBONES)}, found {name!r}: update kinecast")
-    return _build(path, state, json.loads(metadata["config"]))
+    try:
+        config = dict(json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise KinecastError(f"{path}: expected a config in the metadata, found {type(error).__name__}: {error}") from error
+    return _build(path, state, config)
 
 
 def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -63,8 +69,8 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise KinecastError(f"{path}: expected safetensors, found a damaged or foreign file ({error})") from error
+    except (SafetensorError, OSError, ValueError) as error:  # the latter two from names that are no text
+        raise KinecastError(f"{path}: expected safetensors, found a damaged or foreign file ({_line(error)})") from error
     if metadata.get("kind") != kind:
         raise KinecastError(
             f"{path}: expected weights of kind {kind}, found {metadata.get('kind', 'none named')}: "
@@ -87,21 +93,30 @@ def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
     """
     path = existing_file(path, "checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice to its own developers on unusual pickles
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0].split(". ")[0]
-        raise KinecastError(f"{path}: refused: expected tensors only, found a pickle that is damaged or would run code ({reason})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise KinecastError(f"{path}: expected a torch checkpoint, found a damaged or foreign file ({error})") from error
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"a pickle that would run code ({asked.group(1)})" if asked else "a pickle that is damaged or of another kind"
+        raise KinecastError(f"{path}: refused: expected tensors only, found {found}: get the file from its authors") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise KinecastError(
+            f"{path}: expected a torch checkpoint, found a damaged or foreign file ({type(error).__name__}: {_line(error)}): copy it again"
+        ) from error
     found = list(checkpoint) if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
-    missing = [part for part in _FOMM_PARTS if part not in found]
-    if missing:
-        other = next((name for key, name in _FOREIGN_PARTS.items() if key in found), None)
-        hint = f": this is a {other} checkpoint" if other else ""
+    other = next((name for key, name in _FOREIGN_PARTS.items() if key in found), None)
+    if other or not set(_FOMM_PARTS) <= set(found):
         raise KinecastError(
             f"{path}: expected a FOMM checkpoint with {' and '.join(_FOMM_PARTS)}, "
-            f"found {', '.join(map(str, found[:6])) or 'nothing'}{hint}"
+            f"found {', '.join(map(str, found[:6])) or 'nothing'}{f': this is a {other} checkpoint' if other else ''}"
         )
+    for part in _FOMM_PARTS:
+        tensors = checkpoint[part]
+        if not isinstance(tensors, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+        ):
+            raise KinecastError(f"{path}: expected {part} to be a state dict of tensors, found other values in it")
     state = {
         f"{part}.{name.removeprefix('module.')}": tensor.float() if tensor.is_floating_point() else tensor
         for part in _FOMM_PARTS
@@ -117,7 +132,12 @@ def _build(path: Path, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -
     except KinecastError as error:
         raise KinecastError(f"{path}: {error}") from error
     except RuntimeError as error:  # load_state_dict lists missing and foreign tensors, one a line
-        raise KinecastError(f"{path}: {' '.join(str(error).split())[:600]}") from error
+        raise KinecastError(f"{path}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """Return an error's first words on one line: torch writes lists and traces of many."""
+    return " ".join(str(error).split())[:600]
 
 
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

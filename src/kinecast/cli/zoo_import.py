@@ -1,0 +1,30 @@
+"""`kinecast zoo import`: a published checkpoint to safetensors."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinecast.cli.common import JsonOption, print_json, say
+
+
+def zoo_import(
+    checkpoint: Annotated[Path, typer.Argument(help="Published FOMM checkpoint, such as vox-cpk.pth.tar.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="[default: beside it, .safetensors]")] = None,
+    frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
+    half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Convert a published checkpoint. It is read as tensors only: a pickle that would run code is refused."""
+    import json as json_module
+
+    from kinecast.backbones.checkpoints import import_published, save_backbone
+
+    model = import_published(checkpoint, frame_size)
+    stem = checkpoint.name.removesuffix(".tar").removesuffix(".pth")
+    output = output or checkpoint.with_name(f"{stem}.safetensors")
+    save_backbone(model, output, {"provenance": f"imported from {checkpoint.name}"}, half)
+    config = model.config.to_dict()
+    if json:
+        print_json({"output": str(output), "config": config})
+    say(f"wrote {output}: FOMM with {json_module.dumps(config)}")

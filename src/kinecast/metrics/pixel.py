@@ -1,0 +1,86 @@
+"""Distances between pictures: MAE, SSIM and PSNR a frame, and the spread of samples (APD).
+
+Pixels are in [0, 1], RGB. T frames, M samples.
+"""
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from kinecast.errors import KinecastError
+
+_SSIM_WINDOW = 11  # pixels across, what sigma 1.5 cut off at 3.5 sigma gives
+
+
+def mae(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of each frame, (T,): arXiv 2504.05537, eq. 33, before its mean over frames.
+
+    Args:
+        prediction: frames (T, 3, H, W) in [0, 1].
+        target: the true frames, of the same shape.
+
+    Raises:
+        KinecastError: the shapes differ, or are not of this form.
+    """
+    _check(prediction, target)
+    return (prediction.float() - target.float()).abs().mean(dim=(1, 2, 3))
+
+
+def psnr(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of each frame in dB, (T,); infinite where they are equal. As `mae`."""
+    _check(prediction, target)
+    return -10 * (prediction.float() - target.float()).square().mean(dim=(1, 2, 3)).log10()
+
+
+def ssim(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the structural similarity of each frame, (T,): Wang et al. 2004, 11x11 Gaussian window of sigma 1.5.
+
+    The mean over the colours and over the positions where the window lies inside the frame. As `mae`, and H and W
+    must be at least 11.
+    """
+    _check(prediction, target)
+    if min(prediction.shape[2:]) < _SSIM_WINDOW:
+        height, width = prediction.shape[2:]
+        raise KinecastError(f"SSIM: expected frames of at least 11x11 pixels, found {height}x{width}: use larger ones")
+    values = [
+        structural_similarity(
+            a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        for a, b in zip(_arrays(prediction), _arrays(target), strict=True)
+    ]
+    return torch.tensor(values, dtype=torch.float32, device=prediction.device)
+
+
+def apd(samples: Tensor) -> float:
+    """Return the average pairwise distance of samples (M, T, 3, H, W): arXiv 2504.05537, eq. 37.
+
+    The sum over all ordered pairs of samples, a sample with itself included, of their L1 distance, divided by
+    M^2 T 3 H W. Exact in M log M: with a_(1) <= ... <= a_(M) the sorted values of a pixel, the sum over i and j of
+    |a_i - a_j| is twice the sum over k of (2k - M - 1) a_(k). One frame of M samples is worked on at a time.
+
+    Raises:
+        KinecastError: the samples have another form, or there is none.
+    """
+    if samples.ndim != 5 or samples.shape[2] != 3 or 0 in samples.shape:
+        raise KinecastError(f"APD: expected samples (M, T, 3, H, W), found {tuple(samples.shape)}")
+    count = len(samples)
+    weights = 2 * torch.arange(1, count + 1, dtype=torch.float64) - count - 1
+    distances = [
+        2 * weights @ frame.float().sort(dim=0).values.mean(dim=(1, 2, 3)).cpu().double() / count**2
+        for frame in samples.detach().unbind(dim=1)
+    ]
+    return torch.stack(distances).mean().item()
+
+
+def _check(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape or prediction.ndim != 4 or prediction.shape[1] != 3 or 0 in prediction.shape:
+        raise KinecastError(
+            f"frames to compare: expected two tensors (T, 3, H, W) of one shape, "
+            f"found {tuple(prediction.shape)} and {tuple(target.shape)}"
+        )
+
+
+def _arrays(frames: Tensor) -> np.ndarray:
+    # In double precision: the window's variances are small differences of large sums.
+    return frames.detach().cpu().double().numpy()

@@ -1,0 +1,144 @@
+"""Frames out: a clip file that is whole or not there."""
+
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from PIL import Image
+from torch import Tensor
+
+from kinecast.errors import KinecastError
+from kinecast.files import atomic_path
+from kinecast.pictures import as_frames
+
+_ENCODERS = {
+    ".mp4": ("libx264", "yuv420p"),
+    ".mov": ("libx264", "yuv420p"),
+    ".mkv": ("libx264", "yuv420p"),
+    ".webm": ("libvpx-vp9", "yuv420p"),
+    ".gif": ("gif", "pal8"),
+}
+_BT601 = 6  # the matrix that the conversion uses; said in the file, or players guess another for large frames
+
+
+class VideoWriter:
+    """Write frames to mp4, mov or mkv (H.264), webm (VP9) or gif; a context manager.
+
+    The file appears, whole, when the `with` block ends; after an error or Ctrl-C in it there is none, and one that
+    was there before stays. A block that writes no frame is an error. H.264 and VP9 need even sizes: odd ones are
+    padded to even by repeating the last row or column.
+
+    Args:
+        path: the output; its suffix chooses the format.
+        fps: frames a second, finite and above 0.
+        size: (height, width) that every frame must have; None takes the first frame's.
+        quality: constant rate factor, 0 (best) to 51 (smallest), 20 by default; gif ignores it.
+
+    Raises:
+        KinecastError: an unknown suffix, a number out of range, frames of another size, or a path that cannot be
+            written.
+    """
+
+    def __init__(
+        self, path: str | Path, fps: float | Fraction, size: tuple[int, int] | None = None, quality: int = 20
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() not in _ENCODERS:
+            found = repr(self.path.suffix) if self.path.suffix else "none"
+            raise KinecastError(
+                f"{path}: expected a clip name ending in {', '.join(_ENCODERS)}, found {found}: rename the output"
+            )
+        if not 0 < fps < float("inf"):
+            raise KinecastError(f"fps: expected a number above 0, found {fps}")
+        if not 0 <= quality <= 51:
+            raise KinecastError(f"quality: expected 0 (best) to 51 (smallest file), found {quality}")
+        # mp4 keeps a frame's time as a whole number of ticks: 1001 keeps 30000/1001 exact, and 29.97 near enough.
+        self.fps = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
+        self.size = size
+        self.quality = quality
+        self.frames_written = 0
+        self._codec, self._pixels = _ENCODERS[self.path.suffix.lower()]
+        self._stream: Any = None
+        self._converter = VideoReformatter()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_path(self.path))
+            # faststart: the index comes first, so that a copy that is cut off can still be read.
+            options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
+            self._container = stack.enter_context(av.open(f"file:{temporary}", "w", options=options))
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, trace)
+
+    def write(self, frames: Tensor | np.ndarray) -> None:
+        """Append frames: floats (B, 3, H, W) in [0, 1], or uint8 (H, W, 3) or (B, H, W, 3)."""
+        for frame in as_frames(frames):
+            if self.size is None:
+                self.size = (frame.shape[0], frame.shape[1])
+            if frame.shape[:2] != self.size:
+                raise KinecastError(
+                    f"{self.path}: expected frames of {self.size[1]}x{self.size[0]} (width x height), "
+                    f"found {frame.shape[1]}x{frame.shape[0]}: resize them"
+                )
+            picture = self._gif_frame(frame) if self._pixels == "pal8" else self._yuv_frame(frame)
+            if self._stream is None:
+                self._stream = self._start(picture.width, picture.height)
+            picture.pts, picture.time_base = self.frames_written, 1 / self.fps
+            self._container.mux(self._stream.encode(picture))
+            self.frames_written += 1
+
+    def _start(self, width: int, height: int) -> Any:
+        options = {"crf": str(self.quality)}
+        if self._codec == "libvpx-vp9":
+            options |= {"b": "0", "cpu-used": "4", "row-mt": "1"}  # b 0: quality alone decides the rate
+        stream: Any = self._container.add_stream(self._codec, rate=self.fps, options=options if self._is_yuv else {})
+        stream.width, stream.height, stream.pix_fmt = width, height, self._pixels
+        if self._is_yuv:
+            context = stream.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = _BT601
+            context.color_range = ColorRange.MPEG
+        return stream
+
+    @property
+    def _is_yuv(self) -> bool:
+        return self._pixels != "pal8"
+
+    def _yuv_frame(self, frame: np.ndarray) -> av.VideoFrame:
+        even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+        return self._converter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24"),
+            format=self._pixels,
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
+
+    def _gif_frame(self, frame: np.ndarray) -> av.VideoFrame:
+        """Give each frame its own palette of 256 colours: libav alone would use one fixed, coarse palette."""
+        indexed = Image.fromarray(frame).quantize(256)
+        colours = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
+        palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
+        palette[: len(colours), 1:] = colours
+        pair: Any = (np.asarray(indexed), palette)  # PyAV's type hints do not know of this form
+        return av.VideoFrame.from_ndarray(pair, format="pal8")
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush the encoder, before the container closes, unless the block failed."""
+        if kind is not None:
+            return
+        if not self.frames_written:
+            raise KinecastError(f"{self.path}: expected at least one frame to write, found none: check the input")
+        self._container.mux(self._stream.encode(None))

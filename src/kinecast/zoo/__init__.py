@@ -1,0 +1,114 @@
+"""The weights that kinecast knows by name, and loading by name or path. Nothing is downloaded."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from kinecast.backbones.base import Backbone
+from kinecast.device import choose_device
+from kinecast.errors import KinecastError
+from kinecast.forecasters import Forecaster
+from kinecast.forecasters.storage import load_forecaster_file, open_forecaster
+
+ENGINES = ("auto", "eager")
+PRECISIONS = ("exact",)
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table of weights. `card` names the model card beside the file."""
+
+    name: str
+    kind: str  # backbone or forecaster
+    file: str
+    sha256: str
+    licence: str
+    provenance: str
+
+    @property
+    def path(self) -> Path:
+        """Where the bundled file is."""
+        return _WEIGHTS / self.file
+
+    @property
+    def card(self) -> Path:
+        """Where the model card is."""
+        return self.path.with_suffix(".md")
+
+    def verify(self) -> None:
+        """Check the file against the table.
+
+        Raises:
+            KinecastError: it is missing or altered.
+        """
+        if not self.path.exists():
+            raise KinecastError(f"{self.name}: expected {self.path}, found nothing there: reinstall kinecast")
+        found = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        if found != self.sha256:
+            raise KinecastError(
+                f"{self.name}: expected sha256 {self.sha256[:16]}..., found {found[:16]}... in {self.path}: reinstall kinecast"
+            )
+
+
+TABLE: tuple[Entry, ...] = ()
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of a kind, "backbone" or "forecaster"."""
+    return [entry.name for entry in TABLE if entry.kind == kind]
+
+
+def load_backbone(name: str | Path, device: str = "auto", engine: str = "auto", precision: str = "exact") -> Backbone:
+    """Load a backbone by name, or from a `.safetensors` or published `.pth.tar` file, ready for inference.
+
+    Args:
+        name: a name of `kinecast zoo list`, or a path.
+        device: auto, cpu, cuda or mps.
+        engine: how it runs; "eager" is plain torch, and what "auto" takes as long as it is the only one.
+        precision: "exact" is float32.
+
+    Raises:
+        KinecastError: unknown name, engine or precision, or a file that is not a backbone's.
+    """
+    from kinecast.backbones.checkpoints import load_backbone_file
+
+    _one_of("engine", engine, ENGINES)
+    _one_of("precision", precision, PRECISIONS)
+    model = load_backbone_file(_resolve(name, "backbone"))
+    return model.to(choose_device(device)).eval()
+
+
+def load_forecaster(name: str | Path, device: str = "auto") -> Forecaster:
+    """Load a forecaster by name or from a `.safetensors` file.
+
+    Raises:
+        KinecastError: an unknown name, or a file that is not a forecaster's.
+    """
+    return load_forecaster_file(_resolve(name, "forecaster")).to(choose_device(device)).eval()
+
+
+def forecaster_for(name: str | Path, motion_dim: int, device: str = "auto") -> Forecaster:
+    """Load a forecaster for motion of D numbers: bundled, from a file, or a baseline that needs no weights.
+
+    Raises:
+        KinecastError: as `load_forecaster`, or the forecaster is of another D.
+    """
+    bundled = next((str(e.path) for e in TABLE if e.kind == "forecaster" and e.name == str(name)), str(name))
+    return open_forecaster(bundled, motion_dim).to(choose_device(device)).eval()
+
+
+def _resolve(name: str | Path, kind: str) -> Path:
+    for entry in TABLE:
+        if entry.name == str(name) and entry.kind == kind:
+            entry.verify()
+            return entry.path
+    path = Path(name)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path
+    raise KinecastError(f"{kind} {str(name)!r}: expected a path or one of {', '.join(names(kind))}")
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise KinecastError(f"{what}: expected one of {', '.join(known)}, found {value!r}")

@@ -1,0 +1,39 @@
+"""Fixtures for every test: one small clip, the shared data where it is, one thread and one seed."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import make_clip
+
+torch.set_num_threads(1)  # pytest-xdist runs one worker a core
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An mp4 of 12 frames, 64x64, 25 fps. Read it, do not change it."""
+    return make_clip(tmp_path_factory.mktemp("clip") / "blob.mp4")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The shared data, named by KINECAST_DATA; without it the test is skipped, but in CI a wrong name is a failure."""
+    name = os.environ.get("KINECAST_DATA")
+    if not name:
+        pytest.skip("KINECAST_DATA is not set")
+    folder = Path(name)
+    if not folder.is_dir():
+        message = f"KINECAST_DATA names {name}, which is no folder"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    return folder

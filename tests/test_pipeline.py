@@ -1,0 +1,113 @@
+"""The pipeline as functions: what is forecast, from what, and what the report counts."""
+
+import numpy as np
+import pytest
+import torch
+
+from helpers import make_clip
+from kinecast import KinecastError, pipeline
+from kinecast.forecasters import build_forecaster
+from kinecast.motion import Motion
+from kinecast.pipeline import AnimateOptions, animate_clip, extract, forecast_mask, forecast_motion, published_kbps
+from tiny import tiny_fomm
+
+
+def _motion(frames: int) -> Motion:
+    random = torch.Generator().manual_seed(1)
+    value = torch.randn(frames, 3, 2, generator=random).cumsum(0) / 50
+    jacobian = torch.eye(2).expand(frames, 3, 2, 2) + torch.randn(frames, 3, 2, 2, generator=random) / 20
+    return Motion("fomm", {"value": value, "jacobian": jacobian}, fps=25)
+
+
+def test_forecast_mask_is_whole_windows_only():
+    assert forecast_mask(11, 2, 3).tolist() == [False, False, True, True, True] * 2 + [False]
+    with pytest.raises(KinecastError, match="driving has 4 frames; horizon 2-3 needs at least 5"):
+        forecast_mask(4, 2, 3)
+
+
+def test_forecast_replaces_forecast_blocks_only():
+    motion = _motion(11)
+    (filled,), mask = forecast_motion(motion, build_forecaster("repeat", 18), 2, 3)
+    vectors, true = filled.vectors(), motion.vectors()
+    assert torch.equal(vectors[~mask], true[~mask])
+    for start in (0, 5):
+        assert torch.equal(vectors[start + 2 : start + 5], true[start + 1].expand(3, -1))
+
+
+def test_forecast_sees_only_its_own_observed_block():
+    motion = _motion(20)
+    forecaster = build_forecaster("velocity", 18)
+    (before,), mask = forecast_motion(motion, forecaster, 4, 6)
+    vectors = motion.vectors()
+    vectors[4:] += 1  # everything after the first observed block
+    (after,), _ = forecast_motion(motion.with_vectors(vectors), forecaster, 4, 6)
+    assert torch.equal(before.vectors()[:10], after.vectors()[:10])
+    assert not torch.equal(before.vectors()[10:], after.vectors()[10:])
+
+
+def test_published_accounting():
+    """Table 12 of [A]: FOMM, 60 numbers at 30 fps, half of the frames sent, saves 17.36 times against 500 kbps."""
+    assert published_kbps(60, 30) == pytest.approx(57.6)
+    assert 500 / published_kbps(60, 30, 0.5) == pytest.approx(17.36, abs=0.005)
+
+
+def test_extract_in_chunks_is_detect_at_once(tmp_path):
+    model = tiny_fomm()
+    clip = make_clip(tmp_path / "c.mp4", frames=2 * pipeline.BATCH + 3)
+    seen: list[int] = []
+    motion = extract(model, clip, progress=lambda stage, frames: seen.append(frames))
+    assert seen == [pipeline.BATCH, pipeline.BATCH, 3]
+    frames = torch.cat(list(pipeline.read_batches(clip, model.frame_size)))
+    torch.testing.assert_close(motion.vectors(), model.detect(frames).vectors(), rtol=0, atol=1e-5)
+
+
+def test_relative_motion_from_the_best_frame(tmp_path):
+    """A source that is one of the driving frames is its own best match: there, the animation is the source's own."""
+    model = tiny_fomm()
+    clip = make_clip(tmp_path / "c.mp4", frames=8)
+    motion = extract(model, clip)
+    options = AnimateOptions(mode="transfer", relative=True, best_frame=True)
+    chosen = pipeline._initial_frame(motion, motion[5], np.zeros(8, dtype=bool), options)
+    assert torch.equal(chosen.vectors(), motion[5].vectors())
+    hidden = np.arange(8) == 5  # a forecast frame is not there to be chosen
+    chosen = pipeline._initial_frame(motion, motion[5], hidden, options)
+    assert not torch.equal(chosen.vectors(), motion[5].vectors())
+
+
+def test_report_of_a_reconstruction(tmp_path):
+    model = tiny_fomm()
+    clip = make_clip(tmp_path / "c.mp4", frames=9)
+    report = animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(fps=30))
+    frames = torch.cat(list(pipeline.read_batches(clip, model.frame_size)))
+    motion = model.detect(frames)
+    rebuilt = model.animate(model.encode_source(frames[:1]), motion[:1], motion)
+    assert report.quality["animated"]["mae"] == pytest.approx(float((rebuilt - frames).abs().mean()), rel=1e-4)
+    copied = float((frames[:1] - frames).abs().mean())
+    assert report.quality["copy of the source"]["mae"] == pytest.approx(copied, rel=1e-4)
+    assert report.rate["motion_bytes"] == 9 * 24 * 4
+    assert report.rate["sent_kbps"] == pytest.approx(24 * 32 * 30 / 1000)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "copy"}, "expected reconstruction or transfer"),
+        ({"adapt_scale": True}, "add --relative"),
+        ({"samples": 9}, "expected 1 to 8"),
+        ({"samples": 0}, "expected 1 to 8"),
+    ],
+)
+def test_foreign_options(options, message):
+    with pytest.raises(KinecastError, match=message):
+        AnimateOptions(**options)
+
+
+def test_modes_and_sources_that_do_not_fit(tmp_path, clip):
+    model = tiny_fomm()
+    with pytest.raises(KinecastError, match="name one with --source"):
+        animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(mode="transfer"))
+    other = make_clip(tmp_path / "other.mp4", frames=2)
+    with pytest.raises(KinecastError, match="drop --source"):
+        animate_clip(model, other, clip, tmp_path / "o.mp4", AnimateOptions())
+    with pytest.raises(KinecastError, match="expected a rate"):
+        animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(fps=0))
