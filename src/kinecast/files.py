@@ -1,9 +1,8 @@
 """Writing files so that a partial output never replaces a good one."""
 
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from kinecast.errors import KinecastError
@@ -21,21 +20,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise KinecastError(f"cannot write {path}: expected a file name, found a folder: name a file in it")
+    if path.exists() and not path.is_file():  # renaming would replace a device by a file
+        raise KinecastError(f"cannot write {path}: expected a file name, found a device or pipe: name a file")
+    # The name is known before the file exists, so that an interrupt at any moment finds it to remove.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        temporary.open("xb").close()
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private
         temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def make_folder(path: str | Path) -> Path:
@@ -66,12 +62,6 @@ def existing_file(path: str | Path, what: str = "file") -> Path:
     if path.stat().st_size == 0:
         raise KinecastError(f"{path}: expected a {what}, found an empty file (0 bytes): copy or download it again")
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unwritable(path: Path, error: OSError) -> KinecastError:

@@ -213,12 +213,28 @@ def test_unwritable_output(run, tiny, clip, tmp_path, output, words):
     assert all(word in line for word in words), line
 
 
-def test_full_disk(run, tiny, clip):
-    if not Path("/dev/full").exists():
-        pytest.skip("/dev/full is not there")
-    result = run("extract", clip, "-o", "/dev/full", "--model", tiny)
-    assert result.code == 1 and len(result.error_lines) == 1
-    assert Path("/dev/full").is_char_device()
+def test_full_disk(tiny, tmp_path):
+    """A limit on file size stands for a full disk: the system refuses to write on in both."""
+    clip = make_clip(tmp_path / "long.mp4", frames=60, size=(96, 96))
+    (tmp_path / "out").mkdir()
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+        "from kinecast.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments in (["animate", "--driving", clip, "-o", "out/o.mp4"], ["extract", clip, "-o", "out/m.npz"]):
+        command = [sys.executable, "-c", program, *map(str, arguments), "--model", str(tiny)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("kinecast: ")]
+        assert "cannot write out/" in line and "Traceback" not in done.stderr
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_device_is_not_replaced_by_a_file(run, tiny, clip):
+    result = run("extract", clip, "-o", "/dev/null", "--model", tiny)
+    assert result.code == 1 and "found a device" in result.error_lines[0]
+    assert Path("/dev/null").is_char_device()
 
 
 def test_a_good_file_survives_a_failure(run, tiny, clip, tmp_path):

@@ -23,6 +23,7 @@ from kinecast.cli.zoo_import import zoo_import
 from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
 
+_INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError = typer.BadParameter.__bases__[0]  # click's, which typer keeps in its own copy since 0.26
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 app = typer.Typer(
@@ -57,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         result: Any = typer.main.get_command(app).main(args=argv, prog_name="kinecast", standalone_mode=False)
+        if result == _INTERRUPTED:  # typer turns Ctrl-C into this result
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except KinecastError as error:
         return _fail(error)
@@ -65,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{where}{error.strerror or error}: check the path, its permissions and the room on the disk")
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted: no half-written file was left")
-        return 130
+        return _INTERRUPTED
     except _UsageError as error:
         error.show()  # type: ignore[attr-defined]
         return error.exit_code  # type: ignore[attr-defined,no-any-return]
