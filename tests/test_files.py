@@ -1,6 +1,7 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -26,11 +27,13 @@ def test_the_file_appears_when_the_block_ends(old):
     assert os.listdir(old.parent) == [old.name]
 
 
-def test_a_new_file_has_the_permissions_that_any_program_would_give_it(tmp_path):
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_new_file_has_the_permissions_that_any_program_would_give_it(tmp_path, mode):
     plain = tmp_path / "plain"
     plain.touch()
     with atomic_path(tmp_path / "ours") as temporary:
-        temporary.touch()
+        temporary.unlink()
+        temporary.touch(mode)  # safetensors makes private files
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
@@ -69,6 +72,10 @@ def folder_for_file(tmp_path):
     return tmp_path, "expected a file name, found a folder: name a file in it"
 
 
+def device(tmp_path):
+    return Path(os.devnull), "expected a file name, found a device or pipe: name a file"
+
+
 def read_only_folder(tmp_path):
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
@@ -76,7 +83,7 @@ def read_only_folder(tmp_path):
     return tmp_path / "a.npz", "Permission denied: " + FIX
 
 
-@pytest.mark.parametrize("make", [missing_folder, file_for_folder, folder_for_file, read_only_folder])
+@pytest.mark.parametrize("make", [missing_folder, file_for_folder, folder_for_file, device, read_only_folder])
 def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, make):
     path, message = make(tmp_path)
     with pytest.raises(KinecastError) as error, atomic_path(path):

@@ -47,11 +47,11 @@ def shake(model: nn.Module, seed: int = 0) -> None:
                 tensor.add_(0.1 * noise(tensor))
             if name.endswith("jacobian.weight"):
                 tensor.mul_(0.2)  # keeps the local frames near the identity, as training does
-        for name, tensor in model.named_buffers():
+        for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
-                tensor.copy_(0.1 * noise(tensor))
+                buffer.copy_(0.1 * noise(buffer))
             elif name.endswith("running_var"):
-                tensor.copy_(1 + 0.1 * noise(tensor).abs())
+                buffer.copy_(1 + 0.1 * noise(buffer).abs())
 
 
 def pictures(count: int, size: tuple[int, int] = (64, 64), seed: int = 0) -> Tensor:

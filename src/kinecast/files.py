@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kinecast.errors import KinecastError
@@ -26,12 +26,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         temporary.open("xb").close()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)  # some writers make their files private
         temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already, or never there because its folder is none
+            temporary.unlink()
 
 
 def make_folder(path: str | Path) -> Path:

@@ -67,8 +67,9 @@ class Motion:
     def __len__(self) -> int:
         return len(self.components[self._names[0]])
 
-    def __getitem__(self, index: int | slice) -> "Motion":
-        if not isinstance(index, slice):
+    def __getitem__(self, index: int | slice | Tensor) -> "Motion":
+        """Return some frames, always as a motion: one by its number, a slice, or those of a mask (T,)."""
+        if not isinstance(index, slice) and not (isinstance(index, Tensor) and index.ndim == 1):
             index = operator.index(index)  # numpy's integers too: they would drop the time axis
             if not -len(self) <= index < len(self):
                 raise IndexError(f"frame {index} of a motion of {len(self)} frames")
@@ -149,9 +150,8 @@ class Motion:
                     raise KinecastError(
                         f"{path}: expected motion format {_FORMAT}, found {header.get('format')}: update kinecast"
                     )
-                arrays = {
-                    name: np.array(archive[name], dtype=np.float32, order="C") for name in archive.files if name != "header"
-                }
+                names = [name for name in archive.files if name != "header"]
+                arrays = {name: np.array(archive[name], dtype=np.float32, order="C") for name in names}
                 size = tuple(header["frame_size"]) if header["frame_size"] else None
                 backbone, fps, clip = str(header["backbone"]), header["fps"], header["clip"]
         except KinecastError:
@@ -161,7 +161,8 @@ class Motion:
             raise KinecastError(f"{path}: {expected}, found {found}: extract it again") from error
         for name, array in arrays.items():
             if not np.isfinite(array).all():
-                raise KinecastError(f"{path}: expected finite numbers, found NaN or infinity in {name}: extract it again")
+                found = f"NaN or infinity in {name}"
+                raise KinecastError(f"{path}: expected finite numbers, found {found}: extract it again")
         try:
             return Motion(backbone, {name: torch.from_numpy(array) for name, array in arrays.items()}, fps, size, clip)
         except KinecastError as error:

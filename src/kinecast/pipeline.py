@@ -161,6 +161,7 @@ def animate_clip(
     options: AnimateOptions | None = None,
     forecaster: Forecaster | None = None,
     progress: Progress = lambda stage, frames: None,
+    motion: Motion | None = None,
 ) -> Report:
     """Animate a source by a driving clip and write the result.
 
@@ -172,6 +173,7 @@ def animate_clip(
         options: mode, crops, forecast pattern.
         forecaster: if given, H of every N+H frames are forecast, and marked in the picture.
         progress: called with (stage, frames done since the last call).
+        motion: what `extract` gave for the driving clip with the same crop, fps and limit, if it is there already.
 
     Raises:
         KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written.
@@ -182,8 +184,9 @@ def animate_clip(
     if options.mode == "reconstruction" and source is not None and Path(source).resolve() != Path(driving).resolve():
         raise KinecastError("reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer")
     clock = _Clock()
-    with clock("detect"):
-        motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
+    if motion is None:
+        with clock("detect"):
+            motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
     assert motion.fps is not None  # extract sets it
     sampled, mask = [motion], np.zeros(len(motion), dtype=bool)
     if forecaster is not None:
@@ -203,6 +206,9 @@ def animate_clip(
             backbone.relative_motion(source_motion.to("cpu"), m, initial, options.adapt_scale) for m in (motion, *sampled)
         )
 
+    def render(part: Motion) -> Tensor:
+        return backbone.animate(state, source_motion, part.to(backbone.device)).cpu()
+
     scores = _Scores(options.mode, picture.cpu(), forecaster is not None, mask)
     needs_true = forecaster is not None and (options.compare or options.mode == "transfer")
     frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
@@ -213,12 +219,12 @@ def animate_clip(
                 seen = next(frames)
             chunk = slice(start, start + len(seen))
             with clock("animate"):
-                rendered = [
-                    backbone.animate(state, source_motion, m[chunk].to(backbone.device)).cpu() for m in sampled
-                ]
-            true = rendered[0]
-            if needs_true:
-                true = backbone.animate(state, source_motion, motion[chunk].to(backbone.device)).cpu()
+                true = render(motion[chunk]) if needs_true else None
+                rendered: list[Tensor] = []
+                for future in sampled:  # observed frames are the same in all of them: rendered once
+                    known = rendered[0] if true is None and rendered else true
+                    rendered.append(_patched(known, future[chunk], torch.from_numpy(mask[chunk]), render))
+                true = rendered[0] if true is None else true
             with clock("score"):
                 scores.add(seen, true, rendered, mask[chunk])
             with clock("write"):
@@ -239,6 +245,16 @@ def animate_clip(
         rate=_rates(motion, mask, options, forecaster is not None, picture),
         seconds={stage: round(seconds, 4) for stage, seconds in clock.seconds.items()},
     )
+
+
+def _patched(known: Tensor | None, motion: Motion, predicted: Tensor, render: Callable[[Motion], Tensor]) -> Tensor:
+    """Render the predicted frames of a motion into a copy of frames whose observed ones are known, or all of them."""
+    if known is None:
+        return render(motion)
+    frames = known.clone()
+    if predicted.any():
+        frames[predicted] = render(motion[predicted])
+    return frames
 
 
 def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:

@@ -55,7 +55,8 @@ def load_backbone_file(path: str | Path) -> FOMM:
     try:
         config = dict(json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise KinecastError(f"{path}: expected a config in the metadata, found {type(error).__name__}: {error}") from error
+        found = f"{type(error).__name__}: {error}"
+        raise KinecastError(f"{path}: expected a config in the metadata, found {found}") from error
     return _build(path, state, config)
 
 
@@ -70,7 +71,8 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:  # the latter two from names that are no text
-        raise KinecastError(f"{path}: expected safetensors, found a damaged or foreign file ({_line(error)})") from error
+        found = f"a damaged or foreign file ({_line(error)})"
+        raise KinecastError(f"{path}: expected safetensors, found {found}") from error
     if metadata.get("kind") != kind:
         raise KinecastError(
             f"{path}: expected weights of kind {kind}, found {metadata.get('kind', 'none named')}: "
@@ -98,11 +100,14 @@ def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        found = f"a pickle that would run code ({asked.group(1)})" if asked else "a pickle that is damaged or of another kind"
-        raise KinecastError(f"{path}: refused: expected tensors only, found {found}: get the file from its authors") from error
-    except Exception as error:  # torch raises many kinds for a damaged file
+        kind = f"would run code ({asked.group(1)})" if asked else "is damaged or of another kind"
         raise KinecastError(
-            f"{path}: expected a torch checkpoint, found a damaged or foreign file ({type(error).__name__}: {_line(error)}): copy it again"
+            f"{path}: refused: expected tensors only, found a pickle that {kind}: get the file from its authors"
+        ) from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = f"{type(error).__name__}: {_line(error)}"
+        raise KinecastError(
+            f"{path}: expected a torch checkpoint, found a damaged or foreign file ({reason}): copy it again"
         ) from error
     found = list(checkpoint) if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
     other = next((name for key, name in _FOREIGN_PARTS.items() if key in found), None)

@@ -1,6 +1,7 @@
 """`kinecast demo`: the main job on a clip that a package ships."""
 
 import json as json_module
+import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,10 +55,12 @@ def demo(
         crop="face", source_crop="face", observed=observed, horizon=ahead, seed=seed, compare=True
     )
     with progress() as update:
+        started = time.perf_counter()
         motion = pipeline.extract(backbone, driving, "face", progress=update)
+        detect_seconds = round(time.perf_counter() - started, 4)
         motion.save(output / "motion.npz")
         rebuilt = pipeline.animate_clip(
-            backbone, None, driving, output / "reconstruction.mp4", common, forecaster, update
+            backbone, None, driving, output / "reconstruction.mp4", common, forecaster, update, motion
         )
         transferred = pipeline.animate_clip(
             backbone,
@@ -67,8 +70,9 @@ def demo(
             replace(common, mode="transfer", relative=True, adapt_scale=True),
             forecaster,
             update,
+            motion,
         )
-    values = {"model": model, "driving": driving.name, "source": source.name, "seed": seed}
+    values = {"model": model, "driving": driving.name, "source": source.name, "seed": seed, "detect_seconds": detect_seconds}
     values |= {"reconstruction": rebuilt.to_dict(), "transfer": transferred.to_dict()}
     with atomic_path(output / "report.json") as temporary:
         temporary.write_text(json_module.dumps(values, indent=2))

@@ -73,7 +73,7 @@ class BackboneTrainingConfig:
     validation_frames: int = 16  # evenly spaced a clip
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "learning_rate", "checkpoint_every", "validate_every"):
+        for name in ("steps", "batch_size", "devices", "learning_rate", "checkpoint_every", "validate_every"):
             if getattr(self, name) <= 0:
                 raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
         if self.batch_size % self.devices:
@@ -87,16 +87,14 @@ class BackboneTrainingConfig:
                 re.compile(getattr(self, name))
             except re.error as error:
                 found = f"{getattr(self, name)!r} ({error})"
-                raise KinecastError(f"training config: expected {name} to be a regular expression, found {found}") from error
+                raise KinecastError(
+                    f"training config: expected {name} to be a regular expression, found {found}"
+                ) from error
         height, width = self.model.frame_size
         if height % self.model.frame_multiple or width % self.model.frame_multiple:
             raise KinecastError(
                 f"training config: expected a frame_size in multiples of {self.model.frame_multiple} for this model, "
                 f"found {height}x{width}"
-            )
-        if self.devices > 0 and self.batch_size % self.devices:
-            raise KinecastError(
-                f"training config: expected a batch_size that {self.devices} devices can share, found {self.batch_size}"
             )
 
     @staticmethod
@@ -270,6 +268,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         fabric.backward(total)
         fabric.clip_gradients(wrapped, optimizer, max_norm=10.0)
         optimizer.step()
+        total, parts = total.detach(), {name: part.detach() for name, part in parts.items()}
         if opponent:
             parts["discriminator"] = opponent.step(prediction, target, optimizer.param_groups[0]["lr"])
         _update_average(average, model, min(config.average, (1 + step) / (10 + step)))

@@ -65,11 +65,12 @@ class MultiScaleDiscriminator(nn.Module):
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> "MultiScaleDiscriminator":
         """Build with the sizes of a published state dict."""
-        names = sorted({name.split(".")[1] for name in state})
+        names = list(dict.fromkeys(name.split(".")[1] for name in state))
         prefix = f"discs.{names[0]}.down_blocks."
         blocks = len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
         widths = [len(state[f"{prefix}{i}.conv.bias"]) for i in range(blocks)]
-        model = cls([float(name.replace("-", ".")) for name in names], widths[0] // 2, blocks, max(widths))
+        scales = [float(name.replace("-", ".")) if "-" in name else int(name) for name in names]  # 1 and 1-0 differ
+        model = cls(scales, widths[0] // 2, blocks, max(widths))
         model.load_state_dict(dict(state), strict=True)
         return model
 

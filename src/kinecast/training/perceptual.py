@@ -129,7 +129,8 @@ def load_features(name: str, weights: str | Path | None = None) -> _Features:
     except KinecastError:
         raise
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise KinecastError(f"{weights}: expected a torch state dict, found {type(error).__name__}: name another file") from error
+        found = type(error).__name__
+        raise KinecastError(f"{weights}: expected a torch state dict, found {found}: name another file") from error
     network = NETWORKS[name]()
     wanted = network.state_dict()
     missing = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]

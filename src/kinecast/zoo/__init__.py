@@ -51,7 +51,16 @@ class Entry:
             )
 
 
-TABLE: tuple[Entry, ...] = ()
+TABLE: tuple[Entry, ...] = (
+    Entry(
+        "face-128",
+        "backbone",
+        "face-128.safetensors",
+        "2af7e12772d9bdd42c48cce7e8007a78a72f8c1777a103e0cb6950a17eebfe19",
+        "Apache-2.0",
+        "FOMM, trained here on 19 people (recipes/face-128.toml)",
+    ),
+)
 
 
 def names(kind: str) -> list[str]:

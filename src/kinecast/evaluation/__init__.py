@@ -1,0 +1,1 @@
+"""Tables that can be trusted: named protocols (`protocol`), and one module a table."""

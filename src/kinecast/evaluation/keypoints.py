@@ -1,0 +1,190 @@
+"""The honest table of forecasts of keypoints, on people that no model was trained on.
+
+Rows: the baselines, our models trained here on the other people, and the released VRNN read both ways. Columns are
+means over windows: errors and scores in raw motion units, and one error in per-video min-max units (a unit to report
+in, which no honest model is told).
+
+Letters: S samples, W windows, H horizon, D numbers a frame.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kinecast.data.video_folder import PERSON_PATTERN
+from kinecast.data.windows import Horizon, Series, Windows, evaluation_windows, split_by_person
+from kinecast.errors import KinecastError
+from kinecast.evaluation.protocol import VideoScale, released_samples
+from kinecast.files import make_folder
+from kinecast.forecasters import Forecaster
+from kinecast.forecasters.storage import load_forecaster_file, save_forecaster
+from kinecast.forecasters.vrnn_released import ReleasedVRNN
+from kinecast.metrics.scores import coverage, crps, energy_score, median_error, spread
+from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
+
+BASELINES = ("repeat", "velocity", "damped", "climatology")
+_WINDOWS = 32  # forecast at a time
+
+
+@dataclass(frozen=True)
+class KeypointTableConfig:
+    """What the table is made of. `training` holds values of `ForecasterTrainingConfig` for all trained models."""
+
+    horizons: tuple[Horizon, ...] = (Horizon(6, 6), Horizon(12, 12))
+    validate: str = "id10291"
+    person: str = PERSON_PATTERN
+    models: tuple[str, ...] = ("gru", "vrnn")
+    samples: int = 100
+    seeds: tuple[int, ...] = (0,)
+    training: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.horizons or not self.seeds or self.samples < 2:
+            raise KinecastError(
+                f"keypoint table: expected a horizon, a seed and at least 2 samples, found {len(self.horizons)}, "
+                f"{len(self.seeds)} and {self.samples}"
+            )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The columns, each a mean over windows (and over H and D where the score is of single numbers)."""
+
+    mae: float  # of the samples' median, raw units
+    mae_normalised: float  # the same in per-video min-max units
+    crps: float
+    energy_score: float
+    spread: float  # standard deviation over samples
+    coverage_50: float
+    coverage_80: float
+    coverage_95: float
+    seconds_per_window: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model at one horizon: means over seeds, and their standard deviations where there are several."""
+
+    name: str
+    reads_future: bool
+    scores: Scores
+    deviation: Scores | None
+    crps_to_climatology: float
+
+
+def keypoint_table(
+    series: Series,
+    released: Mapping[Horizon, ReleasedVRNN],
+    config: KeypointTableConfig,
+    cache: Path,
+    log: Callable[[str], None] = lambda line: None,
+) -> dict[str, dict[str, Any]]:
+    """Return for each horizon, by its name, the number of windows and the rows (as plain values).
+
+    Models are trained on the people that `validate` does not match, and kept in the folder `cache`; the same call
+    after a stop goes on from there.
+
+    Raises:
+        KinecastError: `validate` matches nobody or everybody, or clips are shorter than a horizon.
+    """
+    training, validation = split_by_person(series, config.validate, config.person)
+    make_folder(cache)
+    tables: dict[str, dict[str, Any]] = {}
+    for horizon in config.horizons:
+        windows = evaluation_windows(validation, horizon)
+        collected: dict[str, list[Scores]] = {}
+        for seed in config.seeds:
+            for name in (*BASELINES, *config.models):
+                model = _trained(name, training, horizon, seed, config, cache, log)
+                collected.setdefault(f"{name} (ours)" if name in config.models else name, []).append(
+                    score_forecaster(model, windows, config.samples, seed)
+                )
+            if horizon in released:
+                collected.setdefault("vrnn released, free-running", []).append(
+                    score_forecaster(released[horizon], windows, config.samples, seed)
+                )
+                collected.setdefault("vrnn released, as released", []).append(
+                    _score_released(released[horizon], windows, config.samples, seed)
+                )
+        rows = _rows(collected)
+        for row in rows:
+            log(f"{horizon}  {row.name:28s} MAE {row.scores.mae:.5f}  CRPS {row.scores.crps:.5f}")
+        tables[str(horizon)] = {"windows": len(windows.frames), "rows": [asdict(row) for row in rows]}
+    return tables
+
+
+def score_forecaster(model: Forecaster, windows: Windows, samples: int, seed: int) -> Scores:
+    """Forecast windows honestly, S samples each, and score them. A model without randomness is drawn twice."""
+    count = 2 if model.deterministic else samples
+    started = time.perf_counter()
+    drawn = [
+        model.forecast(part, windows.horizon.forecast, count, seed=seed + i).cpu()
+        for i, part in enumerate(windows.observed.split(_WINDOWS))
+    ]
+    seconds = time.perf_counter() - started
+    return score_samples(torch.cat(drawn, dim=1), windows, seconds)
+
+
+def score_samples(samples: Tensor, windows: Windows, seconds: float) -> Scores:
+    """Score samples (S, W, H, D), which took so many seconds to draw."""
+    truth = windows.truth
+    error = median_error(samples, truth)
+    covered = coverage(samples, truth)
+    return Scores(
+        mae=float(error.mean()),
+        mae_normalised=float((error / VideoScale.of(windows).extent).mean()),
+        crps=float(crps(samples, truth).mean()),
+        energy_score=float(energy_score(samples, truth).mean()),
+        spread=float(spread(samples).mean()),
+        coverage_50=covered[0.5],
+        coverage_80=covered[0.8],
+        coverage_95=covered[0.95],
+        seconds_per_window=seconds / len(truth),
+    )
+
+
+def _score_released(model: ReleasedVRNN, windows: Windows, samples: int, seed: int) -> Scores:
+    started = time.perf_counter()
+    drawn = released_samples(model, windows, samples, seed)
+    return score_samples(drawn, windows, time.perf_counter() - started)
+
+
+def _trained(
+    name: str,
+    series: Series,
+    horizon: Horizon,
+    seed: int,
+    config: KeypointTableConfig,
+    cache: Path,
+    log: Callable[[str], None],
+) -> Forecaster:
+    """Return the model of the cache if it is of this training, else train it."""
+    training = ForecasterTrainingConfig(
+        model=name, observed=horizon.observed, forecast=horizon.forecast, seed=seed, **(config.training or {})
+    )
+    about = {"training": asdict(training), "clips": sorted(series)}
+    path = cache / f"{name}_{horizon}_seed{seed}.safetensors"
+    if path.exists():
+        model = load_forecaster_file(path)
+        if model.about == about:
+            return model
+    model = train_forecaster(series, training, None, log).model
+    save_forecaster(model, path, about)
+    return model
+
+
+def _rows(collected: Mapping[str, list[Scores]]) -> list[Row]:
+    rows = []
+    climatology = mean(scores.crps for scores in collected["climatology"])
+    for name, runs in collected.items():
+        columns = {field.name: [getattr(scores, field.name) for scores in runs] for field in fields(Scores)}
+        average = Scores(**{column: mean(values) for column, values in columns.items()})
+        deviation = Scores(**{column: stdev(values) for column, values in columns.items()}) if len(runs) > 1 else None
+        rows.append(Row(name, name.endswith("as released"), average, deviation, average.crps / climatology))
+    return rows

@@ -1,0 +1,284 @@
+"""VRNN: the variational recurrent forecaster of arXiv 2504.05537, section 3.2, after Chung et al. 2015.
+
+    prior      z_t ~ p(z | h_{t-1})                          (Chung eq. 5)
+    decoder    d_t ~ p(d | z_t, h_{t-1})                     (eq. 6), x_t = x_{t-1} + step * d_t
+               mean d_t = damping * d_{t-1} + g(z_t, h_{t-1}) + s(z_t, h_{t-1}) * W z_t
+    recurrence h_t = GRU([phi_x(x_t), phi_z(z_t)], h_{t-1})  (eq. 7)
+    posterior  z_t ~ q(z | x_t, h_{t-1})                     (eq. 9)
+    loss       sum over t of -log p(d_t | z_t, h_{t-1}) + KL(q || p)      (eq. 11)
+
+The prior is trained: it is the second half of the KL, and forecasts draw from nothing else. The released code kept
+that weight at 0. Every sample carries its own state and reads its own frames. The last term of the decoder's mean
+is ours (`loading`): the D x Z loadings W let numbers that move together in training move together in a sample from
+the first step of training on, where a plain decoder leaves its latent unused for long.
+
+Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, Z latent numbers.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Laplace, Normal, kl_divergence
+from torch.nn.functional import softplus
+
+from kinecast.forecasters.base import Forecaster, ForecasterConfig
+from kinecast.forecasters.features import CHANNELS, Channels, MotionFeatures, RecurrentCell, mlp
+from kinecast.forecasters.normalize import NORMALIZATIONS, Normalization, Normalizer, Units
+from kinecast.forecasters.objectives import fair_crps, fair_energy_score
+
+_UNIT = math.log(math.e - 1)  # softplus of it is 1
+_JUMP = 4.0  # steps: larger ones (a cut, a lost keypoint) do not steer the principal components
+_LOG_SCALE = (-6.0, 2.0)  # of the decoder, in log steps: beyond these a sample would freeze or fly away
+
+
+@dataclass(frozen=True)
+class VRNNConfig(ForecasterConfig):
+    """Sizes and choices of a VRNN.
+
+    Weights of the loss: `likelihood_weight` of the variational bound a number of motion, `kl_weight` of the KL in it,
+    `crps_weight` and `energy_weight` of the scores of `score_samples` free-running trajectories from the prior.
+    """
+
+    hidden: int = 48
+    latent: int = 16
+    mlp: int = 48  # hidden units of prior, posterior, decoder and of the features phi_x
+    latent_features: int = 4  # phi_z, a channel
+    loading: bool = True
+    channels: Channels = "shared"
+    identity: int = 4  # numbers of the learnt vector that tells the shared net which of D it reads
+    normalization: Normalization = "window"
+    noise: Literal["gaussian", "laplace"] = "laplace"
+    dropout: float = 0.1
+    likelihood_weight: float = 0.1
+    kl_weight: float = 1.0
+    crps_weight: float = 1.0
+    energy_weight: float = 0.0
+    score_samples: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._expect_positive("hidden", "latent", "mlp", "latent_features", "likelihood_weight", "kl_weight")
+        for name in ("identity", "crps_weight", "energy_weight"):
+            self._expect(name, getattr(self, name) >= 0, "of at least 0")
+        self._expect("channels", self.channels in CHANNELS, f"one of {', '.join(CHANNELS)}")
+        self._expect("normalization", self.normalization in NORMALIZATIONS, f"one of {', '.join(NORMALIZATIONS)}")
+        self._expect("noise", self.noise in ("gaussian", "laplace"), "gaussian or laplace")
+        self._expect("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        self._expect("score_samples", self.score_samples >= 2, "of at least 2")
+
+
+_PUBLISHED = VRNNConfig(
+    hidden=256,
+    latent=15,
+    mlp=512,
+    latent_features=512,
+    loading=False,
+    channels="joint",
+    identity=0,
+    normalization="training",
+    noise="gaussian",
+    dropout=0.0,
+    likelihood_weight=1.0,
+    crps_weight=0.0,
+)
+
+
+class VRNN(Forecaster):
+    """A recurrent model with a latent variable a frame."""
+
+    name = "vrnn"
+    config_type = VRNNConfig
+    config: VRNNConfig
+    min_observed = 2
+    presets: ClassVar = {
+        "small": VRNNConfig(),
+        "published": _PUBLISHED,
+        "released": replace(_PUBLISHED, latent=20, mlp=128, latent_features=20),
+    }
+
+    def __init__(self, motion_dim: int, config: VRNNConfig) -> None:
+        super().__init__(motion_dim, config)
+        self.normalizer = Normalizer(motion_dim, config.normalization)
+        self.features = MotionFeatures(motion_dim, config.channels, config.identity)
+        channels, latent, hidden = self.features.channels, config.latent, config.hidden
+        self.phi_x = nn.Sequential(nn.Linear(self.features.size, config.mlp), nn.SiLU(), nn.Dropout(config.dropout))
+        self.phi_z = nn.Linear(latent, channels * config.latent_features)
+        # Training starts from damped velocity and a standard normal prior: decoder and prior net from about 0.
+        self.prior_net = mlp(hidden, config.mlp, 2 * latent, near_zero=True)
+        self.posterior_net = mlp(motion_dim + hidden, config.mlp, 2 * latent)
+        read_out = self.features.read_out_size(3 if config.loading else 2)
+        self.decoder = mlp(hidden + config.latent_features, config.mlp, read_out, config.dropout, near_zero=True)
+        self.loading = nn.Linear(latent, motion_dim, bias=False) if config.loading else None
+        self.cell = RecurrentCell(config.mlp + config.latent_features, hidden)
+        self.damping = nn.Parameter(torch.full((motion_dim,), 0.4))
+
+    def fit(self, windows: Tensor, observed: int) -> None:
+        """Take the statistics of training windows (M, T, D), and the loadings of their principal components."""
+        observed = self._split(windows, observed)
+        self.normalizer.fit(windows)
+        if self.loading is not None:
+            self.loading.weight.data.copy_(self._principal_loadings(windows, observed))
+
+    def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of `nll` and `kl` (the bound, a number of motion), and of free-running scores."""
+        observed = self._split(batch, observed)
+        units = self.normalizer(batch[:, :observed])
+        state = self._encode(units, batch[:, :observed])
+        surprise, divergence = self.bound(units, state, batch, observed)
+        parts = {"nll": surprise.mean() / self.motion_dim, "kl": divergence.mean() / self.motion_dim}
+        total = self.config.likelihood_weight * (parts["nll"] + self.config.kl_weight * parts["kl"])
+        if self.config.crps_weight or self.config.energy_weight:
+            samples, truth = self._scored(units, state, batch, observed)
+            if self.config.crps_weight:
+                parts["crps"] = fair_crps(samples, truth).mean()
+                total = total + self.config.crps_weight * parts["crps"]
+            if self.config.energy_weight:
+                parts["energy"] = fair_energy_score(samples, truth).mean() / math.sqrt(truth[0].numel())
+                total = total + self.config.energy_weight * parts["energy"]
+        return total, {name: part.detach() for name, part in parts.items()}
+
+    def bound(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
+        """Return the terms of the variational bound, each (B, T-N): -log p(d_t | z_t, h_{t-1}) and KL(q || p).
+
+        z_t is drawn from the posterior, and the true frames are read; `state` has read the first N.
+        """
+        surprises, divergences = [], []
+        frame, increment = batch[:, observed - 1], (batch[:, observed - 1] - batch[:, observed - 2]) / units.step[:, 0]
+        for t in range(observed, batch.shape[1]):
+            following = (batch[:, t] - frame) / units.step[:, 0]
+            prior, posterior = self.prior(state), self.posterior(state, following)
+            latent = posterior.rsample()
+            surprises.append(-self.decode(state, latent, increment).log_prob(following).sum(dim=1))
+            divergences.append(kl_divergence(posterior, prior).sum(dim=1))
+            frame, increment = batch[:, t], following
+            state = self._advance(units, state, latent, frame, increment)
+        return torch.stack(surprises, dim=1), torch.stack(divergences, dim=1)
+
+    def prior(self, state: Tensor) -> Normal:
+        """p(z_t | h_{t-1}) of states (R, C, hidden): (R, Z)."""
+        return _gaussian(self.prior_net(state.mean(dim=1)))
+
+    def posterior(self, state: Tensor, increment: Tensor) -> Normal:
+        """q(z_t | x_t, h_{t-1}), the new frame given by its increment (R, D) in steps: (R, Z)."""
+        return _gaussian(self.posterior_net(torch.cat([state.mean(dim=1), torch.asinh(increment)], dim=1)))
+
+    def decode(self, state: Tensor, latent: Tensor, increment: Tensor) -> Normal | Laplace:
+        """p(d_t | z_t, h_{t-1}) of the next increment in steps, (R, D), from the last one (R, D)."""
+        read_out = self.decoder(torch.cat([state, self._phi_z(latent)], dim=2))
+        change, log_scale, *log_share = self.features.split(read_out, 2 if self.loading is None else 3)
+        mean = self.damping * increment + change
+        if self.loading is not None:
+            mean = mean + log_share[0].clamp(*_LOG_SCALE).exp() * self.loading(latent)
+        kind = Laplace if self.config.noise == "laplace" else Normal
+        return kind(mean, (log_scale - 1).clamp(*_LOG_SCALE).exp(), validate_args=False)
+
+    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
+        """Predict each frame from all true frames before it, latents at their means, (B, T-N, D)."""
+        observed = self._split(batch, observed)
+        units = self.normalizer(batch[:, :observed])
+        state = self._encode(units, batch[:, :observed])
+        step, predictions = units.step[:, 0], []
+        for t in range(observed, batch.shape[1]):
+            frame, increment = batch[:, t - 1], (batch[:, t - 1] - batch[:, t - 2]) / step
+            predictions.append(frame + step * self.decode(state, self.prior(state).mean, increment).mean)
+            following = (batch[:, t] - frame) / step  # read after it was predicted
+            state = self._advance(units, state, self.posterior(state, following).mean, batch[:, t], following)
+        return torch.stack(predictions, dim=1)
+
+    def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
+        units = self.normalizer(observed)
+        return self._trajectories(units, self._encode(units, observed), observed, horizon, samples, generator)
+
+    def _encode(self, units: Units, frames: Tensor) -> Tensor:
+        """Read observed frames (B, N, D) to the state (B, C, hidden), each latent at its posterior mean."""
+        state = self.cell.initial(len(frames), self.features.channels, frames)
+        increments = frames.diff(dim=1) / units.step
+        for t in range(1, frames.shape[1]):
+            increment = increments[:, t - 1]
+            latent = self.posterior(state, increment).mean
+            state = self._advance(units, state, latent, frames[:, t], increment)
+        return state
+
+    def _advance(self, units: Units, state: Tensor, latent: Tensor, frame: Tensor, increment: Tensor) -> Tensor:
+        told = self.phi_x(self.features(units, frame, increment))
+        return self.cell(torch.cat([told, self._phi_z(latent)], dim=2), state)
+
+    def _phi_z(self, latent: Tensor) -> Tensor:
+        """Tell each channel of the frame's one latent: (R, Z) to (R, C, latent_features)."""
+        import os
+
+        if "KCZ" in os.environ:
+            p = float(os.environ["KCZ"])
+            v = self.phi_z(latent).view(len(latent), self.features.channels, -1)
+            return 0 * v if p >= 1 else nn.functional.dropout(v, p, self.training)
+        return self.phi_z(latent).view(len(latent), self.features.channels, -1)
+
+    @torch.no_grad()
+    def _principal_loadings(self, windows: Tensor, observed: int) -> Tensor:
+        """Return (D, Z): the first Z principal components of what damped velocity leaves of the later increments."""
+        increments = (windows.diff(dim=1) / self.normalizer(windows[:, :observed]).step)[:, observed - 2 :]
+        left = increments[:, 1:] - self.damping * increments[:, :-1]
+        left = left.clamp(-_JUMP, _JUMP).flatten(0, 1)
+        values, vectors = torch.linalg.eigh(left.T @ left / len(left))
+        components = vectors * values.clamp_min(0).sqrt()
+        loadings = torch.zeros_like(self.loading.weight)  # type: ignore[union-attr]
+        count = min(loadings.shape)
+        loadings[:, :count] = components.flip(1)[:, :count]
+        return loadings
+
+    def _trajectories(
+        self,
+        units: Units,
+        state: Tensor,
+        observed: Tensor,
+        horizon: int,
+        samples: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw (S, B, H, D) by ancestral sampling: each row has its own state, latent and frames."""
+        state, units = state.repeat(samples, 1, 1), units.repeat(samples)
+        step = units.step[:, 0]
+        frame = observed[:, -1].repeat(samples, 1)
+        increment = (observed[:, -1] - observed[:, -2]).repeat(samples, 1) / step
+        frames = []
+        for t in range(horizon):
+            prior = self.prior(state)
+            latent = prior.mean + prior.stddev * _normal(prior.mean, generator)
+            decoded = self.decode(state, latent, increment)
+            noise = _laplace if isinstance(decoded, Laplace) else _normal
+            increment = decoded.mean + decoded.scale * noise(decoded.mean, generator)
+            frame = frame + step * increment
+            frames.append(frame)
+            if t + 1 < horizon:
+                state = self._advance(units, state, latent, frame, increment)
+        return torch.stack(frames, dim=1).view(samples, len(observed), horizon, self.motion_dim)
+
+    def _scored(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
+        """Return free-running samples and the truth, both in mean training steps (one number for all D)."""
+        horizon = batch.shape[1] - observed
+        samples = self._trajectories(units, state, batch[:, :observed], horizon, self.config.score_samples, None)
+        import os
+
+        unit = {
+            "raw": self.normalizer.step.mean(),
+            "win": units.step,
+            "mid": self.normalizer.step.mean() * units.level.mean(dim=2, keepdim=True).exp(),
+        }[os.environ.get("KCU", "raw")]
+        return samples / unit, batch[:, observed:] / unit
+
+
+def _gaussian(read_out: Tensor) -> Normal:
+    mean, spread = read_out.chunk(2, dim=1)
+    return Normal(mean, softplus(spread + _UNIT) + 1e-4, validate_args=False)
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def _laplace(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype) - 0.5
+    return -uniform.sign() * torch.log1p(-2 * uniform.abs().clamp(max=0.5 - 1e-7))
