@@ -41,7 +41,9 @@ def bundle(run_folder: Path, data: Path, only: list[str]) -> None:
                 *("--validate", "id10291", "-o", WEIGHTS / f"{name}.safetensors"),
             )
     for file in sorted(WEIGHTS.glob("*.safetensors")):
-        print(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
+        print(
+            f"{file.name}: {file.stat().st_size / 1e6:.2f} MB, sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ A message is one line: what was expected, what was found, and what to do.
 
 
 class KinecastError(ValueError):
-    """A mistake in the user's input: one line that says expected, found and the fix. Exit code 1 on the command line."""
+    """A mistake in the user's input: one line: expected, found and the fix. Exit code 1 on the command line."""
 
 
 class KinecastWarning(UserWarning):

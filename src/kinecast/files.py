@@ -68,4 +68,6 @@ def existing_file(path: str | Path, what: str = "file") -> Path:
 
 
 def _unwritable(path: Path, error: OSError) -> KinecastError:
-    return KinecastError(f"cannot write {path}: {error.strerror or error}: choose a folder that exists, is writable and has room")
+    return KinecastError(
+        f"cannot write {path}: {error.strerror or error}: choose a folder that exists, is writable and has room"
+    )

@@ -182,12 +182,14 @@ def animate_clip(
     if options.mode == "transfer" and source is None:
         raise KinecastError("transfer mode: expected a source picture or clip, found none: name one with --source")
     if options.mode == "reconstruction" and source is not None and Path(source).resolve() != Path(driving).resolve():
-        raise KinecastError("reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer")
+        raise KinecastError(
+            "reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer"
+        )
     clock = _Clock()
     if motion is None:
         with clock("detect"):
             motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
-    assert motion.fps is not None  # extract sets it
+    fps = motion.fps or _rate(driving, options.fps)
     sampled, mask = [motion], np.zeros(len(motion), dtype=bool)
     if forecaster is not None:
         with clock("forecast"):
@@ -203,7 +205,8 @@ def animate_clip(
     if options.relative:
         initial = _initial_frame(motion, source_motion.to("cpu"), mask, options)
         motion, *sampled = (
-            backbone.relative_motion(source_motion.to("cpu"), m, initial, options.adapt_scale) for m in (motion, *sampled)
+            backbone.relative_motion(source_motion.to("cpu"), m, initial, options.adapt_scale)
+            for m in (motion, *sampled)
         )
 
     def render(part: Motion) -> Tensor:
@@ -212,7 +215,7 @@ def animate_clip(
     scores = _Scores(options.mode, picture.cpu(), forecaster is not None, mask)
     needs_true = forecaster is not None and (options.compare or options.mode == "transfer")
     frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
-    with VideoWriter(output, motion.fps, quality=options.quality) as writer:
+    with VideoWriter(output, fps, quality=options.quality) as writer:
         start = 0
         while start < len(motion):
             with clock("read"):
@@ -235,14 +238,14 @@ def animate_clip(
         mode=options.mode,
         frames=len(motion),
         frames_sent=int((~mask).sum()),
-        fps=motion.fps,
+        fps=fps,
         motion_dim=motion.dim,
         forecaster=forecaster.name if forecaster else None,
         horizon=f"{options.observed}-{options.horizon}" if forecaster else None,
         samples=len(sampled),
         truth=scores.truth,
         quality=scores.summary(),
-        rate=_rates(motion, mask, options, forecaster is not None, picture),
+        rate=_rates(motion, fps, mask, options, forecaster is not None, picture),
         seconds={stage: round(seconds, 4) for stage, seconds in clock.seconds.items()},
     )
 
@@ -262,11 +265,12 @@ def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> floa
     return motion_dim * 32 * fps * sent_share / 1000
 
 
-def _rates(motion: Motion, mask: np.ndarray, options: AnimateOptions, forecast: bool, picture: Tensor) -> dict[str, float]:
-    assert motion.fps is not None
+def _rates(
+    motion: Motion, fps: float, mask: np.ndarray, options: AnimateOptions, forecast: bool, picture: Tensor
+) -> dict[str, float]:
     share = options.observed / (options.observed + options.horizon) if forecast else 1.0
-    published = published_kbps(motion.dim, motion.fps, share)
-    seconds = len(motion) / motion.fps
+    published = published_kbps(motion.dim, fps, share)
+    seconds = len(motion) / fps
     motion_bytes = motion.vectors()[torch.from_numpy(~mask)].numpy().nbytes
     jpeg = io.BytesIO()
     Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
@@ -283,7 +287,7 @@ def _rates(motion: Motion, mask: np.ndarray, options: AnimateOptions, forecast: 
 
 
 def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> Motion:
-    """Return the driving frame that relative motion starts from: the first, or the sent one posed most like the source."""
+    """Return where relative motion starts: the first driving frame, or the sent one posed most like the source."""
     if not options.best_frame:
         return motion[0]
     wanted = _pose(source)

@@ -327,9 +327,7 @@ def test_gradient_reaches_every_parameter(changes):
     # A constant on a whole heatmap changes nothing after the softmax over its pixels.
     assert set(silent) <= {"kp_detector.kp.bias"}
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    assert torch.equal(kp_source.value, model.kp_detector(source).value) or torch.allclose(
-        kp_source.value, model.kp_detector(source).value, atol=1e-6
-    )
+    torch.testing.assert_close(kp_source.value, model.kp_detector(source).value, atol=1e-6, rtol=0)
 
 
 def test_training_forward_is_the_inference_forward(model):

@@ -119,7 +119,9 @@ def test_odd_sizes_are_fitted(run, tiny, tmp_path, size):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "P", "1", "I;16"])
 def test_grey_and_alpha_sources(run, tiny, clip, tmp_path, mode):
     grey = draw_frames(1)[0].mean(axis=2)
-    picture = Image.fromarray((grey * 256).astype(np.uint16)) if mode == "I;16" else Image.fromarray(grey.astype(np.uint8))
+    picture = (
+        Image.fromarray((grey * 256).astype(np.uint16)) if mode == "I;16" else Image.fromarray(grey.astype(np.uint8))
+    )
     (picture if mode == "I;16" else picture.convert(mode)).save(tmp_path / "source.png")
     arguments = ("animate", "--source", tmp_path / "source.png", "--driving", clip, "-o", tmp_path / "o.mp4")
     assert run(*arguments, "--model", tiny).code == 0
@@ -153,7 +155,7 @@ def _other_model(folder: Path) -> Path:
 
 def _nan(folder: Path) -> Path:
     model = tiny_fomm()
-    model.generator.final.bias.data[0] = float("nan")
+    model.state_dict()["generator.final.bias"][0] = float("nan")
     save_backbone(model, folder / "nan.safetensors", {})
     return folder / "nan.safetensors"
 
@@ -199,7 +201,7 @@ def test_forecaster_of_another_motion(run, tiny, tmp_path):
     clip = make_clip(tmp_path / "c.mp4", frames=24)
     result = run("animate", "--driving", clip, "-o", tmp_path / "o.mp4", "--model", tiny, "--forecast", "gru")
     assert result.code == 1
-    assert "expected one for 18 numbers a frame, found one for 60" in result.error_lines[0]
+    assert "expected a forecaster of 18 numbers a frame, found one of 60" in result.error_lines[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Weight files of backbones: safetensors of our own, and the published `.pth.tar` files, read without unpickling code."""
+"""Weight files of backbones: safetensors of our own, and published `.pth.tar` files read as tensors only."""
 
 import json
 import pickle
@@ -25,9 +25,12 @@ _FOREIGN_PARTS = {"inpainting_network": "TPS", "he_estimator": "face-vid2vid"}
 
 
 def save_backbone(model: FOMM, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
-    """Write weights and config as safetensors; `info` (licence, provenance, ...) joins the metadata.
+    """Write weights and config as safetensors.
 
     Args:
+        model: whose weights.
+        path: the file.
+        info: joins the metadata: licence, provenance, ...
         half: store floating-point tensors as float16; they are read back as float32.
     """
     state = {
@@ -84,7 +87,7 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
 
 
 def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
-    """Read a published FOMM checkpoint: a dict of state dicts `generator`, `kp_detector` and others that are not needed.
+    """Read a published FOMM checkpoint: state dicts `generator`, `kp_detector` and others that are not needed.
 
     Args:
         path: the `.pth.tar` file.

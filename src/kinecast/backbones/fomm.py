@@ -139,7 +139,7 @@ class KPDetector(nn.Module):
             maps = 1 if config.single_jacobian_map else config.num_keypoints
             self.jacobian = nn.Conv2d(self.predictor.out_features, 4 * maps, 7, padding=config.head_padding)
             nn.init.zeros_(self.jacobian.weight)
-            self.jacobian.bias.data.copy_(torch.tensor([1.0, 0, 0, 1]).repeat(maps))
+            self.jacobian.bias = nn.Parameter(torch.tensor([1.0, 0, 0, 1]).repeat(maps))
         self.temperature = config.temperature
 
     def forward(self, image: Tensor) -> Keypoints:
@@ -161,7 +161,7 @@ class KPDetector(nn.Module):
 
 
 class DenseMotion(NamedTuple):
-    """Backward flow `deformation` (B, h, w, 2), `mask` (B, K+1, h, w) and `occlusion_map` (B, 1, h, w), if estimated."""
+    """Backward flow `deformation` (B, h, w, 2), `mask` (B, K+1, h, w), and `occlusion_map` (B, 1, h, w) or None."""
 
     deformation: Tensor
     mask: Tensor
@@ -191,7 +191,9 @@ class DenseMotionNetwork(nn.Module):
         )
         heatmaps = torch.cat([torch.zeros_like(heatmaps[:, :1]), heatmaps], dim=1)
         shared = small_source.shape[0] == 1
-        grid = sparse.view(1 if shared else batch, -1, width, 2)  # all candidates in one tall grid: no copies of the source
+        grid = sparse.view(
+            1 if shared else batch, -1, width, 2
+        )  # all candidates in one tall grid: no copies of the source
         warped = warp(small_source, grid)
         if shared:
             warped = warped.view(3, batch, count + 1, height, width).permute(1, 2, 0, 3, 4)
@@ -326,7 +328,7 @@ class FOMM(Backbone):
         return torch.cat(frames)
 
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
-        """v = s (v_d - v_d0) + v_source, J = (J_d J_d0^-1) J_source; s from convex-hull areas when adapting (section 3.4)."""
+        """Return v = s (v_d - v_d0) + v_source and J = (J_d J_d0^-1) J_source, section 3.4; s from hull areas."""
         src, drv, ini = _keypoints(source), _keypoints(driving), _keypoints(initial)
         scale = (_hull_area(src.value) / _hull_area(ini.value)) ** 0.5 if adapt_scale else 1.0
         components = {"value": scale * (drv.value - ini.value) + src.value}
@@ -396,7 +398,9 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             },
         }
     except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
-        raise KinecastError(f"expected the tensors of a FOMM, found none that give {error}: is this another model?") from error
+        raise KinecastError(
+            f"expected the tensors of a FOMM, found none that give {error}: is this another model?"
+        ) from error
 
 
 def _keypoints(motion: Motion) -> Keypoints:

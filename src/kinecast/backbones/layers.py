@@ -87,7 +87,9 @@ class AntiAliasDownsample(nn.Module):
         """Read the scale back from a state dict's kernel; None, no kernel stored, means 1."""
         if weight is None:
             return 1.0
-        return next(scale for scale in (1 / stride for stride in range(2, 65)) if _kernel_size(scale) == len(weight[0, 0]))
+        return next(
+            scale for scale in (1 / stride for stride in range(2, 65)) if _kernel_size(scale) == len(weight[0, 0])
+        )
 
 
 def _kernel_size(scale: float) -> int:

@@ -24,7 +24,7 @@ from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
-_UsageError = typer.BadParameter.__bases__[0]  # click's, which typer keeps in its own copy since 0.26
+_UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 app = typer.Typer(
     help="Keypoint motion transfer with generative forecasting.",
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail("interrupted: no half-written file was left")
         return _INTERRUPTED
     except _UsageError as error:
-        error.show()  # type: ignore[attr-defined]
-        return error.exit_code  # type: ignore[attr-defined,no-any-return]
+        error.show()
+        return int(error.exit_code)
     finally:
         warnings.showwarning = shown
 

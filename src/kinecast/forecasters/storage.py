@@ -18,7 +18,7 @@ from kinecast.forecasters.vrnn_released import ReleasedVRNN
 _KIND = "forecaster"
 _FORMAT = "1"
 _RELEASED_MARK = "posterior_net.fc1.weight"  # the released files carry no metadata
-_WEIGHTLESS = ("repeat", "velocity")  # baselines that need no file
+WEIGHTLESS = ("repeat", "velocity")  # baselines that need no file
 
 
 def save_forecaster(model: Forecaster, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
@@ -80,10 +80,10 @@ def open_forecaster(name_or_path: str, motion_dim: int) -> Forecaster:
     Raises:
         KinecastError: neither such a file nor such a name, or the file's D is another.
     """
-    if name_or_path in _WEIGHTLESS:
+    if name_or_path in WEIGHTLESS:
         return build_forecaster(name_or_path, motion_dim).eval()
     if not Path(name_or_path).exists():
-        known = f"a file, or one of {', '.join(_WEIGHTLESS)} by name"
+        known = f"a file, or one of {', '.join(WEIGHTLESS)} by name"
         hint = "train it: kinecast train forecaster" if name_or_path in FORECASTERS else "check the path"
         raise KinecastError(f"forecaster {name_or_path!r}: expected {known}; found neither: {hint}")
     model = load_forecaster_file(name_or_path)

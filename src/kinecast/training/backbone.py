@@ -19,12 +19,12 @@ from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, 
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file, make_folder
 from kinecast.metrics.pixel import mae, ssim
+from kinecast.pictures import grid, to_uint8, write_image
 from kinecast.training.augment import Augmentation
 from kinecast.training.checkpoint import load_state, save_state
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses, discriminator_loss
 from kinecast.training.losses import RandomTransform, equivariance_losses
 from kinecast.training.perceptual import PerceptualLoss, load_features
-from kinecast.pictures import grid, to_uint8, write_image
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class BackboneTrainingConfig:
                 raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
         if self.batch_size % self.devices:
             raise KinecastError(
-                f"training config: expected batch_size in multiples of devices, found {self.batch_size} and {self.devices}"
+                f"training config: expected a batch_size that {self.devices} devices can share, found {self.batch_size}"
             )
         if not self.data:
             raise KinecastError("training config: expected data, a list of folders of clips, found none")
@@ -104,14 +104,16 @@ class BackboneTrainingConfig:
         Raises:
             KinecastError: an unknown key or a value out of range.
         """
-        values = dict(values)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        kinds: dict[str, Any] = {"loss": LossConfig, "augmentation": Augmentation}
         try:
             if "model" in values:
                 values["model"] = FOMMConfig.from_dict(values["model"])
-            for name, kind in (("loss", LossConfig), ("augmentation", Augmentation)):
+            for name, kind in kinds.items():
                 if name in values:
-                    values[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
-            return BackboneTrainingConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+                    part: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+                    values[name] = kind(**part)
+            return BackboneTrainingConfig(**values)
         except TypeError as error:
             raise KinecastError(f"training config: {error}: see BackboneTrainingConfig for the keys") from error
 
@@ -251,7 +253,10 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         source, driving, target = config.augmentation.apply(source, driving, random)
         transform = RandomTransform(config.batch_size, random)
         mine = slice(fabric.global_rank * local, (fabric.global_rank + 1) * local)
-        transform.affine, transform.weights = transform.affine[mine].to(fabric.device), transform.weights[mine].to(fabric.device)
+        transform.affine, transform.weights = (
+            transform.affine[mine].to(fabric.device),
+            transform.weights[mine].to(fabric.device),
+        )
         transform.control = transform.control.to(fabric.device)
         source, driving, target = (
             x[mine].to(fabric.device, memory_format=torch.channels_last) for x in (source, driving, target)
@@ -262,7 +267,8 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         total = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             raise KinecastError(
-                f"training stopped at step {step}: expected a finite loss, found {float(total)}: lower the learning rate"
+                f"training stopped at step {step}: expected a finite loss, found {float(total)}: "
+                "lower the learning rate"
             )
         optimizer.zero_grad()
         fabric.backward(total)
@@ -364,7 +370,7 @@ def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
 
 
 def _claim(run: Path, config: BackboneTrainingConfig) -> None:
-    """Save the config, or see that the folder is this run's. Steps and schedules may change, what the weights mean may not."""
+    """Save the config, or see that the folder is this run's. Schedules may change, what the weights mean may not."""
     path = run / "config.json"
     values = json.loads(json.dumps(asdict(config)))
     if path.exists():
@@ -372,7 +378,8 @@ def _claim(run: Path, config: BackboneTrainingConfig) -> None:
         changed = [k for k in ("model", "data", "validate", "seed") if saved.get(k) != values[k]]
         if changed and (run / "last.ckpt").exists():
             raise KinecastError(
-                f"{run}: expected the run of this config, found one with another {', '.join(changed)}: name a new output folder"
+                f"{run}: expected the run of this config, found one with another {', '.join(changed)}: "
+                "name a new output folder"
             )
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2))

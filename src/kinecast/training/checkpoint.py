@@ -24,5 +24,7 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise KinecastError(f"{path}: expected a training checkpoint, found {error}: delete it to start anew") from error
+        raise KinecastError(
+            f"{path}: expected a training checkpoint, found {error}: delete it to start anew"
+        ) from error
     return state

@@ -95,5 +95,7 @@ def adversarial_losses(network: MultiScaleDiscriminator, prediction: Tensor, tar
     with torch.no_grad():
         real = network(target)
     gan = torch.stack([(1 - judged).square().mean() for _, judged in fake]).sum()
-    pairs = [(x, y) for (fakes, _), (reals, _) in zip(fake, real, strict=True) for x, y in zip(fakes, reals, strict=True)]
+    pairs = [
+        (x, y) for (fakes, _), (reals, _) in zip(fake, real, strict=True) for x, y in zip(fakes, reals, strict=True)
+    ]
     return gan, torch.stack([F.l1_loss(x, y) for x, y in pairs]).sum()

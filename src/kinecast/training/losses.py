@@ -1,4 +1,4 @@
-"""Self-supervised losses of the keypoint detector, and the adversarial ones: [FOMM] section 3.4 and its code's details."""
+"""Self-supervised losses of the keypoint detector, and the adversarial ones: [FOMM] section 3.4 and its code."""
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,9 @@ class RandomTransform:
 
     def warp_points(self, points: Tensor) -> Tensor:
         """Map points (B, M, 2) of the transformed picture to where they come from in the original, (B, M, 2)."""
-        return self._straight(points) + (self._spline_basis(points) * self.weights.unsqueeze(1)).sum(dim=2, keepdim=True)
+        return self._straight(points) + (self._spline_basis(points) * self.weights.unsqueeze(1)).sum(
+            dim=2, keepdim=True
+        )
 
     def _straight(self, points: Tensor) -> Tensor:
         return points @ self.affine[:, :, :2].transpose(1, 2) + self.affine[:, None, :, 2]

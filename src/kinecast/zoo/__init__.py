@@ -8,7 +8,7 @@ from kinecast.backbones.base import Backbone
 from kinecast.device import choose_device
 from kinecast.errors import KinecastError
 from kinecast.forecasters import Forecaster
-from kinecast.forecasters.storage import load_forecaster_file, open_forecaster
+from kinecast.forecasters.storage import WEIGHTLESS, load_forecaster_file, open_forecaster
 
 ENGINES = ("auto", "eager")
 PRECISIONS = ("exact",)
@@ -47,7 +47,8 @@ class Entry:
         found = hashlib.sha256(self.path.read_bytes()).hexdigest()
         if found != self.sha256:
             raise KinecastError(
-                f"{self.name}: expected sha256 {self.sha256[:16]}..., found {found[:16]}... in {self.path}: reinstall kinecast"
+                f"{self.name}: expected sha256 {self.sha256[:16]}..., found {found[:16]}... in {self.path}: "
+                "reinstall kinecast"
             )
 
 
@@ -103,8 +104,8 @@ def forecaster_for(name: str | Path, motion_dim: int, device: str = "auto") -> F
     Raises:
         KinecastError: as `load_forecaster`, or the forecaster is of another D.
     """
-    bundled = next((str(e.path) for e in TABLE if e.kind == "forecaster" and e.name == str(name)), str(name))
-    return open_forecaster(bundled, motion_dim).to(choose_device(device)).eval()
+    where = str(name) if str(name) in WEIGHTLESS else str(_resolve(name, "forecaster"))
+    return open_forecaster(where, motion_dim).to(choose_device(device)).eval()
 
 
 def _resolve(name: str | Path, kind: str) -> Path:
@@ -115,7 +116,8 @@ def _resolve(name: str | Path, kind: str) -> Path:
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) > 1:
         return path
-    raise KinecastError(f"{kind} {str(name)!r}: expected a path or one of {', '.join(names(kind))}")
+    known = names(kind) + (list(WEIGHTLESS) if kind == "forecaster" else [])
+    raise KinecastError(f"{kind} {str(name)!r}: expected a path or one of {', '.join(known)}")
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
