@@ -17,6 +17,8 @@ COMMANDS = [
     ("extract",),
     ("forecast",),
     ("animate",),
+    ("encode",),
+    ("decode",),
     ("doctor",),
     ("train", "backbone"),
     ("train", "forecaster"),

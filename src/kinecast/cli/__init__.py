@@ -12,8 +12,10 @@ from typing import Any, TextIO
 import typer
 
 from kinecast.cli.animate import animate
+from kinecast.cli.decode import decode
 from kinecast.cli.demo import demo
 from kinecast.cli.doctor import doctor
+from kinecast.cli.encode import encode
 from kinecast.cli.evaluate_keypoints import evaluate_keypoints
 from kinecast.cli.extract import extract
 from kinecast.cli.forecast import forecast
@@ -35,7 +37,7 @@ app = typer.Typer(
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _evaluate = typer.Typer(help="Measure models without leaks.", no_args_is_help=True)
 _zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, doctor):
+for command in (demo, extract, forecast, animate, encode, decode, doctor):
     app.command()(command)
 _train.command("backbone")(train_backbone)
 _train.command("forecaster")(train_forecaster)

@@ -19,8 +19,8 @@ def train_forecaster(
     option: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the model's config; may be repeated.")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Training steps. [default: 800]")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows a step. [default: 32]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Training steps. [default: 400]")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows a step. [default: 24]")] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam. [default: 0.002]")] = None,
     stride: Annotated[int, typer.Option("--stride", help="Frames between the starts of training windows.")] = 1,
     validate: Annotated[

@@ -27,13 +27,13 @@ class GRUConfig(ForecasterConfig):
     `error` is what training averages: `squared` (published; forecasts the mean) or `absolute` (the median).
     """
 
-    hidden: int = 48
-    read_out: int = 48
+    hidden: int = 24
+    read_out: int = 24
     channels: Channels = "shared"
     identity: int = 4  # numbers of the learnt vector that tells the shared net which of D it reads
     normalization: Normalization = "window"
     rollout: bool = True
-    error: Literal["squared", "absolute"] = "squared"
+    error: Literal["squared", "absolute"] = "absolute"
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
@@ -57,7 +57,14 @@ class GRUForecaster(Forecaster):
     presets: ClassVar = {
         "small": GRUConfig(),
         "published": GRUConfig(
-            hidden=256, read_out=256, channels="joint", identity=0, normalization="training", rollout=False, dropout=0.0
+            hidden=256,
+            read_out=256,
+            channels="joint",
+            identity=0,
+            normalization="training",
+            rollout=False,
+            error="squared",
+            dropout=0.0,
         ),
     }
 

@@ -45,8 +45,8 @@ class ForecasterTrainingConfig:
     early_stop: str | None = None
     evaluate_every: int = 100
     patience: int = 5
-    steps: int = 800
-    batch_size: int = 32
+    steps: int = 400
+    batch_size: int = 24
     learning_rate: float = 2e-3
     warmup_steps: int = 20
     weight_decay: float = 1e-3

@@ -57,7 +57,7 @@ TABLE: tuple[Entry, ...] = (
         "face-128",
         "backbone",
         "face-128.safetensors",
-        "2af7e12772d9bdd42c48cce7e8007a78a72f8c1777a103e0cb6950a17eebfe19",
+        "d4e8822db9b11c4f867d2c9b3829f5c5746dc0118b08679e8e21bb73f8593e8a",
         "Apache-2.0",
         "FOMM, trained here on 19 people (recipes/face-128.toml)",
     ),

@@ -1,0 +1,59 @@
+"""`kinecast encode`: a clip to a motion bitstream."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinecast.cli.common import (
+    DEFAULT_BACKBONE,
+    CropOption,
+    DeviceOption,
+    FpsOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    SeedOption,
+    load_model,
+    print_json,
+    progress,
+    say,
+)
+
+
+def encode(
+    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
+    quality: Annotated[
+        int,
+        typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 4 times as wide for Jacobians."),
+    ] = 7,
+    picture_quality: Annotated[
+        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100.")
+    ] = 60,
+    profile: Annotated[
+        str, typer.Option("--profile", help="Prediction tables: auto, generic, or those of a kind of key points.")
+    ] = "auto",
+    model: ModelOption = DEFAULT_BACKBONE,
+    crop: CropOption = "center",
+    fps: FpsOption = None,
+    limit: LimitOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Reduce a clip to its first frame and a few kilobits of motion a second, streaming. (--seed changes nothing.)"""
+    from kinecast.codec.clips import encode_clip
+
+    backbone = load_model(model, device)
+    with progress() as update:
+        report = encode_clip(
+            backbone, clip, output, quality, picture_quality, profile, Path(model).name, crop, fps, limit, update
+        )
+    if json:
+        print_json(report)
+    say(
+        f"{output}: {report['frames']} frames at {report['fps']:g} fps, motion {report['motion_kbps']:.2f} kbps "
+        f"({report['overhead_kbps']:.2f} of it framing), picture {report['picture_bytes']} bytes, "
+        f"{report['total_kbps']:.2f} kbps in all"
+    )

@@ -1,0 +1,46 @@
+"""The motion bitstream: quantised motion, prediction in whole numbers, range coding, packets. See docs/protocol.md.
+
+>>> from kinecast.codec import Layout, load_profile, encode_motion, decode_motion
+>>> layout = Layout.fomm()
+>>> profile = load_profile("generic", layout)
+>>> packets = list(encode_motion(vectors, layout, profile))  # vectors: an iterable of (D,)
+>>> frames = list(decode_motion(packets, layout, profile))  # .vector (D,), .concealed
+"""
+
+from kinecast.codec.decoder import DecodedFrame, Losses, MotionDecoder, decode_motion
+from kinecast.codec.encoder import FILE, LIVE, MotionEncoder, Packing, encode_levels, encode_motion
+from kinecast.codec.identity import model_identity
+from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, parse_unit, split_picture
+from kinecast.codec.profiles import Profile, generic_profile, load_profile, profile_names
+from kinecast.codec.quantizer import Component, Layout, dequantize, quantize
+from kinecast.codec.stream import PictureAssembler, StreamReader, write_stream
+
+__all__ = [
+    "FILE",
+    "LIVE",
+    "Component",
+    "DecodedFrame",
+    "Header",
+    "Layout",
+    "Losses",
+    "MotionDecoder",
+    "MotionEncoder",
+    "MotionPacket",
+    "Packing",
+    "PictureAssembler",
+    "Profile",
+    "ReferenceChunk",
+    "StreamReader",
+    "decode_motion",
+    "dequantize",
+    "encode_levels",
+    "encode_motion",
+    "generic_profile",
+    "load_profile",
+    "model_identity",
+    "parse_unit",
+    "profile_names",
+    "quantize",
+    "split_picture",
+    "write_stream",
+]

@@ -1,0 +1,195 @@
+"""Packets in, in whatever order they arrive; every frame out once, in order, decoded or marked as concealed.
+
+Letters: T frames, D numbers a frame.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kinecast.codec.entropy import Decoder
+from kinecast.codec.packets import MotionPacket
+from kinecast.codec.predictor import MotionModel
+from kinecast.codec.profiles import Profile
+from kinecast.codec.quantizer import Layout, dequantize
+from kinecast.errors import KinecastError
+
+MAX_GAP = 1024  # frames that are concealed at most for one gap; after a longer one only a key packet goes on
+_HALF = 1 << 15
+_RESTART = 64  # packets in a row that come too late mean that the sender began anew, or that a foreign one misled us
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """One frame of motion: `index` counts from the stream's first frame that was decoded.
+
+    A concealed frame holds the last decoded frame's levels; a forecaster may do better, and knows from `index` when.
+    """
+
+    index: int
+    levels: np.ndarray  # (D,) int32
+    vector: np.ndarray  # (D,) float32, motion units
+    concealed: bool
+
+
+@dataclass
+class Losses:
+    """What a decoder has met so far, in packets, but for `concealed`: frames that were held."""
+
+    decoded: int = 0
+    lost: int = 0  # never came
+    useless: int = 0  # came, but what they start from did not
+    late: int = 0  # came after their turn, or twice
+    refused: int = 0  # came with a good checksum and a content that no encoder writes
+    concealed: int = 0
+
+
+class MotionDecoder:
+    """Decodes packets one at a time.
+
+    A packet that is early waits for those before it, until `reorder` packets wait: then the missing one is lost, and
+    frames are concealed from there to the next key packet, whose frames are exact again.
+    """
+
+    def __init__(self, layout: Layout, profile: Profile, reorder: int = 4) -> None:
+        if not 0 <= reorder <= 256:
+            raise KinecastError(f"reorder: expected 0 to 256 packets that wait, found {reorder}")
+        self.layout, self.reorder, self.losses = layout, reorder, Losses()
+        self._model = MotionModel(layout, profile)
+        self._waiting: dict[int, MotionPacket] = {}  # by unwrapped sequence number
+        self._next: int | None = None  # unwrapped sequence number whose turn it is; None before the first key packet
+        self._early: deque[MotionPacket] = deque(maxlen=reorder)  # deltas that came before any key packet
+        self._stale = 0  # packets in a row that came after their turn
+        self._frame = 0  # unwrapped number of the next frame to give
+        self._start = 0
+        self._state: int | None = None  # sequence number of the packet after which the model stands; None: broken
+        self._held: tuple[np.ndarray, np.ndarray] | None = None
+
+    def push(self, packet: MotionPacket) -> Iterator[DecodedFrame]:
+        """Take a packet; yields the frames whose turn has come. Take them all before the next packet.
+
+        Nothing is given before the first key packet.
+        """
+        if self._next is None:
+            self._join(packet)
+        elif self._place(packet):
+            self._stale = 0
+        else:
+            self.losses.late += 1
+            self._stale += 1
+            if self._stale >= _RESTART:
+                self._leave()
+        while (
+            self._next is not None
+            and self._waiting
+            and (self._next in self._waiting or len(self._waiting) > self.reorder)
+        ):
+            yield from self._take(min(self._waiting))
+
+    def flush(self) -> Iterator[DecodedFrame]:
+        """Yield the frames of packets that still wait: no others will come."""
+        while self._waiting:
+            yield from self._take(min(self._waiting))
+
+    def _join(self, packet: MotionPacket) -> None:
+        """Start at a key packet; those that came just before it, but belong after it, wait in `_early`."""
+        if not packet.key:
+            self.losses.useless += len(self._early) == self.reorder
+            self._early.append(packet)
+            return
+        self._next = packet.sequence
+        if self._held is None:
+            self._frame = self._start = packet.frame
+        self._waiting[self._next] = packet
+        self.losses.useless += sum(not self._place(early) for early in self._early)
+        self._early.clear()
+
+    def _leave(self) -> None:
+        """Forget where the stream stood: the next key packet is a new beginning."""
+        self.losses.useless += len(self._waiting)
+        self._waiting.clear()
+        self._next = self._state = None
+        self._stale = 0
+
+    def _place(self, packet: MotionPacket) -> bool:
+        """Put a packet where it waits for its turn; False if it is late, or a copy."""
+        assert self._next is not None
+        number = _unwrap(packet.sequence, self._next)
+        if number < self._next or number in self._waiting:
+            return False
+        self._waiting[number] = packet
+        return True
+
+    def _take(self, number: int) -> Iterator[DecodedFrame]:
+        packet = self._waiting.pop(number)
+        assert self._next is not None
+        self.losses.lost += number - self._next
+        self._next = number + 1
+        first = _unwrap(packet.frame, self._frame)
+        gap = first - self._frame
+        if not 0 <= gap <= MAX_GAP:
+            if not packet.key:  # it jumps in time: it cannot be right, and what follows hangs on it
+                self.losses.refused += 1
+                self._state = None
+                return
+            # A new beginning: frames are numbered on, and a long silence is not filled with copies.
+            self._start += first - self._frame
+            self._frame = first
+        while self._frame < first:
+            yield self._conceal()
+        if not packet.key and self._state != number - packet.back:
+            self.losses.useless += 1
+            self._state = None
+            for _ in range(packet.count):
+                yield self._conceal()
+            return
+        yield from self._decode(packet, number)
+
+    def _decode(self, packet: MotionPacket, number: int) -> Iterator[DecodedFrame]:
+        if packet.key:
+            self._model.reset()
+        frames = []
+        try:
+            coder = Decoder(packet.payload)
+            for _ in range(packet.count):  # all, before any is given: a foreign packet gives none
+                frames.append(self._model.code_frame(coder))
+        except KinecastError:
+            self.losses.refused += 1
+            self._state = None
+            if self._held is None:  # nothing to hold yet: wait for another key packet
+                self._leave()
+                return
+            for _ in range(packet.count):
+                yield self._conceal()
+            return
+        self._state = number
+        self.losses.decoded += 1
+        levels = np.stack(frames)
+        for one, vector in zip(levels, dequantize(levels, self.layout), strict=True):
+            self._held = one, vector
+            yield DecodedFrame(self._frame - self._start, one, vector, concealed=False)
+            self._frame += 1
+
+    def _conceal(self) -> DecodedFrame:
+        assert self._held is not None  # nothing is taken before a key packet was decoded
+        self.losses.concealed += 1
+        frame = DecodedFrame(self._frame - self._start, *self._held, concealed=True)
+        self._frame += 1
+        return frame
+
+
+def decode_motion(
+    packets: Iterable[MotionPacket], layout: Layout, profile: Profile, reorder: int = 4
+) -> Iterator[DecodedFrame]:
+    """Decode an iterator of packets, as they come."""
+    decoder = MotionDecoder(layout, profile, reorder)
+    for packet in packets:
+        yield from decoder.push(packet)
+    yield from decoder.flush()
+
+
+def _unwrap(value: int, near: int) -> int:
+    """Return the number nearest to `near` that is `value` modulo 2**16."""
+    return near + (value - near + _HALF) % (1 << 16) - _HALF

@@ -1,0 +1,225 @@
+"""From a predicted value and a scale to bits and back: trained integer tables and constriction's range coder.
+
+A table is a list of frequencies that sum to 2**16. Their quotients by 2**16 and all their partial sums are exact in
+float32, in which constriction takes them, and its conversion to 24-bit cumulatives is then one multiplication, rounded
+by IEEE 754 to the nearest even, and a truncation (docs/protocol.md gives it in integers, a test compares the two): no
+sum of floats whose order could matter, no logarithm, nothing that may differ between machines.
+"""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+import numpy as np
+
+from kinecast.codec.quantizer import MAX_LEVEL
+from kinecast.errors import KinecastError
+
+TOTAL = 1 << 16
+PHASES = 8  # a table for each eighth of a step that the prediction may stand beside a level
+LOG_BITS = 8  # logarithms are to base 2, in 1/256 octaves
+_BUCKET_SHIFT = 6  # a table every quarter of an octave of scale
+MIN_LOG, MAX_LOG = -4 << LOG_BITS, 2 << LOG_BITS  # scales of the tables, in steps: 2**-4 to 2**2
+BUCKETS = ((MAX_LOG - MIN_LOG) >> _BUCKET_SHIFT) + 1
+MAX_SHIFT = 12
+WORST_BITS = 34  # an escape of frequency 1 (16 bits) and a raw level (16 bits), with the coder's rounding
+_FILE = "entropy.npz"
+
+# _MANTISSA[k] = floor(256 log2(1 + k/256)), by integers alone.
+_MANTISSA = np.array([((256 + k) ** 256 >> 2048).bit_length() - 1 for k in range(256)], dtype=np.int64)
+_MANTISSA_LIST = _MANTISSA.tolist()
+
+
+def log2(value: int) -> int:
+    """Return the logarithm to base 2 of a number of at least 1, in 1/256, rounded down; 8 bits of it are looked at."""
+    exponent = value.bit_length() - 1
+    return (exponent << LOG_BITS) + int(_MANTISSA_LIST[(value << 8 >> exponent) & 255])
+
+
+def log2_array(values: np.ndarray) -> np.ndarray:
+    """Return `log2` of each; frexp and the shift of the mantissa are exact below 2**53."""
+    mantissa, exponent = np.frexp(values.astype(np.float64))
+    index = (mantissa * 512).astype(np.int64) & 255
+    return ((exponent.astype(np.int64) - 1) << LOG_BITS) + _MANTISSA[index]
+
+
+def reach(bucket: int) -> int:
+    """Return how many levels a bucket's tables reach to either side of the prediction; further ones are escaped."""
+    return 4 + (12 << (bucket >> 2) >> 3)  # 12 scales: beyond, an escape is cheaper than the entries
+
+
+def check_tables(tables: np.ndarray) -> None:
+    """Check a flat array of frequencies against the shape that `reach` gives.
+
+    Raises:
+        KinecastError: the number of entries, an entry or a sum is wrong.
+    """
+    sizes = [2 * reach(bucket) + 2 for bucket in range(BUCKETS) for _ in range(PHASES)]
+    if tables.shape != (sum(sizes),) or tables.min() < 1:
+        raise KinecastError(f"entropy tables: expected {sum(sizes)} frequencies of at least 1, found {tables.shape}")
+    if (np.add.reduceat(tables.astype(np.int64), np.cumsum([0, *sizes[:-1]])) != TOTAL).any():
+        raise KinecastError(
+            f"entropy tables: expected frequencies that sum to {TOTAL} in each table: reinstall kinecast"
+        )
+
+
+class Coder(Protocol):
+    """Either side: codes one level given where it is expected, and returns it."""
+
+    def code(self, scale: int, predicted: int, step: int, level: int) -> int:
+        """Code a level.
+
+        Args:
+            scale: 256 log2 of the expected spread in steps.
+            predicted: the predicted value, in fine units (2**-16 motion units).
+            step: the quantiser's step in fine units.
+            level: what to encode; a decoder ignores it.
+        """
+
+
+class Encoder:
+    """Writes the levels of one packet."""
+
+    def __init__(self) -> None:
+        self._constriction = _library()
+        self._coder = self._constriction.stream.queue.RangeEncoder()
+        self._models = _models()
+
+    def code(self, scale: int, predicted: int, step: int, level: int) -> int:
+        """Encode a level and return it."""
+        bucket, phase, origin, shift = locate(scale, predicted, step)
+        middle = reach_of(bucket)
+        symbol = (level >> shift) - origin + middle
+        if 0 <= symbol <= 2 * middle:
+            self._coder.encode(symbol, self._models[bucket][phase])
+            if shift:
+                self._coder.encode(level & ((1 << shift) - 1), _uniform(shift))
+        else:
+            self._coder.encode(2 * middle + 1, self._models[bucket][phase])
+            self._coder.encode(level + MAX_LEVEL + 1, _uniform(16))
+        return level
+
+    @property
+    def bits(self) -> int:
+        """Bits so far, rounded up to a word."""
+        return int(self._coder.num_bits())
+
+    def finish(self) -> bytes:
+        """Return the shortest byte string that decodes to what was encoded.
+
+        constriction ends with whole 32-bit words. Any number in the coder's last interval does, so the one of the
+        fewest bytes is taken, and zeros at the end are dropped: a decoder reads zeros after the end. This saves two
+        to three bytes a packet, half a kilobit a second where each frame is a packet.
+        """
+        words = self._coder.get_compressed()
+        position, (lower, width) = self._coder.pos()
+        code = words.astype(">u4").tobytes()
+        bulk, tail = code[: 4 * position], int.from_bytes(code[4 * position :][:8].ljust(8, b"\0"), "big")
+        last = lower + width - 1
+        if last >> 64:  # the interval passes a carry: stay on the side for which the words before were written
+            lower, last = (lower, (1 << 64) - 1) if tail >= lower else (0, last - (1 << 64))
+        for size in range(9):
+            unit = 1 << 8 * (8 - size)
+            number = -(-lower // unit) * unit
+            if number <= last:
+                return (bulk + number.to_bytes(8, "big")[:size]).rstrip(b"\0")
+        raise AssertionError("a 64-bit interval holds a 64-bit number")
+
+
+class Decoder:
+    """Reads the levels of one packet."""
+
+    def __init__(self, payload: bytes) -> None:
+        padded = payload + bytes(-len(payload) % 4)
+        words = np.frombuffer(padded, dtype=">u4").astype(np.uint32)
+        self._coder = _library().stream.queue.RangeDecoder(words)
+        self._models = _models()
+
+    def code(self, scale: int, predicted: int, step: int, level: int = 0) -> int:
+        """Decode a level.
+
+        Raises:
+            KinecastError: no encoder writes this.
+        """
+        bucket, phase, origin, shift = locate(scale, predicted, step)
+        middle = reach_of(bucket)
+        try:
+            symbol = self._coder.decode(self._models[bucket][phase])
+            if symbol <= 2 * middle:
+                found = (origin + symbol - middle) << shift
+                if shift:
+                    found += self._coder.decode(_uniform(shift))
+            else:
+                found = self._coder.decode(_uniform(16)) - MAX_LEVEL - 1
+        except AssertionError as error:  # what constriction raises on a number outside every interval
+            raise _damaged() from error
+        if not -MAX_LEVEL <= found <= MAX_LEVEL:
+            raise _damaged()
+        return int(found)
+
+
+def locate(scale: int, predicted: int, step: int) -> tuple[int, int, int, int]:
+    """Return bucket, phase, the level below the prediction, and how many low bits of a level are sent as they are.
+
+    Where the spread is above 4 steps, low bits of a level are noise, so that 2**shift levels share a symbol.
+    """
+    bucket = (scale - MIN_LOG + (1 << _BUCKET_SHIFT - 1)) >> _BUCKET_SHIFT
+    shift = 0
+    if bucket >= BUCKETS:
+        shift = min((bucket - BUCKETS + 4) >> 2, MAX_SHIFT)
+        bucket = min(bucket - 4 * shift, BUCKETS - 1)
+        predicted -= (step << shift) - step >> 1  # the middle of 2**shift levels is above the lowest of them
+    elif bucket < 0:
+        bucket = 0
+    eighths = (predicted << 3) // (step << shift)
+    return bucket, eighths & 7, eighths >> 3, shift
+
+
+_REACH = [reach(bucket) for bucket in range(BUCKETS)]
+reach_of = _REACH.__getitem__
+
+
+@cache
+def table_array() -> np.ndarray:
+    """Return the frequencies of all tables, flat: by bucket, then phase, then symbol; the last symbol is the escape."""
+    with (files("kinecast.codec") / "tables" / _FILE).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        tables = np.asarray(archive["frequencies"], dtype=np.int64)
+    check_tables(tables)
+    return tables
+
+
+@cache
+def _models() -> list[list[Any]]:
+    categorical = _library().stream.model.Categorical
+    tables, models, start = table_array(), [], 0
+    for bucket in range(BUCKETS):
+        row = []
+        for _ in range(PHASES):
+            size = 2 * reach(bucket) + 2
+            exact = (tables[start : start + size] / TOTAL).astype(np.float32)
+            row.append(categorical(exact, perfect=False))
+            start += size
+        models.append(row)
+    return models
+
+
+@cache
+def _uniform(bits: int) -> Any:
+    return _library().stream.model.Uniform(1 << bits)
+
+
+@cache
+def _library() -> Any:
+    try:
+        import constriction
+    except ImportError as error:
+        raise KinecastError(
+            "the motion codec: expected the package constriction, found none: pip install 'kinecast[codec]'"
+        ) from error
+    return constriction
+
+
+def _damaged() -> KinecastError:
+    return KinecastError(
+        "motion packet: expected levels that an encoder writes, found others: it is damaged or foreign"
+    )

@@ -1,0 +1,184 @@
+"""The motion model that encoder and decoder share, in whole numbers: what each level will be, and how surely.
+
+A frame is coded number by number. Each is predicted from the frame before, its last change, and the errors of the
+numbers of this frame that are already coded: linear weights trained on other people, and on top of them weights that
+learn while the clip runs (normalised LMS, Nagumo & Noda 1967, cascaded as in lossless audio coders). The expected
+scale of the error comes from errors past, errors of this frame, and speed, added as logarithms with trained weights.
+
+Nothing here is a float, but for log2_array's exact frexp: fixed point with floor division and arithmetic shifts, all
+below 2**62. Qn says that 2**n stands for 1. Fine units are 2**-16 motion units. Arrays are in coding order.
+
+Letters: D numbers a frame, R sets of weights: one trained, then those that learn.
+"""
+
+import numpy as np
+
+from kinecast.codec.entropy import LOG_BITS, Coder, log2, log2_array
+from kinecast.codec.profiles import KNOWN, WEIGHT_BITS, Profile
+from kinecast.codec.quantizer import Layout
+
+LEARNING = ((154, 200), (40, 60))  # of each learning set: rate in 1/256, and the damping in squared spreads
+NEAR_PACE = 3  # weights between numbers of one keypoint learn so much faster: they differ most between faces
+_NORM_BITS = 8  # normalised errors and changes are Q8,
+_NORM_MAX = 1 << 13  # and at most 32 spreads
+_GAIN_BITS = 16  # weights are Q16,
+_GAIN_MAX = 1 << 19  # and at most 8
+_ONE = 1 << 8
+_MEANS = np.array([[64], [10], [3]], np.int64)  # shares in 1/256 of a new error in the three running means
+PRIOR_FRAME, PRIOR_SET = 3, 2  # how many errors of the expected size the means of a frame start with
+_KEY_BIAS = -70  # a logistic's scale from its mean magnitude: log2(0.83)
+_LOG_ONE = LOG_BITS << LOG_BITS  # log2 of a Q8 one
+_LOG_STEP = (LOG_BITS + 3) << LOG_BITS  # log2 of a step in Q8 of 1/8 steps
+
+
+class MotionModel:
+    """Codes frames in turn; `reset` makes the next one a key frame.
+
+    Two models that were given the same profile and coded the same levels since their last key frame predict alike.
+    """
+
+    def __init__(self, layout: Layout, profile: Profile) -> None:
+        profile.check(layout)
+        self.layout, self.profile = layout, profile
+        self.order, self.steps = layout.order, layout.steps[layout.order]
+        self.sets = 1 + len(LEARNING)
+        dim = layout.dim
+        self._later = np.triu(np.ones((dim, dim), np.int64), 1)  # [j, i]: j is coded before i
+        owners = layout.owners
+        self._pace = np.where(owners[:, None] == owners[None], NEAR_PACE, 1).astype(np.int64)
+        lift = _GAIN_BITS - WEIGHT_BITS
+        self._key_cross = self._stack(profile.key_cross * self._later << lift)
+        self._trained_cross = self._stack(profile.cross * self._later << lift)
+        self._trained_past = self._stack(profile.past << lift)
+        self._step_list, self._owners = self.steps.tolist(), layout.owners.tolist()
+        self._group_list = (layout.groups + layout.keypoints).tolist()
+        self._known_weights = profile.weights[:, :KNOWN].T.copy()
+        self._frame_weights = [tuple(row) for row in profile.weights[:, KNOWN:].tolist()]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every frame: the next is a key frame."""
+        self.fresh = True
+        self._last = self.profile.key_mean.copy()  # fine units
+        self._change = np.zeros_like(self._last)
+        self._cross, self._past = self._trained_cross.copy(), self._trained_past.copy()
+        self._scales(self.profile.spread)
+
+    def code_frame(self, coder: Coder, levels: np.ndarray | None = None) -> np.ndarray:
+        """Code one frame: encode levels (D,), or decode and return them where there are none. In the vector's order.
+
+        Raises:
+            KinecastError: from a decoder, on a payload that no encoder writes.
+        """
+        if self.fresh:
+            self._scales(self.profile.key_spread)
+            spread, cross = self.profile.key_spread, self._key_cross
+            change, sums = np.zeros_like(spread), np.zeros((self.sets, len(spread)), np.int64)
+        else:
+            spread, cross = self.profile.spread, self._cross
+            change = np.clip((self._change << _NORM_BITS) // self.profile.velocity, -_NORM_MAX, _NORM_MAX)
+            sums = (change @ self._past.reshape(len(change), -1)).reshape(self.sets, -1)
+        given = levels[self.order].tolist() if levels is not None else [0] * len(spread)
+        coded, errors, misses = self._code_numbers(coder, given, sums, cross, spread)
+        if self.fresh:  # how far a first frame is from the average face says nothing of how it will move
+            self._scales(self.profile.spread)
+        else:
+            self._learn(change, errors, sums)
+            self._change = coded * self.steps - self._last
+            self._remember(misses)
+        self._last = coded * self.steps
+        self.fresh = False
+        found = np.empty(len(coded), np.int32)
+        found[self.order] = coded
+        return found
+
+    def _code_numbers(
+        self, coder: Coder, given: list[int], sums: np.ndarray, cross: np.ndarray, spread: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Code number by number: levels, normalised errors of the trained prediction (Q8), misses in 1/8 steps."""
+        last, spreads, steps, owners = self._last.tolist(), spread.tolist(), self._step_list, self._owners
+        groups = self._group_list
+        history, inverse = self._known_scale().tolist(), self._inverse.tolist()
+        coded, errors, misses = [], [], []
+        # Running sums of misses relative to the mean: of the frame, and of each keypoint and each component in it.
+        total, count = PRIOR_FRAME * _ONE, PRIOR_FRAME
+        sets = self.layout.keypoints + len(self.layout.components)
+        totals, counts = [PRIOR_SET * _ONE] * sets, [PRIOR_SET] * sets
+        shift = _GAIN_BITS + _NORM_BITS
+        for i, (level, step, base, unit) in enumerate(zip(given, steps, last, spreads, strict=True)):
+            trained, *learnt = sums[:, i].tolist()
+            first = base + (trained * unit >> shift)
+            predicted = first + (sum(learnt) * unit // len(learnt) >> shift)
+            owner, group = owners[i], groups[i]
+            w_frame, w_keypoint, w_group = self._frame_weights[i]
+            now = w_frame * (log2(total // count) - _LOG_ONE)
+            now += w_keypoint * (log2(totals[owner] // counts[owner]) - _LOG_ONE)
+            now += w_group * (log2(totals[group] // counts[group]) - _LOG_ONE)
+            scale = history[i] + (now >> 8)
+            level = coder.code(scale, predicted, step, level)
+            error = ((level * step - first) << _NORM_BITS) // unit
+            error = min(max(error, -_NORM_MAX), _NORM_MAX)
+            if error:
+                sums[:, i + 1 :] += cross[i, :, i + 1 :] * error
+            miss = abs((level * step - predicted << 3) // step)
+            ratio = (miss + 1) * inverse[i] >> 16
+            total, count = total + ratio, count + 1
+            for one in (owner, group):
+                totals[one] += ratio
+                counts[one] += 1
+            coded.append(level)
+            errors.append(error)
+            misses.append(miss)
+        return np.array(coded, np.int64), np.array(errors, np.int64), np.array(misses, np.int64)
+
+    def _learn(self, change: np.ndarray, errors: np.ndarray, sums: np.ndarray) -> None:
+        """Move each learning set against its own error, in proportion to what its inputs were."""
+        # Q16: squares of each number's inputs, by how fast their weights move.
+        power = (change * change) @ self._pace + (errors * errors) @ (self._pace * self._later)
+        for index, (rate, damping) in enumerate(LEARNING, start=1):
+            left = np.clip(errors - (sums[index] >> _GAIN_BITS), -_NORM_MAX, _NORM_MAX)
+            gain = rate * (left << 20) // ((power >> 8) + (damping << 8))
+            for weights, inputs, pace in (
+                (self._past, change, self._pace),
+                (self._cross, errors, self._pace * self._later),
+            ):
+                row = weights[:, index]
+                row += (inputs[:, None] * gain * pace + (1 << 19)) >> 20
+                np.clip(row, -_GAIN_MAX, _GAIN_MAX, out=row)
+
+    def _scales(self, spread: np.ndarray) -> None:
+        """Start the running means of misses (Q8 of 1/8 steps) from a spread in fine units."""
+        # Two thirds: the mean magnitude of an error whose standard deviation is the spread, heavy tails considered.
+        self._means = np.tile((spread * (8 * _ONE) * 2 // 3) // self.steps + _ONE, (len(_MEANS), 1))
+        self._inverse = (1 << 32) // self._means[1]
+        self._frame_level = _ONE
+
+    def _remember(self, misses: np.ndarray) -> None:
+        """Take one frame's misses, in 1/8 steps, into the running means."""
+        self._frame_level = max(int(((misses + 1) * self._inverse >> 16).sum()) // len(misses), 1)
+        self._means += (((misses + 1) << 8) - self._means) * _MEANS >> 8
+        self._inverse = (1 << 32) // self._means[1]
+
+    def _known_scale(self) -> np.ndarray:
+        """(D,) the part of 256 log2 of the scale in steps that is known before the frame."""
+        if self.fresh:
+            return log2_array(self._means[1]) - _LOG_STEP + _KEY_BIAS
+        return ((self._known_weights * self.known_features()).sum(axis=0) >> 8) + self.profile.bias
+
+    def known_features(self) -> np.ndarray:
+        """(KNOWN, D) logarithms, 256 to the octave, that are known before a frame: see `Profile.weights`."""
+        speed = np.abs(self._change << 3) // self.steps  # 1/8 steps
+        own = (speed + 4) * self._inverse >> 16
+        everywhere = max(int(((speed + 1) * self._inverse >> 16).sum()) // len(own), 1)
+        out = np.empty((KNOWN, len(own)), np.int64)
+        out[:3] = log2_array(self._means) - _LOG_STEP
+        out[3] = log2(self._frame_level) - _LOG_ONE
+        out[4] = log2_array(np.maximum(own, 1)) - _LOG_ONE
+        out[5] = log2(everywhere) - _LOG_ONE
+        return out
+
+    def _stack(self, trained: np.ndarray) -> np.ndarray:
+        """Return weights of all sets (D, R, D), those that learn at 0."""
+        stacked = np.zeros((len(trained), self.sets, trained.shape[1]), np.int64)
+        stacked[:, 0] = trained
+        return stacked

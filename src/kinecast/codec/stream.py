@@ -1,0 +1,145 @@
+"""A .kcm stream as a file: header, reference pictures, motion packets back to back, read and written in passing."""
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from kinecast.codec.packets import (
+    DATAGRAM,
+    MAGIC,
+    MAX_HEADER,
+    MAX_PICTURE,
+    Header,
+    MotionPacket,
+    ReferenceChunk,
+    parse_unit,
+    split_picture,
+)
+from kinecast.errors import KinecastError
+
+_PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may promise any size
+
+
+class PictureAssembler:
+    """Puts the chunks of reference pictures together, in any order."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, dict[int, ReferenceChunk]] = {}
+
+    def push(self, chunk: ReferenceChunk) -> tuple[int, str, bytes] | None:
+        """Take a chunk; returns number, mime type and bytes of a picture that is whole now.
+
+        Raises:
+            KinecastError: the chunks of a picture contradict each other.
+        """
+        parts = self._parts.setdefault(chunk.picture, {})
+        if parts and (next(iter(parts.values())).size, next(iter(parts.values())).mime) != (chunk.size, chunk.mime):
+            del self._parts[chunk.picture]
+            raise KinecastError(
+                f"reference picture {chunk.picture}: expected chunks of one picture, found {chunk.size} bytes of "
+                f"{chunk.mime} among others: it is damaged or sent twice under one number"
+            )
+        if sum(len(other) for other in self._parts.values()) * len(chunk.data) > 2 * MAX_PICTURE:
+            self._parts.clear()
+            raise KinecastError(f"reference pictures: expected at most {2 * MAX_PICTURE} unfinished bytes, found more")
+        parts[chunk.index] = chunk
+        if len(parts) < chunk.count:
+            return None
+        del self._parts[chunk.picture]
+        return chunk.picture, chunk.mime, b"".join(parts[index].data for index in range(chunk.count))
+
+
+class StreamReader:
+    """Reads a stream without keeping it; damage is skipped up to the next good unit and counted in `skipped` bytes.
+
+    Args:
+        file: open for reading bytes, standing at the header.
+
+    Raises:
+        KinecastError: the header is missing, damaged, or of a later version.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.skipped = file, 0
+        self._buffer = b""
+        self._fill(MAX_HEADER + 16)
+        self.header, self._buffer = Header.parse(self._buffer)
+
+    def units(self) -> Iterator[ReferenceChunk | MotionPacket]:
+        """Yield chunks and packets to the end of the file."""
+        while self._fill(2 * DATAGRAM):
+            try:
+                unit, self._buffer = parse_unit(self._buffer)
+            except KinecastError:
+                self._skip()
+                continue
+            if not isinstance(unit, Header):
+                yield unit
+
+    def _fill(self, size: int) -> bool:
+        if len(self._buffer) < size:
+            self._buffer += self._file.read(size - len(self._buffer))
+        return bool(self._buffer)
+
+    def _skip(self) -> None:
+        """Drop bytes up to one that may begin a unit."""
+        step = 1
+        while (
+            step < len(self._buffer)
+            and self._buffer[step] & 0xF0 != 0x80
+            and self._buffer[step] not in b"R" + MAGIC[:1]
+        ):
+            step += 1
+        self._buffer = self._buffer[step:]
+        self.skipped += step
+
+
+def write_stream(
+    file: BinaryIO, header: Header, picture: bytes, mime: str, packets: Iterable[MotionPacket]
+) -> dict[str, int]:
+    """Write a stream as its packets come; returns the bytes of header, picture, payload and overhead of packets."""
+    sizes = {"header_bytes": file.write(bytes(header)), "picture_bytes": 0, "payload_bytes": 0, "overhead_bytes": 0}
+    for chunk in split_picture(picture, mime):
+        sizes["picture_bytes"] += file.write(bytes(chunk))
+    for packet in packets:
+        size = file.write(bytes(packet))
+        sizes["payload_bytes"] += len(packet.payload)
+        sizes["overhead_bytes"] += size - len(packet.payload)
+    return sizes
+
+
+def code_picture(picture: np.ndarray, quality: int = 60) -> tuple[bytes, str]:
+    """Code a picture, uint8 (H, W, 3), as WebP, or JPEG where Pillow lacks WebP; returns bytes and mime type."""
+    out = io.BytesIO()
+    image = Image.fromarray(picture)
+    try:
+        image.save(out, "WEBP", quality=quality, method=6)
+        return out.getvalue(), "image/webp"
+    except (KeyError, OSError):
+        image.save(out, "JPEG", quality=quality, optimize=True)
+        return out.getvalue(), "image/jpeg"
+
+
+def open_picture(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """Decode a reference picture to uint8 (H, W, 3).
+
+    Raises:
+        KinecastError: it cannot be decoded, or is not of `size` (height, width).
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG", "PNG", "AVIF")) as image:
+            if image.size != (size[1], size[0]) or size[0] * size[1] > _PIXELS:
+                raise KinecastError(
+                    f"reference picture: expected {size[1]}x{size[0]} as the header says, at most {_PIXELS} pixels, "
+                    f"found {image.size[0]}x{image.size[1]}: it is of another stream"
+                )
+            return np.array(image.convert("RGB"))  # a copy: torch wants to be able to write
+    except KinecastError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged data
+        raise KinecastError(
+            f"reference picture: expected a whole WebP, JPEG, PNG or AVIF, found {type(error).__name__}: send it again"
+        ) from error

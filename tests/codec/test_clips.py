@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from kinecast.codec import StreamReader
+from kinecast.codec.clips import decode_clip, encode_clip, layout_for
+from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.video import read_frames
+from tiny import pictures, tiny_fomm
+
+MODEL = tiny_fomm()
+
+
+@pytest.fixture(scope="module")
+def stream(clip, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stream") / "clip.kcm"
+    report = encode_clip(MODEL, clip, path, model_name="tiny")
+    return path, report
+
+
+def test_a_clip_is_encoded_and_drawn(stream, tmp_path):
+    path, report = stream
+    assert report["frames"] == 12 and report["fps"] == 25 and report["profile"] == "generic"
+    parts = [report[f"{part}_bytes"] for part in ("header", "picture", "payload", "overhead")]
+    assert sum(parts) == path.stat().st_size
+    drawn = decode_clip(MODEL, path, tmp_path / "out.mp4")
+    assert (drawn["frames"], drawn["fps"], drawn["concealed"], drawn["skipped_bytes"]) == (12, 25, 0, 0)
+    assert np.stack(list(read_frames(tmp_path / "out.mp4"))).shape == (12, 64, 64, 3)
+
+
+def test_another_model_is_refused(stream, tmp_path):
+    with pytest.raises(
+        KinecastError, match=r"expected the model tiny \(.{12}\.\.\.\) that encoded it, found one of"
+    ) as caught:
+        decode_clip(tiny_fomm(seed=1), stream[0], tmp_path / "out.mp4")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out.mp4").exists()
+
+
+def test_a_damaged_stream_is_drawn_as_far_as_it_goes(stream, tmp_path):
+    data = bytearray(stream[0].read_bytes())
+    (tmp_path / "cut.kcm").write_bytes(data[:-3])
+    with pytest.raises(KinecastError):  # its only motion packet is the one that is cut off
+        decode_clip(MODEL, tmp_path / "cut.kcm", tmp_path / "out.mp4")
+    (tmp_path / "more.kcm").write_bytes(data + b"rubbish")
+    with pytest.warns(KinecastWarning, match="7 damaged bytes were skipped, 0 frames held"):
+        assert decode_clip(MODEL, tmp_path / "more.kcm", tmp_path / "out.mp4")["frames"] == 12
+
+
+def test_other_files_are_refused_in_one_line(stream, clip, tmp_path):
+    with pytest.raises(KinecastError, match="this is no .kcm stream"):
+        decode_clip(MODEL, clip, tmp_path / "out.mp4")
+    header = stream[0].read_bytes()[: len(bytes(StreamReader(stream[0].open("rb")).header))]
+    (tmp_path / "bare.kcm").write_bytes(header)
+    with pytest.raises(KinecastError, match="expected a whole reference picture before the motion, found none"):
+        decode_clip(MODEL, tmp_path / "bare.kcm", tmp_path / "out.mp4")
+
+
+def test_quality_chooses_the_steps():
+    motion = MODEL.detect(pictures(1))
+    assert [part.step for part in layout_for(motion, 7).components] == [256, 1024]
+    assert [part.step for part in layout_for(motion, 5).components] == [512, 2048]
+    assert layout_for(motion, 6).dim == motion.dim
+    with pytest.raises(KinecastError, match=r"quality: expected 1 \(smallest\) to 9 \(finest\), found 10"):
+        layout_for(motion, 10)

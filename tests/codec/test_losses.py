@@ -1,0 +1,186 @@
+"""Reordered, duplicated, lost, damaged and hostile packets."""
+
+import time
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from codec.tracks import profile_of, smooth_levels
+from kinecast.codec import Layout, MotionDecoder, MotionPacket, Packing, decode_motion, encode_levels, parse_unit
+from kinecast.errors import KinecastError
+
+LAYOUT = Layout.plain(6)
+PROFILE = profile_of(LAYOUT)
+LEVELS = smooth_levels(LAYOUT, 60)
+PACKETS = list(encode_levels(LEVELS, LAYOUT, PROFILE, Packing(1, 10)))
+
+
+def decode(packets, reorder=4):
+    decoder = MotionDecoder(LAYOUT, PROFILE, reorder)
+    frames = [frame for packet in packets for frame in decoder.push(packet)]
+    return [*frames, *decoder.flush()], decoder.losses
+
+
+def assert_never_wrong(frames):
+    """Frames come once and in order; one that is not the sender's is marked."""
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    for frame in frames:
+        assert frame.concealed or np.array_equal(frame.levels, LEVELS[frame.index])
+
+
+def test_order_within_the_window_does_not_matter():
+    shuffled = [PACKETS[i + j] for i in range(0, 60, 4) for j in (2, 0, 3, 1) if i + j < 60]
+    frames, losses = decode(shuffled)
+    assert np.array_equal(np.stack([f.levels for f in frames]), LEVELS)
+    assert losses.lost == losses.useless == losses.concealed == 0
+
+
+def test_copies_are_dropped():
+    frames, losses = decode([packet for packet in PACKETS for _ in range(3)])
+    assert np.array_equal(np.stack([f.levels for f in frames]), LEVELS)
+    assert losses.late == 120 and losses.decoded == 60
+
+
+def test_a_lost_packet_conceals_until_the_next_key_packet():
+    frames, losses = decode(PACKETS[:13] + PACKETS[14:])
+    assert [f.index for f in frames if f.concealed] == list(range(13, 20))
+    assert all(np.array_equal(f.levels, LEVELS[12]) for f in frames if f.concealed)
+    assert (losses.lost, losses.useless, losses.concealed) == (1, 6, 7)
+    assert_never_wrong(frames)
+    assert len(frames) == 60
+
+
+def test_a_lost_key_packet_conceals_until_the_next():
+    frames, losses = decode(PACKETS[:10] + PACKETS[11:])
+    assert [f.index for f in frames if f.concealed] == list(range(10, 20))
+    assert losses.lost == 1
+
+
+def test_the_last_packets_are_given_without_those_that_never_came():
+    frames, losses = decode(PACKETS[:50] + PACKETS[58:])
+    assert len(frames) == 60 and losses.lost == 8
+    assert all(f.concealed for f in frames[50:])
+
+
+def test_a_receiver_joins_at_a_key_packet():
+    frames, losses = decode(PACKETS[14:])
+    assert np.array_equal(np.stack([f.levels for f in frames]), LEVELS[20:])
+    assert losses.useless == 6
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.3])
+def test_random_loss_is_never_silent(share):
+    random = np.random.default_rng(1)
+    frames, losses = decode([p for i, p in enumerate(PACKETS) if i == 0 or random.random() > share])
+    assert_never_wrong(frames)
+    assert losses.lost > 0 and sum(not f.concealed for f in frames) == losses.decoded
+
+
+def test_numbers_wrap_around():
+    packets = [replace(p, sequence=(p.sequence + 65500) % 65536, frame=(p.frame + 65520) % 65536) for p in PACKETS]
+    frames, losses = decode(packets)
+    assert np.array_equal(np.stack([f.levels for f in frames]), LEVELS) and losses.lost == 0
+
+
+def test_a_sender_that_begins_anew_is_followed():
+    moved = [replace(p, sequence=(p.sequence + 30000) % 65536) for p in PACKETS]
+    frames, _ = decode([*moved, *(PACKETS * 3)])
+    assert sum(not frame.concealed for frame in frames) > 90
+
+
+def test_a_foreign_payload_is_refused_and_concealed():
+    # A payload of 0xff bytes is a number outside every interval.
+    packets = list(PACKETS)
+    packets[5] = replace(packets[5], payload=b"\xff" * 200)
+    frames, losses = decode(packets)
+    assert_never_wrong([f for f in frames if f.index < 5])
+    assert losses.refused + losses.decoded + losses.useless == 60
+
+
+def test_a_long_silence_is_not_filled_with_copies():
+    late_key = replace(PACKETS[10], sequence=1, frame=40000)
+    frames, _ = decode([PACKETS[0], late_key])
+    assert len(frames) == 2
+    late_delta = replace(PACKETS[11], sequence=1, frame=30000)
+    frames, losses = decode([PACKETS[0], late_delta])
+    assert len(frames) == 1 and losses.refused == 1
+
+
+def _cases(count, seed=0):
+    """Damaged units, packets of arbitrary fields with a good checksum, and arbitrary bytes."""
+    random = np.random.default_rng(seed)
+    units = [bytes(packet) for packet in PACKETS]
+    for _ in range(count):
+        kind = random.integers(6)
+        data = bytearray(units[random.integers(len(units))])
+        if kind == 0:
+            data[random.integers(len(data))] ^= 1 << int(random.integers(8))
+        elif kind == 1:
+            data = data[: random.integers(len(data))]
+        elif kind == 2:
+            data = bytearray(random.bytes(int(random.integers(1, 60))))
+            data[0] = 0x80 | data[0] & 15
+        elif kind == 3:
+            data += random.bytes(int(random.integers(1, 9)))
+        elif kind == 4:
+            sequence, frame = (int(n) for n in random.integers(0, 65536 if random.random() < 0.2 else 64, 2))
+            frames, back = int(random.choice([1, 1, 1, 2, 64])), int(random.choice([0, 1, 1, 2, 255]))
+            payload, wide = random.bytes(int(random.integers(0, 24))), bool(random.integers(2))
+            data = bytearray(bytes(MotionPacket(sequence, frame, frames, payload, back, wide)))
+        yield bytes(data)
+
+
+def _fuzz(count):
+    decoder = MotionDecoder(LAYOUT, PROFILE)
+    tracemalloc.start()
+    started = time.process_time()
+    outcomes = {"refused": 0, "packets": 0, "frames": 0}
+    for data in _cases(count):
+        while data:
+            try:
+                unit, data = parse_unit(data)
+            except KinecastError as error:
+                assert "\n" not in str(error)
+                outcomes["refused"] += 1
+                break
+            assert isinstance(unit, MotionPacket)
+            outcomes["packets"] += 1
+            for frame in decoder.push(unit):
+                assert frame.levels.shape == (6,) and np.isfinite(frame.vector).all()
+                outcomes["frames"] += 1
+    for _ in decoder.flush():
+        outcomes["frames"] += 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64e6
+    assert outcomes["refused"] > count / 4 and outcomes["packets"] > count / 4 and outcomes["frames"] > 0
+    return time.process_time() - started
+
+
+def test_hostile_packets_give_an_error_or_a_frame():
+    assert _fuzz(2000) < 30
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_hostile_packets():
+    _fuzz(100_000)
+
+
+def test_one_hostile_packet_costs_little_time_and_memory():
+    """The most frames of the widest layout from a payload of nothing."""
+    layout = Layout.plain(256)
+    decoder = MotionDecoder(layout, profile_of(layout))
+    tracemalloc.start()
+    started = time.process_time()
+    frames = list(decoder.push(MotionPacket(0, 0, 64, b"")))
+    frames += decoder.push(MotionPacket(1, 1000, 64, b"\x55" * 1100, 1))
+    assert len(frames) <= 2 * 64 + 1024
+    assert time.process_time() - started < 10
+    assert tracemalloc.get_traced_memory()[1] < 64e6
+    tracemalloc.stop()
+
+
+def test_decode_motion_takes_an_iterator():
+    assert sum(1 for _ in decode_motion(iter(PACKETS), LAYOUT, PROFILE)) == 60
