@@ -327,7 +327,7 @@ def test_a_split_must_leave_something_on_both_sides(clips, tmp_path, pattern, co
         ({"devices": 0}, "training config: expected devices above 0, found 0"),
         (
             {"devices": 2, "batch_size": 3},
-            "training config: expected batch_size in multiples of devices, found 3 and 2",
+            "training config: expected a batch_size that 2 devices can share, found 3",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def animate(
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="reconstruction or transfer. [default: transfer if there is a --source]"),
+        typer.Option("--mode", help="reconstruction or transfer. (default: transfer if there is a --source)"),
     ] = None,
     relative: Annotated[bool, typer.Option("--relative", help="Apply the motion's change, not its positions.")] = False,
     adapt_scale: Annotated[

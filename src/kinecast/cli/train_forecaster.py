@@ -13,15 +13,15 @@ def train_forecaster(
     output: Annotated[Path, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
     model: Annotated[str, typer.Option("--model", help="gru, vrnn, damped, climatology, ...")] = "vrnn",
     preset: Annotated[
-        str | None, typer.Option("--preset", help="small, published or released. [default: small]")
+        str | None, typer.Option("--preset", help="small, published or released. (default: small)")
     ] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "12-12",
     option: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the model's config; may be repeated.")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Training steps. [default: 400]")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows a step. [default: 24]")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam. [default: 0.002]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Training steps. (default: 400)")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows a step. (default: 24)")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam. (default: 0.002)")] = None,
     stride: Annotated[int, typer.Option("--stride", help="Frames between the starts of training windows.")] = 1,
     validate: Annotated[
         str | None, typer.Option("--validate", help="Regular expression of persons kept out and scored at the end.")
@@ -31,7 +31,7 @@ def train_forecaster(
     ] = None,
     person: Annotated[
         str | None,
-        typer.Option("--person", help="Regular expression whose group is the person in a clip's name. [default: id…_]"),
+        typer.Option("--person", help="Regular expression whose group is the person in a clip's name. (default: id…_)"),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with a run that was stopped.")] = True,
     device: DeviceOption = "auto",

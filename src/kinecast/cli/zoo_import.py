@@ -10,7 +10,7 @@ from kinecast.cli.common import JsonOption, print_json, say
 
 def zoo_import(
     checkpoint: Annotated[Path, typer.Argument(help="Published FOMM checkpoint, such as vox-cpk.pth.tar.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="[default: beside it, .safetensors]")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")] = None,
     frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
     json: JsonOption = False,

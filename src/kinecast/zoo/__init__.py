@@ -61,6 +61,22 @@ TABLE: tuple[Entry, ...] = (
         "Apache-2.0",
         "FOMM, trained here on 19 people (recipes/face-128.toml)",
     ),
+    Entry(
+        "gru",
+        "forecaster",
+        "gru.safetensors",
+        "5fa7372dd6de4519e83fa126ea5703ba4a41a24b292d25e4a5c32acdd6eb0c0f",
+        "Apache-2.0",
+        "GRU, point forecasts of face-128 motion (recipes/bundle.py)",
+    ),
+    Entry(
+        "vrnn",
+        "forecaster",
+        "vrnn.safetensors",
+        "2190453a19fac0130c09c1020e91e9a9010cf7b62cf684a5ebd523117bca28b7",
+        "Apache-2.0",
+        "VRNN with a trained prior, samples futures of face-128 motion (recipes/bundle.py)",
+    ),
 )
 
 
