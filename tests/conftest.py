@@ -37,3 +37,13 @@ def data_folder() -> Path:
         message = f"KINECAST_DATA names {name}, which is no folder"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured (`record_property("measured", line)`): pytest-xdist swallows what they print."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    measured = [line for r in reports for name, line in getattr(r, "user_properties", []) if name == "measured"]
+    if measured:
+        terminalreporter.section("measured")
+    for line in dict.fromkeys(measured):
+        terminalreporter.write_line(line)

@@ -62,7 +62,7 @@ def golden(reference) -> dict[str, torch.Tensor]:
 
 
 @torch.inference_mode()
-def test_parity_with_the_published_network(published, golden, capsys):
+def test_parity_with_the_published_network(published, golden, record_property):
     source, driving = golden["images"][:1], golden["images"][1:]
     found: dict[str, Any] = {}
     points = {"source": published.kp_detector(source), "driving": published.kp_detector(driving)}
@@ -71,9 +71,8 @@ def test_parity_with_the_published_network(published, golden, capsys):
     found["prediction"], motion = published.generator(source, points["driving"], points["source"])
     found |= motion._asdict()
     differences = {name: (found[name] - golden[name]).abs().max().item() for name in golden if name != "images"}
-    with capsys.disabled():
-        shown = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
-        print(f"\nFOMM vox-256 against the published network, max abs difference: {shown}")
+    shown = ", ".join(f"{name} {value:.1e}" for name, value in differences.items())
+    record_property("measured", f"FOMM vox-256 against the published network, max abs difference: {shown}")
     assert set(differences) == set(found)
     assert all(found[name].shape == golden[name].shape for name in differences)
     assert max(differences.values()) <= PARITY
@@ -450,3 +449,11 @@ def test_a_cached_source_saves_its_share_of_the_work():
     motion = model.detect(frames)
     model.animate(model.encode_source(frames[:1]), motion[:1], motion)
     assert calls == 1
+
+
+def test_motion_of_another_model_is_refused():
+    model, other = tiny_fomm(num_keypoints=4), tiny_fomm(num_keypoints=3)
+    frames = pictures(2)
+    state = model.encode_source(frames[:1])
+    with pytest.raises(KinecastError, match="expected motion of fomm with 24 numbers a frame, found fomm with 18"):
+        model.animate(state, model.detect(frames[:1]), other.detect(frames))

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ def small() -> ReleasedVRNN:
 
 
 @pytest.mark.parametrize("horizon", ["6-6", "12-12"])
-def test_released_weights_reproduce_the_reference(data_folder: Path, horizon: str) -> None:
+def test_released_weights_reproduce_the_reference(
+    data_folder: Path, horizon: str, record_property: Callable[[str, object], None]
+) -> None:
     model = load_forecaster_file(data_folder / f"forecasters/vrnn_vox_{horizon}.safetensors")
     assert isinstance(model, ReleasedVRNN)
     with np.load(data_folder.parent / "reference/vrnn_vox.npz") as reference:
@@ -27,7 +30,7 @@ def test_released_weights_reproduce_the_reference(data_folder: Path, horizon: st
         expected = torch.from_numpy(reference[f"teacher_forced_{horizon}"])
     with torch.inference_mode():
         difference = float((model.as_released(windows, windows.shape[1] // 2)[0] - expected).abs().max())
-    print(f"vrnn_vox {horizon}: max difference {difference:.2e}")
+    record_property("measured", f"vrnn_vox {horizon} against the released weights' reference: {difference:.1e}")
     assert difference < 1e-5
 
 

@@ -47,12 +47,15 @@ class Backbone(nn.Module, ABC):
 
     def flatten(self, motion: Motion) -> Tensor:
         """Return motion vectors (T, D), float32, in the flat layout of this backbone."""
+        self._check_motion(motion)
+        return motion.vectors()
+
+    def _check_motion(self, motion: Motion) -> None:
         if motion.backbone != self.name or motion.dim != self.motion_dim:
             raise KinecastError(
                 f"expected motion of {self.name} with {self.motion_dim} numbers a frame, "
                 f"found {motion.backbone} with {motion.dim}: extract it with this model"
             )
-        return motion.vectors()
 
     def unflatten(self, vectors: Tensor) -> Motion:
         """Return the motion that `flatten` made `vectors` (T, D) of."""

@@ -267,7 +267,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         total = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             raise KinecastError(
-                f"training stopped at step {step}: expected a finite loss, found {float(total)}: "
+                f"training stopped at step {step}: expected a finite loss, found {total.item()}: "
                 "lower the learning rate"
             )
         optimizer.zero_grad()
