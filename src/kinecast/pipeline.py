@@ -23,7 +23,7 @@ from kinecast.backbones.base import Backbone
 from kinecast.errors import KinecastError
 from kinecast.forecasters.base import Forecaster
 from kinecast.metrics.pixel import mae, ssim
-from kinecast.motion import Motion, concatenate
+from kinecast.motion import Motion
 from kinecast.video import VideoWriter, border, caption, probe, read_batches, read_image, side_by_side, to_uint8
 
 BATCH = 8
@@ -52,11 +52,15 @@ def extract(
         limit: at most so many frames.
         progress: called with ("detect", frames done since the last call).
     """
-    parts = []
+    # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
+    # allocator then cannot reuse, and memory would grow with the clip.
+    numbers = bytearray()
     for frames in read_batches(clip, backbone.frame_size, crop, BATCH, limit):
-        parts.append(backbone.detect(frames.to(backbone.device)).to("cpu"))
+        motion = backbone.detect(frames.to(backbone.device)).to("cpu")
+        numbers += motion.vectors().numpy().tobytes()
         progress("detect", len(frames))
-    return replace(concatenate(parts), fps=_rate(clip, fps), frame_size=backbone.frame_size, clip=Path(clip).name)
+    motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
+    return replace(motion, fps=_rate(clip, fps), frame_size=backbone.frame_size, clip=Path(clip).name)
 
 
 def forecast_mask(frames: int, observed: int, horizon: int) -> np.ndarray:
