@@ -2,6 +2,13 @@
 
 from kinecast.cli.common import JsonOption, print_json
 
+_EXTRAS = (
+    ("train", "lightning-fabric"),
+    ("evaluate", "scoringrules"),
+    ("codec", "constriction"),
+    ("demo", "scikit-video"),
+)
+
 
 def doctor(json: JsonOption = False) -> None:
     """Check the installation: versions, devices, bundled weights, video codecs, optional packages."""
@@ -30,7 +37,7 @@ def doctor(json: JsonOption = False) -> None:
             rows[device] = "not available"
     for codec in ("libx264", "libvpx-vp9"):
         rows[f"encoder {codec}"] = "available" if codec in av.codecs_available else "not available"
-    for extra, package in (("train", "lightning-fabric"), ("evaluate", "scoringrules"), ("demo", "scikit-video")):
+    for extra, package in _EXTRAS:
         try:
             rows[f"extra {extra}"] = f"{package} {version(package)}"
         except PackageNotFoundError:
