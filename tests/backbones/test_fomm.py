@@ -451,7 +451,7 @@ def test_a_cached_source_saves_its_share_of_the_work():
     assert calls == 1
 
 
-def test_motion_of_another_model_is_refused():
+def test_animate_refuses_motion_of_another_model():
     model, other = tiny_fomm(num_keypoints=4), tiny_fomm(num_keypoints=3)
     frames = pictures(2)
     state = model.encode_source(frames[:1])
