@@ -8,8 +8,9 @@ from ar_motion import ar_series
 from kinecast.data.windows import Horizon, evaluation_windows
 from kinecast.errors import KinecastError
 from kinecast.evaluation import keypoints
-from kinecast.evaluation.keypoints import KeypointTableConfig, keypoint_table, score_forecaster
-from kinecast.forecasters import build_forecaster
+from kinecast.evaluation.keypoints import MODELS, KeypointTableConfig, keypoint_table, score_forecaster
+from kinecast.forecasters import Forecaster, build_forecaster
+from kinecast.forecasters.gru_snf import GRUSNF
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
 
 pytest.importorskip("scoringrules")
@@ -36,8 +37,7 @@ def test_the_table_has_every_row_and_marks_the_one_that_reads_the_future(tmp_pat
         "velocity",
         "damped",
         "climatology",
-        "gru (ours)",
-        "vrnn (ours)",
+        *(f"{name} (ours)" for name in MODELS),
         "vrnn released, free-running",
         "vrnn released, as released",
     ]
@@ -79,6 +79,33 @@ def test_models_are_kept_and_reused_only_for_the_same_training(tmp_path: Path, m
     assert first == again
     keypoint_table(ar_series(), {}, config(training=TINY | {"steps": 3}), tmp_path)
     assert "gru" in trained
+
+
+def test_gru_snf_is_the_gru_nf_of_the_table_refined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Forecaster] = {}
+    score = keypoints.score_forecaster
+
+    def spy(model, *rest):
+        seen[model.name] = model
+        return score(model, *rest)
+
+    monkeypatch.setattr(keypoints, "score_forecaster", spy)
+    keypoint_table(ar_series(), {}, config(models=("gru-nf", "gru-snf")), tmp_path)
+    refined, plain = seen["gru-snf"], seen["gru-nf"]
+    assert isinstance(refined, GRUSNF) and not list(tmp_path.glob("gru-snf*"))
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(refined.gru_nf.state_dict()[name], tensor), name
+
+
+@pytest.mark.slow
+def test_workers_train_the_same_models(tmp_path: Path) -> None:
+    tables = [
+        keypoint_table(ar_series(), {}, config(models=("gru", "direct"), workers=n), tmp_path / str(n)) for n in (1, 2)
+    ]
+    for row, other in zip(*(table["4-3"]["rows"] for table in tables), strict=True):
+        for scores in (row["scores"], other["scores"]):
+            scores.pop("seconds_per_window")
+        assert row == other
 
 
 def test_scores_of_a_known_forecast() -> None:

@@ -7,7 +7,7 @@ from torch.nn.functional import conv2d
 
 from helpers import draw_frames
 from kinecast.errors import KinecastError
-from kinecast.metrics.pixel import apd, mae, psnr, ssim
+from kinecast.metrics.pixel import PixelSums, apd, mae, psnr, ssim
 from kinecast.video import to_tensor
 
 
@@ -101,3 +101,57 @@ def test_other_foreign_shapes():
     with pytest.raises(KinecastError) as error:
         apd(torch.zeros(2, 3, 8, 8))
     assert str(error.value) == "APD: expected samples (M, T, 3, H, W), found (2, 3, 8, 8)"
+
+
+def test_sums_of_single_frames_are_exact():
+    videos, truth = torch.rand(7, 4, 3, 16, 20), torch.rand(4, 3, 16, 20)
+    sums = PixelSums(7)
+    for t in range(4):
+        sums.add(videos[:, t], truth[t])
+    assert sums.frames == 4
+    assert sums.apd() == pytest.approx(apd(videos), rel=1e-6)
+    kept = torch.tensor([5, 0, 3])
+    assert sums.apd(kept) == pytest.approx(apd(videos[kept]), rel=1e-6)
+    assert sums.apd(kept[:1]) == 0
+    assert sums.mae.tolist() == pytest.approx([mae(video, truth).mean().item() for video in videos], rel=1e-6)
+    assert sums.ssim.tolist() == pytest.approx([ssim(video, truth).mean().item() for video in videos], rel=1e-6)
+
+
+def test_sums_of_observed_and_predicted_frames_add_up():
+    videos, truth = torch.rand(3, 6, 3, 12, 12), torch.rand(6, 3, 12, 12)
+    videos[:, :2] = truth[:2]
+    parts = {name: PixelSums(3, with_ssim=False) for name in ("observed", "predicted", "all")}
+    for t in range(6):
+        parts["observed" if t < 2 else "predicted"].add(videos[:, t], truth[t])
+        parts["all"].add(videos[:, t], truth[t])
+    total = parts["observed"] + parts["predicted"]
+    assert total.frames == 6 and parts["observed"].apd() == 0
+    assert total.apd() == pytest.approx(parts["all"].apd()) == pytest.approx(parts["predicted"].apd() * 4 / 6)
+    assert total.mae.tolist() == pytest.approx(parts["all"].mae.tolist())
+
+
+def test_large_frames_are_summed_precisely():
+    frame = torch.rand(3, 3, 128, 128)
+    sums = PixelSums(3, with_ssim=False)
+    sums.add(frame, frame[0])
+    assert sums.apd() == pytest.approx(brute_force_apd(frame[:, None].double().numpy()), rel=1e-6)
+
+
+def test_one_sample_has_no_spread():
+    sums = PixelSums(1, with_ssim=False)
+    sums.add(torch.rand(1, 3, 4, 4), torch.rand(3, 4, 4))
+    assert sums.apd() == 0
+
+
+def test_sums_that_do_not_fit_are_refused():
+    sums = PixelSums(2, with_ssim=False)
+    for call, message in [
+        (lambda: sums.add(torch.zeros(3, 3, 4, 4), torch.zeros(3, 4, 4)), "expected a frame of 2 samples, found 3"),
+        (lambda: sums.add(torch.zeros(2, 3, 4, 4), torch.zeros(3, 4, 5)), "expected two tensors"),
+        (lambda: sums.apd(), "expected at least one frame, found none"),
+        (lambda: sums.ssim, "found sums without"),
+        (lambda: sums + PixelSums(2), "expected sums of the same samples"),
+        (lambda: PixelSums(0), "at least 1 sample"),
+    ]:
+        with pytest.raises(KinecastError, match=message):
+            call()

@@ -3,7 +3,17 @@ import torch
 
 from kinecast.errors import KinecastError
 from kinecast.forecasters.objectives import fair_crps, fair_energy_score
-from kinecast.metrics.scores import coverage, crps, energy_score, median_error, spread
+from kinecast.metrics.scores import (
+    branch_coverage,
+    coverage,
+    crps,
+    energy_score,
+    median_error,
+    oracle_best_of_samples,
+    pit_deviation,
+    pit_histogram,
+    spread,
+)
 
 pytest.importorskip("scoringrules")
 
@@ -61,3 +71,37 @@ def test_wrong_shapes_are_refused() -> None:
         crps(torch.zeros(5, 2, 3), torch.zeros(2, 3))
     with pytest.raises(KinecastError, match="expected at least 2 samples, found 1"):
         crps(torch.zeros(1, 2, 3, 1), torch.zeros(2, 3, 1))
+
+
+def test_pit_by_hand() -> None:
+    samples = torch.arange(4.0).view(4, 1, 1, 1).expand(-1, 1, 1, 3)
+    truth = torch.tensor([-1.0, 2.5, 1.0]).view(1, 1, 3)
+    # below all: all of the first fifth; above three: the fourth fifth; equal to the second: second and third, halves
+    expected = torch.tensor([1, 0.5, 0.5, 1, 0]).double() / 3
+    torch.testing.assert_close(pit_histogram(samples, truth, bins=5), expected)
+
+
+def test_pit_is_flat_for_right_samples_and_bent_for_others() -> None:
+    truth = torch.randn(3000, 1, 2)
+    right = pit_histogram(torch.randn(39, 3000, 1, 2), truth)
+    narrow = pit_histogram(0.5 * torch.randn(39, 3000, 1, 2), truth)
+    assert right.sum() == pytest.approx(1) and pit_deviation(right) < 0.03
+    assert narrow[0] > 0.2 and narrow[-1] > 0.2 and pit_deviation(narrow) > 0.2
+    point = pit_histogram(torch.zeros(39, 3000, 1, 2), truth)  # a point forecast: everything outside
+    assert point[0] + point[-1] == pytest.approx(1)
+
+
+def test_the_best_of_samples_is_chosen_by_the_truth() -> None:
+    samples = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[3.0, 4.0], [0.0, 1.0]]]).view(2, 1, 2, 2)
+    ade, fde = oracle_best_of_samples(samples, torch.zeros(1, 2, 2))
+    assert ade.tolist() == [2.5] and fde.tolist() == [1]
+
+
+def test_branches_by_hand() -> None:
+    branches = torch.tensor([[0, 1], [0, 1], [1, 1], [-1, 1]])
+    found = branch_coverage(branches, torch.tensor([[0.5, 0.5], [0.0, 1.0]]))
+    assert found.shares == (0.25, 0.625) and found.true_shares == (0.25, 0.75)
+    assert found.share_error == pytest.approx(0.25 / 4)
+    assert found.all_reached == 0.5 and found.astray == 0.125
+    with pytest.raises(KinecastError, match=r"found \(4, 2\) and \(3, 2\)"):
+        branch_coverage(branches, torch.zeros(3, 2))

@@ -33,7 +33,9 @@ def evaluate_keypoints(
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or as-released (all clips, released weights).")
     ] = "honest",
-    model: Annotated[list[str] | None, typer.Option("--model", help="Models to train. (default: gru, vrnn)")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Models to train; may be repeated. (default: all)")
+    ] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
@@ -46,6 +48,7 @@ def evaluate_keypoints(
     seeds: Annotated[
         int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 the table has spreads.")
     ] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that train, one thread each.")] = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
@@ -64,16 +67,17 @@ def evaluate_keypoints(
     if protocol == "as-released":
         results = _as_released(series, weights, horizons, validate, samples or RELEASED_SAMPLES, seed, output)
     else:
-        from kinecast.evaluation.keypoints import KeypointTableConfig
+        from kinecast.evaluation.keypoints import MODELS, KeypointTableConfig
 
         config = KeypointTableConfig(
             horizons=horizons,
             validate=validate,
             person=person or PERSON_PATTERN,
-            models=tuple(model or ("gru", "vrnn")),
+            models=tuple(model or MODELS),
             samples=samples or 100,
             seeds=tuple(range(seed, seed + seeds)),
             training={} if steps is None else {"steps": steps},
+            workers=workers,
         )
         results = _honest(series, weights, config, output)
     if json:

@@ -7,8 +7,10 @@ in, which no honest model is told).
 Letters: S samples, W windows, H horizon, D numbers a frame.
 """
 
+import multiprocessing
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean, stdev
@@ -22,13 +24,16 @@ from kinecast.data.windows import Horizon, Series, Windows, evaluation_windows, 
 from kinecast.errors import KinecastError
 from kinecast.evaluation.protocol import VideoScale, released_samples
 from kinecast.files import make_folder
-from kinecast.forecasters import Forecaster
+from kinecast.forecasters import Forecaster, build_forecaster
+from kinecast.forecasters.gru_nf import GRUNF
+from kinecast.forecasters.gru_snf import GRUSNF
 from kinecast.forecasters.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
 from kinecast.metrics.scores import coverage, crps, energy_score, median_error, spread
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
 
 BASELINES = ("repeat", "velocity", "damped", "climatology")
+MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct")
 _WINDOWS = 32  # forecast at a time
 
 
@@ -39,12 +44,15 @@ class KeypointTableConfig:
     horizons: tuple[Horizon, ...] = (Horizon(6, 6), Horizon(12, 12))
     validate: str = "id10291"
     person: str = PERSON_PATTERN
-    models: tuple[str, ...] = ("gru", "vrnn")
+    models: tuple[str, ...] = MODELS
     samples: int = 100
     seeds: tuple[int, ...] = (0,)
     training: Mapping[str, Any] | None = None
+    workers: int = 1  # processes that train, each on one thread; 1 trains in this process, on all threads
 
     def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise KinecastError(f"keypoint table: expected at least 1 worker, found {self.workers}")
         if not self.horizons or not self.seeds or self.samples < 2:
             raise KinecastError(
                 f"keypoint table: expected a horizon, a seed and at least 2 samples, found {len(self.horizons)}, "
@@ -95,15 +103,17 @@ def keypoint_table(
     """
     training, validation = split_by_person(series, config.validate, config.person)
     make_folder(cache)
+    models = _Models(training, config, cache)
+    models.train(log)
     tables: dict[str, dict[str, Any]] = {}
     for horizon in config.horizons:
         windows = evaluation_windows(validation, horizon)
         collected: dict[str, list[Scores]] = {}
         for seed in config.seeds:
             for name in (*BASELINES, *config.models):
-                model = _trained(name, training, horizon, seed, config, cache, log)
-                collected.setdefault(f"{name} (ours)" if name in config.models else name, []).append(
-                    score_forecaster(model, windows, config.samples, seed)
+                label = f"{name} (ours)" if name in config.models else name
+                collected.setdefault(label, []).append(
+                    score_forecaster(models.load(name, horizon, seed), windows, config.samples, seed)
                 )
             if horizon in released:
                 collected.setdefault("vrnn released, free-running", []).append(
@@ -155,28 +165,71 @@ def _score_released(model: ReleasedVRNN, windows: Windows, samples: int, seed: i
     return score_samples(drawn, windows, time.perf_counter() - started)
 
 
-def _trained(
-    name: str,
-    series: Series,
-    horizon: Horizon,
-    seed: int,
-    config: KeypointTableConfig,
-    cache: Path,
-    log: Callable[[str], None],
-) -> Forecaster:
-    """Return the model of the cache if it is of this training, else train it."""
-    training = ForecasterTrainingConfig(
-        model=name, observed=horizon.observed, forecast=horizon.forecast, seed=seed, **(config.training or {})
-    )
-    about = {"training": asdict(training), "clips": sorted(series)}
-    path = cache / f"{name}_{horizon}_seed{seed}.safetensors"
-    if path.exists():
+class _Models:
+    """The trained models of a table, in a folder; a file there is used if it is of the same training and config."""
+
+    def __init__(self, series: Series, config: KeypointTableConfig, cache: Path) -> None:
+        self.series, self.config, self.cache = series, config, cache
+
+    def train(self, log: Callable[[str], None]) -> None:
+        """Train what is missing."""
+        jobs = [(path, training) for path, training in self._jobs() if not _is_trained(path, training, self.series)]
+        if self.config.workers == 1:
+            for path, training in jobs:
+                _train(path, training, self.series, log)
+            return
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        with ProcessPoolExecutor(self.config.workers, context, torch.set_num_threads, (1,)) as pool:
+            waiting = {pool.submit(_train, path, training, self.series): path for path, training in jobs}
+            try:
+                for done, future in enumerate(as_completed(waiting), 1):
+                    future.result()
+                    log(f"trained {waiting[future].stem} ({done} of {len(jobs)})")
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def load(self, name: str, horizon: Horizon, seed: int) -> Forecaster:
+        """Return a trained model. A GRU-SNF is the GRU-NF of the table, refined: the same weights."""
+        shared = name == "gru-snf" and "gru-nf" in self.config.models
+        path, _ = self._job("gru-nf" if shared else name, horizon, seed)
         model = load_forecaster_file(path)
-        if model.about == about:
-            return model
-    model = train_forecaster(series, training, None, log).model
-    save_forecaster(model, path, about)
-    return model
+        return GRUSNF.from_gru_nf(model) if shared and isinstance(model, GRUNF) else model
+
+    def _jobs(self) -> Iterator[tuple[Path, ForecasterTrainingConfig]]:
+        for horizon in self.config.horizons:
+            for name in (*BASELINES, *self.config.models):
+                for seed in self.config.seeds:
+                    if not (name == "gru-snf" and "gru-nf" in self.config.models):
+                        yield self._job(name, horizon, seed)
+
+    def _job(self, name: str, horizon: Horizon, seed: int) -> tuple[Path, ForecasterTrainingConfig]:
+        training = ForecasterTrainingConfig(
+            model=name,
+            observed=horizon.observed,
+            forecast=horizon.forecast,
+            seed=seed,
+            **(self.config.training or {}),
+        )
+        return self.cache / f"{name}_{horizon}_seed{seed}.safetensors", training
+
+
+def _is_trained(path: Path, training: ForecasterTrainingConfig, series: Series) -> bool:
+    if not path.exists():
+        return False
+    model = load_forecaster_file(path)
+    expected = build_forecaster(training.model, model.motion_dim, training.preset, **training.overrides)
+    return model.about == _about(training, series) and model.config == expected.config
+
+
+def _train(
+    path: Path, training: ForecasterTrainingConfig, series: Series, log: Callable[[str], None] = lambda line: None
+) -> None:
+    save_forecaster(train_forecaster(series, training, None, log).model, path, _about(training, series))
+
+
+def _about(training: ForecasterTrainingConfig, series: Series) -> dict[str, Any]:
+    return {"training": asdict(training), "clips": sorted(series)}
 
 
 def _rows(collected: Mapping[str, list[Scores]]) -> list[Row]:

@@ -9,7 +9,12 @@ from typing import Any
 from kinecast.errors import KinecastError
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
 from kinecast.forecasters.baselines import Climatology, ConstantVelocity, DampedVelocity, RepeatLast
+from kinecast.forecasters.direct import Direct
 from kinecast.forecasters.gru import GRUForecaster
+from kinecast.forecasters.gru_nf import GRUNF
+from kinecast.forecasters.gru_snf import GRUSNF
+from kinecast.forecasters.nf import NF
+from kinecast.forecasters.vae import VAE
 from kinecast.forecasters.vrnn import VRNN
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
 
@@ -19,8 +24,13 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "damped": DampedVelocity,
     "climatology": Climatology,
     "gru": GRUForecaster,
+    "vae": VAE,
+    "nf": NF,
+    "gru-nf": GRUNF,
+    "gru-snf": GRUSNF,
     "vrnn": VRNN,
     "vrnn-released": ReleasedVRNN,
+    "direct": Direct,
 }
 
 __all__ = ["FORECASTERS", "Forecaster", "ForecasterConfig", "build_forecaster", "forecaster_class"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from kinecast.errors import KinecastError
 
 _SSIM_WINDOW = 11  # pixels across, what sigma 1.5 cut off at 3.5 sigma gives
+_SUMMED_TOGETHER = 8192  # pixel values added in single precision; the parts are added in double
 
 
 def mae(prediction: Tensor, target: Tensor) -> Tensor:
@@ -71,6 +72,89 @@ def apd(samples: Tensor) -> float:
         for frame in samples.detach().unbind(dim=1)
     ]
     return torch.stack(distances).mean().item()
+
+
+class PixelSums:
+    """Exact APD of M sampled videos, and MAE and SSIM of each, from one frame of all samples at a time.
+
+    What is kept is a few numbers a sample and one a pair, whatever the length and size of the videos: no video is
+    ever held or written. As each *pair* has its sum, the APD of any choice of the samples is known too, so that a
+    choice made at the end of the video (`metrics.diversity.keep_closest_to_truth`) needs no second pass.
+
+    Sums of disjoint frames add: keep one of the observed frames and one of the predicted, and their sum is of all.
+    """
+
+    def __init__(self, samples: int, with_ssim: bool = True) -> None:
+        if samples < 1:
+            raise KinecastError(f"pixel sums: expected at least 1 sample, found {samples}")
+        self.samples = samples
+        self.with_ssim = with_ssim
+        self.frames = 0
+        self._pairs = torch.zeros(samples * (samples - 1) // 2, dtype=torch.float64)  # mean |v_i - v_j|, i < j
+        self._mae = torch.zeros(samples, dtype=torch.float64)
+        self._ssim = torch.zeros(samples, dtype=torch.float64)
+
+    def add(self, frames: Tensor, target: Tensor) -> None:
+        """Take the frame t of all samples.
+
+        Args:
+            frames: (M, 3, H, W) in [0, 1].
+            target: the true frame t (3, H, W).
+
+        Raises:
+            KinecastError: other shapes, or another number of samples.
+        """
+        if len(frames) != self.samples:
+            raise KinecastError(f"pixel sums: expected a frame of {self.samples} samples, found {len(frames)}")
+        targets = target.expand(self.samples, -1, -1, -1) if target.ndim == 3 else target
+        self._mae += mae(frames, targets).cpu().double()
+        if self.with_ssim:
+            self._ssim += ssim(frames, targets).cpu().double()
+        flat = frames.detach().float().flatten(1)
+        for part in flat.split(_SUMMED_TOGETHER, dim=1):
+            self._pairs += torch.pdist(part.contiguous(), p=1).cpu().double() / flat.shape[1]
+        self.frames += 1
+
+    def __add__(self, other: "PixelSums") -> "PixelSums":
+        if (self.samples, self.with_ssim) != (other.samples, other.with_ssim):
+            raise KinecastError(
+                f"pixel sums: expected sums of the same samples, found {self.samples} and {other.samples} samples, "
+                f"SSIM {self.with_ssim} and {other.with_ssim}"
+            )
+        total = PixelSums(self.samples, self.with_ssim)
+        total.frames = self.frames + other.frames
+        total._pairs = self._pairs + other._pairs
+        total._mae, total._ssim = self._mae + other._mae, self._ssim + other._ssim
+        return total
+
+    @property
+    def mae(self) -> Tensor:
+        """Mean absolute error of each sample over its frames and pixels, (M,)."""
+        return self._mae / self._counted()
+
+    @property
+    def ssim(self) -> Tensor:
+        """Mean structural similarity of each sample over its frames, (M,).
+
+        Raises:
+            KinecastError: it was not asked for.
+        """
+        if not self.with_ssim:
+            raise KinecastError("pixel sums: expected sums made with SSIM, found sums without: ask for it")
+        return self._ssim / self._counted()
+
+    def apd(self, kept: Tensor | None = None) -> float:
+        """Return the average pairwise distance, as `apd` does, of all samples or of those `kept` (indices)."""
+        pairs = torch.zeros(self.samples, self.samples, dtype=torch.float64)
+        pairs[tuple(torch.triu_indices(self.samples, self.samples, offset=1))] = self._pairs / self._counted()
+        if kept is not None:
+            pairs = (pairs + pairs.T)[kept][:, kept] / 2
+        return 2 * pairs.sum().item() / len(pairs) ** 2
+
+    def _counted(self) -> int:
+        if not self.frames:
+            raise KinecastError("pixel sums: expected at least one frame, found none")
+        return self.frames
 
 
 def _check(prediction: Tensor, target: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Scores of sampled forecasts: CRPS, energy score, error of the median, spread, interval coverage.
+"""Scores of sampled forecasts: CRPS, energy score, error of the median, spread, calibration, coverage of branches.
 
 All are of trajectories (S, B, H, D) against truth (B, H, D), in the units they are given in. CRPS and energy score
 (`scoringrules`) are the *fair* estimators, unbiased for any number of samples, so that models with few samples are
@@ -8,6 +8,7 @@ Letters: S samples, B windows, H horizon, D numbers a frame.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -75,6 +76,75 @@ def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) -
     ends = np.quantile(samples.numpy(), [*tails, *(1 - t for t in tails)], axis=0, method="weibull")
     true = truth.numpy()
     return {level: float(((true >= ends[i]) & (true <= ends[i + len(tails)])).mean()) for i, level in enumerate(levels)}
+
+
+def pit_histogram(samples: Tensor, truth: Tensor, bins: int = 10) -> Tensor:
+    """Return the share of true numbers by where they fall among their samples, (bins,): flat if they are calibrated.
+
+    The probability integral transform, nonrandomised (Czado, Gneiting & Held 2009): a truth with r of S samples below
+    and t equal to it is spread evenly over [r, r + t + 1] / (S + 1). A U shape says too narrow, a hump too wide.
+    """
+    _check(samples, truth)
+    if bins < 2:
+        raise KinecastError(f"PIT histogram: expected at least 2 bins, found {bins}")
+    below = (samples < truth).sum(dim=0).flatten().double()
+    equal = (samples == truth).sum(dim=0).flatten().double()
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    cumulative = [((edge * (len(samples) + 1) - below) / (equal + 1)).clamp(0, 1).mean() for edge in edges]
+    return torch.stack(cumulative).diff()
+
+
+def pit_deviation(histogram: Tensor) -> float:
+    """Return how much of a PIT histogram lies in the wrong bin: 0 flat, up to 1."""
+    return float((histogram - 1 / len(histogram)).abs().sum() / 2)
+
+
+def oracle_best_of_samples(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ADE and FDE of each window's best sample, each (B,): an ORACLE figure, the truth makes the choice.
+
+    Mean over frames, and last frame, of the Euclidean distance of the D numbers; each of the two picks its own sample.
+    It falls with S and with any spread, whether calibrated or not: report it beside proper scores only, with S.
+    """
+    _check(samples, truth)
+    distance = (samples - truth).norm(dim=3)
+    return distance.mean(dim=2).amin(dim=0), distance[:, :, -1].amin(dim=0)
+
+
+@dataclass(frozen=True)
+class BranchCoverage:
+    """How well samples cover the branches that a future can take; shares and errors are means over windows."""
+
+    shares: tuple[float, ...]  # of samples, by branch
+    true_shares: tuple[float, ...]
+    share_error: float  # mean over branches of |share - true share|, window by window
+    all_reached: float  # share of windows where every branch has at least `least` of the samples
+    astray: float  # share of samples on no branch, such as between two
+
+
+def branch_coverage(branches: Tensor, true_shares: Tensor, least: float = 0.1) -> BranchCoverage:
+    """Compare the branches that samples took with the probabilities of taking them.
+
+    Args:
+        branches: of each sample of each window, (S, B): 0, 1, ..., or -1 for none.
+        true_shares: probability of each branch in each window, (B, branches).
+        least: the share from which on a branch counts as reached.
+
+    Raises:
+        KinecastError: the shapes do not fit.
+    """
+    if branches.ndim != 2 or true_shares.ndim != 2 or branches.shape[1] != len(true_shares) or not len(branches):
+        raise KinecastError(
+            f"branch coverage: expected branches (S, B) and shares (B, branches), found {tuple(branches.shape)} and "
+            f"{tuple(true_shares.shape)}"
+        )
+    shares = torch.stack([(branches == k).double().mean(dim=0) for k in range(true_shares.shape[1])], dim=1)
+    return BranchCoverage(
+        shares=tuple(shares.mean(dim=0).tolist()),
+        true_shares=tuple(true_shares.double().mean(dim=0).tolist()),
+        share_error=float((shares - true_shares).abs().mean()),
+        all_reached=float((shares >= least).all(dim=1).double().mean()),
+        astray=float((branches < 0).double().mean()),
+    )
 
 
 def _check(samples: Tensor, truth: Tensor, at_least: int = 1) -> None:
