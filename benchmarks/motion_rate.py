@@ -13,6 +13,7 @@ number, of the very clips that are coded: no code with one table a number is sho
 import argparse
 import time
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from kinecast.codec.profiles import Profile
 from kinecast.data.keypoint_store import load_series
 from kinecast.data.video_folder import PERSON_PATTERN, person_of
 
-STEPS = {"1/256, 1/64": (1 / 256, 1 / 64), "1/128, 1/32": (1 / 128, 1 / 32)}
+STEPS = {f"1/{value}, 1/{jacobian}": (1 / value, 1 / jacobian) for value, jacobian in ((256, 64), (128, 32))}
 
 
 def measure(levels: np.ndarray, layout: Layout, profile: Profile, packing: Packing, fps: float) -> dict[str, float]:
@@ -72,10 +73,16 @@ def baselines(clips: dict[str, np.ndarray], fps: float) -> dict[str, float]:
     }
 
 
-def run(series: dict[str, np.ndarray], profiles: list[str], fps: float, live: bool) -> dict[str, Any]:
+def run(
+    series: dict[str, np.ndarray],
+    profiles: list[str],
+    fps: float,
+    live: bool,
+    steps: dict[str, tuple[float, float]],
+) -> dict[str, Any]:
     """Return results by steps."""
     results: dict[str, Any] = {}
-    for name, (value, jacobian) in STEPS.items():
+    for name, (value, jacobian) in steps.items():
         layout = Layout.fomm(value=value, jacobian=jacobian)
         clips = {clip: quantize(vectors, layout) for clip, vectors in series.items()}
         result: dict[str, Any] = {"baselines_kbps": baselines(clips, fps)}
@@ -118,6 +125,7 @@ def main() -> None:
     parser.add_argument("--person", default="id10291", help="who is coded")
     parser.add_argument("--profiles", default="fomm-vox256,generic")
     parser.add_argument("--fps", type=float, default=30)
+    parser.add_argument("--steps", help="instead of both: of positions and Jacobians, such as 1/128,1/16")
     parser.add_argument("--live", action="store_true", help="measure one frame a packet too")
     parser.add_argument("--clips", type=int, help="use the first so many clips")
     parser.add_argument("--output", type=Path)
@@ -128,8 +136,12 @@ def main() -> None:
         if person_of(clip, PERSON_PATTERN) == arguments.person
     }
     series = dict(list(series.items())[: arguments.clips])
+    steps = STEPS
+    if arguments.steps:
+        value, jacobian = (float(Fraction(step)) for step in arguments.steps.split(","))
+        steps = {arguments.steps: (value, jacobian)}
     machine = describe()
-    results = run(series, arguments.profiles.split(","), arguments.fps, arguments.live)
+    results = run(series, arguments.profiles.split(","), arguments.fps, arguments.live, steps)
     print(show(results))
     write_results(arguments.output, {"machine": machine, "fps": arguments.fps, "results": results})
 

@@ -41,7 +41,7 @@ def models(name: str) -> dict[str, tuple[FOMM, str]]:
     """Return the models to time with what their weights are."""
     chosen = {"FOMM-256": (random_fomm(FOMMConfig()), "random")}
     try:
-        model, weights = load_backbone(name, device="cpu"), "trained"
+        model, weights = load_backbone(name, device="cpu", engine="eager"), "trained"
     except KinecastError as error:
         if name != BUNDLED:
             raise

@@ -4,7 +4,7 @@ The people who validate are left out. What follows the prediction (scales, frequ
 that have not seen the person, so that the scales are those of strangers.
 
     python benchmarks/train_codec_tables.py KEYPOINTS.npz --name fomm-vox256 --frequencies
-    python benchmarks/train_codec_tables.py KEYPOINTS.npz --name fomm-vox256-coarse --steps 1/128,1/32
+    python benchmarks/train_codec_tables.py runs/face-128/motion --name face-128
 """
 
 import argparse
@@ -109,6 +109,9 @@ class _Trace(MotionModel):
     def code(self, scale: int, predicted: int, step: int, level: int) -> int:
         self.predicted.append(predicted)
         return level
+
+    def gap(self, frequencies: np.ndarray, gap: int) -> int:
+        return gap
 
     def _remember(self, misses: np.ndarray) -> None:
         ratios = ((misses + 1) * self._inverse >> 16) / 256

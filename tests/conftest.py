@@ -1,7 +1,10 @@
 """Fixtures for every test: one small clip, the shared data where it is, one thread and one seed."""
 
+import atexit
 import os
 import random
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,9 @@ import torch
 from helpers import make_clip
 
 torch.set_num_threads(1)  # pytest-xdist runs one worker a core
+# What engines measure and calibrate is kept in a folder, which must be neither the user's nor another worker's.
+os.environ["KINECAST_CACHE"] = tempfile.mkdtemp(prefix="kinecast-tests-")
+atexit.register(shutil.rmtree, os.environ["KINECAST_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,12 @@ COMMANDS = [
     ("train", "backbone"),
     ("train", "forecaster"),
     ("evaluate", "keypoints"),
+    ("evaluate", "synthetic"),
+    ("evaluate", "single"),
+    ("evaluate", "diverse"),
+    ("evaluate", "paper"),
+    ("evaluate", "rate"),
+    ("benchmark",),
     ("zoo", "list"),
     ("zoo", "import"),
 ]

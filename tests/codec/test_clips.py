@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kinecast.codec import StreamReader
-from kinecast.codec.clips import decode_clip, encode_clip, layout_for
+from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, layout_for_quality
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.video import read_frames
 from tiny import pictures, tiny_fomm
@@ -13,7 +13,7 @@ MODEL = tiny_fomm()
 @pytest.fixture(scope="module")
 def stream(clip, tmp_path_factory):
     path = tmp_path_factory.mktemp("stream") / "clip.kcm"
-    report = encode_clip(MODEL, clip, path, model_name="tiny")
+    report = encode_clip(MODEL, clip, path, EncodeOptions(model_name="tiny"))
     return path, report
 
 
@@ -41,7 +41,7 @@ def test_a_damaged_stream_is_drawn_as_far_as_it_goes(stream, tmp_path):
     with pytest.raises(KinecastError):  # its only motion packet is the one that is cut off
         decode_clip(MODEL, tmp_path / "cut.kcm", tmp_path / "out.mp4")
     (tmp_path / "more.kcm").write_bytes(data + b"rubbish")
-    with pytest.warns(KinecastWarning, match="7 damaged bytes were skipped, 0 frames held"):
+    with pytest.warns(KinecastWarning, match="7 damaged bytes were skipped, 0 frames concealed"):
         assert decode_clip(MODEL, tmp_path / "more.kcm", tmp_path / "out.mp4")["frames"] == 12
 
 
@@ -56,8 +56,31 @@ def test_other_files_are_refused_in_one_line(stream, clip, tmp_path):
 
 def test_quality_chooses_the_steps():
     motion = MODEL.detect(pictures(1))
-    assert [part.step for part in layout_for(motion, 7).components] == [256, 1024]
-    assert [part.step for part in layout_for(motion, 5).components] == [512, 2048]
-    assert layout_for(motion, 6).dim == motion.dim
+    assert [part.step for part in layout_for_quality(motion, 7).components] == [256, 2048]
+    assert [part.step for part in layout_for_quality(motion, 5).components] == [512, 4096]
+    assert layout_for_quality(motion, 6).dim == motion.dim
     with pytest.raises(KinecastError, match=r"quality: expected 1 \(smallest\) to 9 \(finest\), found 10"):
-        layout_for(motion, 10)
+        layout_for_quality(motion, 10)
+
+
+@pytest.mark.parametrize("interpolated", [False, True])
+def test_a_budget_leaves_frames_out_and_the_receiver_fills_them(clip, tmp_path, interpolated):
+    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(rate_kbps=0.5, model_name="tiny"))
+    assert report["frames"] == 12 and 2 <= report["frames_sent"] < 12
+    assert StreamReader((tmp_path / "low.kcm").open("rb")).header.filler == "damped"
+    drawn = decode_clip(MODEL, tmp_path / "low.kcm", tmp_path / "out.mp4", interpolated=interpolated)
+    assert (drawn["frames"], drawn["skipped"], drawn["concealed"]) == (12, 12 - report["frames_sent"], 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"rate_kbps": 0.0}, "rate: expected a budget above 0"),
+        ({"rate_kbps": float("nan")}, "rate: expected a budget above 0"),
+        ({"picture_quality": 0}, "picture quality: expected 1 to 100, found 0"),
+        ({"fps": 0.0}, "fps: expected a rate"),
+    ],
+)
+def test_options_out_of_range_are_refused(option, message):
+    with pytest.raises(KinecastError, match=message):
+        EncodeOptions(**option)

@@ -55,10 +55,11 @@ def test_live_packet_of_one_frame_costs_eight_bytes_beside_its_payload():
     st.binary(max_size=1100),
     st.integers(0, 255),
     st.booleans(),
+    st.booleans(),
     st.binary(max_size=9),
 )
-def test_packets_survive_and_leave_what_follows(sequence, frame, count, payload, back, wide, rest):
-    packet = MotionPacket(sequence, frame, count, payload, back, wide)
+def test_packets_survive_and_leave_what_follows(sequence, frame, count, payload, back, wide, skips, rest):
+    packet = MotionPacket(sequence, frame, count, payload, back, wide, skips)
     assert MotionPacket.parse(bytes(packet) + rest) == (packet, rest)
 
 

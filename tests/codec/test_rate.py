@@ -13,7 +13,7 @@ CLIP = "id10291_4aLg_keiGHw_001217_001424"  # 207 frames of a person that no tab
     ("value", "jacobian", "profile", "most"),
     [
         (1 / 256, 1 / 64, "fomm-vox256", 3.63),
-        (1 / 128, 1 / 32, "fomm-vox256-coarse", 2.60),
+        (1 / 128, 1 / 32, "fomm-vox256", 2.61),
         (1 / 256, 1 / 64, "generic", 4.6),
     ],
 )

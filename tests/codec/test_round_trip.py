@@ -137,8 +137,8 @@ def test_bad_levels_are_refused():
 def test_a_published_stream_decodes_to_its_integers():
     """Written once by this format's first encoder; on any later version or machine it must give the same levels."""
     stream = np.load(GOLDEN / "codec_stream.npz", allow_pickle=False)
-    for name in ("fomm", "tps"):
-        layout = LAYOUTS[name]
+    for name in ("fomm", "tps", "skipping"):  # the last with frames left out, 3 of 7 sent
+        layout = LAYOUTS["fomm" if name == "skipping" else name]
         data, packets = stream[f"{name}_bytes"].tobytes(), []
         while data:
             packet, data = MotionPacket.parse(data)

@@ -49,6 +49,13 @@ def test_inverse(flow: RealNVP) -> None:
     assert not torch.allclose(z, x, atol=0.1)
 
 
+def test_the_image_of_zero(flow: RealNVP) -> None:
+    distribution, x = given(flow, 6)
+    expected = distribution.from_base(torch.zeros_like(x))[0]
+    found = distribution.from_zero()
+    torch.testing.assert_close(found.expand_as(expected), expected)
+
+
 def test_log_determinant_against_autograd(flow: RealNVP) -> None:
     for row in range(4):
         distribution, x = given(flow, 1, seed=row)

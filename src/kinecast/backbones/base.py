@@ -19,6 +19,9 @@ class Backbone(nn.Module, ABC):
 
     name: str
     frame_size: tuple[int, int]
+    engine = "eager"  # how it runs, see `kinecast.engine`
+    precision = "exact"
+    reason = "as loaded"  # why this engine was taken
 
     @property
     @abstractmethod

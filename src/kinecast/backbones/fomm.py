@@ -183,6 +183,11 @@ class DenseMotionNetwork(nn.Module):
 
     def forward(self, small_source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> DenseMotion:
         """Estimate the motion of a source already reduced by `down`, (B, 3, h, w), or (1, 3, h, w) for all."""
+        maps, sparse = self.candidates(small_source, kp_driving, kp_source)
+        return self.combine(sparse, *self.judge(maps))
+
+    def candidates(self, small_source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> tuple[Tensor, Tensor]:
+        """Return what the hourglass looks at, (B, 4(K+1), h, w), and all candidate motions (B, K+1, h, w, 2)."""
         height, width = small_source.shape[2:]
         batch, count = kp_driving.value.shape[:2]
         sparse = self._sparse_motions(kp_driving, kp_source, height, width)
@@ -199,11 +204,19 @@ class DenseMotionNetwork(nn.Module):
             warped = warped.view(3, batch, count + 1, height, width).permute(1, 2, 0, 3, 4)
         else:
             warped = warped.view(batch, 3, count + 1, height, width).transpose(1, 2)
-        features = self.hourglass(torch.cat([heatmaps.unsqueeze(2), warped], dim=2).flatten(1, 2))
-        mask = F.softmax(self.mask(features).float(), dim=1)
+        return torch.cat([heatmaps.unsqueeze(2), warped], dim=2).flatten(1, 2), sparse
+
+    def judge(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return logits of the mask (B, K+1, h, w) and of the occlusion map (B, 1, h, w), or None."""
+        features = self.hourglass(maps)
+        return self.mask(features).float(), None if self.occlusion is None else self.occlusion(features).float()
+
+    @staticmethod
+    def combine(sparse: Tensor, mask: Tensor, occlusion: Tensor | None) -> DenseMotion:
+        """Mix the candidate motions (B, K+1, h, w, 2) by the logits that `judge` gave."""
+        mask = F.softmax(mask, dim=1)
         deformation = (sparse * mask.unsqueeze(-1)).sum(dim=1)
-        occlusion_map = None if self.occlusion is None else torch.sigmoid(self.occlusion(features).float())
-        return DenseMotion(deformation, mask, occlusion_map)
+        return DenseMotion(deformation, mask, None if occlusion is None else torch.sigmoid(occlusion))
 
     def _sparse_motions(self, kp_driving: Keypoints, kp_source: Keypoints, height: int, width: int) -> Tensor:
         """J_s J_d^-1 (z - p_d) + p_s for every keypoint (equation 4), after the identity: (B, K+1, h, w, 2)."""
@@ -257,7 +270,11 @@ class OcclusionAwareGenerator(nn.Module):
         out = warp(features, deformation)
         if motion.occlusion_map is not None:
             out = out * _resize(motion.occlusion_map, size)
-        out = self.bottleneck(out)
+        return self.render(out)
+
+    def render(self, features: Tensor) -> Tensor:
+        """Decode warped and occluded features (B, C, h, w) to frames (B, 3, H, W) in [0, 1]."""
+        out = self.bottleneck(features)
         for block in self.up_blocks:
             out = block(out)
         return torch.sigmoid(self.final(out).float())

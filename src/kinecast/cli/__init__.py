@@ -12,11 +12,15 @@ from typing import Any, TextIO
 import typer
 
 from kinecast.cli.animate import animate
+from kinecast.cli.benchmark import benchmark
 from kinecast.cli.decode import decode
 from kinecast.cli.demo import demo
 from kinecast.cli.doctor import doctor
 from kinecast.cli.encode import encode
 from kinecast.cli.evaluate_keypoints import evaluate_keypoints
+from kinecast.cli.evaluate_rate import evaluate_rate
+from kinecast.cli.evaluate_synthetic import evaluate_synthetic
+from kinecast.cli.evaluate_videos import evaluate_diverse, evaluate_paper, evaluate_single
 from kinecast.cli.extract import extract
 from kinecast.cli.forecast import forecast
 from kinecast.cli.train_backbone import train_backbone
@@ -37,11 +41,16 @@ app = typer.Typer(
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _evaluate = typer.Typer(help="Measure models without leaks.", no_args_is_help=True)
 _zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, encode, decode, doctor):
+for command in (demo, extract, forecast, animate, encode, decode, benchmark, doctor):
     app.command()(command)
 _train.command("backbone")(train_backbone)
 _train.command("forecaster")(train_forecaster)
 _evaluate.command("keypoints")(evaluate_keypoints)
+_evaluate.command("rate")(evaluate_rate)
+_evaluate.command("synthetic")(evaluate_synthetic)
+_evaluate.command("single")(evaluate_single)
+_evaluate.command("diverse")(evaluate_diverse)
+_evaluate.command("paper")(evaluate_paper)
 _zoo.command("list")(zoo_list)
 _zoo.command("import")(zoo_import)
 app.add_typer(_train, name="train")

@@ -39,8 +39,8 @@ def load_model(name: str, device: str) -> Any:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int], None]]:
-    """Show frames done by stage on a terminal; elsewhere stay quiet. Yields the callback of `kinecast.pipeline`."""
+def progress(unit: str = "frames") -> Iterator[Callable[[str, int], None]]:
+    """Show what is done by stage on a terminal; elsewhere stay quiet. Yields the callback of `kinecast.pipeline`."""
     if not sys.stderr.isatty():
         yield lambda stage, frames: None
         return
@@ -50,7 +50,7 @@ def progress() -> Iterator[Callable[[str, int], None]]:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        TextColumn("{task.completed:.0f} frames"),
+        TextColumn("{task.completed:.0f} " + unit),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

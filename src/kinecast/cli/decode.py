@@ -25,17 +25,39 @@ def decode(
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
+    forecast: Annotated[
+        str,
+        typer.Option(
+            "--forecast",
+            help="What is shown for lost frames and those left out: auto (as the sender expects), interpolate "
+            "(straight to the next frame), hold, damped, gru, vrnn, or a file.",
+        ),
+    ] = "auto",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Draw the clip that a motion stream describes, with the model that encoded it. (--seed changes nothing.)"""
+    """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
     from kinecast.codec.clips import decode_clip
+    from kinecast.codec.filling import INTERPOLATE
+    from kinecast.fillers import load_filler
 
     backbone = load_model(model, device)
     with progress() as update:
-        report = decode_clip(backbone, stream, output, quality, update)
+        report = decode_clip(
+            backbone,
+            stream,
+            output,
+            quality,
+            update,
+            lambda name: load_filler(name if forecast == "auto" else forecast, backbone.motion_dim, seed),
+            interpolated=forecast == INTERPOLATE,
+        )
     if json:
         print_json(report)
-    concealed = f", {report['concealed']} of them concealed" if report["concealed"] else ""
-    say(f"wrote {output}: {report['frames']} frames at {report['fps']:g} fps{concealed}")
+    filled = "".join(
+        f", {report[key]} {word}"
+        for key, word in (("skipped", "left out by the sender"), ("concealed", "lost"))
+        if report[key]
+    )
+    say(f"wrote {output}: {report['frames']} frames at {report['fps']:g} fps{filled}")

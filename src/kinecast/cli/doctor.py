@@ -6,6 +6,7 @@ _EXTRAS = (
     ("train", "lightning-fabric"),
     ("evaluate", "scoringrules"),
     ("codec", "constriction"),
+    ("engine", "openvino"),
     ("demo", "scikit-video"),
 )
 

@@ -26,8 +26,22 @@ def encode(
     output: Annotated[Path, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
     quality: Annotated[
         int,
-        typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 4 times as wide for Jacobians."),
-    ] = 7,
+        typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians."),
+    ] = 5,
+    rate_kbps: Annotated[
+        float | None,
+        typer.Option(
+            "--rate-kbps",
+            help="Budget for motion, without header and picture: frames that the receiver would miss least are left "
+            "out until it is met. (default: send every frame)",
+        ),
+    ] = None,
+    forecast: Annotated[
+        str,
+        typer.Option(
+            "--forecast", help="What the receiver shows for frames left out: hold, damped, gru, vrnn, or a file."
+        ),
+    ] = "damped",
     picture_quality: Annotated[
         int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100.")
     ] = 60,
@@ -42,18 +56,24 @@ def encode(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce a clip to its first frame and a few kilobits of motion a second, streaming. (--seed changes nothing.)"""
-    from kinecast.codec.clips import encode_clip
+    """Reduce a clip to its first frame and a few kilobits of motion a second, streaming.
+
+    --seed is the forecaster's, if it samples.
+    """
+    from kinecast.codec.clips import EncodeOptions, encode_clip
+    from kinecast.fillers import load_filler
 
     backbone = load_model(model, device)
+    filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
+    options = EncodeOptions(
+        quality, rate_kbps, filler, picture_quality, profile, Path(model).name, crop=crop, fps=fps, limit=limit
+    )
     with progress() as update:
-        report = encode_clip(
-            backbone, clip, output, quality, picture_quality, profile, Path(model).name, crop, fps, limit, update
-        )
+        report = encode_clip(backbone, clip, output, options, update)
     if json:
         print_json(report)
     say(
-        f"{output}: {report['frames']} frames at {report['fps']:g} fps, motion {report['motion_kbps']:.2f} kbps "
-        f"({report['overhead_kbps']:.2f} of it framing), picture {report['picture_bytes']} bytes, "
-        f"{report['total_kbps']:.2f} kbps in all"
+        f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:g} fps, motion "
+        f"{report['motion_kbps']:.2f} kbps ({report['overhead_kbps']:.2f} of it framing), picture "
+        f"{report['picture_bytes']} bytes, {report['total_kbps']:.2f} kbps in all"
     )

@@ -9,17 +9,23 @@
 
 from kinecast.codec.decoder import DecodedFrame, Losses, MotionDecoder, decode_motion
 from kinecast.codec.encoder import FILE, LIVE, MotionEncoder, Packing, encode_levels, encode_motion
+from kinecast.codec.filling import Expectation, fill, interpolate
 from kinecast.codec.identity import model_identity
 from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, parse_unit, split_picture
 from kinecast.codec.profiles import Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, dequantize, quantize
+from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, RateControl, in_steps
 from kinecast.codec.stream import PictureAssembler, StreamReader, write_stream
 
 __all__ = [
     "FILE",
     "LIVE",
+    "Blocks",
+    "ClosedLoop",
     "Component",
     "DecodedFrame",
+    "EveryKth",
+    "Expectation",
     "Header",
     "Layout",
     "Losses",
@@ -29,13 +35,17 @@ __all__ = [
     "Packing",
     "PictureAssembler",
     "Profile",
+    "RateControl",
     "ReferenceChunk",
     "StreamReader",
     "decode_motion",
     "dequantize",
     "encode_levels",
     "encode_motion",
+    "fill",
     "generic_profile",
+    "in_steps",
+    "interpolate",
     "load_profile",
     "model_identity",
     "parse_unit",

@@ -3,7 +3,9 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,12 @@ import torch
 
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
+from kinecast.codec.filling import FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import model_identity
 from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk
-from kinecast.codec.profiles import GENERIC, generic_profile, load_profile, profile_names
+from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, to_fine
+from kinecast.codec.schedule import ClosedLoop, RateControl, in_steps
 from kinecast.codec.stream import PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, existing_file
@@ -27,12 +31,15 @@ if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
 
 BATCH = 8
 QUALITIES = range(1, 10)
-_WIDER = {"jacobian": 4}  # the same error of a Jacobian moves a pixel less: its offsets from the keypoint are small
+DEFAULT_QUALITY = 5
+# The same error of a Jacobian moves a pixel less: its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the
+# least rate at equal pictures (docs/results/rate.md).
+_WIDER = {"jacobian": 8}
 Progress = Callable[[str, int], None]
 
 
-def layout_for(motion: Motion, quality: int = 7) -> Layout:
-    """Return the layout of a motion at a quality: steps of 2**-(4.5 + quality/2), four times as wide for Jacobians.
+def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
+    """Return the layout of a motion at a quality: steps of 2**-(4.5 + quality/2), eight times as wide for Jacobians.
 
     Raises:
         KinecastError: the quality is not 1 to 9.
@@ -50,38 +57,59 @@ def layout_for(motion: Motion, quality: int = 7) -> Layout:
     return Layout(motion.backbone, keypoints, tuple(parts))
 
 
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How a clip is encoded.
+
+    `quality` (1 to 9) are the steps, of which a higher number has finer ones. `rate_kbps` is a budget for motion
+    packets: frames whose absence the receiver would notice least are left out until it is met. `filler` is what a
+    receiver fills them with: a name for the header, and the forecast. `picture_quality` is WebP's.
+    """
+
+    quality: int = DEFAULT_QUALITY
+    rate_kbps: float | None = None
+    filler: tuple[str, Forecast] = ("damped", damped)
+    picture_quality: int = 60
+    profile: str = "auto"
+    model_name: str = ""
+    crop: str = "center"
+    fps: float | None = None
+    limit: int | None = None
+    packing: Packing = FILE
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.picture_quality <= 100:
+            raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise KinecastError(f"fps: expected a rate in (0, 1000], found {self.fps}")
+        if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
+            raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
+
+
 def encode_clip(
     backbone: "Backbone",
     clip: str | Path,
     output: str | Path,
-    quality: int = 7,
-    picture_quality: int = 60,
-    profile: str = "auto",
-    model_name: str = "",
-    crop: str = "center",
-    fps: float | None = None,
-    limit: int | None = None,
+    options: EncodeOptions | None = None,
     progress: Progress = lambda stage, frames: None,
-    packing: Packing = FILE,
 ) -> dict[str, Any]:
-    """Encode a clip: its first frame as the reference picture, and the motion of all; returns sizes and rates.
+    """Encode a clip: its first frame as the reference picture, and motion; returns sizes and rates.
 
     Raises:
         KinecastError: unreadable input, a number out of range, or an output that cannot be written.
     """
-    if not 1 <= picture_quality <= 100:
-        raise KinecastError(f"picture quality: expected 1 to 100, found {picture_quality}")
-    if fps is not None and not 0 < fps <= 1000:
-        raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
-    rate = Fraction(fps or probe(clip).fps).limit_denominator(1001)
+    options = options or EncodeOptions()
+    rate = Fraction(options.fps or probe(clip).fps).limit_denominator(1001)
     started, count = time.perf_counter(), 0
-    batches = read_batches(clip, backbone.frame_size, crop, BATCH, limit)
+    batches = read_batches(clip, backbone.frame_size, options.crop, BATCH, options.limit)
     first = next(batches)
     motion = backbone.detect(first.to(backbone.device)).to("cpu")
-    layout = layout_for(motion, quality)
-    if profile == "auto":
-        profile = model_name if model_name in profile_names() else GENERIC
-    tables = load_profile(profile, layout)
+    layout = layout_for_quality(motion, options.quality)
+    tables = profile_named(options.profile, options.model_name, layout)
+    schedule, packing = None, options.packing
+    if options.rate_kbps is not None:
+        loop = ClosedLoop(options.filler[1], in_steps(layout), 0.0)
+        schedule, packing = RateControl(loop, options.rate_kbps, float(rate)), replace(packing, skips=True)
 
     def vectors() -> Iterator[np.ndarray]:
         nonlocal count
@@ -95,24 +123,34 @@ def encode_clip(
                 return
             current = backbone.detect(frames.to(backbone.device)).to("cpu")
 
-    data, mime = code_picture(to_uint8(first[:1])[0], picture_quality)
+    sent = 0
+
+    def packets() -> Iterator[MotionPacket]:
+        nonlocal sent
+        for packet in encode_motion(vectors(), layout, tables, packing, schedule):
+            sent += packet.count
+            yield packet
+
+    data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
     header = Header(
         layout,
         (rate.numerator, rate.denominator),
         backbone.frame_size,
         model_identity(backbone.state_dict()),
-        model_name,
-        profile,
+        options.model_name,
+        tables.name,
         tables.fingerprint(),
+        options.filler[0],
     )
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        sizes = write_stream(file, header, data, mime, encode_motion(vectors(), layout, tables, packing))
+        sizes = write_stream(file, header, data, mime, packets())
     seconds = count / float(rate)
     motion_bytes = sizes["payload_bytes"] + sizes["overhead_bytes"]
     return {
         "frames": count,
+        "frames_sent": sent,
         "fps": float(rate),
-        "profile": profile,
+        "profile": tables.name,
         **sizes,
         "motion_kbps": 8 * motion_bytes / seconds / 1000,
         "overhead_kbps": 8 * sizes["overhead_bytes"] / seconds / 1000,
@@ -127,10 +165,13 @@ def decode_clip(
     output: str | Path,
     quality: int = 18,
     progress: Progress = lambda stage, frames: None,
+    filler: Callable[[str], Forecast] = FILLERS.__getitem__,
+    interpolated: bool = False,
 ) -> dict[str, Any]:
     """Draw the clip that a .kcm file describes.
 
-    Damage is skipped, with a warning; the frames that it hits are held.
+    Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
+    `filler` gives for the name in the header, or interpolated.
 
     Raises:
         KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
@@ -141,12 +182,15 @@ def decode_clip(
         header = reader.header
         check_model(header, backbone, str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
+        forecast = None if interpolated else filler(header.filler)
         units = reader.units()
         picture = _picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
         state, source_motion = backbone.encode_source(source), backbone.detect(source)
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            for frames in _batches(units, decoder):
+            shown = _frames(units, decoder)
+            shown = interpolate(shown) if forecast is None else fill(shown, forecast)
+            for frames in _batches(shown):
                 vectors = torch.from_numpy(np.stack([frame.vector for frame in frames]))
                 motion = backbone.unflatten(vectors).to(backbone.device)
                 writer.write(backbone.animate(state, source_motion, motion).cpu())
@@ -155,14 +199,30 @@ def decode_clip(
     if reader.skipped:
         warnings.warn(
             KinecastWarning(
-                f"{path}: {reader.skipped} damaged bytes were skipped, {decoder.losses.concealed} frames held"
+                f"{path}: {reader.skipped} damaged bytes were skipped, {decoder.losses.concealed} frames concealed"
             ),
             stacklevel=2,
         )
     return {"frames": written, "fps": header.fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
 
 
-def profile_for(header: Header) -> Any:
+def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
+    """Return a profile by name; "auto" is that of the model, if there is one, or generic.
+
+    Raises:
+        KinecastError: there is none of this name, or it is of another layout.
+    """
+    if name == "auto":
+        name = model_name if model_name in profile_names() else GENERIC
+    return load_profile(name, layout)
+
+
+def header_size(backbone: "Backbone", layout: Layout, model_name: str = "face-128") -> int:
+    """Return the bytes of a stream's header."""
+    return len(bytes(Header(layout, (30, 1), backbone.frame_size, model_name=model_name, profile=model_name)))
+
+
+def profile_for(header: Header) -> Profile:
     """Return the profile that a header names.
 
     Raises:
@@ -207,16 +267,13 @@ def _picture(units: Iterator[ReferenceChunk | MotionPacket], header: Header, pat
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _batches(units: Iterator[ReferenceChunk | MotionPacket], decoder: MotionDecoder) -> Iterator[list[DecodedFrame]]:
-    frames: list[DecodedFrame] = []
+def _frames(units: Iterator[ReferenceChunk | MotionPacket], decoder: MotionDecoder) -> Iterator[DecodedFrame]:
     for unit in units:
-        if not isinstance(unit, MotionPacket):
-            continue  # a later picture: this version draws from the first
-        for frame in decoder.push(unit):
-            frames.append(frame)
-            if len(frames) == BATCH:
-                yield frames
-                frames = []
-    frames += decoder.flush()
-    for start in range(0, len(frames), BATCH):
-        yield frames[start : start + BATCH]
+        if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
+            yield from decoder.push(unit)
+    yield from decoder.flush()
+
+
+def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:
+    while batch := list(islice(frames, BATCH)):
+        yield batch

@@ -25,25 +25,28 @@ _RESTART = 64  # packets in a row that come too late mean that the sender began 
 class DecodedFrame:
     """One frame of motion: `index` counts from the stream's first frame that was decoded.
 
-    A concealed frame holds the last decoded frame's levels; a forecaster may do better, and knows from `index` when.
+    A concealed frame holds the last decoded frame's levels; `codec.filling` may do better. It was lost, or `skipped`:
+    left out by the sender.
     """
 
     index: int
     levels: np.ndarray  # (D,) int32
     vector: np.ndarray  # (D,) float32, motion units
     concealed: bool
+    skipped: bool = False
 
 
 @dataclass
 class Losses:
-    """What a decoder has met so far, in packets, but for `concealed`: frames that were held."""
+    """What a decoder has met so far, in packets, but for `concealed` and `skipped`: frames that were held."""
 
     decoded: int = 0
     lost: int = 0  # never came
     useless: int = 0  # came, but what they start from did not
     late: int = 0  # came after their turn, or twice
     refused: int = 0  # came with a good checksum and a content that no encoder writes
-    concealed: int = 0
+    concealed: int = 0  # lost frames
+    skipped: int = 0  # frames that the sender left out
 
 
 class MotionDecoder:
@@ -64,6 +67,7 @@ class MotionDecoder:
         self._stale = 0  # packets in a row that came after their turn
         self._frame = 0  # unwrapped number of the next frame to give
         self._start = 0
+        self._coded = 0  # unwrapped number of the frame after which the model stands
         self._state: int | None = None  # sequence number of the packet after which the model stands; None: broken
         self._held: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -125,6 +129,8 @@ class MotionDecoder:
     def _take(self, number: int) -> Iterator[DecodedFrame]:
         packet = self._waiting.pop(number)
         assert self._next is not None
+        # Where nothing is missing, frames that no packet names were left out by the sender.
+        skipped = number == self._next and self._state == number - 1
         self.losses.lost += number - self._next
         self._next = number + 1
         first = _unwrap(packet.frame, self._frame)
@@ -138,44 +144,63 @@ class MotionDecoder:
             self._start += first - self._frame
             self._frame = first
         while self._frame < first:
-            yield self._conceal()
+            yield self._conceal(skipped)
         if not packet.key and self._state != number - packet.back:
             self.losses.useless += 1
             self._state = None
-            for _ in range(packet.count):
-                yield self._conceal()
+            yield from self._conceal_packet(packet)
             return
         yield from self._decode(packet, number)
 
     def _decode(self, packet: MotionPacket, number: int) -> Iterator[DecodedFrame]:
         if packet.key:
             self._model.reset()
-        frames = []
         try:
-            coder = Decoder(packet.payload)
-            for _ in range(packet.count):  # all, before any is given: a foreign packet gives none
-                frames.append(self._model.code_frame(coder))
+            frames, times = self._read(packet)
         except KinecastError:
             self.losses.refused += 1
             self._state = None
             if self._held is None:  # nothing to hold yet: wait for another key packet
                 self._leave()
                 return
-            for _ in range(packet.count):
-                yield self._conceal()
+            yield from self._conceal_packet(packet)
             return
         self._state = number
         self.losses.decoded += 1
         levels = np.stack(frames)
-        for one, vector in zip(levels, dequantize(levels, self.layout), strict=True):
+        for time, one, vector in zip(times, levels, dequantize(levels, self.layout), strict=True):
+            while self._frame < time:
+                yield self._conceal(skipped=True)
             self._held = one, vector
             yield DecodedFrame(self._frame - self._start, one, vector, concealed=False)
             self._frame += 1
 
-    def _conceal(self) -> DecodedFrame:
+    def _read(self, packet: MotionPacket) -> tuple[list[np.ndarray], list[int]]:
+        """Decode all frames of a packet before any is given, since a foreign one gives none; and their numbers."""
+        coder, time = Decoder(packet.payload), self._frame
+        frames, times = [], []
+        for index in range(packet.count):
+            if index:
+                time += 1 + (self._model.code_gap(coder) if packet.skips else 0)
+            if time - self._frame > MAX_GAP:
+                raise KinecastError(
+                    f"motion packet: expected at most {MAX_GAP} frames of time, found more: it is foreign"
+                )
+            frames.append(self._model.code_frame(coder, elapsed=time - self._coded))
+            times.append(time)
+            self._coded = time
+        return frames, times
+
+    def _conceal_packet(self, packet: MotionPacket) -> Iterator[DecodedFrame]:
+        """Hold the frames of a packet that cannot be read. One with gaps does not say how many: the next one will."""
+        for _ in range(0 if packet.skips else packet.count):
+            yield self._conceal()
+
+    def _conceal(self, skipped: bool = False) -> DecodedFrame:
         assert self._held is not None  # nothing is taken before a key packet was decoded
-        self.losses.concealed += 1
-        frame = DecodedFrame(self._frame - self._start, *self._held, concealed=True)
+        self.losses.skipped += skipped
+        self.losses.concealed += not skipped
+        frame = DecodedFrame(self._frame - self._start, *self._held, concealed=True, skipped=skipped)
         self._frame += 1
         return frame
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinecast.codec.entropy import WORST_BITS, Encoder
+from kinecast.codec.entropy import MAX_SKIP, WORST_BITS, Encoder
 from kinecast.codec.packets import DATAGRAM, MAX_FRAMES, MotionPacket
 from kinecast.codec.predictor import MotionModel
 from kinecast.codec.profiles import Profile
-from kinecast.codec.quantizer import Layout, quantize
+from kinecast.codec.quantizer import Layout, dequantize, quantize
+from kinecast.codec.schedule import Schedule
 from kinecast.errors import KinecastError
 
 _OVERHEAD = 14  # bytes of a motion packet besides its payload, at most
@@ -25,12 +26,13 @@ class Packing:
     `frames` a packet: each packet costs 8 bytes or more beside its payload, 1.9 kbps where each of 30 frames a second
     is a packet; a packet of two frames delays the first by one. Every `key_every` frames, or as soon after as a
     packet ends, comes one that needs no other: where a receiver may join, or go on after a loss. `wide` is CRC-32
-    instead of CRC-16.
+    instead of CRC-16. `skips` lets a sender leave frames out between those of one packet.
     """
 
     frames: int = 1
     key_every: int = 60
     wide: bool = False
+    skips: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= MAX_FRAMES:
@@ -50,17 +52,20 @@ class MotionEncoder:
         self.layout, self.packing = layout, packing
         self._model = MotionModel(layout, profile)
         self._coder: Encoder | None = None
-        self._room = 8 * (DATAGRAM - _OVERHEAD) - WORST_BITS * layout.dim - 64
-        self._sequence = self._frame = self._count = 0
-        self._since_key: int | None = None  # frames in packets since the last key packet began
+        self._room = 8 * (DATAGRAM - _OVERHEAD) - WORST_BITS * (layout.dim + 1) - 64
+        self._sequence = self._frame = self._count = 0  # of the next frame; frames in the open packet
+        self._first = 0  # the number of the open packet's first frame
+        self._key_frame: int | None = None  # the number of the last key frame
         self._key = True
+        self._sent = 0  # bytes of packets so far
 
-    def push(self, levels: np.ndarray) -> MotionPacket | None:
-        """Take the levels (D,) of the next frame; returns a packet when one is full.
+    def push(self, levels: np.ndarray, skipped: int = 0) -> MotionPacket | None:
+        """Take the levels (D,) of the next frame, after `skipped` that are left out; returns a packet when one is full.
 
         Raises:
-            KinecastError: not D levels of 16 bits.
+            KinecastError: not D levels of 16 bits, or frames left out that the packing cannot tell.
         """
+        self._check_skip(skipped)
         levels = np.asarray(levels)
         if (
             levels.shape != (self.layout.dim,)
@@ -71,13 +76,17 @@ class MotionEncoder:
                 f"motion levels: expected ({self.layout.dim},) whole numbers within ±32767, found "
                 f"{levels.dtype} {levels.shape}: use quantize()"
             )
+        self._frame += skipped
         if self._coder is None:
-            self._coder = Encoder()
-            self._key = self._since_key is None or self._since_key >= self.packing.key_every
+            self._coder, self._first = Encoder(), self._frame
+            self._key = self._key_frame is None or self._frame - self._key_frame >= self.packing.key_every
             if self._key:
                 self._model.reset()
-                self._since_key = 0
-        self._model.code_frame(self._coder, levels)
+                self._key_frame = self._frame
+        elif self.packing.skips:
+            self._model.code_gap(self._coder, skipped)
+        self._model.code_frame(self._coder, levels, skipped + 1)
+        self._frame += 1
         self._count += 1
         if self._count >= self.packing.frames or self._coder.bits > self._room:
             return self.flush()
@@ -88,37 +97,78 @@ class MotionEncoder:
         if self._coder is None:
             return None
         packet = MotionPacket(
-            self._sequence, self._frame, self._count, self._coder.finish(), int(not self._key), self.packing.wide
+            self._sequence,
+            self._first & 0xFFFF,
+            self._count,
+            self._coder.finish(),
+            int(not self._key),
+            self.packing.wide,
+            self.packing.skips,
         )
         self._sequence = (self._sequence + 1) & 0xFFFF
-        self._frame = (self._frame + self._count) & 0xFFFF
-        self._since_key = (self._since_key or 0) + self._count
         self._coder, self._count = None, 0
+        self._sent += len(bytes(packet))
         return packet
+
+    @property
+    def bits(self) -> int:
+        """Bits of all packets so far, and of the open one's frames."""
+        return 8 * self._sent + (self._coder.bits if self._coder is not None else 0)
 
     def request_key(self) -> None:
         """Make the next packet a key packet: a receiver said that it lost one, or joined."""
-        self._since_key = None
+        self._key_frame = None
+
+    def _check_skip(self, skipped: int) -> None:
+        if not 0 <= skipped <= MAX_SKIP or (skipped and not self._frame):
+            raise KinecastError(
+                f"motion encoder: expected 0 to {MAX_SKIP} frames left out, none before the first, found {skipped}"
+            )
+        if skipped and self.packing.frames > 1 and not self.packing.skips:
+            raise KinecastError(
+                "motion encoder: expected a packing with skips=True, or one frame a packet, to leave frames out of"
+            )
 
 
 def encode_levels(
-    levels: Iterable[np.ndarray], layout: Layout, profile: Profile, packing: Packing = LIVE
+    levels: Iterable[np.ndarray],
+    layout: Layout,
+    profile: Profile,
+    packing: Packing = LIVE,
+    schedule: Schedule | None = None,
 ) -> Iterator[MotionPacket]:
-    """Encode an iterator of frames' levels (D,), as they come."""
+    """Encode an iterator of frames' levels (D,), as they come: all of them, or those that a schedule picks.
+
+    The last frame is always sent: without it a receiver would not know how long the clip is.
+    """
     encoder = MotionEncoder(layout, profile, packing)
+    left_out = 0
+    last: np.ndarray | None = None  # of the frames left out
     for frame in levels:
-        if (packet := encoder.push(frame)) is not None:
-            yield packet
+        if schedule is None or schedule.wants(dequantize(np.asarray(frame)[None], layout)[0], encoder.bits):
+            packet = encoder.push(frame, left_out)
+            left_out, last = 0, None
+            if packet is not None:
+                yield packet
+        else:
+            left_out, last = left_out + 1, frame
+    if last is not None and (packet := encoder.push(last, left_out - 1)) is not None:
+        yield packet
     if (packet := encoder.flush()) is not None:
         yield packet
 
 
 def encode_motion(
-    vectors: Iterable[np.ndarray], layout: Layout, profile: Profile, packing: Packing = LIVE
+    vectors: Iterable[np.ndarray],
+    layout: Layout,
+    profile: Profile,
+    packing: Packing = LIVE,
+    schedule: Schedule | None = None,
 ) -> Iterator[MotionPacket]:
-    """Quantise and encode an iterator of motion vectors (D,), as they come.
+    """Quantise and encode an iterator of motion vectors (D,), as they come; as `encode_levels`.
 
     Raises:
         KinecastError: as `quantize`.
     """
-    return encode_levels((quantize(np.asarray(v)[None], layout)[0] for v in vectors), layout, profile, packing)
+    levels = (quantize(np.asarray(v)[None], layout)[0] for v in vectors)
+    return encode_levels(levels, layout, profile, packing, schedule)

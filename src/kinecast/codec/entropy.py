@@ -22,6 +22,7 @@ _BUCKET_SHIFT = 6  # a table every quarter of an octave of scale
 MIN_LOG, MAX_LOG = -4 << LOG_BITS, 2 << LOG_BITS  # scales of the tables, in steps: 2**-4 to 2**2
 BUCKETS = ((MAX_LOG - MIN_LOG) >> _BUCKET_SHIFT) + 1
 MAX_SHIFT = 12
+MAX_SKIP = 63  # frames that a sender leaves out between two, at most
 WORST_BITS = 34  # an escape of frequency 1 (16 bits) and a raw level (16 bits), with the coder's rounding
 _FILE = "entropy.npz"
 
@@ -76,6 +77,28 @@ class Coder(Protocol):
             level: what to encode; a decoder ignores it.
         """
 
+    def gap(self, frequencies: np.ndarray, gap: int) -> int:
+        """Code how many frames are left out; a decoder ignores `gap`."""
+
+
+class GapModel:
+    """How many frames a sender leaves out before the next: counted, in whole numbers, since the last key packet."""
+
+    def __init__(self) -> None:
+        self._counts = np.maximum(32 >> np.minimum(np.arange(MAX_SKIP + 1), 5), 1)
+
+    def frequencies(self) -> np.ndarray:
+        """(64,) whole numbers of at least 1 that sum to 2**16; what the rounding leaves goes to the commonest gap."""
+        found = 1 + self._counts * (TOTAL - len(self._counts)) // self._counts.sum()
+        found[self._counts.argmax()] += TOTAL - found.sum()
+        return found
+
+    def note(self, gap: int) -> None:
+        """Count one; old ones fade."""
+        self._counts[gap] += 24
+        if self._counts.sum() > 1024:
+            self._counts = (self._counts + 1) >> 1
+
 
 class Encoder:
     """Writes the levels of one packet."""
@@ -98,6 +121,11 @@ class Encoder:
             self._coder.encode(2 * middle + 1, self._models[bucket][phase])
             self._coder.encode(level + MAX_LEVEL + 1, _uniform(16))
         return level
+
+    def gap(self, frequencies: np.ndarray, gap: int) -> int:
+        """Encode how many frames are left out, with frequencies of `GapModel`, and return it."""
+        self._coder.encode(gap, _table(frequencies))
+        return gap
 
     @property
     def bits(self) -> int:
@@ -157,6 +185,17 @@ class Decoder:
             raise _damaged()
         return int(found)
 
+    def gap(self, frequencies: np.ndarray, gap: int = 0) -> int:
+        """Decode how many frames were left out.
+
+        Raises:
+            KinecastError: no encoder writes this.
+        """
+        try:
+            return int(self._coder.decode(_table(frequencies)))
+        except AssertionError as error:
+            raise _damaged() from error
+
 
 def locate(scale: int, predicted: int, step: int) -> tuple[int, int, int, int]:
     """Return bucket, phase, the level below the prediction, and how many low bits of a level are sent as they are.
@@ -190,17 +229,19 @@ def table_array() -> np.ndarray:
 
 @cache
 def _models() -> list[list[Any]]:
-    categorical = _library().stream.model.Categorical
     tables, models, start = table_array(), [], 0
     for bucket in range(BUCKETS):
         row = []
         for _ in range(PHASES):
             size = 2 * reach(bucket) + 2
-            exact = (tables[start : start + size] / TOTAL).astype(np.float32)
-            row.append(categorical(exact, perfect=False))
+            row.append(_table(tables[start : start + size]))
             start += size
         models.append(row)
     return models
+
+
+def _table(frequencies: np.ndarray) -> Any:
+    return _library().stream.model.Categorical((frequencies / TOTAL).astype(np.float32), perfect=False)
 
 
 @cache

@@ -30,7 +30,7 @@ CHUNK = 1100  # bytes of a picture in one chunk
 MAX_FRAMES = 64  # of one packet; bounds what a few hostile bytes can make a decoder do
 MIMES = ("image/webp", "image/jpeg", "image/png", "image/avif")
 _REFERENCE, _MOTION = 0x52, 0x80
-_KEY, _COUNTED, _WIDE, _BACK = 1, 2, 4, 8
+_KEY, _COUNTED, _WIDE, _BACK, _SKIPS = 1, 2, 4, 8, 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Header:
 
     `model` is the sha256 of the backbone's weights (`codec.identity`), `model_name` is for error messages only.
     `rate` is the frame rate as a fraction, `frame_size` (height, width). `profile` names the prediction tables, and
-    `fingerprint` their content, the entropy tables included.
+    `fingerprint` their content, the entropy tables included. `filler` says how the sender expects frames that it
+    leaves out to be filled (`codec.filling`), and is advice: it decides no bit.
     """
 
     layout: Layout
@@ -49,6 +50,7 @@ class Header:
     model_name: str = ""
     profile: str = ""
     fingerprint: bytes = bytes(8)
+    filler: str = "hold"
 
     def __post_init__(self) -> None:
         numerator, denominator = self.rate
@@ -65,7 +67,9 @@ class Header:
         return self.rate[0] / self.rate[1]
 
     def __bytes__(self) -> bytes:
-        body = self.model + put_text(self.model_name) + put_text(self.profile) + self.fingerprint
+        body = (
+            self.model + put_text(self.model_name) + put_text(self.profile) + self.fingerprint + put_text(self.filler)
+        )
         body += b"".join(map(put_varint, (*self.rate, *self.frame_size)))
         body += put_text(self.layout.name) + put_varint(self.layout.keypoints) + bytes([len(self.layout.components)])
         for part in self.layout.components:
@@ -96,6 +100,7 @@ class Header:
         model_name, body = take_text(body, what)
         profile, body = take_text(body, what)
         fingerprint, body = take(body, 8, what)
+        filler, body = take_text(body, what)
         numbers = []
         for most in (1_000_000, 1_000_000, 16384, 16384):
             number, body = take_varint(body, what, most)
@@ -115,7 +120,7 @@ class Header:
             raise KinecastError(f"{what}: expected no bytes after its fields, found {len(body)}: it is damaged")
         layout = Layout(name, keypoints, tuple(parts))
         rate, frame_size = (numbers[0], numbers[1]), (numbers[2], numbers[3])
-        return cls(layout, rate, frame_size, model, model_name, profile, fingerprint), rest
+        return cls(layout, rate, frame_size, model, model_name, profile, fingerprint, filler), rest
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,8 @@ class MotionPacket:
 
     `sequence` counts packets and `frame` is the number of the first frame, its time in frame periods, both modulo
     2**16. A key packet (`back` 0) starts from nothing; a delta packet starts from the state after the packet
-    `back` before it, normally 1. `wide` chooses CRC-32; otherwise it is CRC-16.
+    `back` before it, normally 1. `wide` chooses CRC-32; otherwise it is CRC-16. With `skips` the payload says before
+    each frame but the first how many frames the sender left out; otherwise frames follow one another.
     """
 
     sequence: int
@@ -188,6 +194,7 @@ class MotionPacket:
     payload: bytes
     back: int = 0
     wide: bool = True
+    skips: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.sequence < 1 << 16 and 0 <= self.frame < 1 << 16 and 0 <= self.back <= 255):
@@ -207,7 +214,7 @@ class MotionPacket:
             flags, tail = flags | _BACK, bytes([self.back])
         if self.count > 1:
             flags, tail = flags | _COUNTED, tail + bytes([self.count])
-        flags |= _WIDE if self.wide else 0
+        flags |= (_WIDE if self.wide else 0) | (_SKIPS if self.skips else 0)
         head = bytes([_MOTION | flags]) + self.sequence.to_bytes(2, "big") + self.frame.to_bytes(2, "big")
         data = head + tail + put_varint(len(self.payload)) + self.payload
         data += checksum(data, self.wide)
@@ -227,9 +234,9 @@ class MotionPacket:
         what = "motion packet"
         flags, rest = take_number(data, 1, what)
         wide = bool(flags & _WIDE)
-        if flags & ~(_KEY | _COUNTED | _WIDE | _BACK) != _MOTION or (flags & _KEY and flags & _BACK):
+        if flags & 0xE0 != _MOTION or (flags & _KEY and flags & _BACK):
             raise KinecastError(
-                f"{what}: expected flags 0x80 to 0x8f, no base with a key, found 0x{flags:02x}: it is damaged"
+                f"{what}: expected flags 0x80 to 0x9f, no base with a key, found 0x{flags:02x}: it is damaged"
             )
         sequence, rest = take_number(rest, 2, what)
         frame, rest = take_number(rest, 2, what)
@@ -250,7 +257,7 @@ class MotionPacket:
             raise KinecastError(
                 f"{what}: expected at most {DATAGRAM} bytes, found {len(data) - len(rest)}: it is foreign"
             )
-        return cls(sequence, frame, count, payload, back, wide), rest
+        return cls(sequence, frame, count, payload, back, wide, bool(flags & _SKIPS)), rest
 
 
 Unit = Header | ReferenceChunk | MotionPacket
@@ -268,7 +275,7 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
         return Header.parse(data)
     if data[0] == _REFERENCE:
         return ReferenceChunk.parse(data)
-    if data[0] & 0xF0 == _MOTION:
+    if data[0] & 0xE0 == _MOTION:
         return MotionPacket.parse(data)
     raise KinecastError(
         f"motion stream: expected a unit of this format, found first byte 0x{data[0]:02x}: it is damaged"

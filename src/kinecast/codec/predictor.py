@@ -13,7 +13,7 @@ Letters: D numbers a frame, R sets of weights: one trained, then those that lear
 
 import numpy as np
 
-from kinecast.codec.entropy import LOG_BITS, Coder, log2, log2_array
+from kinecast.codec.entropy import LOG_BITS, MAX_SKIP, Coder, GapModel, log2, log2_array
 from kinecast.codec.profiles import KNOWN, WEIGHT_BITS, Profile
 from kinecast.codec.quantizer import Layout
 
@@ -27,6 +27,7 @@ _ONE = 1 << 8
 _MEANS = np.array([[64], [10], [3]], np.int64)  # shares in 1/256 of a new error in the three running means
 PRIOR_FRAME, PRIOR_SET = 3, 2  # how many errors of the expected size the means of a frame start with
 _KEY_BIAS = -70  # a logistic's scale from its mean magnitude: log2(0.83)
+_PACE_WEIGHT = 154  # in 1/256: errors grow with the time between two frames to the power of 0.6
 _LOG_ONE = LOG_BITS << LOG_BITS  # log2 of a Q8 one
 _LOG_STEP = (LOG_BITS + 3) << LOG_BITS  # log2 of a step in Q8 of 1/8 steps
 
@@ -61,11 +62,20 @@ class MotionModel:
         self.fresh = True
         self._last = self.profile.key_mean.copy()  # fine units
         self._change = np.zeros_like(self._last)
+        self._elapsed, self._usual, self.gaps = 1, 0, GapModel()
         self._cross, self._past = self._trained_cross.copy(), self._trained_past.copy()
         self._scales(self.profile.spread)
 
-    def code_frame(self, coder: Coder, levels: np.ndarray | None = None) -> np.ndarray:
+    def code_gap(self, coder: Coder, gap: int = 0) -> int:
+        """Code how many frames are left out before the next one."""
+        gap = coder.gap(self.gaps.frequencies(), gap)
+        self.gaps.note(gap)
+        return gap
+
+    def code_frame(self, coder: Coder, levels: np.ndarray | None = None, elapsed: int = 1) -> np.ndarray:
         """Code one frame: encode levels (D,), or decode and return them where there are none. In the vector's order.
+
+        `elapsed` is its time since the frame coded before, in frame periods: above 1 where the sender left some out.
 
         Raises:
             KinecastError: from a decoder, on a payload that no encoder writes.
@@ -76,16 +86,21 @@ class MotionModel:
             change, sums = np.zeros_like(spread), np.zeros((self.sets, len(spread)), np.int64)
         else:
             spread, cross = self.profile.spread, self._cross
-            change = np.clip((self._change << _NORM_BITS) // self.profile.velocity, -_NORM_MAX, _NORM_MAX)
+            speed = self._change // self._elapsed  # a frame period
+            change = np.clip((speed << _NORM_BITS) // self.profile.velocity, -_NORM_MAX, _NORM_MAX)
             sums = (change @ self._past.reshape(len(change), -1)).reshape(self.sets, -1)
+        pace = 0 if self.fresh else log2(min(elapsed, MAX_SKIP + 1))
         given = levels[self.order].tolist() if levels is not None else [0] * len(spread)
-        coded, errors, misses = self._code_numbers(coder, given, sums, cross, spread)
+        wider = _PACE_WEIGHT * (pace - (self._usual >> 8)) >> 8
+        coded, errors, misses = self._code_numbers(coder, given, sums, cross, spread, wider)
         if self.fresh:  # how far a first frame is from the average face says nothing of how it will move
             self._scales(self.profile.spread)
         else:
             self._learn(change, errors, sums)
             self._change = coded * self.steps - self._last
             self._remember(misses)
+            self._elapsed = min(elapsed, MAX_SKIP + 1)
+            self._usual += ((pace << 8) - self._usual) * int(_MEANS[1, 0]) >> 8
         self._last = coded * self.steps
         self.fresh = False
         found = np.empty(len(coded), np.int32)
@@ -93,12 +108,12 @@ class MotionModel:
         return found
 
     def _code_numbers(
-        self, coder: Coder, given: list[int], sums: np.ndarray, cross: np.ndarray, spread: np.ndarray
+        self, coder: Coder, given: list[int], sums: np.ndarray, cross: np.ndarray, spread: np.ndarray, wider: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Code number by number: levels, normalised errors of the trained prediction (Q8), misses in 1/8 steps."""
         last, spreads, steps, owners = self._last.tolist(), spread.tolist(), self._step_list, self._owners
         groups = self._group_list
-        history, inverse = self._known_scale().tolist(), self._inverse.tolist()
+        history, inverse = (self._known_scale() + wider).tolist(), self._inverse.tolist()
         coded, errors, misses = [], [], []
         # Running sums of misses relative to the mean: of the frame, and of each keypoint and each component in it.
         total, count = PRIOR_FRAME * _ONE, PRIOR_FRAME

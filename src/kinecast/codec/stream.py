@@ -89,7 +89,7 @@ class StreamReader:
         step = 1
         while (
             step < len(self._buffer)
-            and self._buffer[step] & 0xF0 != 0x80
+            and self._buffer[step] & 0xE0 != 0x80
             and self._buffer[step] not in b"R" + MAGIC[:1]
         ):
             step += 1

@@ -53,7 +53,7 @@ def ratio_densities(path: Path, rows: Mapping[str, Sequence[Figures]], title: st
 
     Returns whether there was anything to draw: a density needs ratios that differ.
     """
-    import seaborn  # type: ignore[import-untyped]
+    import seaborn
 
     values = {
         horizon: {

@@ -130,6 +130,10 @@ class Coupling(nn.Module):
         changed = z.index_select(1, self.changed) * torch.exp(log_scale) + shift
         return z.index_copy(1, self.changed, changed), log_scale.sum(dim=1)
 
+    def inverse_of_zero(self, z: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> Tensor:
+        """Return `inverse` of z = 0 (R, D) alone, for which the scale, and so one of the two nets, is not needed."""
+        return z.index_copy(1, self.changed, self.shift_net(z.index_select(1, self.passed), condition[1]))
+
     def _scale_and_shift(self, x: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
         passed = x.index_select(1, self.passed)
         return torch.tanh(self.log_scale_net(passed, condition[0])), self.shift_net(passed, condition[1])
@@ -261,6 +265,16 @@ class FlowDistribution:
             z, log_det = self.inverse(layer, z)
             total = total + log_det
         return z, total
+
+    def from_zero(self) -> Tensor:
+        """Return x (R, D) of z = 0."""
+        like = next(self.flow.parameters())
+        rows = 1 if self.h is None else len(self.h)
+        first = self._layers[0].coupling  # f_1 has no batch normalisation
+        x = first.inverse_of_zero(like.new_zeros(rows, self.flow.dim), self.conditions[0])
+        for layer in range(1, self.num_layers):
+            x, _ = self.inverse(layer, x)
+        return x
 
     def inverse(self, layer: int, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return f_{layer+1}^{-1}(y) (R, D), layers counted from 0 at the base, and its log-determinant (R,)."""

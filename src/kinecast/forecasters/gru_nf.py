@@ -219,8 +219,7 @@ class GRUNF(Forecaster):
         """Predict each frame from all true frames before it, as the flow's image of 0, (B, T-N, D)."""
         observed = self._split(batch, observed)
         following = self.next_frames(self.normalizer(batch[:, :observed]), batch, observed)
-        y, _ = following.flow.from_base(batch.new_zeros(len(batch) * (batch.shape[1] - observed), self.motion_dim))
-        return following.frame_of(y).view(len(batch), -1, self.motion_dim)
+        return following.frame_of(following.flow.from_zero()).view(len(batch), -1, self.motion_dim)
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         return self.trajectories(observed, horizon, samples, generator, lambda flow, noise: flow.from_base(noise)[0])

@@ -253,7 +253,7 @@ class _Refiner:
         assert flow.h is not None
         if self.model.config.mean == "head":
             return torch.addmm(self.model.head_bias, flow.h, self.model.head_weight.T)
-        return flow.from_base(flow.h.new_zeros(len(flow.h), self.model.motion_dim))[0]
+        return flow.from_zero()
 
     def _log_target(self, flow: FlowDistribution, y: Tensor, mean: Tensor | None) -> Tensor:
         """Return the log density (R,) that the last layer's refinement leaves invariant, normalised."""

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from kinecast.backbones.base import Backbone
 from kinecast.device import choose_device
+from kinecast.engine import accelerate, check
 from kinecast.errors import KinecastError
 from kinecast.forecasters import Forecaster
 from kinecast.forecasters.storage import WEIGHTLESS, load_forecaster_file, open_forecaster
 
-ENGINES = ("auto", "eager")
-PRECISIONS = ("exact",)
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -91,18 +90,19 @@ def load_backbone(name: str | Path, device: str = "auto", engine: str = "auto", 
     Args:
         name: a name of `kinecast zoo list`, or a path.
         device: auto, cpu, cuda or mps.
-        engine: how it runs; "eager" is plain torch, and what "auto" takes as long as it is the only one.
-        precision: "exact" is float32.
+        engine: how it runs, see `kinecast.engine`: eager (plain torch), fast, openvino, or auto, which measures them
+            once on this machine; `reason` of what is returned says what was chosen and why.
+        precision: exact (float32), bf16 or int8: the least that is wanted.
 
     Raises:
-        KinecastError: unknown name, engine or precision, or a file that is not a backbone's.
+        KinecastError: unknown name, engine or precision, a pair of them that does not exist here, or a file that is
+            not a backbone's.
     """
     from kinecast.backbones.checkpoints import load_backbone_file
 
-    _one_of("engine", engine, ENGINES)
-    _one_of("precision", precision, PRECISIONS)
+    check(engine, precision)
     model = load_backbone_file(_resolve(name, "backbone"))
-    return model.to(choose_device(device)).eval()
+    return accelerate(model.to(choose_device(device)).eval(), engine, precision)
 
 
 def load_forecaster(name: str | Path, device: str = "auto") -> Forecaster:
@@ -134,8 +134,3 @@ def _resolve(name: str | Path, kind: str) -> Path:
         return path
     known = names(kind) + (list(WEIGHTLESS) if kind == "forecaster" else [])
     raise KinecastError(f"{kind} {str(name)!r}: expected a path or one of {', '.join(known)}")
-
-
-def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise KinecastError(f"{what}: expected one of {', '.join(known)}, found {value!r}")

@@ -1,0 +1,108 @@
+"""Which frames a sender sends, decided frame by frame: every k-th, N of N+H, or those that its receiver would miss.
+
+Letters: N observed frames, H horizon, D numbers a frame.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from kinecast.codec.entropy import MAX_SKIP
+from kinecast.codec.filling import Expectation, Forecast
+from kinecast.codec.quantizer import FINE, Layout
+from kinecast.errors import KinecastError
+
+Distance = Callable[[np.ndarray, np.ndarray], float]  # of a vector (D,) from the one that would be shown
+_SECONDS = 1.0  # of the budget that a rate control looks back over
+_FINEST, _COARSEST = 2.0**-4, 2.0**7  # tolerances in steps
+
+
+class Schedule(Protocol):
+    """Asked for each frame in turn."""
+
+    def wants(self, vector: np.ndarray, bits: int) -> bool:
+        """Return whether to send the frame whose decoded vector is (D,), after `bits` bits of the stream."""
+
+
+class EveryKth:
+    """One frame in k: a lower frame rate."""
+
+    def __init__(self, k: int) -> None:
+        if not 1 <= k <= MAX_SKIP + 1:
+            raise KinecastError(f"frame rate: expected one frame in 1 to {MAX_SKIP + 1}, found one in {k}")
+        self._k, self._index = k, -1
+
+    def wants(self, vector: np.ndarray, bits: int) -> bool:
+        """See `Schedule`."""
+        self._index += 1
+        return self._index % self._k == 0
+
+
+class Blocks:
+    """N frames sent and H left out in turn: arXiv 2504.05537's way to halve the rate."""
+
+    def __init__(self, observed: int, horizon: int) -> None:
+        if observed < 1 or not 1 <= horizon <= MAX_SKIP:
+            raise KinecastError(
+                f"blocks: expected N of at least 1 and H of 1 to {MAX_SKIP}, found {observed}-{horizon}"
+            )
+        self._observed, self._window, self._index = observed, observed + horizon, -1
+
+    def wants(self, vector: np.ndarray, bits: int) -> bool:
+        """See `Schedule`."""
+        self._index += 1
+        return self._index % self._window < self._observed
+
+
+def in_steps(layout: Layout) -> Distance:
+    """Return the distance in keypoint terms: the mean absolute error of the D numbers, each in steps."""
+    steps = (layout.steps / FINE).astype(np.float32)
+    return lambda vector, shown: float((np.abs(vector - shown) / steps).mean())
+
+
+class ClosedLoop:
+    """Runs the receiver's forecast, and sends a frame only where that is off by more than `tolerance`."""
+
+    def __init__(self, forecast: Forecast, distance: Distance, tolerance: float) -> None:
+        if not tolerance >= 0:
+            raise KinecastError(f"closed loop: expected a tolerance of at least 0, found {tolerance}")
+        self.tolerance = tolerance
+        self._distance, self._expectation = distance, Expectation(forecast)
+        self._skipped = 0
+
+    def wants(self, vector: np.ndarray, bits: int) -> bool:
+        """See `Schedule`."""
+        expected = self._expectation.expected()
+        far = expected is None or self._distance(vector, expected) > self.tolerance
+        if far or self._skipped == MAX_SKIP:
+            self._expectation.came(vector)
+            self._skipped = 0
+            return True
+        self._expectation.missed()
+        self._skipped += 1
+        return False
+
+
+class RateControl:
+    """A closed loop whose tolerance follows a bit budget: above it less is sent, below it more, up to every frame.
+
+    What the header and the reference picture cost is not counted: they are sent once. A second of the budget may be
+    overdrawn, as by the first frame; where it is, nothing is sent.
+    """
+
+    def __init__(self, loop: ClosedLoop, rate_kbps: float, fps: float) -> None:
+        if not rate_kbps > 0:
+            raise KinecastError(f"rate: expected a budget above 0 kbps, found {rate_kbps}")
+        self._loop, self._per_frame = loop, 1000 * rate_kbps / fps
+        self._second = 1000 * rate_kbps * _SECONDS
+        self._frames, self._base = 0, 0.0  # log2 of the tolerance in steps where the budget is just met
+
+    def wants(self, vector: np.ndarray, bits: int) -> bool:
+        """See `Schedule`."""
+        over = (bits - self._frames * self._per_frame) / self._second  # seconds of the budget that were overdrawn
+        self._frames += 1
+        spent, over = over >= 1, float(np.clip(over, -1, 1))
+        self._base = float(np.clip(self._base + 0.05 * over, np.log2(_FINEST), np.log2(_COARSEST)))
+        self._loop.tolerance = np.inf if spent else 2.0 ** (self._base + 3 * over)
+        return self._loop.wants(vector, bits)

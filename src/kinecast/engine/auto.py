@@ -1,0 +1,173 @@
+"""`auto`: measure the engines on a few frames, take the fastest within the tolerance, and remember it.
+
+The choice depends on the machine, so it is measured there; it is kept in the cache folder, for a program that starts
+every minute should not measure every minute. What was measured is in `reason` and in the log `kinecast.engine`.
+"""
+
+import json
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kinecast.backbones.base import Backbone
+from kinecast.backbones.fomm import FOMM
+from kinecast.codec.identity import model_identity
+from kinecast.engine import PRECISIONS, SUPPORTED, TOLERANCES, builder
+from kinecast.engine.cache import cache_folder, key_of
+from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.files import atomic_path, make_folder
+
+Pair = tuple[str, str]  # engine, precision
+
+LOG = logging.getLogger("kinecast.engine")
+_FRAMES = 5  # timed, after one that is not
+_WORTH = 0.95  # a later candidate must take at most this share of the best time so far
+_VERSION = 1  # of the engines: raise it when a change makes old choices wrong
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One candidate on the warm-up frames: milliseconds to detect and animate a frame, differences from plain torch."""
+
+    engine: str
+    precision: str
+    ms: float
+    largest: float
+    mean: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it keeps the tolerance of its precision."""
+        limit = TOLERANCES[self.precision]
+        return self.largest <= limit.largest and self.mean <= limit.mean
+
+    def __str__(self) -> str:
+        verdict = "" if self.good else ", outside its tolerance"
+        return f"{self.engine} {self.precision} {self.ms:.1f} ms (mean difference {self.mean:.1e}{verdict})"
+
+
+def choose(model: Backbone, precision: str) -> Backbone:
+    """Return the model run by the fastest engine that keeps `precision`.
+
+    A wish for int8 may be answered by bf16 or exact, for bf16 by exact, never the other way round. An extra that is
+    missing, or int8 that was not calibrated, is warned of when the precision asked for needs it.
+    """
+    if not isinstance(model, FOMM) or model.device.type != "cpu":
+        model.reason = f"auto: the only engine for {model.name} on {model.device.type}"
+        return model
+    path = cache_folder() / "choices" / f"{_key(model, precision)}.json"
+    known = _remembered(path, precision)
+    if known is not None:
+        engine, level, reason = known
+        try:
+            chosen = builder(engine)(model, level)
+        except KinecastError as error:  # a converted model was removed since: measure again
+            LOG.info("auto: %s can no longer be used: %s", engine, error)
+        else:
+            chosen.reason = f"{reason} (measured earlier)"
+            LOG.info("%s", chosen.reason)
+            return chosen
+    return _measured_choice(model, precision, path)
+
+
+def _measured_choice(model: FOMM, precision: str, path: Path) -> Backbone:
+    able: dict[Pair, Backbone] = {("eager", "exact"): model}
+    for engine, level in _candidates(precision):
+        try:
+            able[engine, level] = builder(engine)(model, level)
+        except KinecastError as error:
+            if level == precision == "int8":
+                warnings.warn(f"precision {precision} is not to be had: {error}", KinecastWarning, stacklevel=4)
+            LOG.info("auto: %s %s: %s", engine, level, error)
+    frames = _warm_up_frames(model)
+    times, reference = _times(able, frames), _render(model, frames)
+    found = []
+    for pair, candidate in able.items():
+        difference = (_render(candidate, frames) - reference).abs()
+        found.append(Measured(*pair, times[pair], float(difference.max()), float(difference.mean())))
+    fastest = found[0]
+    for measured in found[1:]:
+        if measured.good and measured.ms < _WORTH * fastest.ms:
+            fastest = measured
+    chosen = able[fastest.engine, fastest.precision]
+    chosen.reason = f"auto: {fastest.engine} {fastest.precision} was fastest of {'; '.join(map(str, found))}"
+    LOG.info("%s", chosen.reason)
+    _remember(path, fastest, chosen.reason)
+    return chosen
+
+
+def _candidates(precision: str) -> list[Pair]:
+    levels = PRECISIONS[: PRECISIONS.index(precision) + 1]
+    # In float32 OpenVINO took 1.3 to 1.5 times as long as `fast` where it was measured; converting takes seconds.
+    engines = ["fast"] + (["openvino"] if precision != "exact" and _installed("openvino") else [])
+    return [(engine, level) for engine in engines for level in levels if level in SUPPORTED[engine]]
+
+
+def _times(able: dict[Pair, Backbone], frames: Tensor) -> dict[Pair, float]:
+    """Return milliseconds to detect and animate one frame: medians of rounds in which all take turns."""
+    started = {pair: (each.encode_source(frames[:1]), each.detect(frames[:1])) for pair, each in able.items()}
+    times: dict[Pair, list[float]] = {pair: [] for pair in able}
+    for turn in range(_FRAMES + 1):
+        for pair, each in able.items():
+            begun = time.perf_counter()
+            each.animate(*started[pair], each.detect(frames[turn % len(frames)][None]))
+            times[pair].append(1000 * (time.perf_counter() - begun))
+    return {pair: sorted(each[1:])[_FRAMES // 2] for pair, each in times.items()}
+
+
+def _render(model: Backbone, frames: Tensor) -> Tensor:
+    motion = model.detect(frames)
+    return model.animate(model.encode_source(frames[:1]), motion[:1], motion)
+
+
+def _warm_up_frames(model: Backbone) -> Tensor:
+    """Return three pictures (3, 3, H, W) of smooth colours, each a little further to the side."""
+    height, width = model.frame_size
+    coarse = torch.rand(1, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+    wide = F.interpolate(coarse, size=(height, width + 16), mode="bicubic", align_corners=False).clamp(0, 1)
+    return torch.cat([wide[..., shift : shift + width] for shift in (0, 4, 8)])
+
+
+def _key(model: FOMM, precision: str) -> str:
+    from kinecast.engine.machine import processor
+
+    versions = [_installed(package) for package in ("torch", "openvino")]
+    return key_of(
+        _VERSION, model_identity(model.state_dict()).hex(), precision, processor(), torch.get_num_threads(), *versions
+    )
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _remembered(path: Path, precision: str) -> tuple[str, str, str] | None:
+    try:
+        values = json.loads(path.read_text())
+        engine, level, reason = values["engine"], values["precision"], values["reason"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not measured yet, or by a hand: it is measured anew
+    allowed = PRECISIONS[: PRECISIONS.index(precision) + 1]
+    if engine not in SUPPORTED or level not in SUPPORTED[engine] or level not in allowed:
+        return None
+    return engine, level, str(reason)
+
+
+def _remember(path: Path, measured: Measured, reason: str) -> None:
+    values = {"engine": measured.engine, "precision": measured.precision, "reason": reason}
+    try:
+        make_folder(path.parent)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(values) + "\n")
+    except KinecastError as error:
+        LOG.info("auto: the choice is not remembered: %s", error)

@@ -1,0 +1,182 @@
+"""The `openvino` engine: the four parts compiled by OpenVINO, the motion algebra between them float32 in torch.
+
+| precision | detector, encoder | hourglass | renderer |
+|---|---|---|---|
+| exact | float32 | float32 | float32 |
+| bf16 | float32 | bfloat16 | bfloat16 |
+| int8 | float32, by `fast` | bfloat16, by `fast` | int8 (`kinecast.engine.calibration`), the rest of it bfloat16 |
+
+With int8 only the renderer is OpenVINO's: for the other parts the packed kernels of `fast` took less time.
+Conversion takes seconds and is kept in the cache folder, under the identity of the weights.
+"""
+
+import tempfile
+import threading
+import warnings
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kinecast.backbones.base import Backbone
+from kinecast.backbones.fomm import FOMM
+from kinecast.codec.identity import model_identity
+from kinecast.engine.cache import cache_folder, key_of
+from kinecast.engine.convolution import bfloat16_available
+from kinecast.engine.fast import needs_fomm_on_cpu
+from kinecast.engine.fomm import EngineFOMM
+from kinecast.engine.parts import Parts, folded_parts
+from kinecast.errors import KinecastError
+
+PARTS = ("detector", "encoder", "hourglass", "renderer")
+_VERSION = 1  # of the parts: raise it when they change
+
+
+def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
+    """Compile a FOMM for the CPU; converts it first if the cache does not hold it.
+
+    Raises:
+        KinecastError: the extra is missing, another backbone or device, int8 that was not calibrated.
+    """
+    model = needs_fomm_on_cpu(model, "openvino")
+    openvino()
+    if precision == "int8":
+        return EngineFOMM(model, _int8_parts(model), "openvino", precision)
+    folder, hint = converted(model), "bf16" if precision == "bf16" else "f32"
+    parts = Parts(
+        CompiledPart(folder / "detector.xml", "f32"),
+        CompiledPart(folder / "encoder.xml", "f32", single=True),
+        CompiledPart(folder / "hourglass.xml", hint),
+        CompiledPart(folder / "renderer.xml", hint, single=True),
+    )
+    return EngineFOMM(model, parts, "openvino", precision)
+
+
+def _int8_parts(model: FOMM) -> Parts:
+    path = quantised_path(model)
+    if not path.exists():
+        raise KinecastError(
+            "precision int8: expected a calibrated model, found none for these weights: calibrate it on your clips "
+            "with `kinecast benchmark --calibrate CLIP` or kinecast.engine.calibration.calibrate"
+        )
+    others = folded_parts(model, "bf16" if bfloat16_available() else "exact")
+    return replace(others, renderer=CompiledPart(path, "bf16", single=True))
+
+
+def openvino() -> Any:
+    """Import OpenVINO.
+
+    Raises:
+        KinecastError: it is not installed.
+    """
+    try:
+        return import_module("openvino")
+    except ImportError as error:
+        raise KinecastError(
+            "engine openvino: expected the extra `engine`, found none: pip install 'kinecast[engine]'"
+        ) from error
+
+
+class CompiledPart:
+    """One part, compiled for each size of input when it first comes. Frames of a batch run one by one.
+
+    Args:
+        path: the part as OpenVINO IR.
+        hint: "f32" or "bf16".
+        single: whether it returns one tensor, not a tuple.
+    """
+
+    def __init__(self, path: Path, hint: str, single: bool = False) -> None:
+        self.path, self.hint, self.single = path, hint, single
+        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._own = threading.local()  # requests hold buffers: each thread has its own
+
+    def __call__(self, x: Tensor) -> Any:
+        """Run (B, C, h, w); returns a tensor, or a tuple of tensors."""
+        request = self._request(tuple(x.shape[1:]))
+        frames = []
+        for frame in x.split(1):
+            result = request.infer([np.ascontiguousarray(frame.numpy())], share_inputs=True, share_outputs=True)
+            frames.append([torch.from_numpy(values).clone() for values in result.values()])  # the next run overwrites
+        outputs = tuple(torch.cat(tensors) for tensors in zip(*frames, strict=True))
+        return outputs[0] if self.single else outputs
+
+    def _request(self, size: tuple[int, ...]) -> Any:
+        requests = self._own.__dict__.setdefault("requests", {})
+        if size not in requests:
+            if size not in self._compiled:
+                self._compiled[size] = self._compile(size)
+            requests[size] = self._compiled[size].create_infer_request()
+        return requests[size]
+
+    def _compile(self, size: tuple[int, ...]) -> Any:
+        core = openvino().Core()
+        model = core.read_model(self.path)
+        model.reshape((1, *size))
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": self.hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        return core.compile_model(model, "CPU", settings)
+
+
+def converted(model: FOMM) -> Path:
+    """Return the folder with the model's four parts as OpenVINO IR, converting them if they are not there."""
+    folder = model_folder(model)
+    if all((folder / f"{part}.xml").exists() for part in PARTS):
+        return folder
+    parts = folded_parts(model, native=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for part in PARTS:
+            _convert(getattr(parts, part), example_input(model, part), Path(name) / f"{part}.xml")
+        for part in PARTS:  # weights before the description: a half-moved part is not taken for a whole one
+            for suffix in (".bin", ".xml"):
+                (Path(name) / part).with_suffix(suffix).replace((folder / part).with_suffix(suffix))
+    return folder
+
+
+def _convert(part: nn.Module, example: Tensor, path: Path) -> None:
+    package = openvino()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size
+        network = package.convert_model(part, example_input=example, input=[(-1, example.shape[1], -1, -1)])
+    package.save_model(network, path, compress_to_fp16=False)
+
+
+def example_input(model: FOMM, part: str) -> Tensor:
+    """Return zeros of the shape that a part takes at the size the weights were trained at."""
+    height, width = model.frame_size
+    config = model.config
+    channels, stride = {
+        "detector": (3, 1),
+        "encoder": (3, 1),
+        "hourglass": (4 * (config.num_keypoints + 1), model.generator.dense_motion_network.down.stride),
+        "renderer": (_feature_channels(model), 2 ** len(model.generator.up_blocks)),
+    }[part]
+    return torch.zeros(1, channels, height // stride, width // stride)
+
+
+def _feature_channels(model: FOMM) -> int:
+    part = model.config.generator
+    return min(part.max_features, part.block_expansion * 2**part.num_down_blocks)
+
+
+def model_folder(model: FOMM) -> Path:
+    """Return where the cache keeps what is made of these weights by this version of OpenVINO."""
+    return (
+        cache_folder()
+        / "openvino"
+        / key_of(_VERSION, version("openvino"), model_identity(model.state_dict()).hex(), model.config)
+    )
+
+
+def quantised_path(model: FOMM) -> Path:
+    """Return where the int8 renderer of these weights is, or would be."""
+    return model_folder(model) / "renderer-int8.xml"

@@ -1,0 +1,81 @@
+"""ONNX files of a backbone's parts, for other run-times.
+
+What is exported: the four parts of a FOMM (`kinecast.engine.parts`), float32, with any batch, height and width that the
+weights take. What is not: the motion algebra between them (inverse 2x2 matrices, heatmaps, the warping of the source),
+which is a page of arithmetic in `kinecast.engine.fomm` that must stay float32, and backbones other than FOMM.
+"""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kinecast.backbones.base import Backbone
+from kinecast.backbones.fomm import FOMM
+from kinecast.engine.compiled import PARTS, example_input
+from kinecast.engine.fomm import EngineFOMM
+from kinecast.engine.parts import folded_parts
+from kinecast.errors import KinecastError
+from kinecast.files import atomic_path
+
+_OPSET = 18
+_INPUTS = {"detector": "frame", "encoder": "source", "hourglass": "maps", "renderer": "features"}
+_OUTPUTS = {
+    "detector": ["value", "jacobian"],
+    "encoder": ["features"],
+    "hourglass": ["mask", "occlusion"],
+    "renderer": ["frame_rendered"],
+}
+
+
+def export_onnx(model: Backbone, folder: str | Path) -> dict[str, Path]:
+    """Write `detector.onnx`, `encoder.onnx`, `hourglass.onnx`, `renderer.onnx` and `model.json` (sizes, temperature).
+
+    Returns:
+        The files by part.
+
+    Raises:
+        KinecastError: another backbone than FOMM, or the extra is missing.
+    """
+    network = model.model if isinstance(model, EngineFOMM) else model
+    if not isinstance(network, FOMM):
+        raise KinecastError(f"onnx: expected a fomm, found {model.name}: its parts cannot be exported yet")
+    _needs_onnx()
+    parts = folded_parts(network, native=False)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for part in PARTS:
+        module: Any = getattr(parts, part)
+        example = example_input(network, part).to(network.device)
+        with torch.inference_mode():
+            result = module(example)
+        names = _OUTPUTS[part][: len(result) if isinstance(result, tuple) else 1]
+        path = folder / f"{part}.onnx"
+        with atomic_path(path) as temporary, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size
+            torch.onnx.export(
+                module,
+                (example,),
+                str(temporary),
+                input_names=[_INPUTS[part]],
+                output_names=names,
+                dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in [_INPUTS[part]]},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+        written[part] = path
+    with atomic_path(folder / "model.json") as temporary:
+        temporary.write_text(
+            json.dumps({"backbone": network.name, "config": network.config.to_dict()}, indent=2) + "\n"
+        )
+    return written
+
+
+def _needs_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+    except ImportError as error:
+        raise KinecastError("onnx: expected the extra `engine`, found none: pip install 'kinecast[engine]'") from error

@@ -1,0 +1,90 @@
+"""One clip under test: its true frames and motion, and pictures drawn from motion, each drawn once.
+
+Letters: T frames, D numbers a frame.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinecast.backbones.base import Backbone
+from kinecast.codec.stream import code_picture, open_picture
+from kinecast.evaluation.distortions import Distortions, Reference
+from kinecast.pictures import to_tensor, to_uint8
+from kinecast.video import probe, read_frames
+
+_BATCH = 8
+
+
+@dataclass
+class RateClip:
+    """A clip at a backbone's size: frames (T, H, W, 3) uint8, motion vectors (T, D) float32, what it is compared by."""
+
+    name: str
+    fps: Fraction
+    frames: np.ndarray
+    vectors: np.ndarray
+    backbone: Backbone
+    reference: Reference
+    _sources: dict[int, tuple[int, Any, Any]] = field(default_factory=dict)
+    _drawn: dict[tuple[int, bytes], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return len(self.frames) / float(self.fps)
+
+    def kbps(self, size_bytes: float) -> float:
+        """Return a size as a rate over the clip."""
+        return 8 * size_bytes / self.seconds / 1000
+
+    def picture_bytes(self, quality: int) -> int:
+        """Return the size of the reference picture, the first frame, as `kinecast encode` stores it."""
+        return self._source(quality)[0]
+
+    def draw(self, vectors: np.ndarray, picture_quality: int) -> Tensor:
+        """Animate the coded reference picture by motion (T, D): frames (T, 3, H, W) in [0, 1], rounded to 8 bits."""
+        _, state, source_motion = self._source(picture_quality)
+        keys = [(picture_quality, np.ascontiguousarray(v, np.float32).tobytes()) for v in vectors]
+        new = list({key: i for i, key in enumerate(keys) if key not in self._drawn}.items())
+        for start in range(0, len(new), _BATCH):
+            part = new[start : start + _BATCH]
+            motion = self.backbone.unflatten(torch.from_numpy(np.stack([vectors[i] for _, i in part])).float())
+            with torch.inference_mode():
+                drawn = self.backbone.animate(state, source_motion, motion.to(self.backbone.device)).cpu()
+            for (key, _), frame in zip(part, to_uint8(drawn), strict=True):
+                self._drawn[key] = frame
+        return to_tensor(np.stack([self._drawn[key] for key in keys]))
+
+    def compare(self, frames: Tensor) -> dict[str, np.ndarray]:
+        """Compare frames (T, 3, H, W) with the true ones."""
+        return self.reference.compare(frames)
+
+    def _source(self, quality: int) -> tuple[int, Any, Any]:
+        if quality not in self._sources:
+            data, _ = code_picture(self.frames[0], quality)
+            picture = to_tensor(open_picture(data, self.frames.shape[1:3])[None]).to(self.backbone.device)
+            with torch.inference_mode():
+                self._sources[quality] = (
+                    len(data),
+                    self.backbone.encode_source(picture),
+                    self.backbone.detect(picture),
+                )
+        return self._sources[quality]
+
+
+def load_rate_clip(
+    backbone: Backbone, path: str | Path, measures: Distortions, crop: str, fps: float | None, limit: int | None
+) -> RateClip:
+    """Read a clip, detect its motion, and look at its faces."""
+    frames = np.stack(list(read_frames(path, backbone.frame_size, crop, limit)))
+    truth = to_tensor(frames)
+    with torch.inference_mode():
+        parts = [backbone.detect(part.to(backbone.device)).to("cpu").vectors() for part in truth.split(_BATCH)]
+    rate = Fraction(fps or probe(path).fps).limit_denominator(1001)
+    return RateClip(Path(path).stem, rate, frames, torch.cat(parts).numpy(), backbone, measures.against(truth))

@@ -1,0 +1,49 @@
+"""`kinecast benchmark` on a tiny model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ARGUMENTS = ("--forecaster", "repeat", "--rounds", 1, "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KINECAST_CACHE", str(tmp_path / "cache"))
+
+
+def test_json_and_what_was_chosen(run: Callable[..., Any], tiny: Path) -> None:
+    result = run("benchmark", "--model", tiny, "--json", *ARGUMENTS)
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["engine"] in ("eager", "fast") and found["precision"] == "exact"
+    assert f"engine {found['engine']} exact: auto: {found['engine']} exact was fastest of eager exact" in result.err
+    assert found["kbps"] == pytest.approx(18 * 32 * 30 / 2 / 1000)
+    assert found["frame_size"] == [32, 32] and found["threads"] == 1
+
+
+def test_published_rows_stand_beside(run: Callable[..., Any], tiny: Path) -> None:
+    result = run("benchmark", "--model", tiny, "--engine", "fast", *ARGUMENTS)
+    assert result.code == 0, result.err
+    for figure in ("0.8176", "36.7", "2.7194", "17.36", "10.0026", "8.6 kbps"):
+        assert figure in result.out
+
+
+def test_a_pair_that_does_not_exist_is_one_line(run: Callable[..., Any], tiny: Path) -> None:
+    result = run("benchmark", "--model", tiny, "--engine", "fast", "--precision", "int8", *ARGUMENTS)
+    assert result.code == 1
+    assert result.error_lines == [
+        "kinecast: engine fast: expected precision exact or bf16, found int8: use engine openvino or auto"
+    ]
+
+
+def test_calibrating_on_a_clip(run: Callable[..., Any], tiny: Path, clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    options = ("--calibrate", clip, "--engine", "openvino", "--precision", "int8", "--json")
+    result = run("benchmark", "--model", tiny, *options, *ARGUMENTS)
+    assert result.code == 0, result.err
+    assert "calibrated: " in result.err and json.loads(result.out)["precision"] == "int8"
+    assert len(list((tmp_path / "cache").rglob("renderer-int8.xml"))) == 1

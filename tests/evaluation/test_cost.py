@@ -1,0 +1,53 @@
+"""The published accounting, and this machine measured in its terms."""
+
+import pytest
+
+from kinecast.backbones.fomm import FOMM, FOMMConfig
+from kinecast.engine import accelerate
+from kinecast.errors import KinecastError
+from kinecast.evaluation.cost import PUBLISHED, cost_table, count_macs, published_tops
+from kinecast.forecasters.storage import open_forecaster
+from tiny import tiny_fomm
+
+
+def test_published_sizes_cost_what_is_published() -> None:
+    counted = {stage: count / 1e9 for stage, count in count_macs(FOMM(FOMMConfig()).eval()).items()}
+    known = {"detect": 1.31, "dense motion": 4.13, "generate": 49.64, "source only": 10.31}
+    assert counted == pytest.approx(known, rel=0.01)
+    tops = published_tops({stage: int(1e9 * value) for stage, value in counted.items()})
+    assert tops["generate"] == pytest.approx(PUBLISHED[0].generate_tops, rel=0.01)
+    assert tops["total"] == pytest.approx(PUBLISHED[0].total_tops, rel=0.01)
+
+
+def test_counting_by_hand() -> None:
+    model = tiny_fomm(generator={"num_down_blocks": 0, "num_bottleneck_blocks": 0}, num_keypoints=2)
+    macs = count_macs(model)
+    assert macs["source only"] == 64 * 64 * 4 * 3 * 49
+    assert macs["generate"] == macs["source only"] + 64 * 64 * 3 * 4 * 49
+    assert count_macs(accelerate(model, "fast")) == macs  # the network is counted, not the engine
+
+
+def test_published_rows_add_up() -> None:
+    for row in PUBLISHED:
+        assert row.extract_s + row.forecast_s + row.generate_s == pytest.approx(row.total_s, abs=2e-4)
+        assert row.extract_tops + row.forecast_tops + row.generate_tops == pytest.approx(row.total_tops, abs=2e-4)
+        assert 30 / row.total_s == pytest.approx(row.fps, abs=0.02)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fast"])
+def test_the_table_of_this_machine(engine: str) -> None:
+    model = accelerate(tiny_fomm(num_keypoints=10), engine)
+    found = cost_table(model, open_forecaster("repeat", model.motion_dim), rounds=1)
+    assert (found["engine"], found["precision"]) == (engine, "exact")
+    assert found["kbps"] == 28.8 and found["saving"] == pytest.approx(PUBLISHED[0].saving, abs=0.01)
+    seconds = found["seconds_30_frames"]
+    assert seconds["total"] == pytest.approx(seconds["extract"] + seconds["forecast"] + seconds["generate"])
+    assert found["fps"] == pytest.approx(30 / seconds["total"]) and min(seconds.values()) > 0
+
+
+def test_other_backbones_are_refused() -> None:
+    class Other:
+        name = "other"
+
+    with pytest.raises(KinecastError, match="expected a fomm, found other"):
+        count_macs(Other())  # type: ignore[arg-type]
