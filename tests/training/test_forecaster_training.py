@@ -25,7 +25,7 @@ SMALL = {
     "gru": {"hidden": 6, "read_out": 6},
     "vrnn": {"hidden": 6, "latent": 3, "mlp": 6, "latent_features": 2},
     "vrnn-released": {"hidden": 6, "latent": 3, "fc": 6},
-    "vae": {"hidden": 6, "latent": 3},
+    "vae": {"mlp": 6, "latent": 3},
     "nf": {"hidden": 6, "blocks": 2},
     "gru-nf": {"hidden": 6, "blocks": 2, "flow_hidden": 6},
     "gru-snf": {"hidden": 6, "blocks": 2, "flow_hidden": 6},

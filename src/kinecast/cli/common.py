@@ -34,7 +34,7 @@ def load_model(name: str, device: str) -> Any:
     from kinecast.zoo import load_backbone
 
     model = load_backbone(name, device)
-    say(f"{name} on {model.device}")
+    say(f"{name} on {model.device}, engine {model.engine} {model.precision}: {model.reason}")
     return model
 
 

@@ -65,7 +65,9 @@ def evaluate_keypoints(
     series = load_series(data)
     weights = _released(released, horizons) if released else {}
     if protocol == "as-released":
-        results = _as_released(series, weights, horizons, validate, samples or RELEASED_SAMPLES, seed, output)
+        results = _as_released(
+            series, weights, horizons, validate, samples or RELEASED_SAMPLES, seed, output, quiet=json
+        )
     else:
         from kinecast.evaluation.keypoints import MODELS, KeypointTableConfig
 
@@ -79,13 +81,13 @@ def evaluate_keypoints(
             training={} if steps is None else {"steps": steps},
             workers=workers,
         )
-        results = _honest(series, weights, config, output)
+        results = _honest(series, weights, config, output, quiet=json)
     if json:
         print_json(results)
     say(f"wrote {output / 'keypoints.md'} and {output / 'results.json'}")
 
 
-def _honest(series: Any, weights: Any, config: Any, output: Path) -> dict[str, Any]:
+def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from kinecast.evaluation.keypoints import keypoint_table
@@ -109,7 +111,8 @@ def _honest(series: Any, weights: Any, config: Any, output: Path) -> dict[str, A
     for name, table in tables.items():
         rows = [_honest_row(row) for row in table["rows"]]
         title = f"honest, {name}: {table['windows']} windows of {config.validate}"
-        show(title, header, rows)
+        if not quiet:
+            show(title, header, rows)
         text += markdown(title, header, rows) + "\n"
     results = {"protocol": "honest", "config": asdict(config), "tables": tables}
     write_report(output, "keypoints", text + _NOTE + "\n", results)
@@ -135,7 +138,7 @@ def _honest_row(row: dict[str, Any]) -> list[str]:
 
 
 def _as_released(
-    series: Any, weights: Any, horizons: Any, validate: str, samples: int, seed: int, output: Path
+    series: Any, weights: Any, horizons: Any, validate: str, samples: int, seed: int, output: Path, quiet: bool
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -150,7 +153,8 @@ def _as_released(
             rows, windows = released_table(clips, weights, horizon, RELEASED_PHI.get(horizon, 0.43), samples, seed)
             cells = [[r.name + (" *" if r.reads_future else ""), f"{r.normalised:.4f}", f"{r.raw:.4f}"] for r in rows]
             title = f"as-released, {horizon}: {windows} windows of {who}"
-            show(title, header, cells)
+            if not quiet:
+                show(title, header, cells)
             text += markdown(title, header, cells) + "\n"
             tables[f"{horizon} {who}"] = {"windows": windows, "rows": [asdict(row) for row in rows]}
     results = {"protocol": "as-released", "samples": samples, "seed": seed, "tables": tables}
