@@ -127,7 +127,7 @@ def test_evaluate_keypoints_writes_its_tables(run, series, tmp_path):
     model = build_forecaster("vrnn-released", 4, hidden=8, latent=3, fc=8)
     save_file(model.state_dict(), folder / "vrnn_vox_4-3.safetensors")
     common = ("--data", series, "--validate", "id1", "--horizon", "4-3", "--released", folder, "--samples", 5, "--json")
-    result = run("evaluate", "keypoints", *common, "-o", tmp_path / "honest", "--steps", 2, "--model", "gru")
+    result = run("evaluate", "keypoints", *common, "-o", tmp_path / "honest", "--steps", 2, "--models", "gru")
     assert result.code == 0, result.err
     results = json.loads((tmp_path / "honest/results.json").read_text())
     assert {"command", "date", "machine", "config", "tables"} <= set(results)

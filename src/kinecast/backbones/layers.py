@@ -3,9 +3,17 @@
 Letters: B batch, C channels, K keypoints, h and w a feature map's height and width.
 """
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Norm = Callable[[int], Any]  # from a number of channels to a normalisation
+
+instance_norm: Norm = partial(nn.InstanceNorm2d, affine=True)  # TPS: no running statistics, the same in training
 
 
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -39,14 +47,15 @@ def gaussian_heatmaps(points: Tensor, height: int, width: int, variance: float) 
     return torch.exp(-0.5 * squared / variance)
 
 
-def warp(image: Tensor, grid: Tensor) -> Tensor:
+def warp(image: Tensor, grid: Tensor, align_corners: bool = False) -> Tensor:
     """Sample (B, C, h, w) bilinearly at grid (B, h', w', 2) in [-1, 1], zero outside, pixel centres at half steps.
 
-    align_corners is False although the grids run corner to corner: the published weights were trained so. Works in the
-    grid's precision, since half precision would move the coordinates, and keeps the image's memory format.
+    align_corners is False by default although the grids run corner to corner: the published weights of FOMM and
+    face-vid2vid were trained so, those of TPS with True. Works in the grid's precision, since half precision would move
+    the coordinates, and keeps the image's memory format.
     """
     wide = image.to(grid.dtype)
-    out = F.grid_sample(wide, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    out = F.grid_sample(wide, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
     return out.contiguous(memory_format=torch.channels_last) if _is_channels_last(image) else out
 
 
@@ -97,12 +106,14 @@ def _kernel_size(scale: float) -> int:
 
 
 class SameBlock2d(nn.Module):
-    """Convolution, batch norm, ReLU at one resolution."""
+    """Convolution, norm (of the batch unless said), ReLU at one resolution."""
 
-    def __init__(self, in_features: int, out_features: int, kernel_size: int = 3) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, kernel_size: int = 3, norm: Norm = nn.BatchNorm2d
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_features, out_features, kernel_size, padding=kernel_size // 2)
-        self.norm = nn.BatchNorm2d(out_features)
+        self.norm = norm(out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C', h, w)."""
@@ -128,12 +139,12 @@ class UpBlock2d(SameBlock2d):
 class ResBlock2d(nn.Module):
     """Pre-activation residual block of two 3x3 convolutions."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, norm: Norm = nn.BatchNorm2d) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(features, features, 3, padding=1)
         self.conv2 = nn.Conv2d(features, features, 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(features)
-        self.norm2 = nn.BatchNorm2d(features)
+        self.norm1 = norm(features)
+        self.norm2 = norm(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to the same shape."""
@@ -142,10 +153,10 @@ class ResBlock2d(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, channels: list[int]) -> None:
+    def __init__(self, channels: list[int], norm: Norm) -> None:
         super().__init__()
         pairs = zip(channels[:-1], channels[1:], strict=True)
-        self.down_blocks = nn.ModuleList(DownBlock2d(i, o) for i, o in pairs)
+        self.down_blocks = nn.ModuleList(DownBlock2d(i, o, norm=norm) for i, o in pairs)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = [x]
@@ -155,19 +166,24 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(self, channels: list[int], block_expansion: int) -> None:
+    def __init__(self, channels: list[int], block_expansion: int, norm: Norm) -> None:
         super().__init__()
         depth = len(channels) - 1
         outputs = [min(max(channels[1:]), block_expansion * 2**i) for i in range(depth)]
         self.up_blocks = nn.ModuleList(
-            UpBlock2d(channels[i + 1] * (1 if i == depth - 1 else 2), outputs[i]) for i in reversed(range(depth))
+            UpBlock2d(channels[i + 1] * (1 if i == depth - 1 else 2), outputs[i], norm=norm)
+            for i in reversed(range(depth))
         )
+        self.level_features = [outputs[i] + channels[i] for i in reversed(range(depth))]
         self.out_features = outputs[0] + channels[0]
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        out = maps[-1]
+        return self.levels(maps)[-1]
+
+    def levels(self, maps: list[Tensor]) -> list[Tensor]:
+        out = [maps[-1]]
         for block, skip in zip(self.up_blocks, reversed(maps[:-1]), strict=True):
-            out = torch.cat([block(out), skip], dim=1)
+            out.append(torch.cat([block(out[-1]), skip], dim=1))
         return out
 
 
@@ -177,13 +193,25 @@ class Hourglass(nn.Module):
     The input is concatenated to the last map, so `out_features` = block_expansion + in_features.
     """
 
-    def __init__(self, in_features: int, block_expansion: int, num_blocks: int, max_features: int) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        block_expansion: int,
+        num_blocks: int,
+        max_features: int,
+        norm: Norm = nn.BatchNorm2d,
+    ) -> None:
         super().__init__()
         widths = [min(max_features, block_expansion * 2 ** (i + 1)) for i in range(num_blocks)]
-        self.encoder = _Encoder([in_features, *widths])
-        self.decoder = _Decoder([in_features, *widths], block_expansion)
+        self.encoder = _Encoder([in_features, *widths], norm)
+        self.decoder = _Decoder([in_features, *widths], block_expansion, norm)
         self.out_features = self.decoder.out_features
+        self.level_features = self.decoder.level_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, out_features, h, w); h and w are multiples of 2^num_blocks."""
         return self.decoder(self.encoder(x))
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Return the decoder's maps of every size, coarse to fine, with `level_features` channels; `forward`'s last."""
+        return self.decoder.levels(self.encoder(x))[1:]

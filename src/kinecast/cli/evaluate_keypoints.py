@@ -33,9 +33,7 @@ def evaluate_keypoints(
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or as-released (all clips, released weights).")
     ] = "honest",
-    model: Annotated[
-        list[str] | None, typer.Option("--model", help="Models to train; may be repeated. (default: all)")
-    ] = None,
+    models: Annotated[str | None, typer.Option("--models", help="Models to train; commas. (default: all)")] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
@@ -75,7 +73,7 @@ def evaluate_keypoints(
             horizons=horizons,
             validate=validate,
             person=person or PERSON_PATTERN,
-            models=tuple(model or MODELS),
+            models=MODELS if models is None else tuple(name.strip() for name in models.split(",")),
             samples=samples or 100,
             seeds=tuple(range(seed, seed + seeds)),
             training={} if steps is None else {"steps": steps},
