@@ -14,6 +14,14 @@ from kinecast.data.video_folder import list_clips
 
 WEIGHTS = Path("src/kinecast/zoo/weights")
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
+DIRECT = ("--model", "direct", "--preset", "general", "--horizon", "12-24", "--steps", 800, "--batch-size", 32)
+FORECASTERS = {
+    "gru": ("--model", "gru", "--horizon", "12-12"),
+    "vrnn": ("--model", "vrnn", "--horizon", "12-12"),
+    "gru-snf": ("--model", "gru-snf", "--horizon", "12-12"),
+    "direct": DIRECT,
+    "direct-vox256": DIRECT,  # of the published FOMM's keypoints, not of face-128's
+}
 
 
 def run(*arguments: object) -> None:
@@ -34,10 +42,11 @@ def bundle(run_folder: Path, data: Path, only: list[str]) -> None:
         if not target.exists():
             fps = ["--fps", TRUE_FPS] if clip.parent.name == "voxceleb" else []
             run("extract", clip, "-o", target, "--model", run_folder / "model.safetensors", *fps)
-    for name in ("gru", "vrnn"):
+    for name, training in FORECASTERS.items():
         if name in only:
+            source = data / "voxceleb" / "keypoints_fomm_vox256.npz" if name == "direct-vox256" else motion
             run(
-                *("train", "forecaster", "--data", motion, "--model", name, "--horizon", "12-12"),
+                *("train", "forecaster", "--data", source, *training),
                 *("--validate", "id10291", "-o", WEIGHTS / f"{name}.safetensors"),
             )
     for file in sorted(WEIGHTS.glob("*.safetensors")):
@@ -50,6 +59,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/face-128"), help="folder of the training run")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="development data")
-    parser.add_argument("--only", nargs="*", default=["face-128", "gru", "vrnn"], help="what to make anew")
+    parser.add_argument("--only", nargs="*", default=["face-128", *FORECASTERS], help="what to make anew")
     options = parser.parse_args()
     bundle(options.run, options.data, options.only)

@@ -22,6 +22,8 @@ _FORMAT = 1
 # groups stand one after the other: FOMM gives [x y j11 j12 j21 j22] K times.
 LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "fomm": (("value", "jacobian"),),
+    "tps": (("value",),),
+    "face-vid2vid": (("expression",), ("rotation",), ("translation",)),
 }
 
 
@@ -30,7 +32,9 @@ class Motion:
     """Keypoint motion of T frames.
 
     `components` maps a name to a float32 tensor whose first axis is time: for FOMM `value` (T, K, 2), x and y in
-    [-1, 1], and `jacobian` (T, K, 2, 2).
+    [-1, 1], and `jacobian` (T, K, 2, 2); for TPS `value` (T, 5 K, 2), five points of each spline; for face-vid2vid
+    `expression` (T, K, 3), `rotation` (T, 3), yaw, pitch and roll in radians, and `translation` (T, 3): its canonical
+    keypoints are no motion, the receiver computes them from the source picture.
     """
 
     backbone: str

@@ -1,0 +1,40 @@
+"""Reading a network's sizes from the names and shapes in its state dict."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from kinecast.backbones.layers import AntiAliasDownsample
+from kinecast.errors import KinecastError
+
+
+@contextmanager
+def sizes_of(name: str) -> Iterator[None]:
+    """Turn what a missing or misshapen tensor raises into one message: this is not a state dict of a `name`."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
+        raise KinecastError(
+            f"expected the tensors of a {name}, found none that give {error}: is this another model?"
+        ) from error
+
+
+def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Return how many different names follow a prefix."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def hourglass_sizes(state: Mapping[str, Tensor], prefix: str, down: str | None = None) -> dict[str, Any]:
+    """Read the sizes of an hourglass, and of the down-sampling before it by the name of its kernel."""
+    blocks = count_blocks(state, f"{prefix}.encoder.down_blocks.")
+    widths = [len(state[f"{prefix}.encoder.down_blocks.{i}.conv.bias"]) for i in range(blocks)]
+    sizes: dict[str, Any] = {
+        "block_expansion": len(state[f"{prefix}.decoder.up_blocks.{blocks - 1}.conv.bias"]),
+        "num_blocks": blocks,
+        "max_features": max(widths),
+    }
+    if down is not None:
+        sizes["scale_factor"] = AntiAliasDownsample.scale_of(state.get(down))
+    return sizes
