@@ -6,6 +6,7 @@ does not depend on their values. Rows of the table:
     one batch                    what `forecast` does: 1600 rows a step
     loop over samples            `forecast` of 16 windows, 100 times: the fair loop
     loop over samples, windows   `forecast` of 1 window, 1600 times, as the released code effectively samples
+    bfloat16 products            under torch.set_float32_matmul_precision("medium"), a user's choice: not exact
 
 Seconds are of the processor, on one thread: other work moves them less than the wall clock, which is in the JSON.
 Loops are timed on a few of their turns, which are equal, and scaled; `turns` in the JSON says how many. Memory is the
@@ -33,6 +34,7 @@ from kinecast.forecasters.gru_snf import GRUSNF
 
 SAMPLES, STEPS, WINDOWS, OBSERVED, DIM = 100, 24, 16, 12, 60
 BATCH, SAMPLE_LOOP, WINDOW_LOOP = "GRU-NF, one batch", "GRU-NF, loop over samples", "GRU-NF, loop over samples, windows"
+MEDIUM = ", bfloat16 products"
 REFINEMENTS: dict[str, dict[str, Any]] = {
     "GRU-SNF, paper, mean=head": {"mean": "head"},
     "GRU-SNF, paper, mean=flow": {"mean": "flow"},
@@ -64,7 +66,9 @@ def turn(name: str) -> tuple[Callable[[], object], int]:
 def measure(name: str, repeats: int) -> dict[str, float]:
     """Return seconds of all samples (the median of the repeats, and the least), and the growth of the peak in MiB."""
     torch.set_num_threads(1)
-    run, turns = turn(name)
+    if name.endswith(MEDIUM):
+        torch.set_float32_matmul_precision("medium")
+    run, turns = turn(name.removesuffix(MEDIUM))
     model_memory = _resident()
     run()
     grown = _peak() - model_memory
@@ -110,7 +114,7 @@ def main() -> int:
         print(json.dumps(measure(args.case, args.repeats)))
         return 0
     machine, cases = describe(), {}
-    for name in (BATCH, SAMPLE_LOOP, WINDOW_LOOP, *REFINEMENTS):
+    for name in (BATCH, SAMPLE_LOOP, WINDOW_LOOP, BATCH + MEDIUM, SAMPLE_LOOP + MEDIUM, *REFINEMENTS):
         command = [sys.executable, __file__, "--case", name, "--repeats", str(args.repeats)]
         cases[name] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         print(f"{name}: {cases[name]}", file=sys.stderr)
