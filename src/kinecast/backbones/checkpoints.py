@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinecast.backbones import BACKBONES
+from kinecast.backbones import BACKBONES, AnyBackbone
 from kinecast.backbones.base import Backbone
-from kinecast.backbones.fomm import FOMM
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file
 
 KIND = "kinecast-backbone-1"
-_FOMM_PARTS = ("generator", "kp_detector")
-_FOREIGN_PARTS = {"inpainting_network": "TPS", "he_estimator": "face-vid2vid"}
 
 
-def save_backbone(model: FOMM, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
+@dataclass(frozen=True)
+class _Published:
+    """What a published checkpoint holds: `parts` that it must, `extras` that it may. All else in it is for training."""
+
+    title: str
+    parts: tuple[str, ...]
+    extras: tuple[str, ...] = ()
+
+
+# Told apart by a part that only they have; what has none of those is taken for a FOMM.
+_MARKS = {"inpainting_network": "tps", "he_estimator": "face-vid2vid"}
+_PUBLISHED = {
+    "fomm": _Published("FOMM", ("generator", "kp_detector")),
+    "tps": _Published(
+        "TPS", ("kp_detector", "dense_motion_network", "inpainting_network"), ("bg_predictor", "avd_network")
+    ),
+    "face-vid2vid": _Published("face-vid2vid", ("generator", "kp_detector", "he_estimator")),
+}
+
+
+def save_backbone(model: AnyBackbone, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
     """Write weights and config as safetensors.
 
     Args:
@@ -42,7 +60,7 @@ def save_backbone(model: FOMM, path: str | Path, info: Mapping[str, str], half: 
         save_file(state, temporary, metadata)
 
 
-def load_backbone_file(path: str | Path) -> FOMM:
+def load_backbone_file(path: str | Path) -> AnyBackbone:
     """Read a backbone from a `.safetensors` file of `save_backbone`, or a published `.pth.tar` checkpoint.
 
     Raises:
@@ -60,7 +78,7 @@ def load_backbone_file(path: str | Path) -> FOMM:
     except (KeyError, TypeError, ValueError) as error:
         found = f"{type(error).__name__}: {error}"
         raise KinecastError(f"{path}: expected a config in the metadata, found {found}") from error
-    return _build(path, state, config)
+    return _build(path, name, state, config)
 
 
 def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -86,8 +104,8 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
     return metadata, state
 
 
-def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
-    """Read a published FOMM checkpoint: state dicts `generator`, `kp_detector` and others that are not needed.
+def import_published(path: str | Path, frame_size: int = 256) -> AnyBackbone:
+    """Read a published checkpoint of FOMM, TPS or face-vid2vid: state dicts by part, and others that are not needed.
 
     Args:
         path: the `.pth.tar` file.
@@ -97,10 +115,37 @@ def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
         KinecastError: a pickle that would execute code, a checkpoint of another model, missing or foreign tensors, NaN.
     """
     path = existing_file(path, "checkpoint")
+    checkpoint = _read_checkpoint(path)
+    found = list(checkpoint) if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
+    name = next((name for mark, name in _MARKS.items() if mark in found), "fomm")
+    kind = _PUBLISHED[name]
+    if not set(kind.parts) <= set(found):
+        raise KinecastError(
+            f"{path}: expected a {kind.title} checkpoint with {', '.join(kind.parts[:-1])} and {kind.parts[-1]}, "
+            f"found {', '.join(map(str, found[:6])) or 'nothing'}"
+        )
+    parts = [part for part in (*kind.parts, *kind.extras) if part in found]
+    for part in parts:
+        tensors = checkpoint[part]
+        if not isinstance(tensors, dict) or not all(
+            isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in tensors.items()
+        ):
+            raise KinecastError(f"{path}: expected {part} to be a state dict of tensors, found other values in it")
+    state = {
+        f"{part}.{key.removeprefix('module.')}": tensor.float() if tensor.is_floating_point() else tensor
+        for part in parts
+        for key, tensor in checkpoint[part].items()
+    }
+    _check_finite(path, state)
+    return _build(path, name, state, {"frame_size": (frame_size, frame_size)})
+
+
+def _read_checkpoint(path: Path) -> Any:
+    """Read a torch file as tensors and plain values only."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice to its own developers on unusual pickles
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         kind = f"would run code ({asked.group(1)})" if asked else "is damaged or of another kind"
@@ -112,31 +157,11 @@ def import_published(path: str | Path, frame_size: int = 256) -> FOMM:
         raise KinecastError(
             f"{path}: expected a torch checkpoint, found a damaged or foreign file ({reason}): copy it again"
         ) from error
-    found = list(checkpoint) if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
-    other = next((name for key, name in _FOREIGN_PARTS.items() if key in found), None)
-    if other or not set(_FOMM_PARTS) <= set(found):
-        raise KinecastError(
-            f"{path}: expected a FOMM checkpoint with {' and '.join(_FOMM_PARTS)}, "
-            f"found {', '.join(map(str, found[:6])) or 'nothing'}{f': this is a {other} checkpoint' if other else ''}"
-        )
-    for part in _FOMM_PARTS:
-        tensors = checkpoint[part]
-        if not isinstance(tensors, dict) or not all(
-            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
-        ):
-            raise KinecastError(f"{path}: expected {part} to be a state dict of tensors, found other values in it")
-    state = {
-        f"{part}.{name.removeprefix('module.')}": tensor.float() if tensor.is_floating_point() else tensor
-        for part in _FOMM_PARTS
-        for name, tensor in checkpoint[part].items()
-    }
-    _check_finite(path, state)
-    return _build(path, state, {"frame_size": (frame_size, frame_size)})
 
 
-def _build(path: Path, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -> FOMM:
+def _build(path: Path, name: str, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -> AnyBackbone:
     try:
-        return FOMM.from_state_dict(state, extras)
+        return BACKBONES[name].from_state_dict(state, extras)
     except KinecastError as error:
         raise KinecastError(f"{path}: {error}") from error
     except RuntimeError as error:  # load_state_dict lists missing and foreign tensors, one a line

@@ -108,9 +108,7 @@ def _kernel_size(scale: float) -> int:
 class SameBlock2d(nn.Module):
     """Convolution, norm (of the batch unless said), ReLU at one resolution."""
 
-    def __init__(
-        self, in_features: int, out_features: int, kernel_size: int = 3, norm: Norm = nn.BatchNorm2d
-    ) -> None:
+    def __init__(self, in_features: int, out_features: int, kernel_size: int = 3, norm: Norm = nn.BatchNorm2d) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_features, out_features, kernel_size, padding=kernel_size // 2)
         self.norm = norm(out_features)

@@ -403,7 +403,12 @@ class TPS(Backbone):
         return self.config.num_splines * POINTS * 2
 
     def forward(
-        self, source: Tensor, kp_driving: Tensor, kp_source: Tensor, background: Tensor | None = None, dropout: float = 0
+        self,
+        source: Tensor,
+        kp_driving: Tensor,
+        kp_source: Tensor,
+        background: Tensor | None = None,
+        dropout: float = 0,
     ) -> tuple[Tensor, DenseMotion]:
         """Animate sources (B, 3, H, W) as published, everything computed anew, with gradient."""
         state = self._encode(source)

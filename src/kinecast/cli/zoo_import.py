@@ -9,7 +9,7 @@ from kinecast.cli.common import JsonOption, print_json, say
 
 
 def zoo_import(
-    checkpoint: Annotated[Path, typer.Argument(help="Published FOMM checkpoint, such as vox-cpk.pth.tar.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint of FOMM, TPS or face-vid2vid (.pth.tar).")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")] = None,
     frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
@@ -26,5 +26,5 @@ def zoo_import(
     save_backbone(model, output, {"provenance": f"imported from {checkpoint.name}"}, half)
     config = model.config.to_dict()
     if json:
-        print_json({"output": str(output), "config": config})
-    say(f"wrote {output}: FOMM with {json_module.dumps(config)}")
+        print_json({"output": str(output), "backbone": model.name, "config": config})
+    say(f"wrote {output}: {model.name} with {json_module.dumps(config)}")

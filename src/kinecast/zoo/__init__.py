@@ -76,6 +76,30 @@ TABLE: tuple[Entry, ...] = (
         "Apache-2.0",
         "VRNN with a trained prior, samples futures of face-128 motion (recipes/bundle.py)",
     ),
+    Entry(
+        "gru-snf",
+        "forecaster",
+        "gru-snf.safetensors",
+        "cb5ce4ec794487861c70c466656304c77dda609377f0f0cc51cc0709a1cd1782",
+        "Apache-2.0",
+        "GRU-NF refined at sampling, samples futures of face-128 motion (recipes/bundle.py)",
+    ),
+    Entry(
+        "direct",
+        "forecaster",
+        "direct.safetensors",
+        "8a272f97ba626d333b1632f1e852c1251110bc40c9c4249aedc708b45ced109f",
+        "Apache-2.0",
+        "Direct multi-step forecasts of face-128 motion (recipes/bundle.py)",
+    ),
+    Entry(
+        "direct-vox256",
+        "forecaster",
+        "direct-vox256.safetensors",
+        "bf201e1eacabbe89794ec403391c5c23c8ee0147d15433e1ded50d204b473717",
+        "Apache-2.0",
+        "Direct multi-step forecasts of the published FOMM vox-256 motion (recipes/bundle.py)",
+    ),
 )
 
 
