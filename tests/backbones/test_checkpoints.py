@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kinecast.backbones import AnyBackbone
 from kinecast.backbones.checkpoints import import_published, load_backbone_file, save_backbone
 from kinecast.backbones.fomm import FOMM
 from kinecast.errors import KinecastError
@@ -36,13 +37,13 @@ def published(model: FOMM, prefix: str = "") -> dict:
     return checkpoint | {"epoch": 99}
 
 
-def outputs(model: FOMM) -> list[Tensor]:
+def outputs(model: AnyBackbone) -> list[Tensor]:
     frames = pictures(3, (64, 96))
     motion = model.detect(frames)
     return [motion.vectors(), model.animate(model.encode_source(frames[:1]), motion[:1], motion)]
 
 
-def assert_same_outputs(found: FOMM, wanted: FOMM) -> None:
+def assert_same_outputs(found: AnyBackbone, wanted: AnyBackbone) -> None:
     for a, b in zip(outputs(found), outputs(wanted), strict=True):
         assert torch.equal(a, b)
 
@@ -193,6 +194,14 @@ def face_vid2vid(folder: Path) -> Path:
     return saved({part: {"conv1.weight": torch.zeros(3)} for part in parts}, folder / "fv.pth.tar")
 
 
+def tps_part(folder: Path) -> Path:
+    return saved({"inpainting_network": {"conv1.weight": torch.zeros(3)}, "epoch": 3}, folder / "tps.pth.tar")
+
+
+def face_part(folder: Path) -> Path:
+    return saved({"he_estimator": {"conv1.weight": torch.zeros(3)}}, folder / "fv.pth.tar")
+
+
 def missing(folder: Path, name: str) -> Path:
     return saved(without(published(tiny_fomm()), "generator", name), folder / "a.pth.tar")
 
@@ -313,8 +322,14 @@ REFUSED = [
     (plain_pickle, {"protocol": 2}, [RUN]),
     (plain_pickle, {"protocol": 4}, [UNKNOWN]),
     (disguised, {}, ["expected safetensors, found a damaged or foreign file"]),
-    (tps, {}, [FOMM_PARTS + "kp_detector, dense_motion_network, inpainting_network", "this is a TPS checkpoint"]),
-    (face_vid2vid, {}, [FOMM_PARTS + "generator, kp_detector, he_estimator", "this is a face-vid2vid checkpoint"]),
+    (tps, {}, ["expected the tensors of a TPS", "is this another model?"]),
+    (tps_part, {}, ["expected a TPS checkpoint with kp_detector, dense_motion_network and inpainting_network, found "]),
+    (face_vid2vid, {}, ["expected the tensors of a face-vid2vid", "is this another model?"]),
+    (
+        face_part,
+        {},
+        ["expected a face-vid2vid checkpoint with generator, kp_detector and he_estimator, found he_estimator"],
+    ),
     (missing, {"name": "final.weight"}, ["Missing key(s)", '"generator.final.weight"']),
     (missing, {"name": "down_blocks.0.conv.bias"}, ["generator.down_blocks.0.conv.bias", "is this another model?"]),
     (foreign, {}, ["Unexpected key(s)", '"kp_detector.attention.weight"']),
@@ -341,7 +356,7 @@ REFUSED = [
         ["expected weights of kind kinecast-backbone-1, found none named: use a file that `kinecast zoo import` wrote"],
     ),
     (with_metadata, {"kind": "kinecast-forecaster-1"}, ["kind kinecast-backbone-1, found kinecast-forecaster-1"]),
-    (with_metadata, {"backbone": "eigenface"}, ["expected a backbone of fomm, found 'eigenface': update kinecast"]),
+    (with_metadata, {"backbone": "eigenface"}, ["expected a backbone of fomm, tps, face-vid2vid, found 'eigenface'"]),
     (with_metadata, {"config": None}, ["expected a config in the metadata, found KeyError: 'config'"]),
     (with_metadata, {"config": "{"}, ["expected a config in the metadata, found JSONDecodeError"]),
     (with_metadata, {"config": "3"}, ["expected a config in the metadata, found TypeError"]),

@@ -197,7 +197,8 @@ class KPDetector(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # the temperature magnifies rounding
             logits = self.kp(features.float())
             heatmap = F.softmax(logits.flatten(2) / self.temperature, dim=2)
-            return heatmap @ coordinate_volume(*logits.shape[2:], heatmap).view(-1, 3)
+            depth, height, width = logits.shape[2:]
+            return heatmap @ coordinate_volume(depth, height, width, heatmap).view(-1, 3)
 
 
 class DenseMotion(NamedTuple):

@@ -38,10 +38,8 @@ class SpectralConv2d(nn.Module):
                 u = F.normalize(matrix @ v, dim=0)
                 self.weight_v.copy_(v)
                 self.weight_u.copy_(u)
-        u, v = (
-            self.weight_u.clone(),
-            self.weight_v.clone(),
-        )  # the next step changes them before the backward pass may run
+        # Copies: another forward pass may move the vectors before the backward pass of this one.
+        u, v = self.weight_u.clone(), self.weight_v.clone()
         return F.conv2d(x, self.weight_orig / (u @ matrix @ v), self.bias, padding=self.padding)
 
 

@@ -299,7 +299,7 @@ def _contributions(logits: Tensor, dropout: float) -> Tensor:
 
 
 class SourceState(NamedTuple):
-    """What depends on the source alone: the `image`, its reduction, and features from a frame's size to the coarsest."""
+    """What depends on the source alone: `image`, its reduction, and features from a frame's size to the coarsest."""
 
     image: Tensor
     small_image: Tensor
