@@ -97,6 +97,18 @@ def test_gru_snf_is_the_gru_nf_of_the_table_refined(tmp_path: Path, monkeypatch:
         assert torch.equal(refined.gru_nf.state_dict()[name], tensor), name
 
 
+def test_bundled_weights_are_a_row_unless_they_saw_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_forecaster("climatology", 4)
+    model.fit(torch.randn(20, SHORT.frames, 4), SHORT.observed)
+    model.about = {"kept_out": "id1"}
+    monkeypatch.setattr(keypoints, "load_forecaster", lambda name, device: model.eval())
+    table = keypoint_table(ar_series(), {}, config(models=("known",)), tmp_path)["4-3"]
+    assert [row["name"] for row in table["rows"]][-1] == "known (bundled)" and not list(tmp_path.glob("known*"))
+    model.about = {"kept_out": "id2"}
+    with pytest.raises(KinecastError, match="expected weights of a training that kept id1 out, found 'id2'"):
+        keypoint_table(ar_series(), {}, config(models=("known",)), tmp_path)
+
+
 @pytest.mark.slow
 def test_workers_train_the_same_models(tmp_path: Path) -> None:
     tables = [

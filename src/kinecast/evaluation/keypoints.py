@@ -24,13 +24,14 @@ from kinecast.data.windows import Horizon, Series, Windows, evaluation_windows, 
 from kinecast.errors import KinecastError
 from kinecast.evaluation.protocol import VideoScale, released_samples
 from kinecast.files import make_folder
-from kinecast.forecasters import Forecaster, build_forecaster
+from kinecast.forecasters import FORECASTERS, Forecaster, build_forecaster
 from kinecast.forecasters.gru_nf import GRUNF
 from kinecast.forecasters.gru_snf import GRUSNF
 from kinecast.forecasters.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
 from kinecast.metrics.scores import coverage, crps, energy_score, median_error, spread
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
+from kinecast.zoo import load_forecaster
 
 BASELINES = ("repeat", "velocity", "damped", "climatology")
 MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct")
@@ -39,7 +40,11 @@ _WINDOWS = 32  # forecast at a time
 
 @dataclass(frozen=True)
 class KeypointTableConfig:
-    """What the table is made of. `training` holds values of `ForecasterTrainingConfig` for all trained models."""
+    """What the table is made of. `training` holds values of `ForecasterTrainingConfig` for all trained models.
+
+    `models` are names of the registry, trained here, or of bundled weights, taken as they are: of a training that kept
+    out the same people.
+    """
 
     horizons: tuple[Horizon, ...] = (Horizon(6, 6), Horizon(12, 12))
     validate: str = "id10291"
@@ -111,7 +116,7 @@ def keypoint_table(
         collected: dict[str, list[Scores]] = {}
         for seed in config.seeds:
             for name in (*BASELINES, *config.models):
-                label = f"{name} (ours)" if name in config.models else name
+                label = name if name in BASELINES else f"{name} ({'ours' if name in FORECASTERS else 'bundled'})"
                 collected.setdefault(label, []).append(
                     score_forecaster(models.load(name, horizon, seed), windows, config.samples, seed)
                 )
@@ -190,17 +195,33 @@ class _Models:
                 raise
 
     def load(self, name: str, horizon: Horizon, seed: int) -> Forecaster:
-        """Return a trained model. A GRU-SNF is the GRU-NF of the table, refined: the same weights."""
+        """Return a trained model. A GRU-SNF is the GRU-NF of the table, refined: the same weights.
+
+        Raises:
+            KinecastError: bundled weights of a training that saw the people evaluated on.
+        """
+        if name not in FORECASTERS:
+            return self._bundled(name)
         shared = name == "gru-snf" and "gru-nf" in self.config.models
         path, _ = self._job("gru-nf" if shared else name, horizon, seed)
         model = load_forecaster_file(path)
         return GRUSNF.from_gru_nf(model) if shared and isinstance(model, GRUNF) else model
 
+    def _bundled(self, name: str) -> Forecaster:
+        model = load_forecaster(name, "cpu")
+        kept_out = model.about.get("kept_out")
+        if kept_out != self.config.validate:
+            raise KinecastError(
+                f"{name}: expected weights of a training that kept {self.config.validate} out, found {kept_out!r}: "
+                "evaluate on those people, or train the model here"
+            )
+        return model
+
     def _jobs(self) -> Iterator[tuple[Path, ForecasterTrainingConfig]]:
         for horizon in self.config.horizons:
             for name in (*BASELINES, *self.config.models):
                 for seed in self.config.seeds:
-                    if not (name == "gru-snf" and "gru-nf" in self.config.models):
+                    if name in FORECASTERS and not (name == "gru-snf" and "gru-nf" in self.config.models):
                         yield self._job(name, horizon, seed)
 
     def _job(self, name: str, horizon: Horizon, seed: int) -> tuple[Path, ForecasterTrainingConfig]:
