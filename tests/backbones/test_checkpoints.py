@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinecast.backbones import AnyBackbone
+from kinecast.backbones.base import Backbone
 from kinecast.backbones.checkpoints import import_published, load_backbone_file, save_backbone
 from kinecast.backbones.fomm import FOMM
 from kinecast.errors import KinecastError
@@ -37,13 +37,13 @@ def published(model: FOMM, prefix: str = "") -> dict:
     return checkpoint | {"epoch": 99}
 
 
-def outputs(model: AnyBackbone) -> list[Tensor]:
+def outputs(model: Backbone) -> list[Tensor]:
     frames = pictures(3, (64, 96))
     motion = model.detect(frames)
     return [motion.vectors(), model.animate(model.encode_source(frames[:1]), motion[:1], motion)]
 
 
-def assert_same_outputs(found: AnyBackbone, wanted: AnyBackbone) -> None:
+def assert_same_outputs(found: Backbone, wanted: Backbone) -> None:
     for a, b in zip(outputs(found), outputs(wanted), strict=True):
         assert torch.equal(a, b)
 

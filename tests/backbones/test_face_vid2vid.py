@@ -1,6 +1,7 @@
-"""face-vid2vid: parity with the published network, both generators, the grid of sizes, and the formulas of the paper."""
+"""face-vid2vid: parity with the published network, both generators, the grid of sizes, and the formulas."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -97,9 +98,12 @@ GRID = {
     "wide frame": {"frame_size": (32, 48)},
     "depths": {"detector": {"depth": 3}, "generator": {"depth": 5, "channels": 3}},
     "full-size detector": {"detector": {"scale_factor": 1.0}},
-    "one down block": {"generator": {"num_down_blocks": 1, "volume_blocks": 0, "blocks": 2}},
-    "three down blocks": {"generator": {"num_down_blocks": 3, "max_features": 32}, "dense_motion": {"num_blocks": 1}},
-    "original, one down block": {"generator": {"num_down_blocks": 1, "spade": None}},
+    "one down block": {"generator": {"num_down_blocks": 1, "max_features": 8, "volume_blocks": 0, "blocks": 2}},
+    "three down blocks": {
+        "generator": {"num_down_blocks": 3, "max_features": 32},
+        "dense_motion": {"num_blocks": 1, "max_features": 8},
+    },
+    "original, one down block": {"generator": {"num_down_blocks": 1, "max_features": 8, "spade": None}},
     "narrow": {"detector": {"max_features": 4}, "dense_motion": {"max_features": 4}, "generator": {"max_features": 4}},
     "estimator": {"head_pose": {"width": 8, "bins": 20, "blocks": (2, 1, 1, 1)}},
     "what leaves no trace": {"temperature": 0.5, "kp_variance": 0.1},
@@ -197,8 +201,7 @@ def test_volumes_sample_where_the_formula_says():
 def test_spectral_convolution_is_that_of_torch():
     mine = SpectralConv2d(3, 5, 3)
     torch.manual_seed(0)
-    with pytest.warns(FutureWarning):
-        theirs = torch.nn.utils.spectral_norm(torch.nn.Conv2d(3, 5, 3, padding=1))
+    theirs = torch.nn.utils.spectral_norm(torch.nn.Conv2d(3, 5, 3, padding=1))
     assert {n: t.shape for n, t in mine.state_dict().items()} == {n: t.shape for n, t in theirs.state_dict().items()}
     mine.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 3, 6, 6)
@@ -212,7 +215,7 @@ def test_spectral_convolution_is_that_of_torch():
 
 
 def test_spade_scales_and_shifts_what_is_normalised():
-    norm = tiny_face_vid2vid().generator.decoder.get_submodule("up_0").norm_0
+    norm: Any = tiny_face_vid2vid().generator.decoder.get_submodule("up_0").norm_0
     x = torch.randn(2, norm.mlp_gamma.out_channels, 8, 8)
     condition = torch.randn(2, norm.mlp_shared[0].in_channels, 4, 4)
     shared = F.relu(norm.mlp_shared[0](condition.repeat_interleave(2, 2).repeat_interleave(2, 3)))

@@ -82,7 +82,7 @@ GRID = {
     "full size": {"dense_motion": {"scale_factor": 1.0, "num_blocks": 3}},
     "narrow": {"dense_motion": {"max_features": 4, "block_expansion": 4}, "inpainting": {"max_features": 4}},
     "three down blocks": {"inpainting": {"num_down_blocks": 3, "max_features": 32}, "dense_motion": {"num_blocks": 3}},
-    "one down block": {"inpainting": {"num_down_blocks": 1}},
+    "one down block": {"inpainting": {"num_down_blocks": 1, "max_features": 8}},
     "wide AVD": {"avd": {"hidden": (4,), "identity": 2, "pose": 7}},
     "what leaves no trace": {"kp_variance": 0.1},
 }

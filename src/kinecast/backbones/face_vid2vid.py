@@ -260,6 +260,14 @@ class SourceState(NamedTuple):
     compressed: Tensor
 
 
+class LeakyBlock2d(SameBlock2d):
+    """`SameBlock2d` with a leaky ReLU, slope 0.01: the block after the volume, and it alone, has one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C', h, w)."""
+        return F.leaky_relu(self.norm(self.conv(x)), 0.01)
+
+
 class Generator(nn.Module):
     """Lifts the source's features into a volume, warps and flattens it, hides what was not seen, and decodes."""
 
@@ -275,7 +283,7 @@ class Generator(nn.Module):
         self.resblocks_3d = nn.Sequential()
         for i in range(part.volume_blocks):
             self.resblocks_3d.add_module(f"3dr{i}", ResBlock3d(part.channels))
-        self.third = SameBlock2d(part.channels * part.depth, widths[-1])
+        self.third = LeakyBlock2d(part.channels * part.depth, widths[-1])
         self.fourth = nn.Conv2d(widths[-1], widths[-1], 1)
         self.spade = part.spade is not None
         if part.spade is not None:
@@ -335,6 +343,19 @@ class FaceVid2Vid(Backbone):
         dense = self.generator.dense_motion_network
         motion = dense(dense.compressed(volume), kp_driving, kp_source)
         return self.generator.decode(volume, motion), motion
+
+    def reconstruct(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor, Tensor, HeadPose]:
+        """Rebuild driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
+
+        Returns the prediction, the driving and the source keypoints (B, K, 3), and the driving's pose.
+        """
+        canonical = self.kp_detector(source)
+        pose = self.he_estimator(torch.cat([source, driving]))
+        halves = zip(*(part.chunk(2) for part in pose), strict=True)
+        pose_source, pose_driving = (HeadPose(*half) for half in halves)
+        kp_source, kp_driving = posed_keypoints(canonical, pose_source), posed_keypoints(canonical, pose_driving)
+        prediction, _ = self.forward(source, kp_driving, kp_source)
+        return prediction, kp_driving, kp_source, pose_driving
 
     @torch.inference_mode()
     def detect(self, frames: Tensor) -> Motion:

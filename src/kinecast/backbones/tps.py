@@ -415,6 +415,18 @@ class TPS(Backbone):
         motion = self.dense_motion_network(state.small_image, kp_driving, kp_source, background, dropout)
         return self.inpainting_network.decode(state, motion), motion
 
+    def reconstruct(
+        self, source: Tensor, driving: Tensor, dropout: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor, DenseMotion]:
+        """Rebuild driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
+
+        Returns the prediction, the driving and the source points, and the dense motion.
+        """
+        kp_source, kp_driving = self.kp_detector(torch.cat([source, driving])).chunk(2)
+        background = None if self.bg_predictor is None else self.bg_predictor(source, driving)
+        prediction, motion = self.forward(source, kp_driving, kp_source, background, dropout)
+        return prediction, kp_driving, kp_source, motion
+
     def _encode(self, source: Tensor) -> SourceState:
         return SourceState(source, self.dense_motion_network.down(source), self.inpainting_network.encode(source))
 

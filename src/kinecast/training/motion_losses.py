@@ -1,0 +1,96 @@
+"""What TPS and face-vid2vid are trained on beside the perceptual and adversarial losses: [TPS] section 3.4, [NTH] 3.5.
+
+Each returns its parts by name, unweighted; the published weights are `TPS_WEIGHTS` and `FACE_WEIGHTS`.
+
+Letters: B batch, K keypoints, N = 5 K points of TPS.
+"""
+
+import torch
+from torch import Tensor
+
+from kinecast.backbones.face_vid2vid import FaceVid2Vid
+from kinecast.backbones.fomm import Keypoints
+from kinecast.backbones.head_pose import HeadPose, posed_keypoints
+from kinecast.backbones.tps import TPS
+from kinecast.training.losses import RandomTransform, equivariance_losses
+
+TPS_WEIGHTS = {"equivariance": 10.0, "warp": 10.0, "background": 10.0}
+FACE_WEIGHTS = {"equivariance": 20.0, "prior": 10.0, "head_pose": 20.0, "expression": 5.0}
+
+_DISTANCE, _DEPTH = 0.1, 0.33  # the squared distance that keypoints keep, and the depth that they have in the mean
+
+
+def tps_losses(
+    model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform, dropout: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of points, warped features and background.
+
+    The warp loss teaches the motion, not the encoder: features and, on the driving's side, occlusion pass no gradient.
+    """
+    prediction, kp_driving, _, motion = model.reconstruct(source, driving, dropout)
+    transformed = model.kp_detector(transform.transform(driving))
+    losses = {
+        "equivariance": equivariance_losses(Keypoints(kp_driving, None), Keypoints(transformed, None), transform)[0]
+    }
+    network = model.inpainting_network
+    with torch.no_grad():
+        features, wanted = network.encode(source), network.encode(driving)
+    fixed = motion._replace(occlusion_maps=[occlusion.detach() for occlusion in motion.occlusion_maps])
+    moved = network.moved(features, fixed)
+    pairs = zip(moved, reversed(wanted), fixed.occlusion_maps, strict=True)
+    losses["warp"] = torch.stack([(a - b * occlusion).abs().mean() for a, b, occlusion in pairs]).sum()
+    if model.bg_predictor is not None:
+        there, back = model.bg_predictor(source, driving), model.bg_predictor(driving, source)
+        losses["background"] = (there @ back - torch.eye(3, device=there.device)).abs().mean()
+    return prediction, losses
+
+
+def face_losses(
+    model: FaceVid2Vid,
+    source: Tensor,
+    driving: Tensor,
+    transform: RandomTransform,
+    head_pose: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of keypoints, pose and expression.
+
+    `head_pose` (B, 3) is the driving's yaw, pitch and roll in radians as another estimator says; without it that loss
+    is left out.
+    """
+    prediction, kp_driving, _, pose = model.reconstruct(source, driving)
+    moved: HeadPose = model.he_estimator(transform.transform(driving))
+    transformed = posed_keypoints(model.kp_detector(source), moved)
+    losses = {
+        "equivariance": equivariance_losses(
+            Keypoints(kp_driving[..., :2], None), Keypoints(transformed[..., :2], None), transform
+        )[0],
+        "prior": keypoint_prior(kp_driving),
+        "expression": pose.expression.abs().mean(),
+    }
+    if head_pose is not None:
+        losses["head_pose"] = (pose.rotation - head_pose).abs().mean()
+    return prediction, losses
+
+
+def keypoint_prior(keypoints: Tensor) -> Tensor:
+    """Return how far keypoints (B, K, 3) are from being spread out at a mean depth of 0.33 ([NTH] equation 9)."""
+    squared = (keypoints[:, :, None] - keypoints[:, None]).square().sum(dim=-1)
+    others = 1 - torch.eye(keypoints.shape[1], device=keypoints.device)
+    crowded = (torch.relu(_DISTANCE - squared) * others).sum(dim=(1, 2))
+    return (crowded + (keypoints[..., 2].mean(dim=1) - _DEPTH).abs()).mean()
+
+
+def avd_loss(model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform) -> Tensor:
+    """Return how well AVD rebuilds points of `driving`, given the shape of `source` and a deformed driving's pose.
+
+    Trained after and apart from everything else: the detector passes no gradient ([TPS] section 3.5).
+
+    Raises:
+        ValueError: the model has no AVD network.
+    """
+    if model.avd_network is None:
+        raise ValueError("expected a TPS with an AVD network, found one without")
+    with torch.no_grad():
+        shape, wanted = model.kp_detector(torch.cat([source, driving])).chunk(2)
+        pose = transform.warp_points(wanted)
+    return (model.avd_network(shape, pose) - wanted).abs().mean()
