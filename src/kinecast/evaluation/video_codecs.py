@@ -7,6 +7,7 @@ Constant quality, since rate control at a few kilobits a second only makes them 
 Letters: T frames.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 from kinecast.errors import KinecastError
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings on stderr for every stream; errors alone will do
 
 
 @dataclass(frozen=True)
