@@ -300,7 +300,9 @@ def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: An
 
 
 def _pose(motion: Motion) -> np.ndarray:
-    """Return keypoint positions (K, 2) without place and size: FOMM's normalised keypoints."""
+    """Return what makes two poses alike: keypoints (K, 2) without place and size (FOMM), or head angles, (3,)."""
+    if "value" not in motion.components:
+        return motion.components["rotation"][0].numpy()
     from scipy.spatial import ConvexHull  # scipy comes with scikit-image
 
     points = motion.components["value"][0].numpy()

@@ -38,7 +38,7 @@ def test_extract_and_animate(run, weights, clip, tmp_path):
     report = json.loads(result.out)
     assert report["mode"] == "reconstruction" and report["motion_dim"] == model.motion_dim
     assert probe(tmp_path / "plain.mp4").frames == 12
-    result = run(*call, "-o", tmp_path / "moved.mp4", "--source", clip, "--relative")
+    result = run(*call, "-o", tmp_path / "moved.mp4", "--source", clip, "--relative", "--best-frame")
     assert result.code == 0, result.err
     result = run(*call, "-o", tmp_path / "forecast.mp4", "--forecast", "velocity", "--horizon", "4-2")
     assert result.code == 0, result.err

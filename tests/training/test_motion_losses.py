@@ -44,7 +44,7 @@ def test_a_tiny_one_learns(kind):
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.5, 0.999))
     totals, pixels = [], []
-    for _ in range(40):
+    for _ in range(25):
         prediction, parts = losses(model, source, driving, transform())
         pixels.append((prediction - driving).abs().mean())
         total = 10 * pixels[-1] + torch.stack([weights[name] * part for name, part in parts.items()]).sum()
