@@ -170,7 +170,7 @@ def _foreign_safetensors(folder: Path) -> Path:
     [
         (_pickle, ["refused", "tensors only"]),
         (_plain_pickle, ["refused", "tensors only"]),
-        (_other_model, ["expected a FOMM checkpoint", "TPS"]),
+        (_other_model, ["expected the tensors of a TPS"]),
         (_nan, ["NaN", "generator.final.bias"]),
         (_foreign_safetensors, ["expected weights of kind"]),
         (_missing, ["found nothing"]),

@@ -40,6 +40,7 @@ def test_a_pair_that_does_not_exist_is_one_line(run: Callable[..., Any], tiny: P
     ]
 
 
+@pytest.mark.slow  # see tests/engine/conftest.py
 def test_calibrating_on_a_clip(run: Callable[..., Any], tiny: Path, clip: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     options = ("--calibrate", clip, "--engine", "openvino", "--precision", "int8", "--json")

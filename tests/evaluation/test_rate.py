@@ -20,6 +20,14 @@ from tiny import pictures, tiny_fomm
 MODEL = tiny_fomm()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_landmarks():
+    """Leave OpenVINO out: see tests/engine/conftest.py. The landmarks' own tests are slow ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kinecast.metrics.face.find_spec", lambda name: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def measures():
     return Distortions()

@@ -83,6 +83,7 @@ def test_missing_packages_are_named(monkeypatch):
         FaceDistances()
 
 
+@pytest.mark.slow  # see tests/engine/conftest.py
 def test_real_faces(data_folder, face_api):
     """On a real clip: nothing differs from itself, and what differs more is further."""
     pytest.importorskip("openvino")
