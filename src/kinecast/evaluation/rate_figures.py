@@ -24,6 +24,8 @@ _MARKS = "osv^DPX*<>hd"
 def plot_curves(points: Sequence[Point], measures: Sequence[str], path: Path, title: str, log: bool = True) -> None:
     """Draw one panel a measure: each curve's points over the rate, ordered by rate."""
     axes, figure = _panels(len(measures))
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     curves = list(dict.fromkeys(point.curve for point in points))
     for axis, measure in zip(axes, measures, strict=False):
         for index, curve in enumerate(curves):
@@ -34,12 +36,16 @@ def plot_curves(points: Sequence[Point], measures: Sequence[str], path: Path, ti
                 [p.distortions[measure] for p in own],
                 style,
                 marker=_MARKS[index % len(_MARKS)],
-                color=f"C{_colour(curve, curves)}",
+                color=_colour(curve, curves),
                 markersize=4,
                 label=curve,
                 linewidth=2 if curve == "kinecast" else 1,
             )
         axis.set(xlabel="kbps", ylabel=_LABELS[measure], xscale="log" if log else "linear")
+        if log:
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     figure.suptitle(title)
@@ -66,10 +72,13 @@ def plot_losses(rows: Sequence[dict[str, Any]], measure: str, path: Path) -> Non
     _save(figure, path)
 
 
-def _colour(curve: str, curves: Sequence[str]) -> int:
-    """One colour for a codec at both sizes."""
+def _colour(curve: str, curves: Sequence[str]) -> Any:
+    """One colour for a codec at both sizes; of 20, where 10 do not go round."""
+    from matplotlib import colormaps
+
     names = list(dict.fromkeys(name.removesuffix(" at half size") for name in curves))
-    return names.index(curve.removesuffix(" at half size")) % 10
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    return colours(names.index(curve.removesuffix(" at half size")) % colours.N)
 
 
 def _panels(count: int) -> tuple[list[Any], Any]:
