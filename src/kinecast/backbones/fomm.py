@@ -34,6 +34,8 @@ from kinecast.backbones.layers import (
     transform_points,
     warp,
 )
+from kinecast.backbones.points import hull_area
+from kinecast.backbones.states import count_blocks, hourglass_sizes, sizes_of
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -349,7 +351,7 @@ class FOMM(Backbone):
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Return v = s (v_d - v_d0) + v_source and J = (J_d J_d0^-1) J_source, section 3.4; s from hull areas."""
         src, drv, ini = _keypoints(source), _keypoints(driving), _keypoints(initial)
-        scale = (_hull_area(src.value) / _hull_area(ini.value)) ** 0.5 if adapt_scale else 1.0
+        scale = (hull_area(src.value) / hull_area(ini.value)) ** 0.5 if adapt_scale else 1.0
         components = {"value": scale * (drv.value - ini.value) + src.value}
         if drv.jacobian is not None and ini.jacobian is not None and src.jacobian is not None:
             change = multiply_2x2(drv.jacobian, invert_2x2(ini.jacobian))
@@ -381,25 +383,11 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     Raises:
         KinecastError: a tensor that every FOMM has is missing.
     """
-
-    def count(prefix: str) -> int:
-        return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
-
-    def hourglass(prefix: str, down: str) -> dict[str, Any]:
-        blocks = count(f"{prefix}.encoder.down_blocks.")
-        widths = [len(state[f"{prefix}.encoder.down_blocks.{i}.conv.bias"]) for i in range(blocks)]
-        return {
-            "block_expansion": len(state[f"{prefix}.decoder.up_blocks.{blocks - 1}.conv.bias"]),
-            "num_blocks": blocks,
-            "max_features": max(widths),
-            "scale_factor": AntiAliasDownsample.scale_of(state.get(down)),
-        }
-
-    try:
+    with sizes_of("FOMM"):
         points = len(state["kp_detector.kp.bias"])
         jacobian = state.get("kp_detector.jacobian.bias")
         dense = "generator.dense_motion_network"
-        down_blocks = count("generator.down_blocks.")
+        down_blocks = count_blocks(state, "generator.down_blocks.")
         widths = [len(state[f"generator.down_blocks.{i}.conv.bias"]) for i in range(down_blocks)]
         first = len(state["generator.first.conv.bias"])
         return {
@@ -407,19 +395,15 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
             "estimate_jacobian": jacobian is not None,
             "single_jacobian_map": jacobian is not None and len(jacobian) == 4 and points > 1,
             "estimate_occlusion": f"{dense}.occlusion.weight" in state,
-            "detector": hourglass("kp_detector.predictor", "kp_detector.down.weight"),
-            "dense_motion": hourglass(f"{dense}.hourglass", f"{dense}.down.weight"),
+            "detector": hourglass_sizes(state, "kp_detector.predictor", "kp_detector.down.weight"),
+            "dense_motion": hourglass_sizes(state, f"{dense}.hourglass", f"{dense}.down.weight"),
             "generator": {
                 "block_expansion": first,
                 "max_features": max([first, *widths]),
                 "num_down_blocks": down_blocks,
-                "num_bottleneck_blocks": count("generator.bottleneck."),
+                "num_bottleneck_blocks": count_blocks(state, "generator.bottleneck."),
             },
         }
-    except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
-        raise KinecastError(
-            f"expected the tensors of a FOMM, found none that give {error}: is this another model?"
-        ) from error
 
 
 def _keypoints(motion: Motion) -> Keypoints:
@@ -428,14 +412,3 @@ def _keypoints(motion: Motion) -> Keypoints:
 
 def _resize(maps: Tensor, size: torch.Size) -> Tensor:
     return maps if maps.shape[2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def _hull_area(points: Tensor) -> float:
-    from scipy.spatial import ConvexHull, QhullError  # scipy comes with scikit-image
-
-    try:
-        return float(ConvexHull(points[0].cpu().numpy()).volume)
-    except QhullError as error:
-        raise KinecastError(
-            "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: leave it out"
-        ) from error

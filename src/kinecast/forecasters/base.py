@@ -86,6 +86,7 @@ class Forecaster(nn.Module, ABC):
     presets: ClassVar[Mapping[str, ForecasterConfig]]
     min_observed: ClassVar[int] = 1  # the fewest frames that a forecast can start from
     deterministic: ClassVar[bool] = False  # all samples of a forecast are equal
+    kept: ClassVar[str | None] = None  # a buffer (M, H, D) of training windows, whose size a file alone tells
 
     def __init__(self, motion_dim: int, config: ForecasterConfig) -> None:
         super().__init__()
@@ -192,3 +193,16 @@ class Forecaster(nn.Module, ABC):
             )
         if not torch.isfinite(observed).all():
             raise KinecastError(f"{self.name}: expected finite motion, found NaN or infinity in the observed frames")
+
+    def _not_fitted(self) -> KinecastError:
+        return KinecastError(
+            f"{self.name}: expected a fitted forecaster, found none: "
+            f"run `kinecast train forecaster --model {self.name}`"
+        )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.kept is not None:
+            saved = state_dict.get(prefix + self.kept)
+            if isinstance(saved, Tensor) and saved.ndim == 3 and saved.shape[2] == self.motion_dim:
+                setattr(self, self.kept, self.get_buffer(self.kept).new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)

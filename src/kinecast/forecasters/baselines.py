@@ -10,7 +10,7 @@ Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples,
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -95,7 +95,7 @@ class DampedVelocity(Baseline):
 
     def _central(self, observed: Tensor, horizon: int) -> Tensor:
         if self.phi < 0:
-            raise _not_fitted(self)
+            raise self._not_fitted()
         return observed[:, -1:] + _reach(self.phi, horizon).view(1, -1, 1) * observed.diff(dim=1)[:, -1:]
 
 
@@ -119,6 +119,7 @@ class Climatology(Baseline):
     config: ClimatologyConfig
     presets: ClassVar = {"default": ClimatologyConfig()}
     deterministic = False
+    kept = "residuals"
     residuals: Tensor
 
     def __init__(self, motion_dim: int, config: ClimatologyConfig) -> None:
@@ -143,7 +144,7 @@ class Climatology(Baseline):
 
     def _bank(self, horizon: int) -> Tensor:
         if not len(self.residuals):
-            raise _not_fitted(self)
+            raise self._not_fitted()
         if horizon > self.residuals.shape[1]:
             raise KinecastError(
                 f"climatology: expected a horizon of at most {self.residuals.shape[1]}, what it was fitted for, "
@@ -151,19 +152,7 @@ class Climatology(Baseline):
             )
         return self.residuals[:, :horizon]
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(prefix + "residuals")
-        if isinstance(saved, Tensor) and saved.ndim == 3 and saved.shape[2] == self.motion_dim:
-            self.residuals = self.residuals.new_empty(saved.shape)  # the bank's size is known from the file alone
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
 
 def _reach(phi: Tensor, horizon: int) -> Tensor:
     """Return the sum over j <= i of phi^j for i = 1..H, (..., H)."""
     return (phi.unsqueeze(-1) ** torch.arange(1, horizon + 1, device=phi.device)).cumsum(dim=-1)
-
-
-def _not_fitted(model: Forecaster) -> KinecastError:
-    return KinecastError(
-        f"{model.name}: expected a fitted forecaster, found none: run `kinecast train forecaster --model {model.name}`"
-    )

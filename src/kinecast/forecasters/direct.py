@@ -20,12 +20,11 @@ Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples,
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kinecast.errors import KinecastError
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
 from kinecast.forecasters.features import MotionFeatures, RecurrentCell, mlp
 from kinecast.forecasters.normalize import Normalizer, Units
@@ -81,6 +80,7 @@ class Direct(Forecaster):
     config: DirectConfig
     min_observed = 2
     presets: ClassVar = {"small": DirectConfig(), "general": DirectConfig(vary_observed=True)}
+    kept = "bank"
     bank: Tensor
 
     def __init__(self, motion_dim: int, config: DirectConfig) -> None:
@@ -159,16 +159,8 @@ class Direct(Forecaster):
     def _reach(self) -> int:
         """Return how many frames ahead it was fitted for."""
         if not len(self.bank):
-            raise KinecastError(
-                f"{self.name}: expected a fitted forecaster, found none: run `kinecast train forecaster --model direct`"
-            )
+            raise self._not_fitted()
         return self.bank.shape[1]
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(prefix + "bank")
-        if isinstance(saved, Tensor) and saved.ndim == 3 and saved.shape[2] == self.motion_dim:
-            self.bank = self.bank.new_empty(saved.shape)  # the bank's size is known from the file alone
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class _Member(nn.Module):

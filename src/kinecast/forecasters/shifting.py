@@ -107,8 +107,5 @@ class ShiftingForecaster(Forecaster):
     def _fitted_shift(self) -> int:
         k = int(self.shift)
         if k < 1:
-            raise KinecastError(
-                f"{self.name}: expected a fitted forecaster, found none: run `kinecast train forecaster --model "
-                f"{self.name}`"
-            )
+            raise self._not_fitted()
         return k
