@@ -31,7 +31,7 @@ from kinecast.backbones.head_pose import (
 )
 from kinecast.backbones.layers import AntiAliasDownsample, DownBlock2d, ResBlock2d, SameBlock2d, UpBlock2d
 from kinecast.backbones.spade import SpadeDecoder
-from kinecast.backbones.states import count_blocks, hourglass_sizes, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
 from kinecast.backbones.volumes import (
     Hourglass3d,
     ResBlock3d,
@@ -132,33 +132,24 @@ class FaceVid2VidConfig:
         Raises:
             KinecastError: an unknown key.
         """
-        values = dict(values)
         parts: dict[str, Any] = {
             "detector": DetectorConfig,
-            "head_pose": HeadPoseConfig,
+            "head_pose": _head_pose_config,
             "dense_motion": DenseMotionConfig,
             "generator": GeneratorConfig,
         }
-        try:
-            for name, kind in parts.items():
-                if name in values:
-                    part = dict(values[name])
-                    if "blocks" in part and name == "head_pose":
-                        one, two, three, four = part["blocks"]
-                        part["blocks"] = (int(one), int(two), int(three), int(four))
-                    values[name] = kind(**part)
-            if "frame_size" in values:
-                height, width = values["frame_size"]
-                values["frame_size"] = (int(height), int(width))
-            return FaceVid2VidConfig(**values)
-        except KinecastError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise KinecastError(f"face-vid2vid config: {error}: see FaceVid2VidConfig for the keys") from error
+        return read_config(FaceVid2VidConfig, "face-vid2vid", values, parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values."""
         return asdict(self)
+
+
+def _head_pose_config(**values: Any) -> HeadPoseConfig:
+    if "blocks" in values:
+        one, two, three, four = values["blocks"]
+        values["blocks"] = (int(one), int(two), int(three), int(four))
+    return HeadPoseConfig(**values)
 
 
 class VolumePredictor(nn.Module):

@@ -35,7 +35,7 @@ from kinecast.backbones.layers import (
     warp,
 )
 from kinecast.backbones.points import hull_area
-from kinecast.backbones.states import count_blocks, hourglass_sizes, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -100,20 +100,8 @@ class FOMMConfig:
         Raises:
             KinecastError: an unknown key.
         """
-        values = dict(values)
         parts = {"detector": HourglassConfig, "dense_motion": HourglassConfig, "generator": GeneratorConfig}
-        try:
-            for name, kind in parts.items():
-                if name in values:
-                    values[name] = kind(**values[name])
-            if "frame_size" in values:
-                height, width = values["frame_size"]
-                values["frame_size"] = (int(height), int(width))
-            return FOMMConfig(**values)
-        except KinecastError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise KinecastError(f"FOMM config: {error}: see FOMMConfig for the keys") from error
+        return read_config(FOMMConfig, "FOMM", values, parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values."""

@@ -1,13 +1,38 @@
-"""Reading a network's sizes from the names and shapes in its state dict."""
+"""Reading a network's sizes: from plain values, or from the names and shapes in its state dict."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from kinecast.backbones.layers import AntiAliasDownsample
 from kinecast.errors import KinecastError
+
+_Config = TypeVar("_Config")
+
+
+def read_config(
+    kind: type[_Config], label: str, values: Mapping[str, Any], parts: Mapping[str, Callable[..., Any]]
+) -> _Config:
+    """Build a network's config from nested plain values (JSON or TOML); `parts` build those of its parts.
+
+    Raises:
+        KinecastError: an unknown key.
+    """
+    values = dict(values)
+    try:
+        for name, build in parts.items():
+            if name in values:
+                values[name] = build(**values[name])
+        if "frame_size" in values:
+            height, width = values["frame_size"]
+            values["frame_size"] = (int(height), int(width))
+        return kind(**values)
+    except KinecastError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise KinecastError(f"{label} config: {error}: see {kind.__name__} for the keys") from error
 
 
 @contextmanager

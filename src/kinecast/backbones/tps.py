@@ -39,7 +39,7 @@ from kinecast.backbones.layers import (
 )
 from kinecast.backbones.points import hull_area
 from kinecast.backbones.resnet import ResNet18
-from kinecast.backbones.states import count_blocks, hourglass_sizes, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -112,29 +112,20 @@ class TPSConfig:
         Raises:
             KinecastError: an unknown key.
         """
-        values = dict(values)
         parts: dict[str, Any] = {"dense_motion": HourglassConfig, "inpainting": InpaintingConfig}
-        try:
-            for name, kind in parts.items():
-                if name in values:
-                    values[name] = kind(**values[name])
-            if values.get("avd") is not None:
-                avd = dict(values["avd"])
-                if "hidden" in avd:
-                    avd["hidden"] = tuple(int(width) for width in avd["hidden"])
-                values["avd"] = AVDConfig(**avd)
-            if "frame_size" in values:
-                height, width = values["frame_size"]
-                values["frame_size"] = (int(height), int(width))
-            return TPSConfig(**values)
-        except KinecastError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise KinecastError(f"TPS config: {error}: see TPSConfig for the keys") from error
+        if values.get("avd") is not None:
+            parts["avd"] = _avd_config
+        return read_config(TPSConfig, "TPS", values, parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values."""
         return asdict(self)
+
+
+def _avd_config(**values: Any) -> AVDConfig:
+    if "hidden" in values:
+        values["hidden"] = tuple(int(width) for width in values["hidden"])
+    return AVDConfig(**values)
 
 
 class KPDetector(nn.Module):
