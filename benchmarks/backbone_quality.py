@@ -1,7 +1,14 @@
-"""How well a backbone rebuilds clips from their first frame and their true keypoints, and a picture to judge by eye.
+"""How well backbones rebuild and transfer the motion of people they were not trained on, with pictures to judge by eye.
 
-Over all frames of each clip, the first included, at the model's frame size: MAE and SSIM of the rebuilt frames, and of
-copying the first frame instead. Two means over clips are stated: of the clips' own ratios, and the ratio of the means.
+Reconstruction: over all frames of each clip, the first included, at the model's frame size, from the first frame and
+true keypoints: the distortions of the rebuilt frames, and of copying the first frame instead. Two means over clips are
+stated: of the clips' own ratios of MAE, and the ratio of the means. Landmark distance is relative to the distance of
+the eyes, identity is that of face descriptions (kinecast.metrics.face); on every --face-every-th frame.
+
+Transfer (--sources): each picture, cut around its face, is animated by the relative motion of each clip. There is no
+true frame: `identity` is the distance of the animated face to the picture's, `motion` how far its landmarks have moved
+otherwise than the driving face's since the first frame (both relative to their eyes' distance), and `motion of a still`
+what not moving at all would score.
 
     python benchmarks/backbone_quality.py face-128 ../shared/data/voxceleb --output quality.json --picture quality.jpg
 """
@@ -15,42 +22,45 @@ from typing import Any
 import numpy as np
 import torch
 from machine import describe, table, write_results
+from torch import Tensor
 
 from kinecast import load_backbone
 from kinecast.backbones.base import Backbone
 from kinecast.data.video_folder import list_clips
 from kinecast.errors import KinecastError
-from kinecast.metrics.pixel import mae, ssim
+from kinecast.evaluation.cost import count_macs
+from kinecast.evaluation.distortions import Distortions
+from kinecast.metrics.face import FaceDistances
 from kinecast.video import caption, grid, read_batches, read_frames, read_image, to_uint8, write_image
 
 BATCH = 8
 PAIRS = 4  # true and rebuilt, in the picture
-VALUES = ("mae", "mae_copy", "ssim", "ssim_copy")
+TRANSFER_FRAMES = 24  # of each clip, evenly spaced
+EYES = (33, 263)  # outer corners, of the landmarks
+Pictures = list[np.ndarray]
 
 
-def measure(model: Backbone, clip: Path, crop: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+def rebuild(model: Backbone, clip: Path, crop: str, measures: Distortions) -> tuple[dict[str, Any], Pictures]:
     """Return a clip's figures and its row of the picture; frames are read in batches and not kept."""
     count = sum(1 for _ in read_frames(clip, crop="none"))
     shown = set(np.linspace(0, count - 1, PAIRS + 1).round().astype(int)[1:].tolist())
     source = read_image(clip, model.frame_size, crop)
-    state, source_motion = model.encode_source(source.to(model.device)), model.detect(source.to(model.device))
-    sums, start = np.zeros(len(VALUES)), 0
-    row = [caption(to_uint8(source)[0], clip.stem)]
+    state, anchor = model.encode_source(source.to(model.device)), model.detect(source.to(model.device))
+    values: dict[str, list[np.ndarray]] = {}
+    row, start = [caption(to_uint8(source)[0], clip.stem)], 0
     for frames in read_batches(clip, model.frame_size, crop, BATCH):
-        rebuilt = model.animate(state, source_motion, model.detect(frames.to(model.device))).cpu()
-        errors = mae(rebuilt, frames)
-        copied = source.expand_as(frames)
-        parts = (errors, mae(copied, frames), ssim(rebuilt, frames), ssim(copied, frames))
-        sums += [part.double().sum().item() for part in parts]
+        rebuilt = model.animate(state, anchor, model.detect(frames.to(model.device))).cpu()
+        truth = measures.against(frames)
+        for suffix, seen in (("", rebuilt), ("_copy", source.expand_as(frames))):
+            for name, each in truth.compare(seen).items():
+                values.setdefault(name + suffix, []).append(each)
         pictures = to_uint8(frames), to_uint8(rebuilt)
         for i in range(len(frames)):
             if start + i in shown:
-                row += [
-                    caption(pictures[0][i], f"frame {start + i}"),
-                    caption(pictures[1][i], f"MAE {errors[i]:.3f}"),
-                ]
+                error = values["mae"][-1][i]
+                row += [caption(pictures[0][i], f"frame {start + i}"), caption(pictures[1][i], f"MAE {error:.3f}")]
         start += len(frames)
-    figures = dict(zip(VALUES, (sums / start).tolist(), strict=True))
+    figures = {name: float(np.nanmean(np.concatenate(each))) for name, each in values.items()}
     if not figures["mae_copy"]:
         raise KinecastError(
             f"{clip}: expected a clip that moves, found {start} frames that are all alike: leave it out"
@@ -59,59 +69,152 @@ def measure(model: Backbone, clip: Path, crop: str) -> tuple[dict[str, Any], lis
     return {"clip": clip.stem, "frames": start, **figures, "mae_ratio": figures["mae"] / figures["mae_copy"]}, row
 
 
+def transfer(
+    model: Backbone, picture: Path, clip: Path, crop: str, faces: FaceDistances
+) -> tuple[dict[str, float], Pictures]:
+    """Return the figures of one picture animated by one clip, and driving and animated frames by turns."""
+    source = read_image(picture, model.frame_size, "face")
+    frames = torch.cat(list(read_batches(clip, model.frame_size, crop, BATCH)))
+    frames = frames[np.linspace(0, len(frames) - 1, TRANSFER_FRAMES).astype(int)]
+    motion, anchor = model.detect(frames), model.detect(source)
+    moved = model.relative_motion(anchor, motion, motion[:1], adapt_scale=True)
+    animated = model.animate(model.encode_source(source), anchor, moved)
+    face = faces.look(source[0])
+    found: dict[str, list[float]] = {"identity": [], "motion": [], "motion_still": []}
+    if face is not None:
+        driving, own = (_normalised(faces, each) for each in (frames, animated))
+        for t in range(1, len(frames)):
+            if (there := faces.look(animated[t])) is not None and there.description is not None:
+                assert face.description is not None
+                found["identity"].append(float(torch.linalg.vector_norm(there.description - face.description)))
+            if all(points is not None for points in (driving[0], driving[t], own[0], own[t])):
+                change = driving[t] - driving[0]  # type: ignore[operator]
+                found["motion"].append(_length(own[t] - own[0] - change))  # type: ignore[operator]
+                found["motion_still"].append(_length(change))
+    shown = np.linspace(0, len(frames) - 1, PAIRS + 1).astype(int)[1:]
+    row = [to_uint8(source)[0], *(to_uint8(each)[t] for t in shown for each in (frames, animated))]
+    return {name: float(np.mean(each)) if each else float("nan") for name, each in found.items()}, row
+
+
+def _normalised(faces: FaceDistances, frames: Tensor) -> list[np.ndarray | None]:
+    """Return the landmarks of each frame relative to the eyes' distance in the first; None without a face."""
+    found = [faces.landmarks.face(frame) for frame in frames]
+    if found[0] is None:
+        return [None] * len(frames)
+    eyes = float(np.linalg.norm(found[0][0][EYES[0]] - found[0][0][EYES[1]]))
+    return [None if each is None else each[0] / max(eyes, 1.0) for each in found]
+
+
+def _length(change: np.ndarray) -> float:
+    return float(np.linalg.norm(change, axis=1).mean())
+
+
+def reconstruction(model: Backbone, clips: list[Path], measures: Distortions, crop: str) -> tuple[dict, list[Pictures]]:
+    """Return the figures of all clips with their means, printing the table, and the rows of the picture."""
+    figures, rows = [], []
+    for number, clip in enumerate(clips, 1):
+        figure, row = rebuild(model, clip, crop, measures)
+        figures.append(figure)
+        rows.append(row)
+        print(f"{number}/{len(clips)} {clip.stem}: MAE ratio {figure['mae_ratio']:.3f}", file=sys.stderr)
+    names = [name for name in figures[0] if name not in ("clip", "frames", "mae_ratio", "mse", "mse_copy")]
+    means = {name: float(np.mean([figure[name] for figure in figures])) for name in names}
+    means["mean_of_ratios"] = float(np.mean([figure["mae_ratio"] for figure in figures]))
+    means["ratio_of_means"] = means["mae"] / means["mae_copy"]
+    kinds = [name for name in names if not name.endswith("_copy")]
+    head = ["clip", "frames", "MAE ratio", *(part for kind in kinds for part in (kind, "copying"))]
+    lines = [_cells(f["clip"], str(f["frames"]), f["mae_ratio"], f, kinds) for f in figures]
+    total = str(sum(figure["frames"] for figure in figures))
+    lines.append(_cells("mean over clips", total, means["mean_of_ratios"], means, kinds))
+    print(table(head, [*lines, ["ratio of the means", "", f"{means['ratio_of_means']:.3f}", *[""] * (2 * len(kinds))]]))
+    return {"clips": figures, "means": means}, rows
+
+
+def _cells(name: str, frames: str, ratio: float, figures: dict[str, Any], kinds: list[str]) -> list[str]:
+    values = [f"{figures[kind + suffix]:.4f}" for kind in kinds for suffix in ("", "_copy")]
+    return [name, frames, f"{ratio:.3f}", *values]
+
+
+def transfers(
+    model: Backbone, pictures: list[Path], clips: list[Path], crop: str, faces: FaceDistances
+) -> tuple[dict, list[Pictures]]:
+    """Return the figures of every picture by every clip, printing the table, and a row for each picture."""
+    figures, rows = [], []
+    for i, picture in enumerate(pictures):
+        each = []
+        for j, clip in enumerate(clips):
+            found, row = transfer(model, picture, clip, crop, faces)
+            each.append(found)
+            if j == i % len(clips):
+                rows.append(row)
+        figures.append({"picture": picture.stem} | _means(each))
+    means = _means(figures)
+    head = ["picture", "identity", "motion", "motion of a still"]
+    lines = [[f["picture"], *(f"{f[k]:.4f}" for k in means)] for f in [*figures, {"picture": "mean"} | means]]
+    print(table(head, lines))
+    return {"pictures": figures, "means": means}, rows
+
+
+def _means(figures: list[dict[str, Any]]) -> dict[str, float]:
+    names = [name for name in figures[0] if name != "picture"]
+    values = {name: np.array([figure[name] for figure in figures]) for name in names}
+    return {
+        name: float(np.nanmean(each)) if not np.isnan(each).all() else float("nan") for name, each in values.items()
+    }
+
+
 def main() -> None:
-    """Measure all clips, print the table, and write JSON and picture."""
+    """Measure all models on all clips, print the tables, and write JSON and pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="name or file")
+    parser.add_argument("model", nargs="+", help="name or file")
     parser.add_argument("folder", type=Path, help="folder of clips")
     parser.add_argument("--person", default="id10291", help="regular expression that clip names match (%(default)s)")
     parser.add_argument("--crop", default="center", help="center, face or none (%(default)s)")
+    parser.add_argument("--face-api", help="folder of @vladmandic/face-api's weights, for identity")
+    parser.add_argument("--face-every", type=int, default=4, help="frames between looks at the face (%(default)s)")
+    parser.add_argument("--sources", type=Path, help="folder of pictures to animate as well; needs --face-api")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     parser.add_argument("--threads", type=int, help="threads of torch (its own default)")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--picture", type=Path, help="picture to write, .jpg or .png")
+    parser.add_argument("--picture", type=Path, help="picture to write, .jpg or .png; -transfer is added for transfer")
     args = parser.parse_args()
     machine = describe()
     if args.threads:
         torch.set_num_threads(args.threads)
-    model = load_backbone(args.model, device=args.device)
     clips = [clip for clip in list_clips([args.folder]) if re.search(args.person, clip.stem)]
     if not clips:
         raise KinecastError(f"{args.folder}: expected clips whose names match {args.person!r}, found none")
-    figures, rows = [], []
-    for number, clip in enumerate(clips, 1):
-        figure, row = measure(model, clip, args.crop)
-        figures.append(figure)
-        rows.append(row)
-        print(f"{number}/{len(clips)} {clip.stem}: MAE ratio {figure['mae_ratio']:.3f}", file=sys.stderr)
-
-    means = {name: float(np.mean([figure[name] for figure in figures])) for name in VALUES}
-    ratios = {
-        "mean_of_ratios": float(np.mean([figure["mae_ratio"] for figure in figures])),
-        "ratio_of_means": means["mae"] / means["mae_copy"],
-    }
-    lines = [_cells(f["clip"], f["frames"], f, f"{f['mae_ratio']:.3f}") for f in figures]
-    total = sum(figure["frames"] for figure in figures)
-    lines.append(_cells("mean over clips", total, means, f"{ratios['mean_of_ratios']:.3f}"))
-    lines.append(["ratio of the means", "", "", "", f"{ratios['ratio_of_means']:.3f}", "", ""])
-    print(table(["clip", "frames", "MAE", "MAE of copying", "ratio", "SSIM", "SSIM of copying"], lines))
-    if args.picture:
-        write_image(args.picture, grid(rows, titles=["source", *["true", "rebuilt"] * PAIRS]))
-        print(f"wrote {args.picture}", file=sys.stderr)
-    results = {
-        "machine": machine,
-        "model": args.model,
-        "frame_size": model.frame_size,
-        "protocol": "reconstruction from the first frame with true keypoints, all frames of each clip",
-        "clips": figures,
-        "means": means | ratios,
-    }
+    if args.sources and not args.face_api:
+        raise KinecastError("--sources: expected --face-api, whose network measures identity, found none: name it")
+    measures = Distortions(args.face_api, args.face_every)
+    for line in measures.missing.values():
+        print(line, file=sys.stderr)
+    faces = FaceDistances(args.face_api) if args.sources else None
+    results: dict[str, Any] = {"machine": machine, "models": {}}
+    for name in args.model:
+        model = load_backbone(name, device=args.device)
+        macs = count_macs(model)
+        print(f"\n{name}, {model.frame_size[0]}x{model.frame_size[1]}, reconstruction; GMAC a frame: ", end="")
+        print(", ".join(f"{stage} {count / 1e9:.2f}" for stage, count in macs.items()) + "\n")
+        found, rows = reconstruction(model, clips, measures, args.crop)
+        results["models"][name] = {"frame_size": model.frame_size, "macs": macs, "reconstruction": found}
+        pictures: list[tuple[Path | None, Any, list[str]]] = [(args.picture, rows, ["true", "rebuilt"])]
+        if faces is not None:
+            print(f"\n{name}, transfer by relative motion\n")
+            sources = sorted(path for path in args.sources.iterdir() if path.suffix in (".png", ".jpg"))
+            found, rows = transfers(model, sources, clips, args.crop, faces)
+            results["models"][name]["transfer"] = found
+            pictures.append((_suffixed(args.picture, "transfer"), rows, ["driving", "animated"]))
+        for path, rows, titles in pictures:
+            if path:
+                path = _suffixed(path, Path(name).stem) if len(args.model) > 1 else path
+                write_image(path, grid(rows, titles=["source", *titles * PAIRS]))
+                print(f"wrote {path}", file=sys.stderr)
     write_results(args.output, results)
 
 
-def _cells(name: str, frames: int, figures: dict[str, Any], ratio: str) -> list[str]:
-    values = [f"{figures[key]:.4f}" for key in VALUES]
-    return [name, str(frames), *values[:2], ratio, *values[2:]]
+def _suffixed(path: Path | None, suffix: str) -> Path | None:
+    return path and path.with_stem(f"{path.stem}-{suffix}")
 
 
 if __name__ == "__main__":

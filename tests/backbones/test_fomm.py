@@ -14,7 +14,7 @@ from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 from kinecast.training.discriminator import MultiScaleDiscriminator
 from kinecast.training.losses import RandomTransform, equivariance_losses
-from tiny import pictures, tiny_fomm, tiny_settings
+from tiny import COMPACT, pictures, tiny_fomm, tiny_settings
 
 PARITY = 1e-4
 
@@ -145,6 +145,7 @@ GRID = {
     "one down block": {"generator": {"num_down_blocks": 1, "max_features": 8}},
     "three down blocks": {"generator": {"num_down_blocks": 3, "max_features": 32, "num_bottleneck_blocks": 2}},
     "no bottleneck": {"generator": {"num_bottleneck_blocks": 0}},
+    "compact": COMPACT,
     "what leaves no trace": {"temperature": 0.5, "head_padding": 3, "kp_variance": 0.1},
 }
 

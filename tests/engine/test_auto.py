@@ -37,7 +37,7 @@ def times(monkeypatch: pytest.MonkeyPatch, ms: dict[str, float]) -> None:
 def wrong(model: FOMM, precision: str) -> EngineFOMM:
     """Build an engine whose pictures are all grey."""
     right = build_fast(model, "exact").parts
-    parts = Parts(right.detector, right.encoder, right.hourglass, lambda x: 0.5 + 0 * right.renderer(x))
+    parts = Parts(right.detector, right.encoder, right.hourglass, lambda *maps: 0.5 + 0 * right.renderer(*maps))
     return EngineFOMM(model, parts, "fast", precision)
 
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from kinecast.engine import accelerate
-from kinecast.engine.compiled import example_input
+from kinecast.engine.compiled import example_inputs
 from kinecast.engine.onnx_export import export_onnx
 from kinecast.engine.parts import folded_parts
 from kinecast.errors import KinecastError
-from tiny import pictures, tiny_fomm
+from tiny import COMPACT, pictures, tiny_fomm
 
 pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("variant", [{}, {"single_jacobian_map": True, "estimate_occlusion": False}])
+@pytest.mark.parametrize("variant", [{}, {"single_jacobian_map": True, "estimate_occlusion": False}, COMPACT])
 def test_parts_agree_with_torch(variant: dict[str, Any], tmp_path: Path) -> None:
     model = tiny_fomm(**variant)
     files = export_onnx(accelerate(model, "fast"), tmp_path)  # an engine's model too
@@ -27,13 +27,14 @@ def test_parts_agree_with_torch(variant: dict[str, Any], tmp_path: Path) -> None
     for part, path in files.items():
         session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for batch, factor in ((1, 1), (2, 2)):
-            shape = [batch, *example_input(model, part).shape[1:]]
-            shape[3] *= factor
-            x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+            shapes = [[batch, *example.shape[1:]] for example in example_inputs(model, part)]
+            random = torch.Generator().manual_seed(0)
+            inputs = [torch.rand([*shape[:3], shape[3] * factor], generator=random) for shape in shapes]
             with torch.inference_mode():
-                expected = getattr(parts, part)(x)
+                expected = getattr(parts, part)(*inputs)
             expected = expected if isinstance(expected, tuple) else (expected,)
-            found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+            names = (taken.name for taken in session.get_inputs())
+            found = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
             assert len(found) == len(expected)
             for mine, theirs in zip(found, expected, strict=True):
                 torch.testing.assert_close(torch.from_numpy(mine), theirs, atol=2e-5, rtol=1e-4)

@@ -13,7 +13,7 @@ from kinecast.backbones.fomm import FOMM
 from kinecast.codec.identity import model_identity
 from kinecast.engine import SUPPORTED, TOLERANCES, accelerate
 from kinecast.errors import KinecastError
-from tiny import pictures, tiny_fomm
+from tiny import COMPACT, pictures, tiny_fomm
 
 PUBLISHED = {  # the published depths and scales, an eighth of the widths
     "num_keypoints": 10,
@@ -32,10 +32,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one jacobian map": {"single_jacobian_map": True},
     "padded heads": {"detector": {"scale_factor": 1.0}, "head_padding": 3, "temperature": 0.2},
     "no down block": {"generator": {"num_down_blocks": 0}},
+    "compact": COMPACT,
+    "skips alone": {"frame_size": (24, 56), "generator": {"skips": True}},
+    "shuffle alone": {"generator": {"shuffle": 2, "num_down_blocks": 1}},
 }
 PAIRS = [("fast", "exact"), ("fast", "bf16")]
 ENGINES = [*PAIRS, ("openvino", "exact"), ("openvino", "bf16")]  # int8 is in test_openvino.py
-CONVERTED = ("published", "odd")  # converting takes seconds: the parts are the same for every engine
+CONVERTED = ("published", "odd", "compact")  # converting takes seconds: the parts are the same for every engine
 CASES = [
     pytest.param(variant, *pair, id="-".join((variant, *pair)))
     for variant in VARIANTS

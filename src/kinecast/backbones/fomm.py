@@ -52,12 +52,31 @@ class HourglassConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Numbers of the generator's encoder, bottleneck and decoder."""
+    """Numbers of the generator's encoder, bottleneck and decoder.
+
+    The last three are not published; they make the compact design (docs/architecture.md), whose cost a frame is that of
+    a picture of 1/`shuffle` the size. `shuffle`: pixels a side that are taken for channels at the input and back at the
+    output. `skips`: the encoder's finer maps are warped too and added in the decoder; their 1x1 projection is the
+    source's, so it costs nothing a frame. `num_refine_blocks`: residual blocks at the decoder's finest size.
+    """
 
     block_expansion: int = 64
     max_features: int = 512
     num_down_blocks: int = 2
     num_bottleneck_blocks: int = 6
+    shuffle: int = 1
+    skips: bool = False
+    num_refine_blocks: int = 0
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels from the finest map to the coarsest."""
+        return [min(self.max_features, self.block_expansion * 2**i) for i in range(self.num_down_blocks + 1)]
+
+    @property
+    def stride(self) -> int:
+        """Pixels a side for one place of the coarsest map."""
+        return self.shuffle * 2**self.num_down_blocks
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class FOMMConfig:
     def frame_multiple(self) -> int:
         """What frame height and width must be multiples of."""
         strides = [2**part.num_blocks * round(1 / part.scale_factor) for part in (self.detector, self.dense_motion)]
-        return math.lcm(*strides, 2**self.generator.num_down_blocks)
+        return math.lcm(*strides, self.generator.stride)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "FOMMConfig":
@@ -221,10 +240,10 @@ class DenseMotionNetwork(nn.Module):
 
 
 class SourceState(NamedTuple):
-    """What depends on the source image alone: `small_image` for dense motion, encoder `features`."""
+    """What depends on the source image alone: `small_image` for dense motion, encoder `features`, coarsest first."""
 
     small_image: Tensor
-    features: Tensor
+    features: tuple[Tensor, ...]
 
 
 class OcclusionAwareGenerator(nn.Module):
@@ -233,41 +252,38 @@ class OcclusionAwareGenerator(nn.Module):
     def __init__(self, config: FOMMConfig) -> None:
         super().__init__()
         part = config.generator
-        widths = [min(part.max_features, part.block_expansion * 2**i) for i in range(part.num_down_blocks + 1)]
+        widths = part.widths
         steps = list(zip(widths[:-1], widths[1:], strict=True))
+        pixels, kernel = 3 * part.shuffle**2, 7 if part.shuffle == 1 else 3
         self.dense_motion_network = DenseMotionNetwork(config)
-        self.first = SameBlock2d(3, part.block_expansion, 7)
+        self.first = SameBlock2d(pixels, part.block_expansion, kernel)
         self.down_blocks = nn.ModuleList(DownBlock2d(narrow, wide) for narrow, wide in steps)
-        self.bottleneck = nn.Sequential()
-        for i in range(part.num_bottleneck_blocks):
-            self.bottleneck.add_module(f"r{i}", ResBlock2d(widths[-1]))
+        self.bottleneck = _residual_blocks(widths[-1], part.num_bottleneck_blocks)
         self.up_blocks = nn.ModuleList(UpBlock2d(wide, narrow) for narrow, wide in reversed(steps))
-        self.final = nn.Conv2d(part.block_expansion, 3, 7, padding=3)
+        self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[-2::-1] if part.skips)
+        self.refine = _residual_blocks(part.block_expansion, part.num_refine_blocks)
+        self.final = nn.Conv2d(part.block_expansion, pixels, kernel, padding=kernel // 2)
+        self.shuffle = part.shuffle
 
     def encode(self, source: Tensor) -> SourceState:
         """Encode sources (B, 3, H, W)."""
-        features = self.first(source)
+        maps = [self.first(F.pixel_unshuffle(source, self.shuffle))]
         for block in self.down_blocks:
-            features = block(features)
-        return SourceState(self.dense_motion_network.down(source), features)
+            maps.append(block(maps[-1]))
+        coarsest = maps.pop()
+        finer = (skip(x) for skip, x in zip(self.skips, reversed(maps), strict=False))  # none without skips
+        return SourceState(self.dense_motion_network.down(source), (coarsest, *finer))
 
     def decode(self, state: SourceState, motion: DenseMotion) -> Tensor:
         """Render frames (B, 3, H, W) in [0, 1]; the state holds B sources, or one for all."""
-        features, size = state.features, state.features.shape[2:]
-        deformation = _resize(motion.deformation.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
-        if len(features) != len(deformation):
-            features = features.expand(len(deformation), -1, -1, -1)
-        out = warp(features, deformation)
-        if motion.occlusion_map is not None:
-            out = out * _resize(motion.occlusion_map, size)
-        return self.render(out)
+        return self.render(*(_deform(features, motion) for features in state.features))
 
-    def render(self, features: Tensor) -> Tensor:
-        """Decode warped and occluded features (B, C, h, w) to frames (B, 3, H, W) in [0, 1]."""
+    def render(self, features: Tensor, *skips: Tensor) -> Tensor:
+        """Decode warped and occluded features (B, C, h, w), and those of skips, to frames (B, 3, H, W) in [0, 1]."""
         out = self.bottleneck(features)
-        for block in self.up_blocks:
-            out = block(out)
-        return torch.sigmoid(self.final(out).float())
+        for i, block in enumerate(self.up_blocks):
+            out = block(out) + skips[i] if skips else block(out)
+        return torch.sigmoid(F.pixel_shuffle(self.final(self.refine(out)), self.shuffle).float())
 
     def forward(self, source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> tuple[Tensor, DenseMotion]:
         """Animate sources (B, 3, H, W) as published, everything computed anew: the frames and the dense motion."""
@@ -377,7 +393,7 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         dense = "generator.dense_motion_network"
         down_blocks = count_blocks(state, "generator.down_blocks.")
         widths = [len(state[f"generator.down_blocks.{i}.conv.bias"]) for i in range(down_blocks)]
-        first = len(state["generator.first.conv.bias"])
+        first, pixels = state["generator.first.conv.weight"].shape[:2]
         return {
             "num_keypoints": points,
             "estimate_jacobian": jacobian is not None,
@@ -390,8 +406,28 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
                 "max_features": max([first, *widths]),
                 "num_down_blocks": down_blocks,
                 "num_bottleneck_blocks": count_blocks(state, "generator.bottleneck."),
+                "shuffle": math.isqrt(pixels // 3),
+                "skips": "generator.skips.0.weight" in state,
+                "num_refine_blocks": count_blocks(state, "generator.refine."),
             },
         }
+
+
+def _residual_blocks(features: int, count: int) -> nn.Sequential:
+    blocks = nn.Sequential()
+    for i in range(count):
+        blocks.add_module(f"r{i}", ResBlock2d(features))
+    return blocks
+
+
+def _deform(features: Tensor, motion: DenseMotion) -> Tensor:
+    """Warp and occlude features (B, C, h', w'), or (1, C, h', w') of a source for all frames."""
+    size = features.shape[2:]
+    deformation = _resize(motion.deformation.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
+    if len(features) != len(deformation):
+        features = features.expand(len(deformation), -1, -1, -1)
+    out = warp(features, deformation)
+    return out if motion.occlusion_map is None else out * _resize(motion.occlusion_map, size)
 
 
 def _keypoints(motion: Motion) -> Keypoints:

@@ -69,14 +69,15 @@ def calibrate(model: Backbone, frames: Iterable[Tensor], limit: int = 300) -> Pa
 
 
 @torch.inference_mode()
-def renderer_inputs(model: FOMM, frames: Iterable[Tensor], limit: int) -> list[np.ndarray]:
-    """Return the warped features (1, C, h, w) of up to `limit` frames, each animated from an earlier one."""
+def renderer_inputs(model: FOMM, frames: Iterable[Tensor], limit: int) -> list[list[np.ndarray]]:
+    """Return the warped features, each (1, C, h, w), of up to `limit` frames, each animated from an earlier one."""
     parts = folded_parts(model)
-    seen: list[np.ndarray] = []
+    seen: list[list[np.ndarray]] = []
 
-    def keep(features: Tensor) -> Tensor:
-        seen.extend(frame.contiguous().numpy() for frame in features.split(1))
-        return torch.zeros(len(features), 3, *features.shape[2:])  # nothing is drawn
+    def keep(*features: Tensor) -> Tensor:
+        for frame in zip(*(maps.split(1) for maps in features), strict=True):
+            seen.append([maps.contiguous().numpy() for maps in frame])
+        return torch.zeros(len(features[0]), 3, *features[0].shape[2:])  # nothing is drawn
 
     watched = EngineFOMM(model, Parts(parts.detector, parts.encoder, parts.hourglass, keep), "fast", "exact")
     state: Any = None

@@ -34,7 +34,9 @@ from kinecast.engine.parts import Parts, folded_parts
 from kinecast.errors import KinecastError
 
 PARTS = ("detector", "encoder", "hourglass", "renderer")
-_VERSION = 1  # of the parts: raise it when they change
+_VERSION = 2  # of the parts: raise it when they change
+
+_Sizes = tuple[tuple[int, ...], ...]  # channels, height, width of each input
 
 
 def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
@@ -50,7 +52,7 @@ def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
     folder, hint = converted(model), "bf16" if precision == "bf16" else "f32"
     parts = Parts(
         CompiledPart(folder / "detector.xml", "f32"),
-        CompiledPart(folder / "encoder.xml", "f32", single=True),
+        CompiledPart(folder / "encoder.xml", "f32"),
         CompiledPart(folder / "hourglass.xml", hint),
         CompiledPart(folder / "renderer.xml", hint, single=True),
     )
@@ -93,31 +95,32 @@ class CompiledPart:
 
     def __init__(self, path: Path, hint: str, single: bool = False) -> None:
         self.path, self.hint, self.single = path, hint, single
-        self._compiled: dict[tuple[int, ...], Any] = {}
+        self._compiled: dict[_Sizes, Any] = {}
         self._own = threading.local()  # requests hold buffers: each thread has its own
 
-    def __call__(self, x: Tensor) -> Any:
-        """Run (B, C, h, w); returns a tensor, or a tuple of tensors."""
-        request = self._request(tuple(x.shape[1:]))
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Run inputs (B, C, h, w); returns a tensor, or a tuple of tensors."""
+        request = self._request(tuple(tuple(x.shape[1:]) for x in inputs))
         frames = []
-        for frame in x.split(1):
-            result = request.infer([np.ascontiguousarray(frame.numpy())], share_inputs=True, share_outputs=True)
+        for frame in zip(*(x.split(1) for x in inputs), strict=True):
+            arrays = [np.ascontiguousarray(x.numpy()) for x in frame]
+            result = request.infer(arrays, share_inputs=True, share_outputs=True)
             frames.append([torch.from_numpy(values).clone() for values in result.values()])  # the next run overwrites
         outputs = tuple(torch.cat(tensors) for tensors in zip(*frames, strict=True))
         return outputs[0] if self.single else outputs
 
-    def _request(self, size: tuple[int, ...]) -> Any:
+    def _request(self, sizes: _Sizes) -> Any:
         requests = self._own.__dict__.setdefault("requests", {})
-        if size not in requests:
-            if size not in self._compiled:
-                self._compiled[size] = self._compile(size)
-            requests[size] = self._compiled[size].create_infer_request()
-        return requests[size]
+        if sizes not in requests:
+            if sizes not in self._compiled:
+                self._compiled[sizes] = self._compile(sizes)
+            requests[sizes] = self._compiled[sizes].create_infer_request()
+        return requests[sizes]
 
-    def _compile(self, size: tuple[int, ...]) -> Any:
+    def _compile(self, sizes: _Sizes) -> Any:
         core = openvino().Core()
         model = core.read_model(self.path)
-        model.reshape((1, *size))
+        model.reshape({i: (1, *size) for i, size in enumerate(sizes)})
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": self.hint,
@@ -135,37 +138,35 @@ def converted(model: FOMM) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         for part in PARTS:
-            _convert(getattr(parts, part), example_input(model, part), Path(name) / f"{part}.xml")
+            _convert(getattr(parts, part), example_inputs(model, part), Path(name) / f"{part}.xml")
         for part in PARTS:  # weights before the description: a half-moved part is not taken for a whole one
             for suffix in (".bin", ".xml"):
                 (Path(name) / part).with_suffix(suffix).replace((folder / part).with_suffix(suffix))
     return folder
 
 
-def _convert(part: nn.Module, example: Tensor, path: Path) -> None:
+def _convert(part: nn.Module, examples: list[Tensor], path: Path) -> None:
     package = openvino()
+    shapes = [(-1, example.shape[1], -1, -1) for example in examples]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size
-        network = package.convert_model(part, example_input=example, input=[(-1, example.shape[1], -1, -1)])
+        network = package.convert_model(part, example_input=tuple(examples), input=shapes)
     package.save_model(network, path, compress_to_fp16=False)
 
 
-def example_input(model: FOMM, part: str) -> Tensor:
-    """Return zeros of the shape that a part takes at the size the weights were trained at."""
+def example_inputs(model: FOMM, part: str) -> list[Tensor]:
+    """Return zeros of the shapes that a part takes at the size the weights were trained at."""
     height, width = model.frame_size
     config = model.config
-    channels, stride = {
-        "detector": (3, 1),
-        "encoder": (3, 1),
-        "hourglass": (4 * (config.num_keypoints + 1), model.generator.dense_motion_network.down.stride),
-        "renderer": (_feature_channels(model), 2 ** len(model.generator.up_blocks)),
+    coarse_to_fine = config.generator.widths[::-1]
+    levels = [(channels, config.generator.stride >> i) for i, channels in enumerate(coarse_to_fine)]
+    shapes = {
+        "detector": [(3, 1)],
+        "encoder": [(3, 1)],
+        "hourglass": [(4 * (config.num_keypoints + 1), model.generator.dense_motion_network.down.stride)],
+        "renderer": levels if config.generator.skips else levels[:1],
     }[part]
-    return torch.zeros(1, channels, height // stride, width // stride)
-
-
-def _feature_channels(model: FOMM) -> int:
-    part = model.config.generator
-    return min(part.max_features, part.block_expansion * 2**part.num_down_blocks)
+    return [torch.zeros(1, channels, height // stride, width // stride) for channels, stride in shapes]
 
 
 def model_folder(model: FOMM) -> Path:

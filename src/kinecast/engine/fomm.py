@@ -71,7 +71,8 @@ class EngineFOMM(Backbone):
         if len(image) != 1:
             raise KinecastError(f"source: expected one image (1, 3, H, W), found {len(image)}: animate one at a time")
         small = self.model.generator.dense_motion_network.down(image)
-        return SourceState(small, _channels_last(self.parts.encoder(_channels_last(image))))
+        features = self.parts.encoder(_channels_last(image))
+        return SourceState(small, tuple(_channels_last(maps) for maps in features))
 
     @torch.inference_mode()
     def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
@@ -92,7 +93,7 @@ class EngineFOMM(Backbone):
         mixed = torch.einsum("bkz,bkij->bijz", weights, affine)
         flow = (mixed * _homogeneous(height, width, mixed)).sum(dim=2).view(-1, 2, height, width)
         seen = torch.sigmoid(occlusion[0]) if occlusion else None
-        return self.parts.renderer(warp_features(state.features, flow, seen))
+        return self.parts.renderer(*(warp_features(features, flow, seen) for features in state.features))
 
     def _candidates(self, small_source: Tensor, source: Motion, driving: Motion) -> tuple[Tensor, Tensor]:
         """Return the hourglass' input (B, 4(K+1), h, w) and all candidates as affine maps (B, K+1, 2, 3)."""

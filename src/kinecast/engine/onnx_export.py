@@ -14,17 +14,18 @@ import torch
 
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
-from kinecast.engine.compiled import PARTS, example_input
+from kinecast.engine.compiled import PARTS, example_inputs
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.parts import folded_parts
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
 
 _OPSET = 18
-_INPUTS = {"detector": "frame", "encoder": "source", "hourglass": "maps", "renderer": "features"}
+_SKIPS = [f"skip{i}" for i in range(8)]  # those that a generator has
+_INPUTS = {"detector": ["frame"], "encoder": ["source"], "hourglass": ["maps"], "renderer": ["features", *_SKIPS]}
 _OUTPUTS = {
     "detector": ["value", "jacobian"],
-    "encoder": ["features"],
+    "encoder": ["features", *_SKIPS],
     "hourglass": ["mask", "occlusion"],
     "renderer": ["frame_rendered"],
 }
@@ -49,20 +50,21 @@ def export_onnx(model: Backbone, folder: str | Path) -> dict[str, Path]:
     written = {}
     for part in PARTS:
         module: Any = getattr(parts, part)
-        example = example_input(network, part).to(network.device)
+        examples = tuple(example.to(network.device) for example in example_inputs(network, part))
         with torch.inference_mode():
-            result = module(example)
+            result = module(*examples)
+        inputs = _INPUTS[part][: len(examples)]
         names = _OUTPUTS[part][: len(result) if isinstance(result, tuple) else 1]
         path = folder / f"{part}.onnx"
         with atomic_path(path) as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size
             torch.onnx.export(
                 module,
-                (example,),
+                examples,
                 str(temporary),
-                input_names=[_INPUTS[part]],
+                input_names=inputs,
                 output_names=names,
-                dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in [_INPUTS[part]]},
+                dynamic_axes={name: {0: "batch", 2: "height", 3: "width"} for name in inputs},
                 opset_version=_OPSET,
                 dynamo=False,
             )

@@ -30,9 +30,9 @@ from kinecast.engine.folded import (
 
 
 class Part(Protocol):
-    """A network from one tensor (B, ...) to a tensor or a tuple of tensors (B, ...)."""
+    """A network from tensors (B, ...) to a tensor or a tuple of tensors (B, ...)."""
 
-    def __call__(self, x: Tensor, /) -> Any:
+    def __call__(self, *inputs: Tensor) -> Any:
         """Run it."""
 
 
@@ -41,8 +41,9 @@ class Parts:
     """What an engine provides. Inputs and outputs are float32; inputs may be channels last.
 
     `detector`: (B, 3, H, W) to points (B, K, 2) and, if the model has them, Jacobians (B, K, 2, 2).
-    `encoder`: (1, 3, H, W) to features (1, C, h, w). `hourglass`: (B, 4(K+1), h, w) to logits of the mask
-    (B, K+1, h, w) and, if the model has it, of the occlusion (B, 1, h, w). `renderer`: (B, C, h, w) to frames.
+    `encoder`: (1, 3, H, W) to a tuple of features (1, C, h, w), coarsest first, more than one with skips. `hourglass`:
+    (B, 4(K+1), h, w) to logits of the mask (B, K+1, h, w) and, if the model has it, of the occlusion (B, 1, h, w).
+    `renderer`: as many features (B, C, h, w) as the encoder's to frames.
     """
 
     detector: Part
@@ -83,15 +84,26 @@ class Encoder(nn.Module):
     def __init__(self, generator: OcclusionAwareGenerator, frame: Size, native: bool) -> None:
         super().__init__()
         style = Style(native=native)
-        self.blocks = nn.Sequential(FoldedSame(generator.first, frame, style))
+        self.shuffle, size = generator.shuffle, _reduced(frame, generator.shuffle)
+        self.first = FoldedSame(generator.first, size, style)
+        self.down, self.skips = nn.ModuleList(), nn.ModuleList()
         down: list[Any] = list(generator.down_blocks)
-        for block in down:
-            self.blocks.append(FoldedSame(block, frame, style))
-            frame = halved(frame)
+        skips: list[Any] = list(generator.skips)[::-1]  # finest first, as the maps come
+        for i, block in enumerate(down):
+            if skips:
+                self.skips.append(style.convolution(*tensors_of(skips[i]), 0, size))
+            self.down.append(FoldedSame(block, size, style))
+            size = halved(size)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, C, h, w)."""
-        return self.blocks(image)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map (B, 3, H, W) to features (B, C, h, w), coarsest first."""
+        out = self.first(F.pixel_unshuffle(image, self.shuffle) if self.shuffle > 1 else image)
+        finer: list[Tensor] = []
+        for i, block in enumerate(self.down):
+            if len(self.skips):
+                finer.insert(0, self.skips[i](out))
+            out = block(out)
+        return (out, *finer)
 
 
 class MotionHourglass(nn.Module):
@@ -121,18 +133,31 @@ class Renderer(nn.Module):
         super().__init__()
         self.dtype = style.dtype
         up: list[Any] = list(generator.up_blocks)
-        size = _reduced(frame, 2 ** len(up))
         bottleneck: list[Any] = list(generator.bottleneck)
+        refine: list[Any] = list(generator.refine)
+        self.shuffle = generator.shuffle
+        size = _reduced(frame, self.shuffle * 2 ** len(up))
         self.bottleneck = nn.Sequential(*(FoldedRes(block, size, style) for block in bottleneck))
-        self.up = nn.Sequential()
-        for i, block in enumerate(up):
-            self.up.append(FoldedUp(block, (size[0] << i, size[1] << i), style))
-        self.final = PixelHead(generator.final, frame, style)
+        self.up = nn.ModuleList()
+        for block in up:
+            self.up.append(FoldedUp(block, size, style))
+            size = size[0] * 2, size[1] * 2
+        self.refine = nn.Sequential(*(FoldedRes(block, size, style) for block in refine))
+        if self.shuffle == 1:
+            self.final: nn.Module = PixelHead(generator.final, size, style)
+        else:
+            weight, bias = tensors_of(generator.final)
+            self.final = style.convolution(weight, bias, weight.shape[2] // 2, size)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map warped and occluded features (B, C, h, w) to frames (B, 3, H, W) in [0, 1]."""
-        out = self.up(self.bottleneck(features).to(self.dtype))
-        return torch.sigmoid(self.final(out).float())
+    def forward(self, features: Tensor, *skips: Tensor) -> Tensor:
+        """Map warped and occluded features (B, C, h, w), coarsest first, to frames (B, 3, H, W) in [0, 1]."""
+        out = self.bottleneck(features)
+        for i, block in enumerate(self.up):
+            out = block(out.to(self.dtype))
+            out = out.float() + skips[i] if skips else out
+        out = self.refine(out.float()) if len(self.refine) else out
+        out = self.final(out.to(self.dtype)).float()
+        return torch.sigmoid(F.pixel_shuffle(out, self.shuffle) if self.shuffle > 1 else out)
 
 
 def folded_parts(model: FOMM, precision: str = "exact", native: bool = True) -> Parts:
