@@ -18,7 +18,8 @@ from kinecast.errors import KinecastError
 from kinecast.training.backbone import BackboneTrainingConfig, learning_rate_factor, train_backbone
 from kinecast.training.checkpoint import load_state
 from kinecast.video import read_image
-from tiny import tiny_fomm, tiny_settings
+from tiny import COMPACT, tiny_fomm, tiny_settings
+from tiny_backbones import FACE_SETTINGS, TPS_SETTINGS, tiny_tps
 
 pytest.importorskip("lightning_fabric")
 pytest.importorskip("tensorboard")
@@ -435,3 +436,48 @@ def test_two_processes_train_one_model(clips, tmp_path):
     assert set(json.loads((output / "metrics.json").read_text())) > {"mae", "ssim"}
     assert load_state(output / "last.ckpt")["step"] == 7
     assert load_backbone_file(output / "model.safetensors").config == configured(clips, output).model
+
+
+@pytest.mark.parametrize(
+    ("backbone", "model", "precision"),
+    [
+        ("fomm", tiny_settings(num_keypoints=3, **COMPACT), "32-true"),
+        ("tps", TPS_SETTINGS, "bf16-mixed"),
+        ("face-vid2vid", FACE_SETTINGS, "bf16-mixed"),
+    ],
+    ids=["compact fomm", "tps", "face-vid2vid"],
+)
+def test_every_backbone_learns(backbone, model, precision, clips, tmp_path):
+    found = []
+    for steps in (1, 50):
+        changes = {"backbone": backbone, "model": model, "loss": {"perceptual": 0.0, "pixel": 10.0}, "steps": steps}
+        changes |= {"learning_rate": 2e-3, "average": 0.9, "precision": precision, "checkpoint_every": 100}
+        found.append(train_backbone(configured(clips, tmp_path / str(steps), **changes), lambda line: None))
+    assert found[1]["mae"] < 0.8 * found[0]["mae"]
+    trained = load_backbone_file(tmp_path / "50" / "model.safetensors")
+    assert trained.name == backbone and trained.config.to_dict()["frame_size"] == model["frame_size"]
+
+
+def test_frozen_motion_of_every_backbone(clips, tmp_path):
+    changes = {"backbone": "tps", "model": TPS_SETTINGS, "train_motion": False, "steps": 3, "learning_rate": 0.05}
+    before = tmp_path / "before.safetensors"
+    save_backbone(tiny_tps(), before, {})
+    train_backbone(configured(clips, tmp_path / "run", initialise=str(before), **changes), lambda line: None)
+    after, start = (load_backbone_file(path).state_dict() for path in (tmp_path / "run" / "model.safetensors", before))
+    for name, tensor in start.items():
+        moved = not torch.allclose(after[name], tensor, atol=1e-3)
+        assert moved == name.startswith("inpainting_network") or not moved, name
+    assert any(not torch.allclose(after[name], tensor, atol=1e-3) for name, tensor in start.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "other"}, "expected backbone fomm, tps, face-vid2vid, found 'other'"),
+        ({"backbone": "tps", "model": {"num_keypoints": 3}}, "num_keypoints"),
+        ({"dropout_splines": 1.0}, "dropout_splines"),
+    ],
+)
+def test_settings_of_another_backbone(changes, message, clips, tmp_path):
+    with pytest.raises(KinecastError, match=message):
+        configured(clips, tmp_path, **changes)

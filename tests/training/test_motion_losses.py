@@ -8,8 +8,7 @@ import torch
 
 from kinecast.training.losses import RandomTransform
 from kinecast.training.motion_losses import (
-    FACE_WEIGHTS,
-    TPS_WEIGHTS,
+    PUBLISHED_WEIGHTS,
     avd_loss,
     face_losses,
     keypoint_prior,
@@ -37,10 +36,10 @@ def test_a_tiny_one_learns(kind):
     model: Any
     losses: Callable[..., Any]
     if kind == "tps":
-        model, losses, weights = tiny_tps(), tps_losses, TPS_WEIGHTS
+        model, losses, weights = tiny_tps(), tps_losses, PUBLISHED_WEIGHTS["tps"]
     else:
         model = tiny_face_vid2vid(generator={"spade": 6 if kind == "face-vid2vid" else None})
-        losses, weights = face_losses, FACE_WEIGHTS
+        losses, weights = face_losses, PUBLISHED_WEIGHTS["face-vid2vid"]
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.5, 0.999))
     totals, pixels = [], []
@@ -61,7 +60,7 @@ def test_the_warp_loss_teaches_the_motion_alone():
     model: Any = tiny_tps()
     source, driving = frames()
     _, parts = tps_losses(model, source, driving, transform(), dropout=0.3)
-    assert set(parts) == set(TPS_WEIGHTS)
+    assert set(parts) == set(PUBLISHED_WEIGHTS["tps"])
     parts["warp"].backward()
     assert all(p.grad is None for p in model.inpainting_network.parameters())
     assert all(p.grad is None for p in model.dense_motion_network.occlusion.parameters())
@@ -96,7 +95,7 @@ def test_head_pose_is_compared_where_it_is_known():
         rotation = model.he_estimator(driving).rotation
         assert "head_pose" not in face_losses(model, source, driving, transform())[1]
         found = face_losses(model, source, driving, transform(), rotation + 0.25)[1]
-    assert set(found) == set(FACE_WEIGHTS)
+    assert set(found) == set(PUBLISHED_WEIGHTS["face-vid2vid"])
     torch.testing.assert_close(found["head_pose"], torch.tensor(0.25))
 
 

@@ -89,9 +89,10 @@ class HeadPoseEstimator(nn.Module):
             out = F.relu(self.get_submodule(norm)(self.get_submodule(conv)(out)))
             for name in blocks:
                 out = self.get_submodule(name)(out)
-        features = out.mean(dim=(2, 3)).float()
         heads = {"yaw": self.fc_roll, "pitch": self.fc_pitch, "roll": self.fc_yaw, "t": self.fc_t, "exp": self.fc_exp}
-        return {name: head(features) for name, head in heads.items()}
+        with torch.autocast(image.device.type, enabled=False):  # half precision would move the points
+            features = out.float().mean(dim=(2, 3))
+            return {name: head(features) for name, head in heads.items()}
 
     def forward(self, image: Tensor) -> HeadPose:
         """Estimate the pose of images (B, 3, H, W)."""
@@ -128,5 +129,6 @@ def rotation_angles(matrix: Tensor) -> Tensor:
 
 def posed_keypoints(canonical: Tensor, pose: HeadPose) -> Tensor:
     """Return R x + t + expression (B, K, 3) for canonical keypoints (B, K, 3), or (1, K, 3) for all (equation 1)."""
-    turned = canonical @ rotation_matrix(pose.rotation).transpose(1, 2)
-    return turned + pose.translation.unsqueeze(1) + pose.expression
+    with torch.autocast(canonical.device.type, enabled=False):  # half precision would move the points
+        turned = canonical @ rotation_matrix(pose.rotation).transpose(1, 2)
+        return turned + pose.translation.unsqueeze(1) + pose.expression

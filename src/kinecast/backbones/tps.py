@@ -262,10 +262,11 @@ class DenseMotionNetwork(nn.Module):
         )
         grid = coordinate_grid(height, width, splines).expand(batch, 1, height, width, 2)
         if background is not None:
-            flat = grid.reshape(batch, -1, 2)
-            moved = flat @ background[:, :2, :2].transpose(1, 2) + background[:, None, :2, 2]
-            depth = flat @ background[:, 2:, :2].transpose(1, 2) + background[:, None, 2:, 2]
-            grid = (moved / depth).view_as(grid)
+            with torch.autocast(grid.device.type, enabled=False):  # half precision would move the grid
+                flat = grid.reshape(batch, -1, 2)
+                moved = flat @ background[:, :2, :2].transpose(1, 2) + background[:, None, :2, 2]
+                depth = flat @ background[:, 2:, :2].transpose(1, 2) + background[:, None, 2:, 2]
+                grid = (moved / depth).view_as(grid)
         return torch.cat([grid, splines], dim=1)
 
     @staticmethod

@@ -6,17 +6,18 @@ of the frames are detected and half forecast, and all are generated; TOPS at 30 
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from kinecast.backbones import BACKBONES, AnyBackbone, FaceVid2Vid
 from kinecast.backbones.base import Backbone
-from kinecast.backbones.fomm import FOMM
 from kinecast.backbones.layers import AntiAliasDownsample
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.errors import KinecastError
@@ -55,53 +56,53 @@ PUBLISHED = (
 
 
 def count_macs(model: Backbone) -> dict[str, int]:
-    """Count the multiplications and additions of a FOMM's convolutions for one frame, by running it.
+    """Count a backbone's products for one frame, by running it.
 
     The network as published is counted, not what an engine makes of it: `detect`, `dense motion`, `generate` (encoder
-    included), and `source only`, the part of `generate` that an encoded source saves.
+    included), and `source only`, the part of `generate` that an encoded source saves; for face-vid2vid `canonical` as
+    well, the source's keypoints, which no frame needs anew.
 
     Raises:
-        KinecastError: another backbone.
+        KinecastError: not one of `BACKBONES`.
     """
     network = model.model if isinstance(model, EngineFOMM) else model
-    if not isinstance(network, FOMM):
-        raise KinecastError(f"cost: expected a fomm, found {model.name}: its stages are not counted yet")
+    if not isinstance(network, AnyBackbone):
+        raise KinecastError(f"cost: expected one of {', '.join(BACKBONES)}, found {model.name}: it is not counted yet")
     frame = _pictures(network, 1)
-    with torch.inference_mode():
-        with _counting(network) as detect:
-            motion = network.detect(frame)
-        with _counting(network) as source:
-            state = network.encode_source(frame)
-        with _counting(network) as animate, _counting(network.generator.dense_motion_network) as dense:
-            network.animate(state, motion, motion)
-    # The published networks blur at full size and then drop pixels.
-    blurs = [_blur_macs(part.down, frame) for part in (network.kp_detector, network.generator.dense_motion_network)]
+    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):  # shapes alone: nothing is computed
+        motion, detect = _counted(network.detect, frame)
+        state, source = _counted(network.encode_source, frame)
+        _, animate = _counted(network.animate, state, motion, motion)
+    # The published networks blur at full size and then drop pixels; here only the pixels that stay are blurred.
+    blurs = {type(part).__name__: part.down for part in network.modules() if hasattr(part, "down")}
+    fewer = {name: (_blurred(down, frame, down.stride), _blurred(down, frame)) for name, down in blurs.items()}
+    (points, all_points), (moved, all_moved) = (fewer.get(k, (0, 0)) for k in ("KPDetector", "DenseMotionNetwork"))
+    if isinstance(network, FaceVid2Vid):
+        canonical = source["KPDetector"]
+        of_source, of_points = source["Global"] - canonical, {"canonical": canonical - points + all_points}
+        detecting = detect["Global"]
+    else:
+        of_source, of_points = source["Global"] - moved, {}
+        detecting = detect["Global"] - points + all_points
+    moving = animate["DenseMotionNetwork"]
     return {
-        "detect": detect[0] + blurs[0],
-        "dense motion": dense[0] + blurs[1],
-        "generate": animate[0] - dense[0] + source[0],
-        "source only": source[0],
+        "detect": detecting,
+        "dense motion": moving + all_moved,
+        "generate": animate["Global"] - moving + of_source,
+        "source only": of_source,
+        **of_points,
     }
 
 
-@contextmanager
-def _counting(module: nn.Module) -> Iterator[list[int]]:
-    total = [0]
-
-    def add(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(conv, nn.Conv2d)
-        total[0] += output.numel() * conv.weight[0].numel()
-
-    hooks = [part.register_forward_hook(add) for part in module.modules() if isinstance(part, nn.Conv2d)]
-    try:
-        yield total
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _counted(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, int]]:
+    """Return a result, and the products by module: torch counts operations, two to a product."""
+    with FlopCounterMode(display=False) as counter:
+        result = function(*arguments)
+    return result, {module: sum(counts.values()) // 2 for module, counts in counter.get_flop_counts().items()}
 
 
-def _blur_macs(down: AntiAliasDownsample, frame: Tensor) -> int:
-    return 0 if down.stride == 1 else frame[0].numel() * down.weight[0].numel()
+def _blurred(down: AntiAliasDownsample, frame: Tensor, stride: int = 1) -> int:
+    return 0 if down.stride == 1 else frame[0].numel() // stride**2 * down.weight[0].numel()
 
 
 def published_tops(macs: dict[str, int], fps: float = FPS) -> dict[str, float]:

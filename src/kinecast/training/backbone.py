@@ -1,4 +1,4 @@
-"""End-to-end training of a FOMM in reconstruction mode, on folders of clips ([FOMM] section 3.4)."""
+"""End-to-end training of a backbone in reconstruction mode, on folders of clips ([FOMM] section 3.4)."""
 
 import json
 import re
@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kinecast.backbones import BACKBONES, AnyBackbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
-from kinecast.backbones.fomm import FOMM, FOMMConfig, GeneratorConfig, HourglassConfig, Keypoints
+from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
+from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
+from kinecast.backbones.tps import TPSConfig
 from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file, make_folder
@@ -23,23 +26,42 @@ from kinecast.pictures import grid, to_uint8, write_image
 from kinecast.training.augment import Augmentation
 from kinecast.training.checkpoint import load_state, save_state
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses, discriminator_loss
-from kinecast.training.losses import RandomTransform, equivariance_losses
+from kinecast.training.losses import RandomTransform
+from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, motion_losses
 from kinecast.training.perceptual import PerceptualLoss, load_features
+
+AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig
+_CONFIGS: dict[str, Any] = {"fomm": FOMMConfig, "tps": TPSConfig, "face-vid2vid": FaceVid2VidConfig}
+# Parts that make motion; with `train_motion = false` they stay as they are.
+_MOTION_PARTS = (
+    *("kp_detector", "generator.dense_motion_network"),
+    *("dense_motion_network", "bg_predictor", "avd_network", "he_estimator"),
+)
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses; the defaults are the published ones. A weight of 0 leaves its part out."""
+    """Weights of the losses; the defaults are the published ones. A weight of 0 leaves its part out.
+
+    From `equivariance_value` on they are of motion, and apply where the backbone has that loss; a config file's own
+    defaults for them are those of its backbone (`PUBLISHED_WEIGHTS`). face-vid2vid's loss of the head's pose is not
+    among them: it needs another estimator's angles.
+    """
 
     network: str = "vgg19"
     network_weights: str | None = None
     scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
     perceptual: float = 10.0
     pixel: float = 0.0
-    equivariance_value: float = 10.0
-    equivariance_jacobian: float = 10.0
     adversarial: float = 0.0
     feature_matching: float = 10.0
+    equivariance_value: float = 10.0
+    equivariance_jacobian: float = 10.0
+    warp: float = 10.0
+    background: float = 10.0
+    avd: float = 1.0
+    prior: float = 10.0
+    expression: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -52,11 +74,13 @@ class BackboneTrainingConfig:
     person: str = PERSON_PATTERN
     crop: str = "center"
     balance: float = 0.5
-    model: FOMMConfig = field(default_factory=FOMMConfig)
+    backbone: str = "fomm"  # or tps, face-vid2vid: what `model` has the sizes of
+    model: AnyConfig = field(default_factory=FOMMConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
     initialise: str = ""  # weights to start from; tensors that do not fit are left as they are
     train_motion: bool = True  # False: the detector and dense motion stay as initialised
+    dropout_splines: float = 0.0  # of a TPS: the share left out, from 0 at the start
     steps: int = 100_000
     batch_size: int = 16
     learning_rate: float = 2e-4
@@ -80,6 +104,12 @@ class BackboneTrainingConfig:
             raise KinecastError(
                 f"training config: expected a batch_size that {self.devices} devices can share, found {self.batch_size}"
             )
+        if not isinstance(self.model, _CONFIGS[_known(self.backbone)]):
+            raise KinecastError(
+                f"training config: expected the sizes of a {self.backbone} in model, found {type(self.model).__name__}"
+            )
+        if not 0 <= self.dropout_splines < 1:
+            raise KinecastError(f"training config: expected dropout_splines in [0, 1), found {self.dropout_splines}")
         if not self.data:
             raise KinecastError("training config: expected data, a list of folders of clips, found none")
         for name in ("validate", "person"):
@@ -105,10 +135,12 @@ class BackboneTrainingConfig:
             KinecastError: an unknown key or a value out of range.
         """
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        backbone = _known(values.get("backbone", "fomm"))
+        of_backbone = {k: v for k, v in PUBLISHED_WEIGHTS[backbone].items() if k in LossConfig.__dataclass_fields__}
         kinds: dict[str, Any] = {"loss": LossConfig, "augmentation": Augmentation}
         try:
-            if "model" in values:
-                values["model"] = FOMMConfig.from_dict(values["model"])
+            values["model"] = _CONFIGS[backbone].from_dict(values.get("model", {}))
+            values["loss"] = of_backbone | values.get("loss", {})
             for name, kind in kinds.items():
                 if name in values:
                     part: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
@@ -124,6 +156,12 @@ class BackboneTrainingConfig:
             return BackboneTrainingConfig.from_dict(tomllib.loads(existing_file(path, "config (.toml)").read_text()))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise KinecastError(f"{path}: expected TOML: {error}") from error
+
+
+def _known(backbone: str) -> str:
+    if backbone not in BACKBONES:
+        raise KinecastError(f"training config: expected backbone {', '.join(BACKBONES)}, found {backbone!r}")
+    return backbone
 
 
 def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
@@ -150,10 +188,11 @@ def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
 class _Losses(nn.Module):
     """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
 
-    def __init__(self, config: BackboneTrainingConfig, model: FOMM) -> None:
+    def __init__(self, config: BackboneTrainingConfig, model: AnyBackbone) -> None:
         super().__init__()
         self.model = model
         self.weights = config.loss
+        self.dropout = config.dropout_splines
         self.perceptual: PerceptualLoss | None = None
         if config.loss.perceptual:
             features = load_features(config.loss.network, config.loss.network_weights)
@@ -168,19 +207,19 @@ class _Losses(nn.Module):
         transform: RandomTransform,
         discriminator: MultiScaleDiscriminator | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        prediction, kp_driving, _ = self.model.reconstruct(source, driving)
+        of_motion: dict[str, Tensor] = {}
+        if self.train_motion:
+            prediction, of_motion = motion_losses(self.model, source, driving, transform, self.dropout)
+        else:
+            prediction = self.model.reconstruct(source, driving)[0]
         parts: dict[str, Tensor] = {}
         if self.perceptual is not None:
             parts["perceptual"] = self.weights.perceptual * self.perceptual(prediction, target)
         if self.weights.pixel:
             parts["pixel"] = self.weights.pixel * (prediction - target).abs().mean()
-        if self.train_motion and (self.weights.equivariance_value or self.weights.equivariance_jacobian):
-            transformed: Keypoints = self.model.kp_detector(transform.transform(driving))
-            with torch.autocast(driving.device.type, enabled=False):
-                value, jacobian = equivariance_losses(kp_driving, transformed, transform)
-            parts["equivariance_value"] = self.weights.equivariance_value * value
-            if jacobian is not None:
-                parts["equivariance_jacobian"] = self.weights.equivariance_jacobian * jacobian
+        for name, value in of_motion.items():
+            if weight := getattr(self.weights, name):
+                parts[name] = weight * value
         if discriminator is not None:
             gan, matching = adversarial_losses(discriminator, prediction, target)
             parts["adversarial"] = self.weights.adversarial * gan
@@ -197,6 +236,9 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     Raises:
         KinecastError: no data, no validation person where some are asked for, or another run's folder.
     """
+    # Gradients of peaked heatmaps are full of denormal numbers: half of a CPU's time, and they matter to nothing.
+    # Set for good: worker threads take it from the one that starts them, once.
+    torch.set_flush_denormal(True)
     from lightning_fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
@@ -208,16 +250,18 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     training, validation = _split(config, run / "frames")
     sampler = PairSampler(training, config.seed, config.balance)
 
-    model = FOMM(config.model)
+    model = BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
     if config.initialise:
         log(_initialise(model, config.initialise))
     losses = _Losses(config, model)
-    if not config.train_motion:
-        model.kp_detector.requires_grad_(False)
-        model.generator.dense_motion_network.requires_grad_(False)
+    frozen = [] if config.train_motion else _motion_parts(model)
+    for part in frozen:
+        part.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=config.learning_rate, betas=config.betas)
-    losses.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in losses.modules():  # not the whole: volumes have no such format
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(losses, optimizer)
     opponent = _Opponent(fabric, config) if config.loss.adversarial else None
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -245,9 +289,8 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     started, first = time.monotonic(), step
     while step < config.steps:
         model.train()
-        if not config.train_motion:  # frozen parts keep their statistics too
-            model.kp_detector.eval()
-            model.generator.dense_motion_network.eval()
+        for part in frozen:  # they keep their statistics too
+            part.eval()
         random = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         source, driving = sampler.batch(step, config.batch_size)
         source, driving, target = config.augmentation.apply(source, driving, random)
@@ -338,7 +381,7 @@ class _Opponent:
 
 
 @torch.inference_mode()
-def validate(model: FOMM, clips: list[CachedClip], frames: int) -> tuple[dict[str, float], np.ndarray]:
+def validate(model: AnyBackbone, clips: list[CachedClip], frames: int) -> tuple[dict[str, float], np.ndarray]:
     """Reconstruct each clip from its first frame; means over clips, and a picture (source, true, rebuilt) a row.
 
     `mae_ratio` is MAE over that of copying the source frame.
@@ -400,7 +443,7 @@ def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip
     return training, validation
 
 
-def _initialise(model: FOMM, path: str) -> str:
+def _initialise(model: AnyBackbone, path: str) -> str:
     """Copy the tensors of a weights file that fit. Down-sampling kernels belong to the architecture and stay."""
     mine, other = model.state_dict(), load_backbone_file(path).state_dict()
     fitting = {
@@ -412,7 +455,7 @@ def _initialise(model: FOMM, path: str) -> str:
     return f"initialised {len(fitting)} of {len(mine)} tensors from {path}"
 
 
-def _update_average(average: dict[str, Tensor], model: FOMM, decay: float) -> None:
+def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float) -> None:
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             if tensor.is_floating_point():
@@ -421,7 +464,11 @@ def _update_average(average: dict[str, Tensor], model: FOMM, decay: float) -> No
                 average[name].copy_(tensor)
 
 
-def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> FOMM:
-    model = FOMM(config.model)
+def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> AnyBackbone:
+    model = BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
     model.load_state_dict(average)
     return model.eval()
+
+
+def _motion_parts(model: AnyBackbone) -> list[nn.Module]:
+    return [part for name, part in model.named_modules() if name in _MOTION_PARTS]

@@ -71,9 +71,10 @@ def equivariance_losses(
 
     Returns the mean L1 distance of positions, and of J^-1 T'(p) J_transformed to the identity.
     """
-    value = (keypoints.value - transform.warp_points(transformed.value)).abs().mean()
-    if keypoints.jacobian is None or transformed.jacobian is None:
-        return value, None
-    mapped = multiply_2x2(transform.jacobian(transformed.value), transformed.jacobian)
-    product = multiply_2x2(invert_2x2(keypoints.jacobian), mapped)
-    return value, (product - torch.eye(2, device=product.device)).abs().mean()
+    with torch.autocast(keypoints.value.device.type, enabled=False):  # half precision would move the points
+        value = (keypoints.value - transform.warp_points(transformed.value)).abs().mean()
+        if keypoints.jacobian is None or transformed.jacobian is None:
+            return value, None
+        mapped = multiply_2x2(transform.jacobian(transformed.value), transformed.jacobian)
+        product = multiply_2x2(invert_2x2(keypoints.jacobian), mapped)
+        return value, (product - torch.eye(2, device=product.device)).abs().mean()

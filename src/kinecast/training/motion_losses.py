@@ -1,6 +1,7 @@
-"""What TPS and face-vid2vid are trained on beside the perceptual and adversarial losses: [TPS] section 3.4, [NTH] 3.5.
+"""What the motion of each backbone is trained on, beside the losses of the pictures.
 
-Each returns its parts by name, unweighted; the published weights are `TPS_WEIGHTS` and `FACE_WEIGHTS`.
+[FOMM] section 3.4, [TPS] section 3.4 and [NTH] section 3.5. Each function rebuilds driving frames and returns its
+losses by name, unweighted; `PUBLISHED_WEIGHTS` are theirs.
 
 Letters: B batch, K keypoints, N = 5 K points of TPS.
 """
@@ -8,16 +9,47 @@ Letters: B batch, K keypoints, N = 5 K points of TPS.
 import torch
 from torch import Tensor
 
-from kinecast.backbones.face_vid2vid import FaceVid2Vid
+from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid
 from kinecast.backbones.fomm import Keypoints
 from kinecast.backbones.head_pose import HeadPose, posed_keypoints
-from kinecast.backbones.tps import TPS
 from kinecast.training.losses import RandomTransform, equivariance_losses
 
-TPS_WEIGHTS = {"equivariance": 10.0, "warp": 10.0, "background": 10.0}
-FACE_WEIGHTS = {"equivariance": 20.0, "prior": 10.0, "head_pose": 20.0, "expression": 5.0}
+PUBLISHED_WEIGHTS = {
+    "fomm": {"equivariance_value": 10.0, "equivariance_jacobian": 10.0},
+    "tps": {"equivariance_value": 10.0, "warp": 10.0, "background": 10.0},
+    "face-vid2vid": {"equivariance_value": 20.0, "prior": 10.0, "head_pose": 20.0, "expression": 5.0},
+}
 
 _DISTANCE, _DEPTH = 0.1, 0.33  # the squared distance that keypoints keep, and the depth that they have in the mean
+
+
+def motion_losses(
+    model: AnyBackbone, source: Tensor, driving: Tensor, transform: RandomTransform, dropout: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of whichever backbone the model is.
+
+    `dropout` is the share of splines that a TPS leaves out (equation 7 of [TPS]); a TPS with an AVD network has the
+    loss `avd` as well.
+    """
+    if isinstance(model, FOMM):
+        return fomm_losses(model, source, driving, transform)
+    if isinstance(model, FaceVid2Vid):
+        return face_losses(model, source, driving, transform)
+    prediction, losses = tps_losses(model, source, driving, transform, dropout)
+    if model.avd_network is not None:
+        losses["avd"] = avd_loss(model, source, driving, transform)
+    return prediction, losses
+
+
+def fomm_losses(
+    model: FOMM, source: Tensor, driving: Tensor, transform: RandomTransform
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of points and local frames."""
+    prediction, kp_driving, _ = model.reconstruct(source, driving)
+    transformed = model.kp_detector(transform.transform(driving))
+    value, jacobian = equivariance_losses(kp_driving, transformed, transform)
+    losses = {"equivariance_value": value}
+    return prediction, losses if jacobian is None else losses | {"equivariance_jacobian": jacobian}
 
 
 def tps_losses(
@@ -29,9 +61,8 @@ def tps_losses(
     """
     prediction, kp_driving, _, motion = model.reconstruct(source, driving, dropout)
     transformed = model.kp_detector(transform.transform(driving))
-    losses = {
-        "equivariance": equivariance_losses(Keypoints(kp_driving, None), Keypoints(transformed, None), transform)[0]
-    }
+    value, _ = equivariance_losses(Keypoints(kp_driving, None), Keypoints(transformed, None), transform)
+    losses = {"equivariance_value": value}
     network = model.inpainting_network
     with torch.no_grad():
         features, wanted = network.encode(source), network.encode(driving)
@@ -61,7 +92,7 @@ def face_losses(
     moved: HeadPose = model.he_estimator(transform.transform(driving))
     transformed = posed_keypoints(model.kp_detector(source), moved)
     losses = {
-        "equivariance": equivariance_losses(
+        "equivariance_value": equivariance_losses(
             Keypoints(kp_driving[..., :2], None), Keypoints(transformed[..., :2], None), transform
         )[0],
         "prior": keypoint_prior(kp_driving),
@@ -83,7 +114,7 @@ def keypoint_prior(keypoints: Tensor) -> Tensor:
 def avd_loss(model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform) -> Tensor:
     """Return how well AVD rebuilds points of `driving`, given the shape of `source` and a deformed driving's pose.
 
-    Trained after and apart from everything else: the detector passes no gradient ([TPS] section 3.5).
+    Trained apart from everything else: the detector passes no gradient ([TPS] section 3.5).
 
     Raises:
         ValueError: the model has no AVD network.
