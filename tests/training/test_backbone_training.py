@@ -14,6 +14,7 @@ import torch
 
 from helpers import draw_frames, make_clip, write_clip
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
+from kinecast.backbones.fomm import FOMMConfig
 from kinecast.errors import KinecastError
 from kinecast.training.backbone import BackboneTrainingConfig, learning_rate_factor, train_backbone
 from kinecast.training.checkpoint import load_state
@@ -350,6 +351,7 @@ def test_configs_are_read_from_toml(tmp_path):
     )
     config = BackboneTrainingConfig.read(path)
     assert (config.data, config.betas, config.loss.scales) == (("clips",), (0.9, 0.99), (1.0, 0.5))
+    assert isinstance(config.model, FOMMConfig)
     assert (config.model.frame_size, config.model.detector.num_blocks, config.augmentation.hue) == ((128, 256), 3, 0.0)
     path.write_text("data = [\n")
     with pytest.raises(KinecastError) as error:

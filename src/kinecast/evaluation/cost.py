@@ -74,9 +74,9 @@ def count_macs(model: Backbone) -> dict[str, int]:
         state, source = _counted(network.encode_source, frame)
         _, animate = _counted(network.animate, state, motion, motion)
     # The published networks blur at full size and then drop pixels; here only the pixels that stay are blurred.
-    blurs = {type(part).__name__: part.down for part in network.modules() if hasattr(part, "down")}
-    fewer = {name: (_blurred(down, frame, down.stride), _blurred(down, frame)) for name, down in blurs.items()}
-    (points, all_points), (moved, all_moved) = (fewer.get(k, (0, 0)) for k in ("KPDetector", "DenseMotionNetwork"))
+    blurs: dict[str, Any] = {type(part).__name__: getattr(part, "down", None) for part in network.modules()}
+    points, all_points = _blurred(blurs["KPDetector"], frame)
+    moved, all_moved = _blurred(blurs["DenseMotionNetwork"], frame)
     if isinstance(network, FaceVid2Vid):
         canonical = source["KPDetector"]
         of_source, of_points = source["Global"] - canonical, {"canonical": canonical - points + all_points}
@@ -101,8 +101,12 @@ def _counted(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[s
     return result, {module: sum(counts.values()) // 2 for module, counts in counter.get_flop_counts().items()}
 
 
-def _blurred(down: AntiAliasDownsample, frame: Tensor, stride: int = 1) -> int:
-    return 0 if down.stride == 1 else frame[0].numel() // stride**2 * down.weight[0].numel()
+def _blurred(down: AntiAliasDownsample | None, frame: Tensor) -> tuple[int, int]:
+    """Return the products of blurring the pixels that stay, and all."""
+    if down is None or down.stride == 1:
+        return 0, 0
+    taps, pixels = down.weight[0].numel(), frame[0].numel()
+    return pixels // down.stride**2 * taps, pixels * taps
 
 
 def published_tops(macs: dict[str, int], fps: float = FPS) -> dict[str, float]:

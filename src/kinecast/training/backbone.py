@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kinecast.backbones import BACKBONES, AnyBackbone
+from kinecast.backbones import BACKBONES, AnyBackbone, Backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
 from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
@@ -381,7 +381,7 @@ class _Opponent:
 
 
 @torch.inference_mode()
-def validate(model: AnyBackbone, clips: list[CachedClip], frames: int) -> tuple[dict[str, float], np.ndarray]:
+def validate(model: Backbone, clips: list[CachedClip], frames: int) -> tuple[dict[str, float], np.ndarray]:
     """Reconstruct each clip from its first frame; means over clips, and a picture (source, true, rebuilt) a row.
 
     `mae_ratio` is MAE over that of copying the source frame.
