@@ -84,3 +84,12 @@ def test_a_budget_leaves_frames_out_and_the_receiver_fills_them(clip, tmp_path, 
 def test_options_out_of_range_are_refused(option, message):
     with pytest.raises(KinecastError, match=message):
         EncodeOptions(**option)
+
+
+def test_a_budget_in_rendered_terms_is_coded(clip, tmp_path):
+    options = EncodeOptions(rate_kbps=1.0, terms="pictures")
+    report = encode_clip(MODEL, clip, tmp_path / "clip.kcm", options)
+    assert report["frames"] == 12 and 2 <= report["frames_sent"] <= 12
+    assert decode_clip(MODEL, tmp_path / "clip.kcm", tmp_path / "out.mp4")["frames"] == 12
+    with pytest.raises(KinecastError, match="expected distances of keypoints or pictures, found 'audio'"):
+        EncodeOptions(terms="audio")

@@ -18,11 +18,12 @@ NUMBER = st.tuples(
 @given(st.lists(NUMBER, max_size=40))
 def test_any_level_survives_any_prediction(numbers):
     encoder = entropy.Encoder()
-    for scale, predicted, step, level in numbers:
-        encoder.code(scale, predicted, step, level)
+    coded = [encoder.code(*number) for number in numbers]
     payload = encoder.finish()
     decoder = entropy.Decoder(payload)
-    assert [decoder.code(scale, predicted, step) for scale, predicted, step, _ in numbers] == [n[3] for n in numbers]
+    assert [decoder.code(scale, predicted, step) for scale, predicted, step, _ in numbers] == coded
+    assert [level for level, _ in coded] == [number[3] for number in numbers]
+    assert all(abs(place) <= 1 << 15 for _, place in coded)
     assert 8 * len(payload) <= entropy.WORST_BITS * len(numbers) + 64
     assert not payload.endswith(b"\0")
 
@@ -67,6 +68,15 @@ def test_logarithms_agree_and_are_rounded_down():
     each = [entropy.log2(int(v)) for v in values]
     assert entropy.log2_array(values).tolist() == each
     assert np.all(np.abs(np.array(each) / 256 - np.log2(values)) < 3 / 256)
+
+
+def test_places_lean_towards_the_prediction():
+    """Exactly below a level, in the middle of its cell; beside it, to the prediction's side, and mirrored alike."""
+    encoder = entropy.Encoder()
+    for scale in (-512, -256, 0, 256):
+        places = [encoder.code(scale, 65536 * 8 + offset, 65536, 8)[1] for offset in (-40000, -4096, 4095, 39999)]
+        assert places[0] < places[1] < 0 < places[2] < places[3] and places[0] == -places[3]
+    assert encoder.code(0, 0, 65536, 30000)[1] == encoder.code(2000, 0, 65536, 5)[1] == 0  # an escape; low bits sent
 
 
 def test_tables_of_another_shape_are_refused():

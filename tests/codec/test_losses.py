@@ -10,6 +10,7 @@ import pytest
 
 from codec.tracks import profile_of, smooth_levels
 from kinecast.codec import Layout, MotionDecoder, MotionPacket, Packing, decode_motion, encode_levels, parse_unit
+from kinecast.codec.packets import MAX_FRAMES
 from kinecast.codec.schedule import Blocks
 from kinecast.errors import KinecastError
 
@@ -195,9 +196,9 @@ def test_one_hostile_packet_costs_little_time_and_memory():
     decoder = MotionDecoder(layout, profile_of(layout))
     tracemalloc.start()
     started = time.process_time()
-    frames = list(decoder.push(MotionPacket(0, 0, 64, b"")))
-    frames += decoder.push(MotionPacket(1, 1000, 64, b"\x55" * 1100, 1))
-    assert len(frames) <= 2 * 64 + 1024
+    frames = list(decoder.push(MotionPacket(0, 0, MAX_FRAMES, b"")))
+    frames += decoder.push(MotionPacket(1, 1000, MAX_FRAMES, b"\x55" * 1100, 1))
+    assert len(frames) <= 2 * MAX_FRAMES + 1024
     assert time.process_time() - started < 10
     assert tracemalloc.get_traced_memory()[1] < 64e6
     tracemalloc.stop()

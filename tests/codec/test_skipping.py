@@ -20,7 +20,7 @@ from kinecast.codec import (
 )
 from kinecast.codec.entropy import MAX_SKIP, Decoder, Encoder, GapModel
 from kinecast.codec.filling import Expectation, damped, fill, hold, interpolate
-from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, RateControl, in_steps
+from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, RateControl, in_pictures, in_steps
 from kinecast.errors import KinecastError
 
 LAYOUT = Layout.fomm(2)
@@ -133,6 +133,22 @@ def test_the_receiver_shows_what_the_sender_expected():
     shown = np.stack([frame.vector for frame in fill(frames, damped)])
     errors = [distance(vector, one) for vector, one in zip(dequantize(LEVELS, LAYOUT), shown, strict=True)]
     assert max(errors) <= 1.5 and max(errors) > 0
+
+
+def test_a_loop_in_rendered_terms_sends_what_shows():
+    """Pictures that only the first number moves: changes of the others are never worth a packet."""
+
+    def render(vectors):
+        assert vectors.shape == (2, LAYOUT.dim)
+        return np.broadcast_to(100 + 40 * vectors[:, :1, None, None], (2, 10, 9, 3))
+
+    distance = in_pictures(render)
+    start, shown, unseen = np.zeros((3, LAYOUT.dim))
+    shown[0], unseen[1:] = 0.5, 0.5
+    assert distance(start, shown) == pytest.approx(20) and distance(start, unseen) == 0
+    loop = ClosedLoop(hold, distance, 10.0)
+    wanted = [loop.wants(vector, 0) for vector in (start, unseen, start, shown, start + shown, unseen)]
+    assert wanted == [True, False, False, True, False, True]
 
 
 def test_a_budget_is_kept():

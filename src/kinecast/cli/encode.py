@@ -36,6 +36,12 @@ def encode(
             "out until it is met. (default: send every frame)",
         ),
     ] = None,
+    terms: Annotated[
+        str,
+        typer.Option(
+            "--terms", help="With --rate-kbps: what a receiver would miss is measured on keypoints, or on pictures."
+        ),
+    ] = "keypoints",
     forecast: Annotated[
         str,
         typer.Option(
@@ -66,7 +72,16 @@ def encode(
     backbone = load_model(model, device)
     filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
     options = EncodeOptions(
-        quality, rate_kbps, filler, picture_quality, profile, Path(model).name, crop=crop, fps=fps, limit=limit
+        quality,
+        rate_kbps,
+        filler,
+        picture_quality,
+        profile,
+        Path(model).name,
+        crop=crop,
+        fps=fps,
+        limit=limit,
+        terms=terms,
     )
     with progress() as update:
         report = encode_clip(backbone, clip, output, options, update)

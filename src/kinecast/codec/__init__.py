@@ -14,7 +14,7 @@ from kinecast.codec.identity import model_identity
 from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, parse_unit, split_picture
 from kinecast.codec.profiles import Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, dequantize, quantize
-from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, RateControl, in_steps
+from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, RateControl, in_pictures, in_steps
 from kinecast.codec.stream import PictureAssembler, StreamReader, write_stream
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "encode_motion",
     "fill",
     "generic_profile",
+    "in_pictures",
     "in_steps",
     "interpolate",
     "load_profile",

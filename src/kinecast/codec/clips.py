@@ -19,7 +19,7 @@ from kinecast.codec.identity import model_identity
 from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk
 from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, to_fine
-from kinecast.codec.schedule import ClosedLoop, RateControl, in_steps
+from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
 from kinecast.codec.stream import PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, existing_file
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
 BATCH = 8
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
+TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
 # The same error of a Jacobian moves a pixel less: its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the
 # least rate at equal pictures (docs/results/rate.md).
 _WIDER = {"jacobian": 8}
@@ -63,7 +64,8 @@ class EncodeOptions:
 
     `quality` (1 to 9) are the steps, of which a higher number has finer ones. `rate_kbps` is a budget for motion
     packets: frames whose absence the receiver would notice least are left out until it is met. `filler` is what a
-    receiver fills them with: a name for the header, and the forecast. `picture_quality` is WebP's.
+    receiver fills them with: a name for the header, and the forecast. What is noticed is measured on `terms`:
+    "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's.
     """
 
     quality: int = DEFAULT_QUALITY
@@ -76,6 +78,7 @@ class EncodeOptions:
     fps: float | None = None
     limit: int | None = None
     packing: Packing = FILE
+    terms: str = TERMS[0]
 
     def __post_init__(self) -> None:
         if not 1 <= self.picture_quality <= 100:
@@ -84,6 +87,8 @@ class EncodeOptions:
             raise KinecastError(f"fps: expected a rate in (0, 1000], found {self.fps}")
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
+        if self.terms not in TERMS:
+            raise KinecastError(f"closed loop: expected distances of {' or '.join(TERMS)}, found {self.terms!r}")
 
 
 def encode_clip(
@@ -106,9 +111,14 @@ def encode_clip(
     motion = backbone.detect(first.to(backbone.device)).to("cpu")
     layout = layout_for_quality(motion, options.quality)
     tables = profile_named(options.profile, options.model_name, layout)
+    data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
     schedule, packing = None, options.packing
     if options.rate_kbps is not None:
-        loop = ClosedLoop(options.filler[1], in_steps(layout), 0.0)
+        drawn = options.terms == "pictures"
+        distance = (
+            in_pictures(renderer(backbone, open_picture(data, backbone.frame_size))) if drawn else in_steps(layout)
+        )
+        loop = ClosedLoop(options.filler[1], distance, 0.0)
         schedule, packing = RateControl(loop, options.rate_kbps, float(rate)), replace(packing, skips=True)
 
     def vectors() -> Iterator[np.ndarray]:
@@ -131,7 +141,6 @@ def encode_clip(
             sent += packet.count
             yield packet
 
-    data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
     header = Header(
         layout,
         (rate.numerator, rate.denominator),
@@ -157,6 +166,18 @@ def encode_clip(
         "total_kbps": 8 * sum(sizes.values()) / seconds / 1000,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def renderer(backbone: "Backbone", picture: np.ndarray) -> Render:
+    """Return what draws motion vectors as a receiver of the reference picture, uint8 (H, W, 3), does."""
+    source = to_tensor(picture[None]).to(backbone.device)
+    state, source_motion = backbone.encode_source(source), backbone.detect(source)
+
+    def render(vectors: np.ndarray) -> np.ndarray:
+        motion = backbone.unflatten(torch.from_numpy(vectors.astype(np.float32))).to(backbone.device)
+        return to_uint8(backbone.animate(state, source_motion, motion).cpu())
+
+    return render
 
 
 def decode_clip(

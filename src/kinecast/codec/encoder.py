@@ -42,7 +42,7 @@ class Packing:
 
 
 LIVE = Packing()
-FILE = Packing(frames=60, key_every=600, wide=True)
+FILE = Packing(frames=120, key_every=600, wide=True)
 
 
 class MotionEncoder:

@@ -22,6 +22,7 @@ _BUCKET_SHIFT = 6  # a table every quarter of an octave of scale
 MIN_LOG, MAX_LOG = -4 << LOG_BITS, 2 << LOG_BITS  # scales of the tables, in steps: 2**-4 to 2**2
 BUCKETS = ((MAX_LOG - MIN_LOG) >> _BUCKET_SHIFT) + 1
 MAX_SHIFT = 12
+PLACE_BITS = 16
 MAX_SKIP = 63  # frames that a sender leaves out between two, at most
 WORST_BITS = 34  # an escape of frequency 1 (16 bits) and a raw level (16 bits), with the coder's rounding
 _FILE = "entropy.npz"
@@ -65,10 +66,10 @@ def check_tables(tables: np.ndarray) -> None:
 
 
 class Coder(Protocol):
-    """Either side: codes one level given where it is expected, and returns it."""
+    """Either side: codes one level given where it is expected."""
 
-    def code(self, scale: int, predicted: int, step: int, level: int) -> int:
-        """Code a level.
+    def code(self, scale: int, predicted: int, step: int, level: int) -> tuple[int, int]:
+        """Code a level; returns it, and where in its cell the number is expected: 2**-16 steps from the middle.
 
         Args:
             scale: 256 log2 of the expected spread in steps.
@@ -106,21 +107,22 @@ class Encoder:
     def __init__(self) -> None:
         self._constriction = _library()
         self._coder = self._constriction.stream.queue.RangeEncoder()
-        self._models = _models()
+        self._models, self._places = _models(), places()
 
-    def code(self, scale: int, predicted: int, step: int, level: int) -> int:
-        """Encode a level and return it."""
+    def code(self, scale: int, predicted: int, step: int, level: int) -> tuple[int, int]:
+        """Encode a level; see `Coder`."""
         bucket, phase, origin, shift = locate(scale, predicted, step)
         middle = reach_of(bucket)
         symbol = (level >> shift) - origin + middle
-        if 0 <= symbol <= 2 * middle:
-            self._coder.encode(symbol, self._models[bucket][phase])
-            if shift:
-                self._coder.encode(level & ((1 << shift) - 1), _uniform(shift))
-        else:
+        if not 0 <= symbol <= 2 * middle:
             self._coder.encode(2 * middle + 1, self._models[bucket][phase])
             self._coder.encode(level + MAX_LEVEL + 1, _uniform(16))
-        return level
+            return level, 0
+        self._coder.encode(symbol, self._models[bucket][phase])
+        if shift:
+            self._coder.encode(level & ((1 << shift) - 1), _uniform(shift))
+            return level, 0
+        return level, self._places[bucket][phase][symbol]
 
     def gap(self, frequencies: np.ndarray, gap: int) -> int:
         """Encode how many frames are left out, with frequencies of `GapModel`, and return it."""
@@ -161,10 +163,10 @@ class Decoder:
         padded = payload + bytes(-len(payload) % 4)
         words = np.frombuffer(padded, dtype=">u4").astype(np.uint32)
         self._coder = _library().stream.queue.RangeDecoder(words)
-        self._models = _models()
+        self._models, self._places = _models(), places()
 
-    def code(self, scale: int, predicted: int, step: int, level: int = 0) -> int:
-        """Decode a level.
+    def code(self, scale: int, predicted: int, step: int, level: int = 0) -> tuple[int, int]:
+        """Decode a level; see `Coder`.
 
         Raises:
             KinecastError: no encoder writes this.
@@ -172,18 +174,20 @@ class Decoder:
         bucket, phase, origin, shift = locate(scale, predicted, step)
         middle = reach_of(bucket)
         try:
-            symbol = self._coder.decode(self._models[bucket][phase])
+            symbol, place = self._coder.decode(self._models[bucket][phase]), 0
             if symbol <= 2 * middle:
                 found = (origin + symbol - middle) << shift
                 if shift:
                     found += self._coder.decode(_uniform(shift))
+                else:
+                    place = self._places[bucket][phase][symbol]
             else:
                 found = self._coder.decode(_uniform(16)) - MAX_LEVEL - 1
         except AssertionError as error:  # what constriction raises on a number outside every interval
             raise _damaged() from error
         if not -MAX_LEVEL <= found <= MAX_LEVEL:
             raise _damaged()
-        return int(found)
+        return int(found), place
 
     def gap(self, frequencies: np.ndarray, gap: int = 0) -> int:
         """Decode how many frames were left out.
@@ -221,23 +225,41 @@ reach_of = _REACH.__getitem__
 @cache
 def table_array() -> np.ndarray:
     """Return the frequencies of all tables, flat: by bucket, then phase, then symbol; the last symbol is the escape."""
-    with (files("kinecast.codec") / "tables" / _FILE).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        tables = np.asarray(archive["frequencies"], dtype=np.int64)
+    tables = _load("frequencies")
     check_tables(tables)
     return tables
 
 
 @cache
+def place_array() -> np.ndarray:
+    """Return where in its cell a number is expected, in 2**-16 steps from the middle: one for each frequency."""
+    found = _load("places")
+    if found.shape != table_array().shape or np.abs(found).max() > 1 << PLACE_BITS - 1:
+        raise KinecastError(f"entropy tables: expected places within half a step, found {found.shape}: reinstall")
+    return found
+
+
+def _load(key: str) -> np.ndarray:
+    with (files("kinecast.codec") / "tables" / _FILE).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return np.asarray(archive[key], dtype=np.int64)
+
+
+def _split(flat: np.ndarray) -> list[list[np.ndarray]]:
+    """Return a flat array as bucket, phase, symbol."""
+    sizes = np.repeat([2 * size + 2 for size in _REACH], PHASES)
+    rows = np.split(flat, np.cumsum(sizes)[:-1])
+    return [rows[start : start + PHASES] for start in range(0, len(rows), PHASES)]
+
+
+@cache
+def places() -> list[list[list[int]]]:
+    """Return `place_array` by bucket, phase and symbol."""
+    return [[one.tolist() for one in row] for row in _split(place_array())]
+
+
+@cache
 def _models() -> list[list[Any]]:
-    tables, models, start = table_array(), [], 0
-    for bucket in range(BUCKETS):
-        row = []
-        for _ in range(PHASES):
-            size = 2 * reach(bucket) + 2
-            row.append(_table(tables[start : start + size]))
-            start += size
-        models.append(row)
-    return models
+    return [[_table(one) for one in row] for row in _split(table_array())]
 
 
 def _table(frequencies: np.ndarray) -> Any:

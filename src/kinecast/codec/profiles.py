@@ -11,12 +11,12 @@ from importlib.resources import files
 
 import numpy as np
 
-from kinecast.codec.entropy import table_array
+from kinecast.codec.entropy import place_array, table_array
 from kinecast.codec.quantizer import FINE, Layout
 from kinecast.errors import KinecastError
 
-KNOWN = 6  # features of the expected scale that are known before a frame,
-FEATURES = KNOWN + 3  # and with those of the frame itself
+KNOWN = 10  # features of the expected scale that are known before a frame,
+FEATURES = KNOWN + 6  # and with those of the frame itself
 GENERIC = "generic"
 WEIGHT_BITS = 12
 _MAX_FINE = 1 << 24  # 256 motion units: bounds every product in the predictor below 2**62
@@ -31,10 +31,11 @@ class Profile:
     weight of the normalised error of number j in the prediction of number i > j.
     Of later frames: `spread` (D,) of prediction errors and `velocity` (D,) of changes, fine units; `past` (D, D) Q12,
     [j, i] from the last normalised change of j; `cross` (D, D) Q12 as above.
-    Of the scale: `bias` (D,) in 1/256 octaves, and `weights` (D, 9) in 1/256 of the logarithms of: the running means
-    of the miss in steps, fast, slow and slower; then, relative to the slow mean, the last frame's mean miss, the
-    number's own last change, all last changes; the misses in this frame so far, of all numbers, of this keypoint,
-    of this component.
+    Of the scale: `bias` (D,) in 1/256 octaves, and `weights` (D, 16) in 1/256 of the logarithms of: the running means
+    of the miss in steps, fast, slow and slower; then, relative to the slow mean, the number's own last change, all
+    last changes, its own last miss, the keypoint's last miss and fast mean, the last misses and fast means of all; the
+    misses in this frame so far, of all numbers, of this keypoint, of this component, of the number before; how far the
+    prediction goes, and how much of that was learnt.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Profile:
     def fingerprint(self) -> bytes:
         """Return 8 bytes of the sha256 of all numbers that decide a bit, entropy tables included."""
         digest = hashlib.sha256(table_array().astype("<i8").tobytes())
+        digest.update(place_array().astype("<i8").tobytes())
         for field in fields(self):
             if field.name != "name":
                 digest.update(getattr(self, field.name).astype("<i8").tobytes())
@@ -84,7 +86,7 @@ def generic_profile(layout: Layout) -> Profile:
     dim, one = layout.dim, 1 << WEIGHT_BITS
     nothing = np.zeros((dim, dim), np.int64)
     spread = np.full(dim, FINE // 64, np.int64)
-    weights = np.array([51, 192, 0, 51, 13, 0, 192, 26, 0], np.int64)
+    weights = np.array([51, 192, 0, 13, 0, 0, 0, 0, 51, 0, 192, 26, 0, 0, 0, 0], np.int64)
     return Profile(
         GENERIC,
         key_mean=np.zeros(dim, np.int64),

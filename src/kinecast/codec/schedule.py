@@ -14,8 +14,12 @@ from kinecast.codec.quantizer import FINE, Layout
 from kinecast.errors import KinecastError
 
 Distance = Callable[[np.ndarray, np.ndarray], float]  # of a vector (D,) from the one that would be shown
+Render = Callable[
+    [np.ndarray], np.ndarray
+]  # motion vectors (N, D) to the pictures (N, H, W, 3) that they draw, 0 to 255
+_SMALL = 4  # pictures are compared at a quarter of their size, where a shift of an edge by a pixel is not yet seen
 _SECONDS = 1.0  # of the budget that a rate control looks back over
-_FINEST, _COARSEST = 2.0**-4, 2.0**7  # tolerances in steps
+_FINEST, _COARSEST = 2.0**-4, 2.0**7  # tolerances, in steps or grey levels
 
 
 class Schedule(Protocol):
@@ -61,8 +65,24 @@ def in_steps(layout: Layout) -> Distance:
     return lambda vector, shown: float((np.abs(vector - shown) / steps).mean())
 
 
+def in_pictures(render: Render) -> Distance:
+    """Return the distance in rendered terms: the mean absolute difference of both pictures, small, in grey levels."""
+
+    def distance(vector: np.ndarray, shown: np.ndarray) -> float:
+        pictures = np.asarray(render(np.stack([vector, shown])), np.float32)
+        _, height, width, channels = pictures.shape
+        cut = pictures[:, : height - height % _SMALL, : width - width % _SMALL]
+        small = cut.reshape(2, height // _SMALL, _SMALL, width // _SMALL, _SMALL, channels).mean(axis=(2, 4))
+        return float(np.abs(small[0] - small[1]).mean())
+
+    return distance
+
+
 class ClosedLoop:
-    """Runs the receiver's forecast, and sends a frame only where that is off by more than `tolerance`."""
+    """Runs the receiver's forecast, and sends a frame only where that is off by more than `tolerance`.
+
+    The tolerance is in units of the distance: steps (`in_steps`) or grey levels (`in_pictures`).
+    """
 
     def __init__(self, forecast: Forecast, distance: Distance, tolerance: float) -> None:
         if not tolerance >= 0:
@@ -96,7 +116,7 @@ class RateControl:
             raise KinecastError(f"rate: expected a budget above 0 kbps, found {rate_kbps}")
         self._loop, self._per_frame = loop, 1000 * rate_kbps / fps
         self._second = 1000 * rate_kbps * _SECONDS
-        self._frames, self._base = 0, 0.0  # log2 of the tolerance in steps where the budget is just met
+        self._frames, self._base = 0, 0.0  # log2 of the tolerance where the budget is just met
 
     def wants(self, vector: np.ndarray, bits: int) -> bool:
         """See `Schedule`."""
