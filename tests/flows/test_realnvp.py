@@ -56,6 +56,38 @@ def test_the_image_of_zero(flow: RealNVP) -> None:
     torch.testing.assert_close(found.expand_as(expected), expected)
 
 
+@pytest.mark.parametrize("case", list(CASES))
+def test_folded_it_is_the_same_inverse(case: str) -> None:
+    flow = moved(*CASES[case])
+    fold, (plain, z) = flow.fold(), given(flow, 6)
+    assert (fold is None) == (flow.context == 0 or flow.dim == 1)
+    with torch.no_grad():
+        folded, expected = flow(plain.h, fold), plain.from_base(z)[0]
+        torch.testing.assert_close(folded.image(z), expected, atol=1e-10, rtol=1e-9)
+        torch.testing.assert_close(plain.image(z), expected, atol=0, rtol=0)
+        torch.testing.assert_close(folded.from_zero(), plain.from_zero(), atol=1e-10, rtol=1e-9)
+        torch.testing.assert_close(folded.log_prob(z), plain.log_prob(z), atol=0, rtol=0)
+        for layer in range(plain.num_layers):
+            y = plain.inverse(layer, z)[0]
+            torch.testing.assert_close(folded.layer_image(layer, z), y, atol=1e-10, rtol=1e-9)
+
+
+def test_a_fold_is_of_the_weights_that_it_was_made_of() -> None:
+    flow = moved(*CASES["normalised"])
+    fold, (plain, z) = flow.fold(), given(flow, 6)
+    with torch.no_grad():
+        before = flow(plain.h, fold).image(z)
+        for parameter in flow.parameters():
+            parameter.mul_(1.5)
+        assert torch.equal(flow(plain.h, fold).image(z), before)
+        assert not torch.allclose(flow(plain.h, flow.fold()).image(z), before)
+
+
+def test_large_flows_are_not_copied() -> None:
+    assert RealNVP(4, 2, RealNVPConfig(hidden=128)).fold() is not None
+    assert RealNVP(4, 2, RealNVPConfig(hidden=129)).fold() is None
+
+
 def test_log_determinant_against_autograd(flow: RealNVP) -> None:
     for row in range(4):
         distribution, x = given(flow, 1, seed=row)

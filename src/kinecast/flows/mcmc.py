@@ -140,17 +140,17 @@ def refine(y: Tensor, energy: Energy, config: KernelConfig, generator: torch.Gen
         )
     state = _state(y, energy, config)
     before = state.terms
-    accepted = []
+    taken = []
     for _ in range(config.steps):
         proposed, log_ratio = _propose(state, energy, config, generator)
         if not single and log_ratio.ndim == 2:
             log_ratio = log_ratio.sum(dim=1)
         uniform = torch.rand(log_ratio.shape, generator=generator, device=y.device, dtype=y.dtype)
         take = uniform.log() < log_ratio  # of a ratio that is NaN, never
-        accepted.append(take.float().mean())
+        taken.append(take)
         state = _chosen(take, proposed, state)
     work = state.terms - before
-    rate = torch.stack(accepted).mean() if accepted else y.new_full((), math.nan)
+    rate = torch.stack(taken).float().mean() if taken else y.new_full((), math.nan)
     return Refined(state.y, rate, work.sum(dim=1) if work.ndim == 2 else work)
 
 

@@ -10,12 +10,16 @@ s is a tanh net and t a ReLU net of concat(x_a, h), as in Rasul et al., arXiv 20
 recurrent state h. Which numbers are x_a alternates from layer to layer. The module never stores h: `flow(h)` is a
 distribution, a value. With D = 1 there is no x_a, and each layer is affine in x given h.
 
+Sampling one row is many small operations, whose calls cost more than their products. `RealNVP.fold` puts the weights
+together for them: both nets of a layer are one batched product, and every constant is computed once.
+
 Letters: R rows, D numbers, K numbers of the condition, L layers.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +32,9 @@ MASKS: tuple[str, ...] = ("alternating", "halves")
 _MOMENTUM = 0.1
 _EPS = 1e-5  # of a variance, in a space where it is about 1
 _LOG_2PI = math.log(2 * math.pi)
+_FOLDED = 128  # hidden units: with more the products are what costs, and a second copy of the weights is large
+
+Condition = tuple[Tensor | None, Tensor | None]  # what the two nets of a coupling make of h
 
 
 @dataclass(frozen=True)
@@ -112,29 +119,29 @@ class Coupling(nn.Module):
         self.log_scale_net = _Net(sizes, config, nn.Tanh)
         self.shift_net = _Net(sizes, config, nn.ReLU)
 
-    def condition(self, h: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def condition(self, h: Tensor | None) -> Condition:
         """Return what the two nets make of h (R, K), which is the same for any x."""
         nets = (self.log_scale_net, self.shift_net)
         log_scale, shift = (None if h is None or net.of_context is None else net.of_context(h) for net in nets)
         return log_scale, shift
 
-    def forward(self, x: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Return z (R, D) and log |det dz/dx| (R,)."""
         log_scale, shift = self._scale_and_shift(x, condition)
         changed = (x.index_select(1, self.changed) - shift) * torch.exp(-log_scale)
         return x.index_copy(1, self.changed, changed), -log_scale.sum(dim=1)
 
-    def inverse(self, z: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Return x (R, D) and log |det dx/dz| (R,)."""
         log_scale, shift = self._scale_and_shift(z, condition)
         changed = z.index_select(1, self.changed) * torch.exp(log_scale) + shift
         return z.index_copy(1, self.changed, changed), log_scale.sum(dim=1)
 
-    def inverse_of_zero(self, z: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> Tensor:
+    def inverse_of_zero(self, z: Tensor, condition: Condition) -> Tensor:
         """Return `inverse` of z = 0 (R, D) alone, for which the scale, and so one of the two nets, is not needed."""
         return z.index_copy(1, self.changed, self.shift_net(z.index_select(1, self.passed), condition[1]))
 
-    def _scale_and_shift(self, x: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         passed = x.index_select(1, self.passed)
         return torch.tanh(self.log_scale_net(passed, condition[0])), self.shift_net(passed, condition[1])
 
@@ -170,9 +177,18 @@ class InvertibleBatchNorm(nn.Module):
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return x (R, D) and log |det dx/dz| (R,), by the running statistics."""
-        mean, variance = self.running_mean.clone(), self.running_variance.clone()  # a later batch changes them in place
-        log_factor = 0.5 * torch.log(variance + _EPS) - self.log_gain
+        log_factor, mean = self._inverse()
         return (z - self.bias) * log_factor.exp() + mean, log_factor.sum().expand(len(z))
+
+    def as_affine(self) -> tuple[Tensor, Tensor]:
+        """Return factor and shift (D,) of `inverse`: x = factor z + shift."""
+        log_factor, mean = self._inverse()
+        factor = log_factor.exp()
+        return factor, mean - factor * self.bias
+
+    def _inverse(self) -> tuple[Tensor, Tensor]:
+        mean, variance = self.running_mean.clone(), self.running_variance.clone()  # a later batch changes them in place
+        return 0.5 * torch.log(variance + _EPS) - self.log_gain, mean
 
 
 class FlowLayer(nn.Module):
@@ -183,7 +199,7 @@ class FlowLayer(nn.Module):
         self.coupling = coupling
         self.batch_norm = batch_norm
 
-    def forward(self, x: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Return f_i(x) (R, D) and its log-determinant (R,)."""
         z, log_det = self.coupling(x, condition)
         if self.batch_norm is None:
@@ -191,7 +207,7 @@ class FlowLayer(nn.Module):
         z, more = self.batch_norm(z)
         return z, log_det + more
 
-    def inverse(self, z: Tensor, condition: tuple[Tensor | None, Tensor | None]) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Return f_i^{-1}(z) (R, D) and its log-determinant (R,)."""
         if self.batch_norm is None:
             return self.coupling.inverse(z, condition)
@@ -219,8 +235,10 @@ class RealNVP(nn.Module):
                 FlowLayer(Coupling(passing, context, config), InvertibleBatchNorm(dim) if normalised else None)
             )
 
-    def forward(self, h: Tensor | None = None) -> "FlowDistribution":
+    def forward(self, h: Tensor | None = None, fold: "FoldedInverse | None" = None) -> "FlowDistribution":
         """Return the distribution of x given h (R, K), each row its own; without a condition for any number of rows.
+
+        `fold`, if given, is what `image` then uses: of the same weights.
 
         Raises:
             KinecastError: h is missing, not asked for, or of another size.
@@ -229,16 +247,96 @@ class RealNVP(nn.Module):
         expected = f"(R, {self.context})" if self.context else "None"
         if (h is None) != (self.context == 0) or (h is not None and (h.ndim != 2 or h.shape[1] != self.context)):
             raise KinecastError(f"RealNVP: expected a condition {expected}, found {found}")
-        return FlowDistribution(self, h)
+        return FlowDistribution(self, h, fold)
+
+    def fold(self) -> "FoldedInverse | None":
+        """Return the inverse with the weights as they are now, put together for small steps; None where too large.
+
+        For evaluation: it has no dropout, and no gradient reaches the weights.
+        """
+        foldable = self.context > 0 and self.dim > 1 and self.config.hidden <= _FOLDED
+        return FoldedInverse(self) if foldable else None
+
+
+class _FoldedLayer(NamedTuple):
+    """One layer f_i^{-1}: both nets as batched weights (2, in, out), log s first; zeros where a number passes."""
+
+    factor: Tensor | None  # of the batch normalisation, as its shift (D,)
+    shift: Tensor | None
+    first: Tensor  # of all D numbers, and without a bias, which the condition has
+    rest: list[tuple[Tensor, Tensor]]  # weights, and biases (2, 1, out)
+
+    def __call__(self, y: Tensor, condition: Tensor) -> Tensor:
+        """Return f_i^{-1}(y) (R, D), the nets' condition given (2, R, hidden)."""
+        if self.factor is not None and self.shift is not None:
+            y = torch.addcmul(self.shift, y, self.factor)
+        nets = torch.baddbmm(condition, y.expand(2, -1, -1), self.first)
+        for weight, bias in self.rest:
+            nets[0].tanh_()
+            nets[1].relu_()
+            nets = torch.baddbmm(bias, nets, weight)
+        log_scale, shift = nets.unbind(0)
+        return torch.addcmul(shift, y, log_scale.tanh_().exp_())  # of a number that passes: y exp(0) + 0
+
+
+class FoldedInverse:
+    """f^{-1} of a conditional flow, layer by layer, with few operations. A value of the weights it was made of."""
+
+    @torch.no_grad()
+    def __init__(self, flow: RealNVP) -> None:
+        layers = [layer for layer in flow.layers if isinstance(layer, FlowLayer)]
+        nets = [net for layer in layers for net in (layer.coupling.log_scale_net, layer.coupling.shift_net)]
+        of_context = [net.of_context for net in nets if net.of_context is not None]
+        self._context = torch.stack([part.weight.T for part in of_context])  # (2L, K, hidden)
+        self._bias = torch.stack([part.bias for part in of_context]).unsqueeze(1)
+        self._layers = [_folded(layer, flow.dim) for layer in layers]
+
+    def conditions(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Return what the nets' first layers make of h (R, K): for each layer (2, R, hidden)."""
+        both = torch.baddbmm(self._bias, h.expand(len(self._context), -1, -1), self._context)
+        return both.unflatten(0, (-1, 2)).unbind(0)
+
+    def __call__(self, layer: int, y: Tensor, condition: Tensor) -> Tensor:
+        """Return f_{layer+1}^{-1}(y) (R, D)."""
+        return self._layers[layer](y, condition)
+
+
+def _folded(layer: FlowLayer, dim: int) -> _FoldedLayer:
+    coupling = layer.coupling
+    nets = (coupling.log_scale_net, coupling.shift_net)
+    inputs = [net.of_input.weight.T for net in nets if net.of_input is not None]
+    first = inputs[0].new_zeros(2, dim, inputs[0].shape[1])
+    first[:, coupling.passed] = torch.stack(inputs)
+    pairs = zip(*([part for part in net.rest if isinstance(part, nn.Linear)] for net in nets), strict=True)
+    rest = [
+        (torch.stack([one.weight.T for one in pair]), torch.stack([one.bias for one in pair]).unsqueeze(1))
+        for pair in pairs
+    ]
+    weight, bias = rest[-1]
+    all_weight, all_bias = weight.new_zeros(2, weight.shape[1], dim), bias.new_zeros(2, 1, dim)
+    all_weight[..., coupling.changed], all_bias[..., coupling.changed] = weight, bias
+    rest[-1] = (all_weight, all_bias)
+    factor, shift = (None, None) if layer.batch_norm is None else layer.batch_norm.as_affine()
+    return _FoldedLayer(factor, shift, first, rest)
 
 
 class FlowDistribution:
     """p(x | h) of R rows: a value. What the nets' first layers make of h is computed once."""
 
-    def __init__(self, flow: RealNVP, h: Tensor | None) -> None:
+    def __init__(self, flow: RealNVP, h: Tensor | None, fold: FoldedInverse | None = None) -> None:
         self.flow = flow
         self.h = h
-        self.conditions = [layer.coupling.condition(h) for layer in self._layers]
+        self._fold = fold
+
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """What each layer's nets make of h."""
+        return [layer.coupling.condition(self.h) for layer in self._layers]
+
+    @cached_property
+    def _folded_conditions(self) -> tuple[Tensor, ...]:
+        assert self._fold is not None and self.h is not None
+        return self._fold.conditions(self.h)
 
     @property
     def num_layers(self) -> int:
@@ -269,12 +367,26 @@ class FlowDistribution:
     def from_zero(self) -> Tensor:
         """Return x (R, D) of z = 0."""
         like = next(self.flow.parameters())
-        rows = 1 if self.h is None else len(self.h)
+        zero = like.new_zeros(1 if self.h is None else len(self.h), self.flow.dim)
+        if self._fold is not None:
+            return self.image(zero)
         first = self._layers[0].coupling  # f_1 has no batch normalisation
-        x = first.inverse_of_zero(like.new_zeros(rows, self.flow.dim), self.conditions[0])
+        x = first.inverse_of_zero(zero, self.conditions[0])
         for layer in range(1, self.num_layers):
             x, _ = self.inverse(layer, x)
         return x
+
+    def image(self, z: Tensor) -> Tensor:
+        """Return x (R, D) of z: `from_base` without the log-determinant."""
+        for layer in range(self.num_layers):
+            z = self.layer_image(layer, z)
+        return z
+
+    def layer_image(self, layer: int, y: Tensor) -> Tensor:
+        """Return what `inverse` returns without the log-determinant, by the fold where there is one."""
+        if self._fold is None:
+            return self.inverse(layer, y)[0]
+        return self._fold(layer, y, self._folded_conditions[layer])
 
     def inverse(self, layer: int, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return f_{layer+1}^{-1}(y) (R, D), layers counted from 0 at the base, and its log-determinant (R,)."""

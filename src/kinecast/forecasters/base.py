@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from typing import Any, ClassVar, Self
 
 import torch
@@ -148,7 +149,7 @@ class Forecaster(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights are; the CPU for a model that has none."""
-        return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def _split(self, batch: Tensor, observed: int | None) -> int:
         """Return N of training windows (B, T, D), checked to leave something on both sides."""
@@ -169,12 +170,14 @@ class Forecaster(nn.Module, ABC):
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
         """Switch dropout off, and back to what it was."""
-        training = self.training
+        if not self.training:  # then nor are its parts; to tell each of them so would take as long as some forecasts
+            yield
+            return
         self.eval()
         try:
             yield
         finally:
-            self.train(training)
+            self.train()
 
     def _check(self, observed: Tensor, horizon: int, samples: int) -> None:
         if observed.ndim != 3 or observed.shape[2] != self.motion_dim or observed.shape[0] < 1:

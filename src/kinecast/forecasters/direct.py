@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
-from kinecast.forecasters.features import MotionFeatures, RecurrentCell, mlp
+from kinecast.forecasters.features import MotionFeatures, RecurrentCell, hidden_layer, mlp
 from kinecast.forecasters.normalize import Normalizer, Units
 
 _LOG_SCALE = 5.0  # of a number's scale against its window's step: beyond it a sample would freeze or fly away
@@ -169,7 +169,7 @@ class _Member(nn.Module):
     def __init__(self, motion_dim: int, config: DirectConfig) -> None:
         super().__init__()
         self.features = MotionFeatures(motion_dim, "shared", config.identity)
-        self.input = nn.Sequential(nn.Linear(self.features.size, config.mlp), nn.SiLU(), nn.Dropout(config.dropout))
+        self.input = hidden_layer(self.features.size, config.mlp, config.dropout)
         self.cell = RecurrentCell(config.mlp, config.hidden)
         read = config.hidden + config.identity
         # Training starts from damped velocity and the spread of a random walk: corrections to these from about 0.
@@ -181,8 +181,9 @@ class _Member(nn.Module):
         step = units.step
         increments = observed.diff(dim=1) / step
         state = self.cell.initial(rows, dim, observed)
-        for t in range(1, observed.shape[1]):
-            state = self.cell(self.input(self.features(units, observed[:, t], increments[:, t - 1])), state)
+        window = self.features.unchanging(units, rows)
+        for told in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
+            state = self.cell(told, state)
         if self.features.identity is not None:
             state = torch.cat([state, self.features.identity.expand(rows, -1, -1)], dim=2)
         shift, spread = self.head(state).unflatten(2, (2, -1))[..., :horizon].permute(2, 0, 3, 1)  # (R, H, D) each

@@ -109,18 +109,19 @@ class GRUForecaster(Forecaster):
         """Read observed frames (R, N, D) to the state (R, C, hidden)."""
         state = self.cell.initial(len(frames), self.features.channels, frames)
         increments = frames.diff(dim=1) / units.step
-        for t in range(1, frames.shape[1]):
-            state = self.cell(self.features(units, frames[:, t], increments[:, t - 1]), state)
+        window = self.features.unchanging(units, len(frames))
+        for told in self.features(window, frames[:, 1:].transpose(0, 1), increments.transpose(0, 1)):
+            state = self.cell(told, state)
         return state
 
     def _run(self, units: Units, state: Tensor, observed: Tensor, later: Tensor, feed_back: bool) -> Tensor:
         """Predict the frames (R, H, D) of `later`, which is looked at, a frame behind, only without `feed_back`."""
-        step = units.step[:, 0]
+        step, window = units.step[:, 0], self.features.unchanging(units, len(observed))
         frame, increment = observed[:, -1], (observed[:, -1] - observed[:, -2]) / step
         predictions = []
         for t in range(later.shape[1]):
             if t > 0:
-                state = self.cell(self.features(units, frame, increment), state)
+                state = self.cell(self.features(window, frame, increment), state)
             (change,) = self.features.split(self.head(state), 1)
             predicted = frame + step * (self.damping * increment + change)
             predictions.append(predicted)

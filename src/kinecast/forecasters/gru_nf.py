@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
-from kinecast.flows.realnvp import FlowDistribution, RealNVP, RealNVPConfig
+from kinecast.flows.realnvp import FlowDistribution, FoldedInverse, RealNVP, RealNVPConfig
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
 from kinecast.forecasters.features import CHANNELS, Channels, MotionFeatures, mlp
 from kinecast.forecasters.normalize import NORMALIZATIONS, Normalization, Normalizer, Units
@@ -128,7 +128,7 @@ class NextFrame:
     def frame_of(self, y: Tensor) -> Tensor:
         """Return frames (R, D) of y (R, D)."""
         v = y if self.marginal is None else self.marginal.restored(y)
-        return self.shift + self.scale * v
+        return torch.addcmul(self.shift, self.scale, v)
 
 
 class MarginalShape(NamedTuple):
@@ -150,7 +150,7 @@ class MarginalShape(NamedTuple):
     def restored(self, y: Tensor) -> Tensor:
         """Return v (R, D)."""
         e = y @ self.cholesky.T
-        return self.mean + self.log_scale.exp() * torch.sinh(self.tail * torch.asinh(e))
+        return torch.addcmul(self.mean, self.log_scale.exp(), torch.sinh(self.tail * torch.asinh(e)))
 
 
 class GRUNF(Forecaster):
@@ -222,7 +222,7 @@ class GRUNF(Forecaster):
         return following.frame_of(following.flow.from_zero()).view(len(batch), -1, self.motion_dim)
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
-        return self.trajectories(observed, horizon, samples, generator, lambda flow, noise: flow.from_base(noise)[0])
+        return self.trajectories(observed, horizon, samples, generator, lambda flow, noise: flow.image(noise))
 
     def trajectories(
         self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator, invert: Inversion
@@ -235,20 +235,22 @@ class GRUNF(Forecaster):
         increments = _increments(units, observed)
         _, state = self._read(units, observed, increments)  # (layers, B C, K)
         state = state.view(self.config.layers, len(observed), -1).repeat(1, samples, 1)
-        state = state.view(self.config.layers, -1, self.config.hidden)
+        states = list(state.view(self.config.layers, -1, self.config.hidden))
         units = units.repeat(samples)
         frame, increment = observed[:, -1].repeat(samples, 1), increments[:, -1].repeat(samples, 1)
+        window, fold, weights = self.features.unchanging(units, len(frame)), self.flow.fold(), self.gru.all_weights
         frames = []
         for t in range(horizon):
-            top = state[-1].view(len(frame), self.features.channels, -1)
-            following = self.next_frame(Before(units, frame, increment), top)
+            top = states[-1].view(len(frame), self.features.channels, -1)
+            following = self.next_frame(Before(units, frame, increment), top, fold)
             noise = torch.randn(frame.shape, generator=generator, device=frame.device, dtype=frame.dtype)
             drawn = following.frame_of(invert(following.flow, noise))
             increment, frame = (drawn - frame) / units.step[:, 0], drawn
             frames.append(frame)
             if t + 1 < horizon:
-                told = self.features(units, frame, increment)
-                _, state = self.gru(told.flatten(0, 1).unsqueeze(1), state)
+                told = self.features(window, frame, increment).flatten(0, 1)
+                for layer, of_layer in enumerate(weights):  # what the GRU does of one frame, without its checks
+                    told = states[layer] = torch.gru_cell(told, states[layer], *of_layer)
         return torch.stack(frames, dim=1).view(samples, len(observed), horizon, self.motion_dim)
 
     def next_frames(self, units: Units, windows: Tensor, first: int) -> NextFrame:
@@ -261,8 +263,11 @@ class GRUNF(Forecaster):
         before = Before(_per_frame(units, len(at)), windows[:, at].flatten(0, 1), increments[:, at].flatten(0, 1))
         return self.next_frame(before, states)
 
-    def next_frame(self, before: Before, states: Tensor) -> NextFrame:
-        """Return p(x_t | x_{<t}) of R rows, whose top states (R, C, K) have read all frames before it."""
+    def next_frame(self, before: Before, states: Tensor, fold: FoldedInverse | None = None) -> NextFrame:
+        """Return p(x_t | x_{<t}) of R rows, whose top states (R, C, K) have read all frames before it.
+
+        `fold` is the flow's, if it is only to be drawn from.
+        """
         units = before.units
         if self.damping is None:
             shift, scale = units.shift[:, 0], units.scale[:, 0]
@@ -271,10 +276,10 @@ class GRUNF(Forecaster):
             shift = before.frame + scale * self.damping * before.increment
         shift, scale = shift.expand_as(before.frame), scale.expand_as(before.frame)
         if self.head is None:
-            return NextFrame(self.flow(states[:, 0]), shift, scale, None)
+            return NextFrame(self.flow(states[:, 0], fold), shift, scale, None)
         mean, log_scale = self.features.split(self.head(states), 2)
         marginal = MarginalShape(mean, (self.log_scale + log_scale).clamp(*_LOG_SCALE), self._tail, self.cholesky)
-        return NextFrame(self.flow(states.mean(dim=1)), shift, scale, marginal)
+        return NextFrame(self.flow(states.mean(dim=1), fold), shift, scale, marginal)
 
     @property
     def _tail(self) -> Tensor:
@@ -290,9 +295,9 @@ class GRUNF(Forecaster):
         if count == 0:
             state = frames.new_zeros(self.config.layers, batch * self.features.channels, self.config.hidden)
             return frames.new_zeros(batch, 0, self.features.channels, self.config.hidden), state
-        told = self.features(_per_frame(units, count), frames.flatten(0, 1), increments.flatten(0, 1))
-        told = told.view(batch, count, self.features.channels, -1).transpose(1, 2).flatten(0, 1)
-        states, last = self.gru(told)
+        window = self.features.unchanging(units, batch)
+        told = self.features(window, frames.transpose(0, 1), increments.transpose(0, 1))  # (T, B, C, F)
+        states, last = self.gru(told.flatten(1, 2).transpose(0, 1))
         return states.view(batch, self.features.channels, count, -1).transpose(1, 2), last
 
     @torch.no_grad()

@@ -229,13 +229,14 @@ class _Refiner:
         moves, y = config.moves, noise
         mean = self._mean(flow) if config.energy == "paper" and (moves.moves or self.weigh) else None
         work = noise.new_zeros(len(noise))
-        energy: Energy | None = None
         for layer in range(flow.num_layers):
-            y, log_det = flow.inverse(layer, y)
-            work = work + log_det
+            if self.weigh:
+                y, log_det = flow.inverse(layer, y)
+                work = work + log_det
+            else:
+                y = flow.layer_image(layer, y)
             if moves.moves:
-                energy = self._energy(flow, layer, mean)
-                y, accepted, more = refine(y, energy, moves, self.generator)
+                y, accepted, more = refine(y, self._energy(flow, layer, mean), moves, self.generator)
                 self.accepted.append(accepted)
                 work = work + more
         if self.weigh:

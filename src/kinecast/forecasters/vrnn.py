@@ -22,10 +22,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.distributions import Laplace, Normal, kl_divergence
-from torch.nn.functional import softplus
+from torch.nn.functional import linear, softplus
 
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
-from kinecast.forecasters.features import CHANNELS, Channels, MotionFeatures, RecurrentCell, mlp
+from kinecast.forecasters.features import (
+    CHANNELS,
+    Channels,
+    MotionFeatures,
+    RecurrentCell,
+    Unchanging,
+    hidden_layer,
+    mlp,
+)
 from kinecast.forecasters.normalize import NORMALIZATIONS, Normalization, Normalizer, Units
 from kinecast.forecasters.objectives import fair_crps, fair_energy_score
 
@@ -104,7 +112,7 @@ class VRNN(Forecaster):
         self.normalizer = Normalizer(motion_dim, config.normalization)
         self.features = MotionFeatures(motion_dim, config.channels, config.identity)
         channels, latent, hidden = self.features.channels, config.latent, config.hidden
-        self.phi_x = nn.Sequential(nn.Linear(self.features.size, config.mlp), nn.SiLU(), nn.Dropout(config.dropout))
+        self.phi_x = hidden_layer(self.features.size, config.mlp, config.dropout)
         self.phi_z = nn.Linear(latent, channels * config.latent_features)
         # Training starts from damped velocity and a standard normal prior: decoder and prior net from about 0.
         self.prior_net = mlp(hidden, config.mlp, 2 * latent, near_zero=True)
@@ -146,6 +154,7 @@ class VRNN(Forecaster):
         z_t is drawn from the posterior, and the true frames are read; `state` has read the first N.
         """
         surprises, divergences = [], []
+        window = self.features.unchanging(units, len(batch))
         frame, increment = batch[:, observed - 1], (batch[:, observed - 1] - batch[:, observed - 2]) / units.step[:, 0]
         for t in range(observed, batch.shape[1]):
             following = (batch[:, t] - frame) / units.step[:, 0]
@@ -154,38 +163,36 @@ class VRNN(Forecaster):
             surprises.append(-self.decode(state, latent, increment).log_prob(following).sum(dim=1))
             divergences.append(kl_divergence(posterior, prior).sum(dim=1))
             frame, increment = batch[:, t], following
-            state = self._advance(units, state, latent, frame, increment)
+            state = self._advance(state, self._phi_z(latent), self._phi_x(window, frame, increment))
         return torch.stack(surprises, dim=1), torch.stack(divergences, dim=1)
 
     def prior(self, state: Tensor) -> Normal:
         """p(z_t | h_{t-1}) of states (R, C, hidden): (R, Z)."""
-        return _gaussian(self.prior_net(state.mean(dim=1)))
+        return Normal(*self._prior(state), validate_args=False)
 
     def posterior(self, state: Tensor, increment: Tensor) -> Normal:
         """q(z_t | x_t, h_{t-1}), the new frame given by its increment (R, D) in steps: (R, Z)."""
-        return _gaussian(self.posterior_net(torch.cat([state.mean(dim=1), torch.asinh(increment)], dim=1)))
+        mean, spread = self._posterior(state, torch.asinh(increment))
+        return Normal(mean, _deviation(spread), validate_args=False)
 
     def decode(self, state: Tensor, latent: Tensor, increment: Tensor) -> Normal | Laplace:
         """p(d_t | z_t, h_{t-1}) of the next increment in steps, (R, D), from the last one (R, D)."""
-        read_out = self.decoder(torch.cat([state, self._phi_z(latent)], dim=2))
-        change, log_scale, *log_share = self.features.split(read_out, 2 if self.loading is None else 3)
-        mean = self.damping * increment + change
-        if self.loading is not None:
-            mean = mean + log_share[0].clamp(*_LOG_SCALE).exp() * self.loading(latent)
         kind = Laplace if self.config.noise == "laplace" else Normal
-        return kind(mean, (log_scale - 1).clamp(*_LOG_SCALE).exp(), validate_args=False)
+        return kind(*self._decode(state, latent, self._phi_z(latent), increment), validate_args=False)
 
     def predict_next(self, batch: Tensor, observed: int) -> Tensor:
         """Predict each frame from all true frames before it, latents at their means, (B, T-N, D)."""
         observed = self._split(batch, observed)
         units = self.normalizer(batch[:, :observed])
         state = self._encode(units, batch[:, :observed])
+        window = self.features.unchanging(units, len(batch))
         step, predictions = units.step[:, 0], []
         for t in range(observed, batch.shape[1]):
             frame, increment = batch[:, t - 1], (batch[:, t - 1] - batch[:, t - 2]) / step
             predictions.append(frame + step * self.decode(state, self.prior(state).mean, increment).mean)
             following = (batch[:, t] - frame) / step  # read after it was predicted
-            state = self._advance(units, state, self.posterior(state, following).mean, batch[:, t], following)
+            latent = self.posterior(state, following).mean
+            state = self._advance(state, self._phi_z(latent), self._phi_x(window, batch[:, t], following))
         return torch.stack(predictions, dim=1)
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
@@ -195,20 +202,45 @@ class VRNN(Forecaster):
     def _encode(self, units: Units, frames: Tensor) -> Tensor:
         """Read observed frames (B, N, D) to the state (B, C, hidden), each latent at its posterior mean."""
         state = self.cell.initial(len(frames), self.features.channels, frames)
-        increments = frames.diff(dim=1) / units.step
-        for t in range(1, frames.shape[1]):
-            increment = increments[:, t - 1]
-            latent = self.posterior(state, increment).mean
-            state = self._advance(units, state, latent, frames[:, t], increment)
+        increments = (frames.diff(dim=1) / units.step).transpose(0, 1)
+        window = self.features.unchanging(units, len(frames))
+        told = self._phi_x(window, frames[:, 1:].transpose(0, 1), increments)
+        for bent, of_frame in zip(torch.asinh(increments), told, strict=True):
+            latent, _ = self._posterior(state, bent)
+            state = self._advance(state, self._phi_z(latent), of_frame)
         return state
 
-    def _advance(self, units: Units, state: Tensor, latent: Tensor, frame: Tensor, increment: Tensor) -> Tensor:
-        told = self.phi_x(self.features(units, frame, increment))
-        return self.cell(torch.cat([told, self._phi_z(latent)], dim=2), state)
+    def _advance(self, state: Tensor, of_latent: Tensor, of_frame: Tensor) -> Tensor:
+        """Return the state that has read a frame, given by phi_x, and its latent, by phi_z."""
+        return self.cell(torch.cat([of_frame, of_latent], dim=2), state)
+
+    def _prior(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of `prior`: the parameters alone, of which a draw can be made at less cost."""
+        mean, spread = self.prior_net(state.mean(dim=1)).chunk(2, dim=1)
+        return mean, _deviation(spread)
+
+    def _posterior(self, state: Tensor, bent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of `posterior` and what `_deviation` makes its deviation of; `bent` is asinh(increment)."""
+        mean, spread = self.posterior_net(torch.cat([state.mean(dim=1), bent], dim=1)).chunk(2, dim=1)
+        return mean, spread
+
+    def _decode(self, state: Tensor, latent: Tensor, of_latent: Tensor, increment: Tensor) -> tuple[Tensor, Tensor]:
+        """Return location and scale of `decode`."""
+        read_out = self.decoder(torch.cat([state, of_latent], dim=2))
+        change, log_scale, *log_share = self.features.split(read_out, 2 if self.loading is None else 3)
+        mean = torch.addcmul(change, self.damping, increment)
+        if self.loading is not None:
+            share = log_share[0].clamp(*_LOG_SCALE).exp()
+            mean = torch.addcmul(mean, share, linear(latent, self.loading.weight))
+        return mean, (log_scale - 1).clamp(*_LOG_SCALE).exp()
+
+    def _phi_x(self, window: Unchanging, frame: Tensor, increment: Tensor) -> Tensor:
+        """Tell each channel of a frame, (R, C, mlp); of T frames at once with time outermost."""
+        return self.phi_x(self.features(window, frame, increment))
 
     def _phi_z(self, latent: Tensor) -> Tensor:
         """Tell each channel of the frame's one latent: (R, Z) to (R, C, latent_features)."""
-        return self.phi_z(latent).view(len(latent), self.features.channels, -1)
+        return linear(latent, self.phi_z.weight, self.phi_z.bias).view(len(latent), self.features.channels, -1)
 
     @torch.no_grad()
     def _principal_loadings(self, windows: Tensor, observed: int) -> Tensor:
@@ -234,20 +266,21 @@ class VRNN(Forecaster):
     ) -> Tensor:
         """Draw (S, B, H, D) by ancestral sampling: each row has its own state, latent and frames."""
         state, units = state.repeat(samples, 1, 1), units.repeat(samples)
-        step = units.step[:, 0]
+        step, window = units.step[:, 0], self.features.unchanging(units, len(state))
+        noise = _laplace if self.config.noise == "laplace" else _normal
         frame = observed[:, -1].repeat(samples, 1)
         increment = (observed[:, -1] - observed[:, -2]).repeat(samples, 1) / step
         frames = []
         for t in range(horizon):
-            prior = self.prior(state)
-            latent = prior.mean + prior.stddev * _normal(prior.mean, generator)
-            decoded = self.decode(state, latent, increment)
-            noise = _laplace if isinstance(decoded, Laplace) else _normal
-            increment = decoded.mean + decoded.scale * noise(decoded.mean, generator)
-            frame = frame + step * increment
+            mean, deviation = self._prior(state)
+            latent = torch.addcmul(mean, deviation, _normal(mean, generator))
+            of_latent = self._phi_z(latent)
+            location, scale = self._decode(state, latent, of_latent, increment)
+            increment = torch.addcmul(location, scale, noise(location, generator))
+            frame = torch.addcmul(frame, step, increment)
             frames.append(frame)
             if t + 1 < horizon:
-                state = self._advance(units, state, latent, frame, increment)
+                state = self._advance(state, of_latent, self._phi_x(window, frame, increment))
         return torch.stack(frames, dim=1).view(samples, len(observed), horizon, self.motion_dim)
 
     def _scored(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
@@ -258,9 +291,9 @@ class VRNN(Forecaster):
         return samples / unit, batch[:, observed:] / unit
 
 
-def _gaussian(read_out: Tensor) -> Normal:
-    mean, spread = read_out.chunk(2, dim=1)
-    return Normal(mean, softplus(spread + _UNIT) + 1e-4, validate_args=False)
+def _deviation(spread: Tensor) -> Tensor:
+    """Return the standard deviation of a latent of what a net gives for it."""
+    return softplus(spread + _UNIT) + 1e-4
 
 
 def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -269,4 +302,4 @@ def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _laplace(like: Tensor, generator: torch.Generator | None) -> Tensor:
     uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype) - 0.5
-    return -uniform.sign() * torch.log1p(-2 * uniform.abs().clamp(max=0.5 - 1e-7))
+    return torch.copysign(torch.log1p(-2 * uniform.abs().clamp(max=0.5 - 1e-7)), uniform)
