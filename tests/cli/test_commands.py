@@ -20,6 +20,8 @@ COMMANDS = [
     ("encode",),
     ("decode",),
     ("doctor",),
+    ("call",),
+    ("serve",),
     ("train", "backbone"),
     ("train", "forecaster"),
     ("evaluate", "keypoints"),

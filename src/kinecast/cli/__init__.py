@@ -12,7 +12,11 @@ from typing import Any, TextIO
 import typer
 
 from kinecast.cli.animate import animate
+from kinecast.cli.anomaly import anomaly
 from kinecast.cli.benchmark import benchmark
+from kinecast.cli.call import call
+from kinecast.cli.data_arms import data_arms
+from kinecast.cli.data_check import data_check
 from kinecast.cli.decode import decode
 from kinecast.cli.demo import demo
 from kinecast.cli.doctor import doctor
@@ -23,6 +27,7 @@ from kinecast.cli.evaluate_synthetic import evaluate_synthetic
 from kinecast.cli.evaluate_videos import evaluate_diverse, evaluate_paper, evaluate_single
 from kinecast.cli.extract import extract
 from kinecast.cli.forecast import forecast
+from kinecast.cli.serve import serve
 from kinecast.cli.train_backbone import train_backbone
 from kinecast.cli.train_forecaster import train_forecaster
 from kinecast.cli.zoo_import import zoo_import
@@ -40,8 +45,9 @@ app = typer.Typer(
 )
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _evaluate = typer.Typer(help="Measure models without leaks.", no_args_is_help=True)
+_data = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 _zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, encode, decode, benchmark, doctor):
+for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, doctor, anomaly):
     app.command()(command)
 _train.command("backbone")(train_backbone)
 _train.command("forecaster")(train_forecaster)
@@ -51,10 +57,13 @@ _evaluate.command("synthetic")(evaluate_synthetic)
 _evaluate.command("single")(evaluate_single)
 _evaluate.command("diverse")(evaluate_diverse)
 _evaluate.command("paper")(evaluate_paper)
+_data.command("arms")(data_arms)
+_data.command("check")(data_check)
 _zoo.command("list")(zoo_list)
 _zoo.command("import")(zoo_import)
 app.add_typer(_train, name="train")
 app.add_typer(_evaluate, name="evaluate")
+app.add_typer(_data, name="data")
 app.add_typer(_zoo, name="zoo")
 
 

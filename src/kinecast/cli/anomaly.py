@@ -1,0 +1,174 @@
+"""`kinecast anomaly`: how unlikely each frame of a clip, a motion file or a camera is, given normal ones."""
+
+import json as jsonlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kinecast.cli.common import (
+    DEFAULT_BACKBONE,
+    CropOption,
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    SeedOption,
+    load_model,
+    print_json,
+    progress,
+    say,
+)
+
+
+def anomaly(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Clip, motion file (.npz, .npy), or camera number.")],
+    normal: Annotated[
+        list[Path], typer.Option("--normal", help="Normal clips or motion: a folder or a file; repeatable.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for anomaly.json and the timeline.")],
+    model: Annotated[
+        str, typer.Option("--model", help="Trained forecaster (a name, a file), or one to train here: gru-nf.")
+    ] = "gru-nf",
+    backbone: Annotated[str, typer.Option("--backbone", help="Of clips and cameras.")] = DEFAULT_BACKBONE,
+    observe: Annotated[int, typer.Option("--observe", help="Frames that a forecast looks at.")] = 8,
+    ahead: Annotated[int, typer.Option("--ahead", help="Frames that it looks ahead.")] = 4,
+    samples: Annotated[int, typer.Option("--samples", help="Futures sampled at each frame.")] = 32,
+    frame_rate: Annotated[float, typer.Option("--frame-rate", help="False alarms promised, of frames.")] = 0.05,
+    clip_rate: Annotated[float, typer.Option("--clip-rate", help="False alarms promised, of whole clips.")] = 0.1,
+    fit_share: Annotated[float, typer.Option("--fit-share", help="Of normal clips: to fit; the rest calibrate.")] = 0.5,
+    cut_frames: Annotated[int | None, typer.Option("--cut", help="Cut normal motion into clips so long.")] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Training steps of a forecaster trained here.")] = 300,
+    svg: Annotated[bool, typer.Option("--svg", help="Timeline as svg, not png.")] = False,
+    crop: CropOption = "center",
+    limit: LimitOption = None,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Score each frame by a forecast made before it came; alarms at a promised rate, and warnings of frames to come.
+
+    Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
+    watched until Ctrl-C or --limit.
+    """
+    from kinecast.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
+    from kinecast.anomaly.timeline import draw_timeline
+    from kinecast.files import atomic_path, make_folder
+
+    make_folder(output)
+    extractor = _Extractor(backbone, crop, device)
+    clips = {name: motion for path in normal for name, motion in extractor.series(path).items()}
+    clips = cut(clips, cut_frames) if cut_frames else clips
+    config = ScorerConfig(observe, ahead, samples, seed)
+    fit, calibration = split_normal(clips, fit_share, seed)
+    rates = Rates(frame_rate, clip_rate)
+    rates.check(len(calibration))
+    scorer, calibration = _scorer(model, fit, calibration, config, steps, seed, output / "model.safetensors")
+    detector = Detector.calibrate(scorer, calibration, rates)
+    say(f"calibrated: {detector.to_dict()['promise']}")
+
+    verdicts = []
+    try:
+        for verdict in detector.watch(islice(extractor.frames(source), limit)):
+            verdicts.append(verdict)
+            if detector.primary in verdict.clip_alarms and not any(_alarms(verdicts[:-1], detector.primary)):
+                say(f"frame {verdict.frame}: first alarm, {detector.primary} {verdict.scores[detector.primary]:.3g}")
+    except KeyboardInterrupt:
+        if not source.isdecimal():
+            raise
+    first = {name: next(_alarms(verdicts, name), None) for name in detector.thresholds}
+    result = {"input": source, "model": model, "frames": len(verdicts), "first_alarm": first, **detector.to_dict()}
+    figure = output / f"timeline.{'svg' if svg else 'png'}"
+    draw_timeline(figure, verdicts, detector, f"{Path(source).name}, {model}")
+    with atomic_path(output / "anomaly.json") as temporary:
+        rows = [verdict.to_dict() for verdict in verdicts]
+        temporary.write_text(jsonlib.dumps(result | {"scores": rows}, indent=1) + "\n")
+    if json:
+        print_json(result)
+    alarm = first[detector.primary]
+    say(f"{source}: {'no alarm' if alarm is None else f'first alarm at frame {alarm}'} in {len(verdicts)} frames")
+    say(f"wrote {output / 'anomaly.json'} and {figure}")
+
+
+def _alarms(verdicts: Any, name: str) -> Iterator[int]:
+    """Yield the frames of alarms per clip."""
+    return (verdict.frame for verdict in verdicts if name in verdict.clip_alarms)
+
+
+def _scorer(
+    name: str, fit: Any, calibration: Any, config: Any, steps: int, seed: int, path: Path
+) -> tuple[Any, dict[str, Any]]:
+    """Return a scorer of a model that is loaded or trained, and the clips left to calibrate it: none it was fitted on.
+
+    A model that is trained is kept at `path`.
+    """
+    from kinecast.anomaly import scorer_of, train_scorer
+    from kinecast.errors import KinecastError
+    from kinecast.forecasters import FORECASTERS
+    from kinecast.forecasters.storage import WEIGHTLESS, save_forecaster
+    from kinecast.zoo import forecaster_for, names
+
+    if name in FORECASTERS and name not in (*names("forecaster"), *WEIGHTLESS):
+        say(f"training {name} on {len(fit)} normal clips, {steps} steps")
+        scorer = train_scorer(fit, config, name, steps, seed)
+        save_forecaster(scorer.model, path)
+        return scorer, calibration
+    model = forecaster_for(name, next(iter(fit.values())).shape[1], "cpu")
+    known = set(model.about.get("clips", ()))
+    left = {clip: motion for clip, motion in calibration.items() if clip not in known}
+    if known and (len(left) < len(calibration)):
+        say(f"{name}: {len(calibration) - len(left)} normal clips that it was trained on are not used to calibrate")
+    if not left:
+        raise KinecastError(f"{name}: expected normal clips that it was not trained on, found none: add others")
+    return scorer_of(model, fit, config), left
+
+
+class _Extractor:
+    """Motion of whatever the command is given; the backbone is loaded when a picture is first looked at."""
+
+    def __init__(self, name: str, crop: str, device: str) -> None:
+        self.name, self.crop, self.device = name, crop, device
+        self.loaded: Any = None
+
+    @property
+    def backbone(self) -> Any:
+        """The backbone."""
+        if self.loaded is None:
+            self.loaded = load_model(self.name, self.device)
+        return self.loaded
+
+    def series(self, path: Path) -> dict[str, Any]:
+        """Return the motion of normal clips: motion files, a clip, or a folder of either."""
+        from kinecast.data.keypoint_store import load_series
+        from kinecast.data.video_folder import CLIP_SUFFIXES, list_clips
+        from kinecast.pipeline import extract
+
+        if path.is_dir() and any(p.suffix.lower() in CLIP_SUFFIXES for p in path.iterdir()):
+            clips = list_clips([path])
+        elif path.suffix.lower() in CLIP_SUFFIXES:
+            clips = [path]
+        else:
+            return load_series(path)
+        with progress() as update:
+            return {clip.stem: extract(self.backbone, clip, self.crop, None, None, update).vectors() for clip in clips}
+
+    def frames(self, source: str) -> Iterator[Any]:
+        """Yield the motion (D,) of each frame of the input as it comes."""
+        from kinecast.anomaly import frames_of
+        from kinecast.camera import camera_frames
+        from kinecast.data.keypoint_store import load_series
+        from kinecast.errors import KinecastError
+        from kinecast.pictures import to_tensor
+        from kinecast.video import read_frames
+
+        if Path(source).suffix in (".npz", ".npy"):
+            series = load_series(source)
+            if len(series) != 1:
+                raise KinecastError(f"{source}: expected the motion of one clip, found {len(series)}: name one file")
+            yield from frames_of(next(iter(series.values())))
+            return
+        size = self.backbone.frame_size
+        pictures = camera_frames(int(source), size) if source.isdecimal() else read_frames(source, size, self.crop)
+        for picture in pictures:
+            yield self.backbone.detect(to_tensor(picture).to(self.backbone.device)).vectors()[0].cpu()

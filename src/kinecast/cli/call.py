@@ -1,0 +1,182 @@
+"""`kinecast call`: a live call, with a page for a person or headless for servers and tests."""
+
+import asyncio
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, JsonOption, ModelOption, SeedOption, print_json, say
+from kinecast.errors import KinecastError
+
+if TYPE_CHECKING:
+    from kinecast.live.config import CallConfig, IceServer
+
+_PAGE, _HEADLESS = "The page", "Headless"
+
+
+def call(
+    invitation: Annotated[
+        str | None, typer.Argument(help="What the other person sent. (default: you invite, or choose on the page)")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="Room server (`kinecast serve`) to invite from, http(s)://HOST:PORT.")
+    ] = None,
+    avatar: Annotated[
+        Path | None,
+        typer.Option("--avatar", help="Picture that the other side sees instead of you; it moves as you do."),
+    ] = None,
+    input: Annotated[Path | None, typer.Option("--input", help="Clip that is the camera.")] = None,
+    fps: Annotated[float, typer.Option("--fps", help="Frames a second sent at most.")] = 25.0,
+    quality: Annotated[int, typer.Option("--quality", help="Of motion, 1 to 9, as in `kinecast encode`.")] = 5,
+    forecast: Annotated[
+        str, typer.Option("--forecast", help="What is shown for frames that did not come: auto, hold, damped, vrnn.")
+    ] = "auto",
+    jitter_ms: Annotated[float, typer.Option("--jitter-ms", help="Delay that the jitter buffer may add.")] = 60.0,
+    stun: Annotated[
+        list[str] | None, typer.Option("--stun", help="STUN server HOST:PORT, to be found from other networks.")
+    ] = None,
+    turn: Annotated[
+        str | None, typer.Option("--turn", help="TURN server HOST:PORT, which relays where nothing else gets through.")
+    ] = None,
+    turn_user: Annotated[str, typer.Option("--turn-user", help="Its user name.")] = "",
+    turn_password: Annotated[
+        str, typer.Option("--turn-password", envvar="KINECAST_TURN_PASSWORD", help="Its password.")
+    ] = "",
+    record: Annotated[Path | None, typer.Option("--record", help="Clip to write of what you see.")] = None,
+    model: ModelOption = DEFAULT_BACKBONE,
+    engine: Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")] = "bf16",
+    crop: CropOption = "center",
+    seed: SeedOption = 0,
+    port: Annotated[
+        int, typer.Option("--port", help="Port of the page on 127.0.0.1; 0 is any.", rich_help_panel=_PAGE)
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.", rich_help_panel=_PAGE)
+    ] = True,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="No page: --input is the camera.", rich_help_panel=_HEADLESS)
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Clip to write of what was seen.", rich_help_panel=_HEADLESS)
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds", help="End so long after connecting. (default: as the clip)", rich_help_panel=_HEADLESS
+        ),
+    ] = None,
+    repeat: Annotated[
+        bool, typer.Option("--repeat", help="Start the clip again when it ends.", rich_help_panel=_HEADLESS)
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Call somebody over a few kilobits a second.
+
+    Opens a page on this machine: camera, invitation, the other person's picture, and what the call costs. --json
+    prints the figures of a headless call.
+    """
+    _check(invitation, server, headless, input, output, seconds, repeat, json)
+    try:
+        from kinecast.live.config import CallConfig
+        from kinecast.live.page import run_page  # noqa: F401  (aiohttp and aiortc, if they are missing)
+    except ModuleNotFoundError as error:
+        raise KinecastError(
+            f"call: expected the extra `live`, found no {error.name}: pip install 'kinecast[live]'"
+        ) from error
+
+    config = CallConfig(
+        model=model,
+        engine=engine,
+        precision=precision,
+        fps=fps,
+        quality=quality,
+        forecaster=forecast,
+        avatar=avatar,
+        crop=crop,
+        jitter_ms=jitter_ms,
+        ice_servers=_ice_servers(stun or [], turn, turn_user, turn_password),
+        record=record,
+        seed=seed,
+    )
+    if headless:
+        assert input is not None  # _check
+        _call_headless(config, input, output, server, invitation, seconds, repeat, json)
+    else:
+        _call_with_page(config, server or "", invitation or "", input, port, browser)
+
+
+def _check(
+    invitation: str | None,
+    server: str | None,
+    headless: bool,
+    input: Path | None,
+    output: Path | None,
+    seconds: float | None,
+    repeat: bool,
+    json: bool,
+) -> None:
+    if invitation and server:
+        raise KinecastError("call: expected an invitation or a --server, found both: an invitation names its server")
+    if headless and input is None:
+        raise KinecastError("call: expected --input with --headless, found none: name the clip that is the camera")
+    only_headless = {"--output": output, "--seconds": seconds, "--repeat": repeat, "--json": json}
+    for name, value in only_headless.items():
+        if value and not headless:
+            raise KinecastError(f"call: expected {name} with --headless, found it without: use --record, or --headless")
+
+
+def _ice_servers(stun: list[str], turn: str | None, user: str, password: str) -> "tuple[IceServer, ...]":
+    from kinecast.live.config import IceServer
+
+    servers = [IceServer(_with_scheme(address, "stun")) for address in stun]
+    if turn:
+        servers.append(IceServer(_with_scheme(turn, "turn"), user, password))
+    elif user or password:
+        raise KinecastError("call: expected --turn with a TURN user or password, found none: name the server")
+    return tuple(servers)
+
+
+def _with_scheme(address: str, scheme: str) -> str:
+    return address if address.startswith((f"{scheme}:", f"{scheme}s:")) else f"{scheme}:{address}"
+
+
+def _call_headless(
+    config: "CallConfig",
+    input: Path,
+    output: Path | None,
+    server: str | None,
+    invitation: str | None,
+    seconds: float | None,
+    repeat: bool,
+    json: bool,
+) -> None:
+    from kinecast.live.headless import HeadlessOptions, run_headless
+
+    options = HeadlessOptions(input, output, server, invitation, seconds, repeat)
+    figures = run_headless(options, config, say)
+    if json:
+        print_json(figures)
+
+
+def _call_with_page(
+    config: "CallConfig", server: str, invitation: str, clip: Path | None, port: int, browser: bool
+) -> None:
+    from kinecast.files import existing_file
+    from kinecast.live.page import PageServer, run_page
+    from kinecast.live.page_call import Choices
+
+    if config.avatar:
+        existing_file(config.avatar, "picture")
+    if clip:
+        existing_file(clip, "clip")
+
+    def opened(address: str) -> None:
+        say(f"the call's page, for this machine only: {address}\nCtrl-C ends it")
+        if browser and not webbrowser.open(address):
+            say("no browser could be opened: open the address yourself")
+
+    choices = Choices(server, invitation, clip.name if clip else "")
+    asyncio.run(run_page(PageServer(config, choices, clip), port, opened))

@@ -1,0 +1,53 @@
+"""`kinecast data check`: what is missing or broken in a data set, clip by clip."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinecast.cli.common import JsonOption, print_json, progress, say
+
+
+def data_check(
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set, as it is distributed.")],
+    layout: Annotated[
+        str, typer.Option("--layout", help="voxceleb (files or folders of frames), bair, mgif, or clips (one folder).")
+    ] = "clips",
+    lists: Annotated[
+        list[Path] | None, typer.Option("--list", help="File of clips that should be there, one a line; repeatable.")
+    ] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Side that all frames must have, in pixels.")] = None,
+    min_frames: Annotated[int, typer.Option("--min-frames", help="Fewest frames of a clip.")] = 2,
+    validate: Annotated[
+        str | None, typer.Option("--validate", help="Layout clips: regular expression of the persons tested on.")
+    ] = None,
+    person: Annotated[
+        str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that decode.")] = 1,
+    json: JsonOption = False,
+) -> int:
+    """Decode every clip; one line for each that is broken or odd. Exit code 1 if anything is broken."""
+    from kinecast.data.check import CheckConfig, check_dataset, counted
+
+    square = None if size is None else (size, size)
+    config = CheckConfig(layout, square, min_frames, validate, person, workers)
+    with progress("clips") as update:
+        report = check_dataset(folder, config, lists or (), update)
+    if json:
+        findings = [finding._asdict() for finding in report.findings]
+        print_json(
+            {
+                "clips": report.sides,
+                "frames": report.frames,
+                "counts": counted(report.findings),
+                "findings": findings,
+            }
+        )
+    else:
+        for finding in report.findings:
+            print(finding)
+    odd = len(report.findings) - report.broken
+    sides = ", ".join(f"{count} in {side}" for side, count in report.sides.items()) or "none"
+    say(f"{folder}: clips: {sides}; {report.frames} frames; {report.broken} broken, {odd} odd")
+    return 1 if report.broken else 0

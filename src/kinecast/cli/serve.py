@@ -1,0 +1,46 @@
+"""`kinecast serve`: where two ends of a call find each other."""
+
+import asyncio
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kinecast.cli.common import say
+from kinecast.errors import KinecastError
+
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8710,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate (PEM), to serve https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its private key (PEM).")] = None,
+) -> None:
+    """Run the room server that brings two ends of a call together. The call itself does not pass through it.
+
+    It learns addresses, and when who was in which room, nothing of what is said: offers are sealed with a key that only
+    the two ends have.
+    """
+    if (tls_cert is None) != (tls_key is None):
+        raise KinecastError("TLS: expected --tls-cert and --tls-key together, found one of them: name both")
+    certificate = (str(tls_cert), str(tls_key)) if tls_cert is not None else None
+    asyncio.run(_serve(host, port, certificate))
+
+
+async def _serve(host: str, port: int, certificate: tuple[str, str] | None) -> None:
+    from kinecast.live.rooms import Server
+
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            loop.add_signal_handler(number, stopped.set)
+    async with Server(host, port, certificate=certificate) as server:
+        say(f"listening on {server.address}; `kinecast call --server {server.address}` makes an invitation")
+        if certificate is None and host not in _LOCAL:
+            say("without TLS who sees the traffic sees who meets whom, not what is said: --tls-cert and --tls-key")
+        await stopped.wait()
+    say("stopped")

@@ -1,0 +1,427 @@
+"""The two loops of a call, over whatever connection there is at the moment.
+
+Sending: the newest camera frame goes to a worker thread, which detects and encodes; what it gives back is sent.
+Playing: whenever a frame is due by the play-out clock, what has come goes to another worker thread, which decodes and
+draws. Each worker has one frame at a time, so that nothing queues up: who is slower than the camera passes frames over.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+
+from kinecast.codec import Header, MotionPacket, ReferenceChunk
+from kinecast.errors import KinecastError
+from kinecast.live import messages as m
+from kinecast.live.config import CallConfig, CameraFrame, ShownFrame
+from kinecast.live.figures import Allowance, Quantiles, Rate
+from kinecast.live.links import FaultyLink
+from kinecast.live.models import Models, worker
+from kinecast.live.peer import Peer
+from kinecast.live.receiving import Job, Played, Receiver
+from kinecast.live.sending import Message, Sender
+
+INTERRUPTED_S = 1.0  # without any message, while the other side sends video,
+QUIET_S = 3.0  # and while it does not
+_BEAT_S = 0.25
+_PING_S = 2.0  # between pings,
+_PING_SOON_S = 0.3  # and while nothing comes
+_CAMERA_S = 1.0  # without a frame: the other side is told that the camera stopped
+_REPORT_S = 1.0  # between reports of losses
+_KEY_S = 0.1  # between requests of a key packet
+_MOTION_WAITING = 2400  # bytes on this machine, above which frames are passed over: old motion helps nobody
+_PICTURE_WAITING = 128_000
+
+
+class Exchange:
+    """Sends and plays.
+
+    Args:
+        config: see there.
+        models: loaded.
+        on_frame: called on the event loop with each frame to show.
+        on_line: kind ("notice" or "error") and a line.
+        on_bye: the other side hung up, with its reason.
+        on_unusable: what the other side sends cannot be used at all, with the line that says why.
+        on_resume: the secret of the room to meet again.
+    """
+
+    def __init__(
+        self,
+        config: CallConfig,
+        models: Models,
+        on_frame: Callable[[ShownFrame], None],
+        on_line: Callable[[str, str], None],
+        on_bye: Callable[[str], None],
+        on_unusable: Callable[[str], None],
+        on_resume: Callable[[str], None],
+    ) -> None:
+        self._config, self._models = config, models
+        self._on_frame, self._on_line = on_frame, on_line
+        self._on_bye, self._on_unusable, self._on_resume = on_bye, on_unusable, on_resume
+        self._loop = asyncio.get_running_loop()
+        self.peer: Peer | None = None
+        self.heard = 0.0  # when any message came last
+        self.avatar: np.ndarray | None = models.avatar
+        self.video_muted = self.audio_muted = False
+        self.theirs = m.Sending(video=True, audio=True, camera=True)
+        self._heard = False  # whether the other side's microphone was ever on
+        self._said: m.Sending | None = None
+        self._link: FaultyLink | None = None
+        self._sender: Sender | None = None
+        self._receiver = Receiver(models.backbone, config, models.forecast, models.sampler)
+        self._workers = worker("kinecast-send"), worker("kinecast-play")
+        self._slot: CameraFrame | None = None
+        self._slot_lock = threading.Lock()
+        self._fresh = asyncio.Event()
+        self._last_number = -1
+        self._pings: dict[int, float] = {}
+        self._pinged = self._key_asked = self._camera_at = self._reported_at = 0.0
+        self._reported = 0  # share of losses that the other side was told of last
+        self._key_allowed = Allowance(4, 8)
+        self._round_trips: list[tuple[float, float]] = []  # round trip, offset of the other clock
+        self.offset: float | None = None  # s to add to this clock for theirs
+        self.captured, self.sent, self.shown, self.forecast = Rate(), Rate(), Rate(), Rate()
+        self.packets, self.lost = Rate(), Rate()
+        self.latency = Quantiles()
+        self.dropped_camera = self.dropped_late = self.pictures_sent = self.pictures_received = 0
+        self.refused = 0  # of connections that ended
+        self._tasks = [
+            asyncio.ensure_future(self._guarded(loop)) for loop in (self._sending, self._playing, self._beating)
+        ]
+
+    async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """A loop that fails ends the call with its error, never in silence."""
+        try:
+            await loop()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._on_unusable(f"the call failed here: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            raise
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def attach(self, peer: Peer) -> None:
+        """Go on over a connection that has just been opened: both streams begin anew."""
+        self.detach()
+        self.peer, self.heard = peer, time.monotonic()
+        self._camera_at = self.heard  # it may begin to give frames only now
+        self._sender = Sender(self._models.backbone, self._config, self.avatar)
+        self._receiver.begin()
+        self._last_number, self._said, self._pings = -1, None, {}
+        self.theirs = m.Sending(video=True, audio=True, camera=True)
+        if self._config.link is not None:
+            self._link = FaultyLink(self._config.link, lambda data: peer.send("motion", data))
+        peer.start()
+        self._tell_sending()
+
+    def detach(self) -> None:
+        """There is no connection."""
+        if self.peer is not None:
+            self.refused += self.peer.refused
+        if self._link is not None:
+            self._link.close()
+        self.peer = self._link = self._sender = None
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the other side was heard; endless without a connection."""
+        return time.monotonic() - self.heard if self.peer is not None else float("inf")
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the other side should have been heard by now."""
+        video = self.theirs.video and self.theirs.camera
+        return self.silent_s > (INTERRUPTED_S if video else QUIET_S)
+
+    async def close(self) -> None:
+        """Stop the loops and the workers."""
+        self.detach()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pool in self._workers:
+            await self._loop.run_in_executor(None, pool.shutdown)
+
+    # --- messages in ------------------------------------------------------------------------------------------------
+
+    def take(self, peer: Peer, channel: str, data: bytes) -> None:
+        """Take a message, within bounds already, of a connection."""
+        if peer is not self.peer:
+            return
+        try:
+            if channel == "picture":
+                self._take_reliable(peer, data)
+            elif m.is_signal(data):
+                self._take_signal(m.parse_signal(data))
+            else:
+                packet, rest = MotionPacket.parse(data)
+                _nothing_after(rest)
+                self._receiver.take_packet(packet, time.monotonic())
+        except KinecastError:
+            peer.refuse()
+            return
+        self.heard = time.monotonic()
+
+    def _take_reliable(self, peer: Peer, data: bytes) -> None:
+        if data[:1] == b"{":
+            self._take_control(peer, m.parse_control(data))
+        elif data[:1] == b"R":
+            chunk, rest = ReferenceChunk.parse(data)
+            _nothing_after(rest)
+            self._receiver.take_chunk(chunk)
+        else:
+            header, rest = Header.parse(data)
+            _nothing_after(rest)
+            self._take_header(peer, header)
+
+    def _take_header(self, peer: Peer, header: Header) -> None:
+        if self._receiver.header is not None:
+            raise KinecastError("header: expected one in a call, found another")
+        if header.model != self._models.identity:
+            name = header.model_name or "?"
+            self._unusable(peer, f"the other side uses the model {name} with other weights than {self._config.model}")
+            return
+        try:
+            self._receiver.take_header(header)
+        except KinecastError as error:
+            self._unusable(peer, str(error))
+
+    def _take_control(self, peer: Peer, message: m.Control) -> None:
+        sender = self._sender
+        if isinstance(message, m.Hello):
+            try:
+                self._receiver.take_hello(message)
+            except KinecastError as error:
+                self._unusable(peer, str(error))
+        elif isinstance(message, m.Use):
+            self._receiver.take_use(message)
+        elif isinstance(message, m.Have) and sender is not None:
+            sender.have = message.picture
+        elif isinstance(message, m.Again) and sender is not None:
+            sender.resend = True
+        elif isinstance(message, m.Sending):
+            self._take_sending(message)
+        elif isinstance(message, m.Resume):
+            self._on_resume(message.secret)
+        elif isinstance(message, m.Bye):
+            self._on_bye(message.reason)
+
+    def _take_sending(self, now: m.Sending) -> None:
+        before, self.theirs = self.theirs, now
+        if now.camera != before.camera:
+            self._on_line("notice", f"the other side's camera {'is there again' if now.camera else 'has stopped'}")
+        if now.video != before.video:
+            self._on_line("notice", f"the other side {'shows' if now.video else 'has paused'} its video")
+        if now.audio:
+            self._heard = True
+        if now.audio != before.audio and self._heard:  # a microphone that was never on has not been muted
+            self._on_line("notice", f"the other side has {'un' if now.audio else ''}muted its microphone")
+
+    def _take_signal(self, signal: m.Signal) -> None:
+        if isinstance(signal, m.KeyRequest):
+            if self._sender is not None and self._key_allowed.take():
+                self._sender.request_key()
+        elif isinstance(signal, m.Ping):
+            self._send_motion(m.write_signal(m.Pong(signal.sent, _microseconds())))
+        elif isinstance(signal, m.LossReport):
+            if self._sender is not None:
+                self._sender.loss = signal.share / 255
+        elif (sent := self._pings.pop(signal.sent, None)) is not None:
+            now = time.time()
+            trip = time.monotonic() - sent
+            offset = signal.answered / 1e6 - (now - trip / 2)
+            # The quickest of the last pings is least delayed, and so most symmetrical (as in RFC 5905).
+            self._round_trips = [*self._round_trips[-15:], (trip, offset)]
+            self.offset = min(self._round_trips)[1]
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        """The last ping's way there and back."""
+        return 1000 * self._round_trips[-1][0] if self._round_trips else None
+
+    def _unusable(self, peer: Peer, line: str) -> None:
+        peer.send("picture", m.write_control(m.Bye("what is sent cannot be used: " + _plain(line)[:150])))
+        self._on_unusable(line)
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def submit(self, frame: CameraFrame) -> None:
+        """Take a camera frame, from any thread."""
+        with self._slot_lock:
+            self.dropped_camera += self._slot is not None
+            self._slot = frame
+            self.captured.add()
+        self._loop.call_soon_threadsafe(self._fresh.set)
+
+    async def _sending(self) -> None:
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            with self._slot_lock:
+                frame, self._slot = self._slot, None
+            self._camera_at = time.monotonic()
+            peer, sender = self.peer, self._sender
+            if frame is None or peer is None or sender is None or self.video_muted:
+                continue
+            if peer.waiting("motion") > _MOTION_WAITING or peer.waiting("picture") > _PICTURE_WAITING:
+                self.dropped_camera += 1
+                continue
+            sender.avatar = self.avatar
+            try:
+                out = await self._loop.run_in_executor(self._workers[0], sender.process, frame)
+            except KinecastError as error:
+                self._on_unusable(f"the camera's picture cannot be used: {error}")
+                continue
+            if peer is self.peer:
+                self._send_all(peer, sender, out)
+
+    def _send_all(self, peer: Peer, sender: Sender, out: list[Message]) -> None:
+        for channel, data in out:
+            if channel == "motion":
+                self._send_motion(data)
+                self.sent.add()
+            else:
+                peer.send(channel, data)
+        self.pictures_sent += sender.take_pictures_sent()
+
+    def _send_motion(self, data: bytes) -> None:
+        if self._link is not None:
+            self._link.send(data)
+        elif self.peer is not None:
+            self.peer.send("motion", data)
+
+    def _tell_sending(self) -> None:
+        camera = time.monotonic() - self._camera_at < _CAMERA_S
+        now = m.Sending(video=not self.video_muted, audio=not self.audio_muted, camera=camera)
+        if self.peer is not None and now != self._said and self.peer.send("picture", m.write_control(now)):
+            if self._said is not None and now.camera != self._said.camera:
+                self._on_line("notice", "the camera is there again" if camera else "the camera gives no frames")
+            self._said = now
+
+    # --- playing ----------------------------------------------------------------------------------------------------
+
+    async def _playing(self) -> None:
+        receiver = self._receiver
+        while True:
+            now = time.monotonic()
+            paused = not (self.theirs.video and self.theirs.camera)
+            job = receiver.due(now, paused) if self.peer is not None else None
+            if self.peer is None:
+                await self._show_without(receiver)
+            elif job is not None and (job.number > self._last_number or job.packets or job.pictures):
+                await self._play(receiver, job)
+            else:
+                due = receiver.jitter.time_of(self._last_number + 1) if receiver.jitter is not None else None
+                await asyncio.sleep(min(max(due - now, 0.001), 0.05) if due is not None else 0.02)
+
+    async def _play(self, receiver: Receiver, job: Job) -> None:
+        peer, fresh = self.peer, job.number > self._last_number
+        blocked = receiver.jitter is not None and receiver.jitter.blocked(job.number)
+        played: Played = await self._loop.run_in_executor(self._workers[1], receiver.play, job, fresh)
+        if fresh:
+            if self._last_number >= 0:
+                self.dropped_late += job.number - self._last_number - 1
+            self._last_number = job.number
+        if peer is not None and peer is self.peer:
+            self._answer(peer, played)
+            if blocked or played.need_key:
+                self._ask_key()
+        self._show(played.shown)
+
+    def _answer(self, peer: Peer, played: Played) -> None:
+        for number in played.have:
+            self.pictures_received += 1
+            peer.send("picture", m.write_control(m.Have(number)))
+        for number, line in played.unreadable:
+            self._on_line("error", line)
+            peer.refuse()
+            peer.send("picture", m.write_control(m.Again(number)))
+
+    def _ask_key(self) -> None:
+        now = time.monotonic()
+        if now - self._key_asked > _KEY_S:
+            self._key_asked = now
+            self._send_motion(m.write_signal(m.KeyRequest()))
+
+    def _show(self, frame: ShownFrame | None) -> None:
+        if frame is None:
+            return
+        if frame.state != "frozen":
+            self.shown.add()
+        if frame.state in ("forecast", "idle"):
+            self.forecast.add()
+        if frame.state == "received" and frame.captured is not None and self.offset is not None:
+            self.latency.add(1000 * (time.time() + self.offset - frame.captured))
+        self._on_frame(frame)
+
+    async def _show_without(self, receiver: Receiver) -> None:
+        """Show what there is to show while there is no connection, at the pace of the call."""
+        started = time.monotonic()
+        frame = await self._loop.run_in_executor(self._workers[1], receiver.without_connection)
+        self._show(frame)
+        await asyncio.sleep(max(1 / self._config.fps - (time.monotonic() - started), 0.001))
+
+    # --- heartbeat --------------------------------------------------------------------------------------------------
+
+    async def _beating(self) -> None:
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            peer, now = self.peer, time.monotonic()
+            if peer is None:
+                continue
+            wait = _PING_SOON_S if self.silent_s > _PING_SOON_S or self.offset is None else _PING_S
+            if now - self._pinged >= wait:
+                self._pinged, stamp = now, _microseconds()
+                self._pings = {**dict(list(self._pings.items())[-7:]), stamp: now}
+                self._send_motion(m.write_signal(m.Ping(stamp)))
+            self._tell_sending()
+            self._count_losses()
+            peer.check_memory()
+
+    def _count_losses(self) -> None:
+        jitter = self._receiver.jitter
+        if jitter is not None:
+            received, lost = jitter.take_counts()
+            self.packets.add(received + lost)
+            self.lost.add(lost)
+        share = min(round(255 * self.loss), 255)
+        if (share or self._reported) and time.monotonic() - self._reported_at > _REPORT_S:
+            self._reported, self._reported_at = share, time.monotonic()
+            self._send_motion(m.write_signal(m.LossReport(share)))
+
+    @property
+    def loss(self) -> float:
+        """The share of motion packets of the last seconds that did not come."""
+        expected = self.packets.recent()
+        return self.lost.recent() / expected if expected else 0.0
+
+    @property
+    def jitter_buffer_ms(self) -> float:
+        """What the jitter buffer adds at present."""
+        return 1000 * self._receiver.jitter.delay if self._receiver.jitter is not None else 0.0
+
+    def queues(self) -> dict[str, int]:
+        """Return the lengths of every queue."""
+        found = {"camera": int(self._slot is not None), "pings": len(self._pings), **self._receiver.queues()}
+        if self._link is not None:
+            found["faulty_link"] = len(self._link)
+        if self.peer is not None:
+            found |= {f"{name}_bytes_waiting": self.peer.waiting(name) for name in ("motion", "picture")}
+        return found
+
+
+def _nothing_after(rest: bytes) -> None:
+    if rest:
+        raise KinecastError(f"message: expected one unit, found {len(rest)} bytes after it")
+
+
+def _microseconds() -> int:
+    return int(time.time() * 1e6)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)

@@ -1,0 +1,204 @@
+"""Small control messages between the two ends, beside the units of docs/protocol.md.
+
+On the reliable channel they are JSON objects, whose first byte `{` begins no unit; on the unreliable one, where they
+are repeated until they have had their effect, they are two to eighteen bytes that begin with `C`. A reader takes
+exactly the fields of a message's class, each of its type and within its bounds, and nothing else.
+"""
+
+import json
+import math
+import struct
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from kinecast.errors import KinecastError
+
+VERSION = 1  # of the call; the motion bitstream has its own
+MAX_CONTROL = 512  # bytes
+_FRAME = 1 << 40
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The first message. `start` is the sender's clock at frame 0, seconds; the header of its stream follows."""
+
+    type: ClassVar[str] = "hello"
+    version: int
+    start: float
+
+
+@dataclass(frozen=True)
+class Use:
+    """Draw frames from number `frame` on with a picture that the receiver has. `avatar`: it is not of the sender."""
+
+    type: ClassVar[str] = "use"
+    picture: int
+    frame: int
+    avatar: bool
+
+
+@dataclass(frozen=True)
+class Have:
+    """A reference picture came whole and could be read."""
+
+    type: ClassVar[str] = "have"
+    picture: int
+
+
+@dataclass(frozen=True)
+class Again:
+    """A reference picture could not be read: it is wanted once more."""
+
+    type: ClassVar[str] = "again"
+    picture: int
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What the sender sends at present: `camera` is False while it gives no frames."""
+
+    type: ClassVar[str] = "sending"
+    video: bool
+    audio: bool
+    camera: bool
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The secret of the room where both meet again if the call breaks. Known to the two ends only."""
+
+    type: ClassVar[str] = "resume"
+    secret: str
+
+
+@dataclass(frozen=True)
+class Bye:
+    """The call is over, and why, in one line."""
+
+    type: ClassVar[str] = "bye"
+    reason: str
+
+
+Control = Hello | Use | Have | Again | Sending | Resume | Bye
+_KINDS: dict[str, type[Any]] = {kind.type: kind for kind in (Hello, Use, Have, Again, Sending, Resume, Bye)}
+_BOUNDS = {"picture": 255, "frame": _FRAME, "version": 1 << 16}
+
+
+def write_control(message: Control) -> bytes:
+    """Return a control message as bytes."""
+    return json.dumps({"type": message.type, **asdict(message)}, separators=(",", ":")).encode()
+
+
+def parse_control(data: bytes) -> Control:
+    """Read a control message.
+
+    Raises:
+        KinecastError: too long, no JSON, of an unknown type, or with other fields or values than that type has.
+    """
+    if len(data) > MAX_CONTROL:
+        raise KinecastError(f"control message: expected at most {MAX_CONTROL} bytes, found {len(data)}")
+    try:
+        values = json.loads(data.decode("ascii"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise KinecastError(f"control message: expected JSON, found {type(error).__name__}: it is damaged") from error
+    kind = values.pop("type", None) if isinstance(values, dict) else None
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise KinecastError("control message: expected a known type, found another: update kinecast")
+    cls = _KINDS[kind]
+    if set(values) != {field.name for field in fields(cls)}:
+        raise KinecastError(f"control message {kind}: expected its own fields, found others: update kinecast")
+    for field in fields(cls):
+        values[field.name] = _checked(kind, field.name, field.type, values[field.name])
+    message: Control = cls(**values)
+    return message
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _checked(kind: str, name: str, expected: Any, value: Any) -> Any:
+    if expected is float and type(value) is int:
+        value = float(value) if abs(value) < _FRAME else math.inf
+    good = type(value) is expected
+    if good and expected is int:
+        good = 0 <= value <= _BOUNDS[name]
+    elif good and expected is float:
+        good = math.isfinite(value) and abs(value) < _FRAME
+    elif good and expected is str:
+        good = len(value) <= 200 and value.isascii() and value.isprintable()
+    if not good:
+        raise KinecastError(f"control message {kind}: expected a good value of {name}, found another: it is damaged")
+    return value
+
+
+# --- on the unreliable channel ---------------------------------------------------------------------------------------
+
+_MARK = b"C"
+_KEY, _PING, _PONG, _LOSS = 1, 2, 3, 4
+
+
+@dataclass(frozen=True)
+class KeyRequest:
+    """The receiver cannot decode what comes: the next packet should be a key packet."""
+
+
+@dataclass(frozen=True)
+class Ping:
+    """The sender's clock, microseconds."""
+
+    sent: int
+
+
+@dataclass(frozen=True)
+class Pong:
+    """A ping's clock and the answerer's, microseconds."""
+
+    sent: int
+    answered: int
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """The share of motion packets that were lost in the last seconds, in 255ths."""
+
+    share: int
+
+
+Signal = KeyRequest | Ping | Pong | LossReport
+
+
+def write_signal(message: Signal) -> bytes:
+    """Return a signal as bytes."""
+    if isinstance(message, KeyRequest):
+        return _MARK + bytes([_KEY])
+    if isinstance(message, Ping):
+        return _MARK + bytes([_PING]) + struct.pack(">Q", message.sent)
+    if isinstance(message, LossReport):
+        return _MARK + bytes([_LOSS, message.share])
+    return _MARK + bytes([_PONG]) + struct.pack(">QQ", message.sent, message.answered)
+
+
+def is_signal(data: bytes) -> bool:
+    """Tell a signal from a motion packet, by the first byte."""
+    return data[:1] == _MARK
+
+
+def parse_signal(data: bytes) -> Signal:
+    """Read a signal.
+
+    Raises:
+        KinecastError: an unknown one, or of another length than it has.
+    """
+    kind, body = data[1:2], data[2:]
+    if kind == bytes([_KEY]) and not body:
+        return KeyRequest()
+    if kind == bytes([_PING]) and len(body) == 8:
+        return Ping(*struct.unpack(">Q", body))
+    if kind == bytes([_PONG]) and len(body) == 16:
+        return Pong(*struct.unpack(">QQ", body))
+    if kind == bytes([_LOSS]) and len(body) == 1:
+        return LossReport(body[0])
+    raise KinecastError(
+        f"signal: expected a key request, ping, pong or loss report, found {data[:4].hex()}: update kinecast"
+    )

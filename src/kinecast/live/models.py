@@ -1,0 +1,83 @@
+"""What a call computes with, loaded and warmed up before it begins."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kinecast.backbones.base import Backbone
+from kinecast.codec import model_identity
+from kinecast.codec.filling import FILLERS, Forecast
+from kinecast.errors import KinecastError
+from kinecast.fillers import load_filler, of_forecaster
+from kinecast.forecasters.base import Forecaster
+from kinecast.framing import crop_box, fit
+from kinecast.live.config import CallConfig
+from kinecast.zoo import forecaster_for, load_backbone
+
+SAMPLER = "direct"  # has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms
+
+
+@dataclass(frozen=True)
+class Models:
+    """A backbone as an engine runs it, its identity, what fills frames, and what samples an idle avatar's futures."""
+
+    backbone: Backbone
+    identity: bytes
+    forecast: Forecast
+    sampler: Forecaster | None
+    avatar: np.ndarray | None
+
+
+def load_models(config: CallConfig) -> Models:
+    """Load all, and run each once: the first run of an engine is slow.
+
+    Raises:
+        KinecastError: an unknown name, a foreign file, or an avatar that is no picture.
+    """
+    backbone = load_backbone(config.model, "auto", config.engine, config.precision)
+    sampler = _sampler(backbone.motion_dim)
+    if config.forecaster == "auto":
+        forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
+    else:
+        forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
+    models = Models(backbone, model_identity(backbone.state_dict()), forecast, sampler, _avatar(config, backbone))
+    warm_up(models)
+    return models
+
+
+def warm_up(models: Models) -> None:
+    """Run each model once."""
+    backbone = models.backbone
+    picture = torch.rand(1, 3, *backbone.frame_size, generator=torch.Generator().manual_seed(0)).to(backbone.device)
+    motion = backbone.detect(picture)
+    backbone.animate(backbone.encode_source(picture), motion, motion)
+    vectors = motion.to("cpu").vectors().numpy()
+    models.forecast(np.repeat(vectors, 12, axis=0), 12)
+
+
+def worker(name: str) -> ThreadPoolExecutor:
+    """Return an executor of one thread, which computes with its share of the cores: there are two, one a direction."""
+    share = max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2) // 2)
+    return ThreadPoolExecutor(1, name, lambda: torch.set_num_threads(share))
+
+
+def _sampler(motion_dim: int) -> Forecaster | None:
+    try:
+        return forecaster_for(SAMPLER, motion_dim, "cpu")
+    except KinecastError:  # of another D: `auto` says that damped velocity is taken then
+        return None
+
+
+def _avatar(config: CallConfig, backbone: Backbone) -> np.ndarray | None:
+    if config.avatar is None:
+        return None
+    from kinecast.files import existing_file
+    from kinecast.pictures import open_picture
+
+    picture = open_picture(existing_file(config.avatar, "picture"))
+    if picture is None:
+        raise KinecastError(f"{config.avatar}: expected a picture (png, jpg, webp), found another file: choose one")
+    return fit(picture, crop_box(picture.shape[:2], backbone.frame_size, "center"), backbone.frame_size)

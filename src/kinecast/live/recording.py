@@ -1,0 +1,74 @@
+"""What is shown, into a clip, at a constant frame rate, in a thread of its own."""
+
+import queue
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from kinecast.errors import KinecastError
+from kinecast.video import VideoWriter
+
+_WAITING = 50  # frames: a disk that is slower loses the newest
+
+
+class Recorder:
+    """Writes frames as they are shown. The clip is there, whole, after `close`.
+
+    Args:
+        path: mp4, mov, mkv, webm or gif.
+        fps: of the clip; a frame stands until the next one is due.
+
+    Raises:
+        KinecastError: it cannot be written there.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self._writer = VideoWriter(path, fps)
+        if not path.parent.is_dir():
+            raise KinecastError(f"cannot write {path}: expected its folder, found none: make it")
+        self._fps, self._queue = fps, queue.Queue[tuple[np.ndarray, int] | None](_WAITING)
+        self._started: float | None = None
+        self._written = 0  # frames handed over
+        self.dropped = 0
+        self.error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="kinecast-record", daemon=True)
+        self._thread.start()
+
+    def add(self, picture: np.ndarray, now: float) -> None:
+        """Take a frame that is shown at `now`, seconds of a steady clock. Never blocks."""
+        if self._started is None:
+            self._started = now
+        until = int((now - self._started) * self._fps) + 1
+        if until <= self._written:
+            return  # two within one frame of the clip
+        try:
+            self._queue.put_nowait((picture, min(until - self._written, int(60 * self._fps))))
+        except queue.Full:
+            self.dropped += 1
+            return
+        self._written = until
+
+    def close(self) -> str | None:
+        """Finish the clip; returns a line if it could not be written. Blocks: call it off the event loop."""
+        self._queue.put(None)
+        self._thread.join()
+        return self.error
+
+    def _run(self) -> None:
+        first = self._queue.get()
+        if first is None:
+            self.error = f"{self._writer.path}: nothing was shown, so there is no recording"
+            return
+        try:
+            with self._writer as writer:
+                last, item = first[0], self._queue.get()
+                while item is not None:
+                    for _ in range(item[1]):  # the frame before stood until this one
+                        writer.write(last)
+                    last, item = item[0], self._queue.get()
+                writer.write(last)
+        except KinecastError as error:
+            self.error = str(error)
+            while self._queue.get() is not None:
+                pass  # whoever adds must not be stopped by a full disk

@@ -1,0 +1,158 @@
+"""Jitter buffer, link faults, figures: by a clock of their own."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from kinecast.codec.packets import MotionPacket
+from kinecast.errors import KinecastError
+from kinecast.live.config import LinkFaults
+from kinecast.live.figures import Allowance, Quantiles, Rate
+from kinecast.live.jitter import MAX_WAITING, JitterBuffer
+from kinecast.live.links import FaultyLink
+from live.ends import run
+
+FPS = 25.0
+
+
+def packet(sequence: int, frame: int | None = None, key: bool = False) -> MotionPacket:
+    frame = sequence if frame is None else frame
+    return MotionPacket(sequence & 0xFFFF, frame & 0xFFFF, 1, b"x", back=int(not key), wide=False)
+
+
+def test_frames_are_due_a_period_apart_and_as_late_as_packets_were():
+    buffer, random = JitterBuffer(FPS, 100), np.random.default_rng(0)
+    for n in range(200):
+        buffer.push(packet(n, key=n == 0), 10 + n / FPS + 0.05 * random.random())
+    assert 0.04 < buffer.delay < 0.06
+    shown = [buffer.due(18 + k / 1000) or 0 for k in range(200)]
+    assert set(np.diff(shown)) == {0, 1} and shown[-1] - shown[0] == pytest.approx(200 / 40, abs=1)
+
+
+def test_the_wait_is_bounded():
+    buffer = JitterBuffer(FPS, 60)
+    for n in range(100):
+        buffer.push(packet(n, key=n == 0), n / FPS + (0.5 if n % 2 else 0.0))
+    assert buffer.delay <= 0.06
+
+
+def test_order_is_restored_and_late_packets_still_lead_on():
+    buffer = JitterBuffer(FPS, 0)
+    for n in (0, 2, 3):
+        buffer.push(packet(n, key=n == 0), n / FPS)
+    assert [w.number for w in buffer.take(3)] == [0]
+    assert buffer.blocked(3) and not buffer.blocked(1)
+    buffer.push(packet(1), 4 / FPS)  # its turn is over, but those after it start from it
+    assert [w.number for w in buffer.take(3)] == [1, 2, 3]
+    assert buffer.lost == 0
+
+
+def test_a_key_packet_ends_the_wait_for_what_is_missing():
+    buffer = JitterBuffer(FPS, 0)
+    for n in (0, 3, 4, 5):
+        buffer.push(packet(n, key=n in (0, 4)), n / FPS)
+    assert [w.number for w in buffer.take(3)] == [0]
+    assert [w.number for w in buffer.take(5)] == [4, 5]
+    assert (buffer.lost, buffer.received) == (2, 4)  # 1 and 2 never came; 3 came in vain
+    assert buffer.take_counts() == (4, 2) and buffer.take_counts() == (0, 0)
+
+
+def test_numbers_go_on_beyond_16_bits():
+    buffer, given = JitterBuffer(FPS, 0), []
+    for n in range(65_500, 65_600):
+        buffer.push(packet(n, key=n == 65_500), n / FPS)
+        given += [w.number for w in buffer.take(n)]
+    assert given == list(range(65_500, 65_600))
+
+
+def test_it_holds_a_bounded_number_whatever_comes():
+    buffer, random = JitterBuffer(FPS, 60), np.random.default_rng(0)
+    buffer.push(packet(0, key=True), 0.0)
+    for n in range(5000):
+        buffer.push(packet(int(random.integers(1, 1 << 16)), int(random.integers(1 << 16))), n / 100)
+        assert len(buffer) <= MAX_WAITING
+    buffer.push(packet(7, 9, key=True), 500.0)  # a new beginning, whatever was before
+    number = buffer.due(500.1)
+    assert number is not None and buffer.take(number)
+
+
+def test_a_pause_of_minutes_is_a_new_beginning_only_in_time():
+    buffer = JitterBuffer(FPS, 0)
+    buffer.push(packet(0, key=True), 0.0)
+    assert buffer.take(0)
+    buffer.push(packet(1, 25 * 600, key=True), 600.0)  # muted for ten minutes
+    assert [w.number for w in buffer.take(25 * 600)] == [25 * 600]
+
+
+# --- link faults -----------------------------------------------------------------------------------------------------
+
+
+def sent_over(faults: LinkFaults, count: int, pause: float = 0.0) -> list[int]:
+    async def work() -> list[int]:
+        came: list[int] = []
+        link = FaultyLink(faults, lambda data: came.append(int(data)))
+        for n in range(count):
+            link.send(str(n).encode())
+            await asyncio.sleep(pause)
+        await asyncio.sleep((faults.delay_ms + faults.jitter_ms) / 1000 + 0.02)
+        assert len(link) == 0
+        link.close()
+        return came
+
+    return run(work())
+
+
+@pytest.mark.parametrize("burst", [1.0, 5.0])
+def test_losses_have_their_share_and_their_bursts(burst):
+    came = sent_over(LinkFaults(loss=0.3, burst=burst), 6000)
+    assert 1 - len(came) / 6000 == pytest.approx(0.3, abs=0.04)
+    gaps = np.diff(came) - 1
+    expected = burst if burst > 1 else 1 / 0.7  # independent losses come in runs too
+    assert gaps[gaps > 0].mean() == pytest.approx(expected, rel=0.35)
+    assert sent_over(LinkFaults(loss=0.3, burst=burst), 300) == [n for n in came if n < 300]  # seeded
+
+
+def test_jitter_reorders_only_if_asked():
+    assert sent_over(LinkFaults(jitter_ms=30), 50, 0.001) == list(range(50))
+    shuffled = sent_over(LinkFaults(jitter_ms=30, reorder=True), 50, 0.001)
+    assert sorted(shuffled) == list(range(50)) != shuffled
+
+
+def test_nothing_passes_in_an_outage():
+    came = sent_over(LinkFaults(outages=((0.05, 0.15),)), 50, 0.005)
+    assert 0 in came and 49 in came and 5 < 50 - len(came) < 40
+
+
+def test_impossible_links_are_refused():
+    for wrong in ({"loss": 1.0}, {"burst": 0}, {"jitter_ms": -1}):
+        with pytest.raises(KinecastError, match="link faults"):
+            LinkFaults(**wrong)
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_rates_are_of_the_last_seconds_and_take_constant_memory():
+    now = [100.0]
+    rate = Rate(lambda: now[0])
+    for _ in range(1000):
+        now[0] += 0.04
+        rate.add(2)
+    assert rate.per_second() == pytest.approx(50, rel=0.03) and rate.total == 2000
+    assert len(rate._bins) <= 17
+    now[0] += 10
+    assert rate.per_second() == 0
+
+
+def test_quantiles_and_allowances():
+    latency = Quantiles(kept=100)
+    assert latency(0.5) is None
+    for n in range(1000):
+        latency.add(n)
+    assert latency(0.5) == pytest.approx(949.5)
+    now = [0.0]
+    allowance = Allowance(10, 5, lambda: now[0])
+    assert [allowance.take() for _ in range(7)] == [True] * 5 + [False] * 2
+    now[0] = 0.2
+    assert [allowance.take() for _ in range(3)] == [True, True, False]
