@@ -1,6 +1,6 @@
-"""Put a trained face-128 and forecasters of its keypoints into the package; print the rows of the zoo's table.
+"""Put trained backbones and forecasters of their keypoints into the package; print the rows of the zoo's table.
 
-Run from the root of a checkout after the two training runs of recipes/README.md.
+Run from the root of a checkout after the training runs of recipes/README.md.
 """
 
 import argparse
@@ -15,12 +15,16 @@ from kinecast.data.video_folder import list_clips
 WEIGHTS = Path("src/kinecast/zoo/weights")
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
 DIRECT = ("--model", "direct", "--preset", "general", "--horizon", "12-24", "--steps", 800, "--batch-size", 32)
-FORECASTERS = {
-    "gru": ("--model", "gru", "--horizon", "12-12"),
-    "vrnn": ("--model", "vrnn", "--horizon", "12-12"),
-    "gru-snf": ("--model", "gru-snf", "--horizon", "12-12"),
-    "direct": DIRECT,
-    "direct-vox256": DIRECT,  # of the published FOMM's keypoints, not of face-128's
+VRNN = ("--model", "vrnn", "--horizon", "12-12")
+BACKBONES = ("face-128", "face-256", "tiny")
+FORECASTERS: dict[str, tuple[str, tuple[object, ...]]] = {  # whose keypoints, and how
+    "gru": ("face-128", ("--model", "gru", "--horizon", "12-12")),
+    "vrnn": ("face-128", VRNN),
+    "gru-snf": ("face-128", ("--model", "gru-snf", "--horizon", "12-12")),
+    "direct": ("face-128", DIRECT),
+    "vrnn-face-256": ("face-256", VRNN),
+    "direct-face-256": ("face-256", DIRECT),
+    "direct-vox256": ("vox256", DIRECT),  # the published FOMM
 }
 
 
@@ -31,20 +35,28 @@ def run(*arguments: object) -> None:
         sys.exit(1)
 
 
-def bundle(run_folder: Path, data: Path, only: list[str]) -> None:
-    """Copy the backbone, extract every clip's motion with it, train and copy the forecasters."""
-    if "face-128" in only:
-        shutil.copyfile(run_folder / "model.safetensors", WEIGHTS / "face-128.safetensors")
-    motion = run_folder / "motion"
+def motion_of(backbone: Path, data: Path) -> Path:
+    """Extract every clip's motion with a trained backbone, beside it; return the folder."""
+    motion = backbone.parent / "motion"
     motion.mkdir(exist_ok=True)
     for clip in list_clips([data / "voxceleb", data / "portraits"]):
         target = motion / f"{clip.stem}.npz"
         if not target.exists():
             fps = ["--fps", TRUE_FPS] if clip.parent.name == "voxceleb" else []
-            run("extract", clip, "-o", target, "--model", run_folder / "model.safetensors", *fps)
-    for name, training in FORECASTERS.items():
+            run("extract", clip, "-o", target, "--model", backbone, *fps)
+    return motion
+
+
+def bundle(runs: Path, data: Path, only: list[str]) -> None:
+    """Copy the backbones, train the forecasters."""
+    for name in BACKBONES:
         if name in only:
-            source = data / "voxceleb" / "keypoints_fomm_vox256.npz" if name == "direct-vox256" else motion
+            shutil.copyfile(runs / name / "model.safetensors", WEIGHTS / f"{name}.safetensors")
+    for name, (keypoints, training) in FORECASTERS.items():
+        if name in only:
+            published = data / "voxceleb" / "keypoints_fomm_vox256.npz"
+            own = runs / keypoints / "model.safetensors"
+            source = published if keypoints == "vox256" else motion_of(own, data)
             run(
                 *("train", "forecaster", "--data", source, *training),
                 *("--validate", "id10291", "-o", WEIGHTS / f"{name}.safetensors"),
@@ -57,8 +69,8 @@ def bundle(run_folder: Path, data: Path, only: list[str]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("runs/face-128"), help="folder of the training run")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the training runs")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="development data")
-    parser.add_argument("--only", nargs="*", default=["face-128", *FORECASTERS], help="what to make anew")
+    parser.add_argument("--only", nargs="*", default=[*BACKBONES, *FORECASTERS], help="what to make anew")
     options = parser.parse_args()
-    bundle(options.run, options.data, options.only)
+    bundle(options.runs, options.data, options.only)

@@ -108,14 +108,16 @@ def test_a_jam_is_found_after_its_onset_and_not_before(detector: Detector) -> No
     assert detector.primary == "nll"
 
 
-def test_leaving_warns_before_the_range_is_left(detector: Detector, scorer: ForecastScorer) -> None:
-    motion = swinging(1, seed=9)["swing-00"].clone()
-    drift = torch.linspace(0, 4, 12)
-    motion[12:] = motion[11] + drift[:, None] * torch.tensor([1.0, 1.0, 2.0])
-    outside = scorer.whitening.leaves(scorer.whitening(motion)[:, None])
+def test_leaving_warns_as_early_as_the_forecast_sees() -> None:
+    """Constant velocity is right about a straight line: its K = 3 frames ahead cross the range three frames early."""
+    scorer = scorer_of(build_forecaster("velocity", 3), swinging(20), CONFIG)
+    line = torch.arange(24)[:, None] * torch.tensor([0.1, 0.1, 0.2])
+    outside = scorer.whitening.leaves(scorer.whitening(line)[:, None])
     left = int(outside.float().argmax())
-    warned = next(v.frame for v in detector.watch(frames_of(motion)) if "leaving" in v.clip_alarms)
-    assert 12 <= warned < left
+    assert CONFIG.observed + 3 < left < 20
+    told = [row.get("leaving", 0.0) for row in scorer.watch(frames_of(line))]
+    assert told[: left - 3] == [0.0] * (left - 3) and told[left - 3 :] == [1.0] * (24 - left + 3)
+    np.testing.assert_array_equal(scorer.score_series(line)["leaving"][4:], told[4:])
 
 
 def test_whitened_increments_have_covariance_one() -> None:

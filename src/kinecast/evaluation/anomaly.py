@@ -135,7 +135,7 @@ def draw_table(path: Path, tables: Mapping[str, Mapping[str, Mapping[str, Mappin
         axis.axhline(0.5, color="grey", linewidth=0.8, linestyle="--")
         axis.set_xticks(range(len(kinds)), kinds, fontsize=8)
         axis.set_title(title, fontsize=9)
-        axis.set_ylim(0.3, 1.02)
+        axis.set_ylim(0, 1.02)
     axes[0].set_ylabel("AUROC of clips")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
     with atomic_path(path) as temporary:
