@@ -4,7 +4,9 @@ Exit codes: 0 done, 1 the input could not be used (one line on stderr says why),
 130 interrupted.
 """
 
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -98,7 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def console() -> None:
     """Run from the shell."""
-    sys.exit(main())
+    code = main()
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A daemon thread that is inside torch when the interpreter ends would abort the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _fail(error: object) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 # The walk and the names are the readers' own, so that what is checked is what is read.
-from kinecast.data.datasets import _BAIR_FOLDER, LAYOUTS, Clip, _found, _person
+from kinecast.data.datasets import BAIR_FOLDER, LAYOUTS, Clip, found_in, person_in
 from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, person_of
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
@@ -113,8 +113,8 @@ def check_dataset(
     folder = Path(folder)
     if not folder.is_dir():
         raise KinecastError(f"{folder}: expected a folder of layout {config.layout}, found none there: check the path")
-    if config.layout == "bair" and (folder / _BAIR_FOLDER).is_dir():
-        folder = folder / _BAIR_FOLDER
+    if config.layout == "bair" and (folder / BAIR_FOLDER).is_dir():
+        folder = folder / BAIR_FOLDER
     findings: list[Finding] = []
     listed = list(_listed(folder, config, findings))
     report = Report(dict(Counter(entry.side for entry in listed)), findings=findings)
@@ -157,7 +157,7 @@ def _clips_of(inside: Path, layout: str, findings: list[Finding]) -> Iterator[Cl
     """Yield one side's clips; a name without a person, a cut-off record file and an empty folder are noted."""
     walk = layout if layout == "mgif" else "bair"  # the readers' walk that asks nothing of names
     notes: list[str] = []
-    clips = sorted(_found(inside, inside, walk, notes), key=lambda clip: clip.name)
+    clips = sorted(found_in(inside, inside, walk, notes), key=lambda clip: clip.name)
     for note in notes:
         file, _, damage = note.partition(": ")
         name = Path(file).relative_to(inside.parent).as_posix()
@@ -169,7 +169,7 @@ def _clips_of(inside: Path, layout: str, findings: list[Finding]) -> Iterator[Cl
             findings.append(Finding("odd", name, "empty", "an empty folder: a clip without frames, or a leftover"))
     for clip in clips:
         try:
-            person = _person(clip.name.partition("/")[2], layout) or clip.name
+            person = person_in(clip.name.partition("/")[2], layout) or clip.name
         except KinecastError as error:
             findings.append(Finding("broken", clip.name, "name", str(error)))
             continue

@@ -26,7 +26,7 @@ from kinecast.video import read_frames
 LAYOUTS = ("voxceleb", "bair", "mgif", "clips")
 _VOXCELEB_PERSON = r"^(id\d+)[#_]"
 _RECORD_SUFFIXES = (".tfrecords", ".tfrecord")
-_BAIR_FOLDER = "softmotion30_44k"
+BAIR_FOLDER = "softmotion30_44k"
 _BAIR_VIEW = "image_aux1"  # the camera that the usual conversion to folders of frames takes
 _BAIR_SIDE = 64  # pixels
 _HASHED = 1 << 20  # bytes at a time
@@ -166,22 +166,22 @@ def _split_by_name(folder: Path, validate: str | None, pattern: str) -> tuple[li
 
 
 def _side(folder: Path, layout: str, side: str, notes: list[str]) -> list[Clip]:
-    if layout == "bair" and (folder / _BAIR_FOLDER).is_dir():
-        folder = folder / _BAIR_FOLDER
+    if layout == "bair" and (folder / BAIR_FOLDER).is_dir():
+        folder = folder / BAIR_FOLDER
     inside = folder / side
     if not inside.is_dir():
         raise KinecastError(
             f"{folder}: expected train/ and test/ of layout {layout}, found no {side}/: check the path, or use "
             "--layout clips with --validate"
         )
-    clips = sorted(_found(inside, inside, layout, notes), key=lambda clip: clip.name)
+    clips = sorted(found_in(inside, inside, layout, notes), key=lambda clip: clip.name)
     if not clips:
         wanted = {"voxceleb": "mp4 files or folders of frames", "bair": ".tfrecords or folders of frames"}
         raise KinecastError(f"{inside}: expected {wanted.get(layout, '.gif files')}, found none in it")
     return clips
 
 
-def _found(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterator[Clip]:
+def found_in(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterator[Clip]:
     """Yield the clips of one side in the layout's forms, at any depth; names start with the side's."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
@@ -190,9 +190,9 @@ def _found(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterator[
         name = f"{root.name}/{inside}"
         if path.is_dir():
             if layout != "mgif" and any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.iterdir()):
-                yield Clip(name, _person(inside, layout) or name, path)
+                yield Clip(name, person_in(inside, layout) or name, path)
             else:
-                yield from _found(path, root, layout, notes)
+                yield from found_in(path, root, layout, notes)
         elif layout == "bair" and path.suffix in _RECORD_SUFFIXES:
             spans, damage = record_spans(path)
             if damage:
@@ -200,10 +200,10 @@ def _found(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterator[
             for i, span in enumerate(spans):
                 yield Clip(f"{name}/{i}", f"{name}/{i}", path, span)
         elif path.suffix.lower() in ({".gif"} if layout == "mgif" else CLIP_SUFFIXES):
-            yield Clip(name, _person(inside, layout) or name, path)
+            yield Clip(name, person_in(inside, layout) or name, path)
 
 
-def _person(name: str, layout: str) -> str | None:
+def person_in(name: str, layout: str) -> str | None:
     """Return the person in a clip's name; None where clips are all the distributor says apart."""
     if layout != "voxceleb":
         return None
