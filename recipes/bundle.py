@@ -15,15 +15,12 @@ from kinecast.data.video_folder import list_clips
 WEIGHTS = Path("src/kinecast/zoo/weights")
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
 DIRECT = ("--model", "direct", "--preset", "general", "--horizon", "12-24", "--steps", 800, "--batch-size", 32)
-VRNN = ("--model", "vrnn", "--horizon", "12-12")
-BACKBONES = ("face-128", "face-256", "tiny")
+BACKBONES = {"face-128": "face-128", "face-256": "face-256-finish"}  # and the run it comes from
 FORECASTERS: dict[str, tuple[str, tuple[object, ...]]] = {  # whose keypoints, and how
     "gru": ("face-128", ("--model", "gru", "--horizon", "12-12")),
-    "vrnn": ("face-128", VRNN),
+    "vrnn": ("face-128", ("--model", "vrnn", "--horizon", "12-12")),
     "gru-snf": ("face-128", ("--model", "gru-snf", "--horizon", "12-12")),
     "direct": ("face-128", DIRECT),
-    "vrnn-face-256": ("face-256", VRNN),
-    "direct-face-256": ("face-256", DIRECT),
     "direct-vox256": ("vox256", DIRECT),  # the published FOMM
 }
 
@@ -51,12 +48,13 @@ def bundle(runs: Path, data: Path, only: list[str]) -> None:
     """Copy the backbones, train the forecasters."""
     for name in BACKBONES:
         if name in only:
-            shutil.copyfile(runs / name / "model.safetensors", WEIGHTS / f"{name}.safetensors")
+            shutil.copyfile(runs / BACKBONES[name] / "model.safetensors", WEIGHTS / f"{name}.safetensors")
     for name, (keypoints, training) in FORECASTERS.items():
         if name in only:
-            published = data / "voxceleb" / "keypoints_fomm_vox256.npz"
-            own = runs / keypoints / "model.safetensors"
-            source = published if keypoints == "vox256" else motion_of(own, data)
+            if keypoints == "vox256":
+                source = data / "voxceleb" / "keypoints_fomm_vox256.npz"
+            else:
+                source = motion_of(runs / BACKBONES[keypoints] / "model.safetensors", data)
             run(
                 *("train", "forecaster", "--data", source, *training),
                 *("--validate", "id10291", "-o", WEIGHTS / f"{name}.safetensors"),

@@ -101,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> None:
     """Run from the shell."""
     code = main()
-    if any(thread.daemon for thread in threading.enumerate()):
-        # A daemon thread that is inside torch when the interpreter ends would abort the process.
+    if any(thread.name == "kinecast-load" for thread in threading.enumerate()):
+        # A call that was ended while its model loads: a thread inside torch when the interpreter ends aborts it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

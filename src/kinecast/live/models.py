@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from kinecast.backbones import FOMM
 from kinecast.backbones.base import Backbone
 from kinecast.codec import model_identity
 from kinecast.codec.filling import FILLERS, Forecast
+from kinecast.engine import accelerate
+from kinecast.engine.convolution import bfloat16_available
 from kinecast.errors import KinecastError
 from kinecast.fillers import load_filler, of_forecaster
 from kinecast.forecasters.base import Forecaster
@@ -37,7 +40,8 @@ def load_models(config: CallConfig) -> Models:
     Raises:
         KinecastError: an unknown name, a foreign file, or an avatar that is no picture.
     """
-    backbone = load_backbone(config.model, "auto", config.engine, config.precision)
+    torch.set_num_threads(_share())  # engines compile for the threads that are to run them
+    backbone = _backbone(config)
     sampler = _sampler(backbone.motion_dim)
     if config.forecaster == "auto":
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
@@ -46,6 +50,16 @@ def load_models(config: CallConfig) -> Models:
     models = Models(backbone, model_identity(backbone.state_dict()), forecast, sampler, _avatar(config, backbone))
     warm_up(models)
     return models
+
+
+def _backbone(config: CallConfig) -> Backbone:
+    """Load it; `auto` is the `fast` engine where it can run: a call should begin before others are measured."""
+    if config.engine != "auto":
+        return load_backbone(config.model, "auto", config.engine, config.precision)
+    plain = load_backbone(config.model, "auto", "eager")
+    if not isinstance(plain, FOMM) or plain.device.type != "cpu":
+        return plain
+    return accelerate(plain, "fast", "bf16" if config.precision != "exact" and bfloat16_available() else "exact")
 
 
 def warm_up(models: Models) -> None:
@@ -60,8 +74,12 @@ def warm_up(models: Models) -> None:
 
 def worker(name: str) -> ThreadPoolExecutor:
     """Return an executor of one thread, which computes with its share of the cores: there are two, one a direction."""
-    share = max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2) // 2)
-    return ThreadPoolExecutor(1, name, lambda: torch.set_num_threads(share))
+    return ThreadPoolExecutor(1, name, lambda: torch.set_num_threads(_share()))
+
+
+def _share() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, cores // 2)
 
 
 def _sampler(motion_dim: int) -> Forecaster | None:

@@ -61,6 +61,14 @@ TABLE: tuple[Entry, ...] = (
         "FOMM, trained here on 19 people (recipes/face-128.toml)",
     ),
     Entry(
+        "face-256",
+        "backbone",
+        "face-256.safetensors",
+        "568f9094f1d1777195fef0679704cd140c3d6e195f733855ad728547b190f4ba",
+        "Apache-2.0",
+        "compact FOMM, trained here on 21 people (recipes/face-256.toml)",
+    ),
+    Entry(
         "gru",
         "forecaster",
         "gru.safetensors",
