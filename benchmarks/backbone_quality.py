@@ -141,6 +141,11 @@ def transfers(
     """Return the figures of every picture by every clip, printing the table, and a row for each picture."""
     figures, rows = [], []
     for i, picture in enumerate(pictures):
+        try:
+            read_image(picture, model.frame_size, "face")
+        except KinecastError as error:  # a drawing, or a face from the side
+            print(f"left out: {error}", file=sys.stderr)
+            continue
         each = []
         for j, clip in enumerate(clips):
             found, row = transfer(model, picture, clip, crop, faces)
@@ -148,6 +153,8 @@ def transfers(
             if j == i % len(clips):
                 rows.append(row)
         figures.append({"picture": picture.stem} | _means(each))
+    if not figures:
+        raise KinecastError("--sources: expected pictures with a face, found none: name another folder")
     means = _means(figures)
     head = ["picture", "identity", "motion", "motion of a still"]
     lines = [[f["picture"], *(f"{f[k]:.4f}" for k in means)] for f in [*figures, {"picture": "mean"} | means]]
