@@ -81,7 +81,7 @@ def test_a_call_from_camera_to_hanging_up(port):
             assert (gaps > 0).all() and [f.number for f in frames] == sorted({f.number for f in frames})
             await tab.click("#hang-up")
             await tab.wait_for(READY)
-            assert "2 min 14 s. Sent 94 kB, received 122 kB" in await tab.evaluate(text("#summary-line"))
+            await tab.wait_for(text("#summary-line") + ".includes('2 min 14 s. Sent 94 kB, received 122 kB')")
             assert not await tab.evaluate(shown("#theirs-figure"))
             assert tab.problems == []
 
