@@ -61,7 +61,7 @@ def test_a_call_from_camera_to_hanging_up(port):
             await invite(client, tab)
             assert await tab.evaluate("document.activeElement.id") == "copy"
             await tab.wait_for("document.querySelector('#theirs-figure').dataset.seen === ''")
-            await tab.wait_for("document.getElementById('f-received').innerText > '0'")
+            await tab.wait_for("parseFloat(document.getElementById('f-received').innerText) > 0")  # figures came
             # What is drawn is what was sent: the fake camera's green, not black.
             pixel = await tab.evaluate(
                 "[...document.getElementById('theirs').getContext('2d').getImageData(3,3,1,1).data]"
@@ -250,7 +250,7 @@ def test_a_phone_sized_window_needs_no_sideways_scrolling_and_controls_stay_in_r
             await tab.evaluate("document.getElementById('by-hand').open = true")
             assert await tab.evaluate(widths)
             await invite(client, tab)
-            await tab.wait_for("document.getElementById('f-received').innerText > '0'")
+            await tab.wait_for("parseFloat(document.getElementById('f-received').innerText) > 0")  # figures came
             assert await tab.evaluate(widths)
             bottom = await tab.evaluate("document.getElementById('hang-up').getBoundingClientRect().bottom")
             assert 600 < bottom <= 740
@@ -323,7 +323,7 @@ def test_text_has_contrast_in_both_schemes(port, scheme):
             assert await tab.evaluate(script) == []
             await invite(client, tab)
             client.session.on_event("error", "link: expected a model, found another: choose it")
-            await tab.wait_for("document.getElementById('f-received').innerText > '0'")
+            await tab.wait_for("parseFloat(document.getElementById('f-received').innerText) > 0")  # figures came
             for state in ("received", "idle", "frozen"):
                 client.session.mark = state
                 await asyncio.sleep(0.2)
