@@ -16,6 +16,7 @@ what not moving at all would score.
 import argparse
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from kinecast.errors import KinecastError
 from kinecast.evaluation.cost import count_macs
 from kinecast.evaluation.distortions import Distortions
 from kinecast.metrics.face import FaceDistances
+from kinecast.motion import Motion
 from kinecast.video import caption, grid, read_batches, read_frames, read_image, to_uint8, write_image
 
 BATCH = 8
@@ -69,21 +71,34 @@ def rebuild(model: Backbone, clip: Path, crop: str, measures: Distortions) -> tu
     return {"clip": clip.stem, "frames": start, **figures, "mae_ratio": figures["mae"] / figures["mae_copy"]}, row
 
 
+@dataclass(frozen=True)
+class Driver:
+    """What drives pictures: some frames of a clip, their motion and their landmarks."""
+
+    frames: Tensor
+    motion: Motion
+    landmarks: list[np.ndarray | None]
+
+    @classmethod
+    def of(cls, model: Backbone, clip: Path, crop: str, faces: FaceDistances) -> "Driver":
+        """Read a clip, once for all pictures."""
+        frames = torch.cat(list(read_batches(clip, model.frame_size, crop, BATCH)))
+        frames = frames[np.linspace(0, len(frames) - 1, TRANSFER_FRAMES).astype(int)]
+        return cls(frames, model.detect(frames), _normalised(faces, frames))
+
+
 def transfer(
-    model: Backbone, picture: Path, clip: Path, crop: str, faces: FaceDistances
+    model: Backbone, source: Tensor, driver: Driver, faces: FaceDistances
 ) -> tuple[dict[str, float], Pictures]:
     """Return the figures of one picture animated by one clip, and driving and animated frames by turns."""
-    source = read_image(picture, model.frame_size, "face")
-    frames = torch.cat(list(read_batches(clip, model.frame_size, crop, BATCH)))
-    frames = frames[np.linspace(0, len(frames) - 1, TRANSFER_FRAMES).astype(int)]
-    motion, anchor = model.detect(frames), model.detect(source)
+    motion, anchor = driver.motion, model.detect(source)
     moved = model.relative_motion(anchor, motion, motion[:1], adapt_scale=True)
     animated = model.animate(model.encode_source(source), anchor, moved)
     face = faces.look(source[0])
     found: dict[str, list[float]] = {"identity": [], "motion": [], "motion_still": []}
     if face is not None:
-        driving, own = (_normalised(faces, each) for each in (frames, animated))
-        for t in range(1, len(frames)):
+        driving, own = driver.landmarks, _normalised(faces, animated)
+        for t in range(1, len(animated)):
             if (there := faces.look(animated[t])) is not None and there.description is not None:
                 assert face.description is not None
                 found["identity"].append(float(torch.linalg.vector_norm(there.description - face.description)))
@@ -91,8 +106,9 @@ def transfer(
                 change = driving[t] - driving[0]  # type: ignore[operator]
                 found["motion"].append(_length(own[t] - own[0] - change))  # type: ignore[operator]
                 found["motion_still"].append(_length(change))
-    shown = np.linspace(0, len(frames) - 1, PAIRS + 1).astype(int)[1:]
-    row = [to_uint8(source)[0], *(to_uint8(each)[t] for t in shown for each in (frames, animated))]
+    shown = np.linspace(0, len(animated) - 1, PAIRS + 1).astype(int)[1:]
+    pairs = zip(to_uint8(driver.frames[shown]), to_uint8(animated[shown]), strict=True)
+    row = [to_uint8(source)[0], *(picture for pair in pairs for picture in pair)]
     return {name: float(np.mean(each)) if each else float("nan") for name, each in found.items()}, row
 
 
@@ -140,17 +156,18 @@ def transfers(
 ) -> tuple[dict, list[Pictures]]:
     """Return the figures of every picture by every clip, printing the table, and a row for each picture."""
     figures, rows = [], []
+    drivers = [Driver.of(model, clip, crop, faces) for clip in clips]
     for i, picture in enumerate(pictures):
         try:
-            read_image(picture, model.frame_size, "face")
+            source = read_image(picture, model.frame_size, "face")
         except KinecastError as error:  # a drawing, or a face from the side
             print(f"left out: {error}", file=sys.stderr)
             continue
         each = []
-        for j, clip in enumerate(clips):
-            found, row = transfer(model, picture, clip, crop, faces)
+        for j, driver in enumerate(drivers):
+            found, row = transfer(model, source, driver, faces)
             each.append(found)
-            if j == i % len(clips):
+            if j == i % len(drivers):
                 rows.append(row)
         figures.append({"picture": picture.stem} | _means(each))
     if not figures:

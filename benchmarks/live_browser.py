@@ -2,9 +2,8 @@
 cameras. What each page shows a second, glass to glass latency by frame numbers, bytes, memory, and screenshots.
 
 Latency is from the moment at which one page had a camera frame to the moment at which the other drew what was made of
-it; both read the same machine's clock. Frames are matched by their time of capture, which travels to half a
-frame period.
-The camera's and the display's own time are left out.
+it; both read the same machine's clock. Frames are matched by their time of capture, which travels to half a frame
+period. The camera's and the display's own time are left out.
 
     python benchmarks/live_browser.py --clips ../shared/data/portraits/portrait_0.mp4 \
         ../shared/data/portraits/woman_pink.mp4 --seconds 120 --pictures out/live --output benchmarks/results/live.json

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from kinecast.errors import KinecastError
-from kinecast.framing import crop_box, fit
+from kinecast.framing import centred
 
 _DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
@@ -31,5 +31,4 @@ def camera_frames(number: int, size: tuple[int, int], fps: float = 25.0) -> Iter
         raise KinecastError(f"camera {number}: expected to open {device}, found: {error}") from error
     with container:
         for frame in container.decode(video=0):
-            picture = frame.to_ndarray(format="rgb24")
-            yield fit(picture, crop_box((picture.shape[0], picture.shape[1]), size, "center"), size)
+            yield centred(frame.to_ndarray(format="rgb24"), size)

@@ -66,6 +66,11 @@ def fit(frame: np.ndarray, box: Box, target: tuple[int, int] | None) -> np.ndarr
     return np.array(resized)
 
 
+def centred(frame: np.ndarray, target: tuple[int, int]) -> np.ndarray:
+    """Cut the largest box of the target's shape from the middle of a frame, and resize it."""
+    return fit(frame, crop_box((frame.shape[0], frame.shape[1]), target, "center"), target)
+
+
 def find_face(frames: Iterable[np.ndarray]) -> tuple[float, float, float] | None:
     """Return centre y, x and side in pixels of the face: the median over the frames of the largest one in each.
 

@@ -46,7 +46,8 @@ def good_messages() -> list[tuple[str, bytes]]:
     """Return what an honest sender sends for some frames, and every control message."""
     from kinecast.live.config import CameraFrame
 
-    sender = Sender(models().backbone, config(), None, lambda: 0.0)
+    loaded = models()
+    sender = Sender(loaded.backbone, loaded.identity, config(), None, lambda: 0.0)
     out = []
     for n, frame in enumerate(camera_frames()[:6]):
         out += sender.process(CameraFrame(frame, n / 12, n))
@@ -203,7 +204,8 @@ def test_bad_descriptions_are_refused_in_a_line():
 
 
 def test_units_of_the_codec_are_the_only_ones_that_are_read():
-    one = Receiver(models().backbone, config(), lambda o, h: np.repeat(o[-1:], h, 0), None)
+    loaded = models()
+    one = Receiver(loaded.backbone, loaded.identity, config(), lambda o, h: np.repeat(o[-1:], h, 0), None)
     with pytest.raises(KinecastError):
         Header.parse(bytes(next(split_picture(b"x", "image/png"))))
     with pytest.raises(KinecastError):

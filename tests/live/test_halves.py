@@ -34,8 +34,9 @@ class Wire:
     def __init__(self, avatar: np.ndarray | None = None, **changes) -> None:
         self.now = 1000.0
         loaded = models()
-        self.sender: Any = Sender(loaded.backbone, config(**changes), avatar, lambda: self.now)
-        self.receiver: Any = Receiver(loaded.backbone, config(**changes), damped, None, lambda: self.now)
+        model, settings = (loaded.backbone, loaded.identity), config(**changes)
+        self.sender: Any = Sender(*model, settings, avatar, lambda: self.now)
+        self.receiver: Any = Receiver(*model, settings, damped, None, lambda: self.now)
         self.messages: list[tuple[str, bytes]] = []
         self.events: list[object] = []
 
@@ -185,7 +186,7 @@ def test_no_gain_no_picture(monkeypatch):
 
 def test_the_gain_is_what_a_new_picture_would_mend():
     backbone = load_backbone("face-128", "cpu", "fast")  # random weights draw noise whatever the picture
-    sender = Sender(backbone, config(), None, lambda: 1000.0)
+    sender = Sender(backbone, bytes(32), config(), None, lambda: 1000.0)
     frames = draw_frames(2, backbone.frame_size)
     sender.process(CameraFrame(frames[0], 1000.0, 0))
     sender.have = 0
@@ -304,7 +305,8 @@ def test_expectations_follow_what_came_even_late():
 
 
 def receiver() -> Receiver:
-    return Receiver(models().backbone, config(), damped, None)
+    loaded = models()
+    return Receiver(loaded.backbone, loaded.identity, config(), damped, None)
 
 
 def good_header(**changes) -> Header:

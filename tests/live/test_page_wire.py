@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinecast.errors import KinecastError
+from kinecast.live.figures import Allowance
 from kinecast.live.page_wire import (
     AVATAR,
     CAMERA,
@@ -20,7 +21,6 @@ from kinecast.live.page_wire import (
     SHOWN,
     Avatar,
     Camera,
-    Rate,
     Shown,
     pack_picture,
     parse_binary,
@@ -159,7 +159,13 @@ def test_a_packed_picture_is_what_the_page_unpacks():
 
 
 def test_a_rate_allows_a_burst_and_then_so_many_a_second():
-    rate = Rate(10, 3)
-    assert [rate.allow(100.0) for _ in range(5)] == [True, True, True, False, False]
-    assert sum(rate.allow(100 + i / 100) for i in range(1, 201)) in (20, 21)
-    assert [rate.allow(200.0) for _ in range(4)] == [True, True, True, False]
+    now = [100.0]
+    rate = Allowance(10, 3, lambda: now[0])
+
+    def allowed(at: float) -> bool:
+        now[0] = at
+        return rate.take()
+
+    assert [allowed(100.0) for _ in range(5)] == [True, True, True, False, False]
+    assert sum(allowed(100 + i / 100) for i in range(1, 201)) in (20, 21)
+    assert [allowed(200.0) for _ in range(4)] == [True, True, True, False]

@@ -41,6 +41,14 @@ class Wire:
         return json.loads(message.data) if message.type == aiohttp.WSMsgType.TEXT else None
 
 
+async def meet(host: Wire, guest: Wire):
+    """Take both places of a room; returns what each hears of it."""
+    await host.say(claim())
+    await host.hear()
+    await guest.say(claim(role="guest"))
+    return await guest.hear(), await host.hear()
+
+
 def serving(test, **limits):
     """Run a test with a server and a client session."""
 
@@ -148,10 +156,7 @@ def test_guessing_is_slow():
 def test_a_member_that_breaks_the_protocol_goes_and_the_other_stays(bad):
     async def test(server, wire):
         async with wire() as host, wire() as guest:
-            await host.say(claim())
-            await host.hear()
-            await guest.say(claim(role="guest"))
-            assert await guest.hear() == await host.hear() == {"present": True}
+            assert await meet(host, guest) == ({"present": True}, {"present": True})
             await (guest.socket.send_bytes(bad) if isinstance(bad, bytes) else guest.say(bad))
             assert await host.hear() == {"present": False}
             async with wire() as again:
@@ -164,10 +169,7 @@ def test_a_member_that_breaks_the_protocol_goes_and_the_other_stays(bad):
 def test_too_many_messages_end_the_connection():
     async def test(server, wire):
         async with wire() as host, wire() as guest:
-            await host.say(claim())
-            await host.hear()
-            await guest.say(claim(role="guest"))
-            await guest.hear(), await host.hear()
+            await meet(host, guest)
             for _ in range(10):
                 await guest.say({"sealed": "flood"})
             heard = [await host.hear() for _ in range(6)]
@@ -224,10 +226,7 @@ def test_generated_messages_harm_nobody():
 
     async def test(server, wire):
         async with wire() as host, wire() as guest:
-            await host.say(claim())
-            await host.hear()
-            await guest.say(claim(role="guest"))
-            await guest.hear(), await host.hear()
+            await meet(host, guest)
             for number in range(150):
                 async with wire() as stranger:
                     text = json.dumps(damage.choice([claim(), {"sealed": "x"}, {"present": True}]))

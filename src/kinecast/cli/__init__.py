@@ -35,6 +35,7 @@ from kinecast.cli.train_forecaster import train_forecaster
 from kinecast.cli.zoo_import import zoo_import
 from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.live import LOADING
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def console() -> None:
     """Run from the shell."""
     code = main()
-    if any(thread.name == "kinecast-load" for thread in threading.enumerate()):
+    if any(thread.name == LOADING for thread in threading.enumerate()):
         # A call that was ended while its model loads: a thread inside torch when the interpreter ends aborts it.
         sys.stdout.flush()
         sys.stderr.flush()

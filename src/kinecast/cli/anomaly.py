@@ -68,11 +68,12 @@ def anomaly(
     detector = Detector.calibrate(scorer, calibration, rates)
     say(f"calibrated: {detector.to_dict()['promise']}")
 
-    verdicts = []
+    verdicts, alarmed = [], False
     try:
         for verdict in detector.watch(islice(extractor.frames(source), limit)):
             verdicts.append(verdict)
-            if detector.primary in verdict.clip_alarms and not any(_alarms(verdicts[:-1], detector.primary)):
+            if detector.primary in verdict.clip_alarms and not alarmed:
+                alarmed = True
                 say(f"frame {verdict.frame}: first alarm, {detector.primary} {verdict.scores[detector.primary]:.3g}")
     except KeyboardInterrupt:
         if not source.isdecimal():

@@ -79,14 +79,10 @@ def call(
     prints the figures of a headless call.
     """
     _check(invitation, server, headless, input, output, seconds, repeat, json)
-    try:
-        from kinecast.live.config import CallConfig
-        from kinecast.live.page import run_page  # noqa: F401  (aiohttp and aiortc, if they are missing)
-    except ModuleNotFoundError as error:
-        raise KinecastError(
-            f"call: expected the extra `live`, found no {error.name}: pip install 'kinecast[live]'"
-        ) from error
+    from kinecast.live.config import CallConfig
+    from kinecast.live.peer import needs_live
 
+    needs_live()
     config = CallConfig(
         model=model,
         engine=engine,

@@ -27,10 +27,11 @@ def data_arms(
     from dataclasses import asdict
 
     from kinecast.data.arm_files import ArmDataConfig, write_arms
+    from kinecast.data.robot_arms import FAULTS
 
     config = ArmDataConfig(clips, faults, frames, size, objects, seed, test_share, pictures)
     with progress("clips") as update:
         written = write_arms(output, config, update)
     if json:
         print_json({"config": asdict(config), "written": written})
-    say(f"{output}: {written} clips written, {clips + 4 * faults - written} were there")
+    say(f"{output}: {written} clips written, {clips + len(FAULTS) * faults - written} were there")

@@ -1,8 +1,6 @@
 """`kinecast serve`: where two ends of a call find each other."""
 
 import asyncio
-import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -33,14 +31,13 @@ def serve(
 
 async def _serve(host: str, port: int, certificate: tuple[str, str] | None) -> None:
     from kinecast.live.rooms import Server
+    from kinecast.live.signals import on_stop
 
-    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            loop.add_signal_handler(number, stopped.set)
-    async with Server(host, port, certificate=certificate) as server:
-        say(f"listening on {server.address}; `kinecast call --server {server.address}` makes an invitation")
-        if certificate is None and host not in _LOCAL:
-            say("without TLS who sees the traffic sees who meets whom, not what is said: --tls-cert and --tls-key")
-        await stopped.wait()
+    stopped = asyncio.Event()
+    with on_stop(stopped.set):
+        async with Server(host, port, certificate=certificate) as server:
+            say(f"listening on {server.address}; `kinecast call --server {server.address}` makes an invitation")
+            if certificate is None and host not in _LOCAL:
+                say("without TLS who sees the traffic sees who meets whom, not what is said: --tls-cert and --tls-key")
+            await stopped.wait()
     say("stopped")

@@ -201,7 +201,7 @@ def decode_clip(
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, str(path))
+        check_model(header, backbone, model_identity(backbone.state_dict()), str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
         forecast = None if interpolated else filler(header.filler)
         units = reader.units()
@@ -259,17 +259,16 @@ def profile_for(header: Header) -> Profile:
     return profile
 
 
-def check_model(header: Header, backbone: "Backbone", where: str) -> None:
-    """Check that a backbone is the one that a stream was encoded with.
+def check_model(header: Header, backbone: "Backbone", identity: bytes, where: str) -> None:
+    """Check that a backbone, whose `model_identity` is given, is the one that a stream was encoded with.
 
     Raises:
         KinecastError: it is another.
     """
-    found = model_identity(backbone.state_dict())
-    if found != header.model:
+    if identity != header.model:
         raise KinecastError(
             f"{where}: expected the model {header.model_name or '?'} ({header.model.hex()[:12]}...) that encoded "
-            f"it, found one of {found.hex()[:12]}...: name the right one with --model"
+            f"it, found one of {identity.hex()[:12]}...: name the right one with --model"
         )
     if header.layout.dim != backbone.motion_dim or tuple(header.frame_size) != tuple(backbone.frame_size):
         raise KinecastError(

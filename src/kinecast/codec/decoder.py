@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kinecast.codec.entropy import Decoder
-from kinecast.codec.packets import MotionPacket
+from kinecast.codec.packets import MotionPacket, unwrap
 from kinecast.codec.predictor import MotionModel
 from kinecast.codec.profiles import Profile
 from kinecast.codec.quantizer import Layout, dequantize
 from kinecast.errors import KinecastError
 
 MAX_GAP = 1024  # frames that are concealed at most for one gap; after a longer one only a key packet goes on
-_HALF = 1 << 15
 _RESTART = 64  # packets in a row that come too late mean that the sender began anew, or that a foreign one misled us
 
 
@@ -120,7 +119,7 @@ class MotionDecoder:
     def _place(self, packet: MotionPacket) -> bool:
         """Put a packet where it waits for its turn; False if it is late, or a copy."""
         assert self._next is not None
-        number = _unwrap(packet.sequence, self._next)
+        number = unwrap(packet.sequence, self._next)
         if number < self._next or number in self._waiting:
             return False
         self._waiting[number] = packet
@@ -133,7 +132,7 @@ class MotionDecoder:
         skipped = number == self._next and self._state == number - 1
         self.losses.lost += number - self._next
         self._next = number + 1
-        first = _unwrap(packet.frame, self._frame)
+        first = unwrap(packet.frame, self._frame)
         gap = first - self._frame
         if not 0 <= gap <= MAX_GAP:
             if not packet.key:  # it jumps in time: it cannot be right, and what follows hangs on it
@@ -213,8 +212,3 @@ def decode_motion(
     for packet in packets:
         yield from decoder.push(packet)
     yield from decoder.flush()
-
-
-def _unwrap(value: int, near: int) -> int:
-    """Return the number nearest to `near` that is `value` modulo 2**16."""
-    return near + (value - near + _HALF) % (1 << 16) - _HALF

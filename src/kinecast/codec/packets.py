@@ -27,6 +27,7 @@ DATAGRAM = 1200  # bytes of one unit: below the path MTU of 1280 that IPv6 promi
 MAX_HEADER = 1024
 MAX_PICTURE = 4 << 20
 CHUNK = 1100  # bytes of a picture in one chunk
+_HALF = 1 << 15  # of the numbers that a packet has for sequences and frames
 MAX_FRAMES = 128  # of one packet; bounds what a few hostile bytes can make a decoder do
 MIMES = ("image/webp", "image/jpeg", "image/png", "image/avif")
 _REFERENCE, _MOTION = 0x52, 0x80
@@ -280,3 +281,8 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
     raise KinecastError(
         f"motion stream: expected a unit of this format, found first byte 0x{data[0]:02x}: it is damaged"
     )
+
+
+def unwrap(value: int, near: int) -> int:
+    """Return the number nearest to `near` that is `value` modulo 2**16."""
+    return near + (value - near + _HALF) % (2 * _HALF) - _HALF

@@ -20,10 +20,7 @@ from kinecast.codec.profiles import KNOWN, WEIGHT_BITS, Profile
 from kinecast.codec.quantizer import Layout
 
 LEARNING = ((200, 200), (50, 80))  # of each learning set: rate in 1/256, and the damping in squared spreads
-_FAR_PACE, _NEAR_PACE = (
-    16,
-    48,
-)  # Q4: weights between numbers of one keypoint learn faster: they differ most between faces
+_FAR_PACE, _NEAR_PACE = 16, 48  # Q4: weights between numbers of one keypoint learn faster, since faces differ in them
 _PACE_GROWTH = 5  # in 1/64 of a trained weight in Q12: what is large on average is larger or smaller for this face
 _PAST_PACE = 154  # in 1/256: weights of the last change learn slower
 _PACE_BITS = 4

@@ -14,9 +14,8 @@ from kinecast.codec.quantizer import FINE, Layout
 from kinecast.errors import KinecastError
 
 Distance = Callable[[np.ndarray, np.ndarray], float]  # of a vector (D,) from the one that would be shown
-Render = Callable[
-    [np.ndarray], np.ndarray
-]  # motion vectors (N, D) to the pictures (N, H, W, 3) that they draw, 0 to 255
+# Motion vectors (N, D) to the pictures (N, H, W, 3) that they draw, 0 to 255.
+Render = Callable[[np.ndarray], np.ndarray]
 _SMALL = 4  # pictures are compared at a quarter of their size, where a shift of an edge by a pixel is not yet seen
 _SECONDS = 1.0  # of the budget that a rate control looks back over
 _FINEST, _COARSEST = 2.0**-4, 2.0**7  # tolerances, in steps or grey levels

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 # The walk and the names are the readers' own, so that what is checked is what is read.
-from kinecast.data.datasets import BAIR_FOLDER, LAYOUTS, Clip, found_in, person_in
+from kinecast.data.datasets import LAYOUTS, Clip, found_in, person_in, split_folder
 from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, person_of
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
@@ -113,8 +113,7 @@ def check_dataset(
     folder = Path(folder)
     if not folder.is_dir():
         raise KinecastError(f"{folder}: expected a folder of layout {config.layout}, found none there: check the path")
-    if config.layout == "bair" and (folder / BAIR_FOLDER).is_dir():
-        folder = folder / BAIR_FOLDER
+    folder = split_folder(folder, config.layout)
     findings: list[Finding] = []
     listed = list(_listed(folder, config, findings))
     report = Report(dict(Counter(entry.side for entry in listed)), findings=findings)

@@ -26,7 +26,7 @@ from kinecast.video import read_frames
 LAYOUTS = ("voxceleb", "bair", "mgif", "clips")
 _VOXCELEB_PERSON = r"^(id\d+)[#_]"
 _RECORD_SUFFIXES = (".tfrecords", ".tfrecord")
-BAIR_FOLDER = "softmotion30_44k"
+_BAIR_FOLDER = "softmotion30_44k"
 _BAIR_VIEW = "image_aux1"  # the camera that the usual conversion to folders of frames takes
 _BAIR_SIDE = 64  # pixels
 _HASHED = 1 << 20  # bytes at a time
@@ -166,8 +166,7 @@ def _split_by_name(folder: Path, validate: str | None, pattern: str) -> tuple[li
 
 
 def _side(folder: Path, layout: str, side: str, notes: list[str]) -> list[Clip]:
-    if layout == "bair" and (folder / BAIR_FOLDER).is_dir():
-        folder = folder / BAIR_FOLDER
+    folder = split_folder(folder, layout)
     inside = folder / side
     if not inside.is_dir():
         raise KinecastError(
@@ -179,6 +178,12 @@ def _side(folder: Path, layout: str, side: str, notes: list[str]) -> list[Clip]:
         wanted = {"voxceleb": "mp4 files or folders of frames", "bair": ".tfrecords or folders of frames"}
         raise KinecastError(f"{inside}: expected {wanted.get(layout, '.gif files')}, found none in it")
     return clips
+
+
+def split_folder(folder: Path, layout: str) -> Path:
+    """Return the folder that holds train/ and test/: BAIR's archive has one more around them."""
+    within = folder / _BAIR_FOLDER
+    return within if layout == "bair" and within.is_dir() else folder
 
 
 def found_in(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterator[Clip]:

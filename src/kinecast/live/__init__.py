@@ -4,3 +4,5 @@
 frames to show. `kinecast serve` (rooms.py) brings two of them together; the call itself goes from one to the other.
 Needs the extra `live` (aiortc, aiohttp).
 """
+
+LOADING = "kinecast-load"  # the thread that loads the models of a page's call, which may end before it

@@ -71,7 +71,7 @@ class Exchange:
         self._said: m.Sending | None = None
         self._link: FaultyLink | None = None
         self._sender: Sender | None = None
-        self._receiver = Receiver(models.backbone, config, models.forecast, models.sampler)
+        self._receiver = Receiver(models.backbone, models.identity, config, models.forecast, models.sampler)
         self._workers = worker("kinecast-send"), worker("kinecast-play")
         self._slot: CameraFrame | None = None
         self._slot_lock = threading.Lock()
@@ -109,7 +109,7 @@ class Exchange:
         self.detach()
         self.peer, self.heard = peer, time.monotonic()
         self._camera_at = self.heard  # it may begin to give frames only now
-        self._sender = Sender(self._models.backbone, self._config, self.avatar)
+        self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar)
         self._receiver.begin()
         self._last_number, self._said, self._pings = -1, None, {}
         self.theirs = m.Sending(video=True, audio=True, camera=True)

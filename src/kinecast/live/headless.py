@@ -1,11 +1,9 @@
 """A call without a page: a clip as the camera, what is seen into a clip."""
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from kinecast.live.capture import play_clip
 from kinecast.live.config import CallConfig, ShownFrame
 from kinecast.live.models import Models
 from kinecast.live.session import CallSession
+from kinecast.live.signals import on_stop
 from kinecast.video import probe
 
 
@@ -90,10 +89,14 @@ class _Headless:
     async def run(self) -> dict[str, Any]:
         self._ended, self._connected = asyncio.Event(), asyncio.Event()
         self._session = session = CallSession(self._config, self._shown, self._event, self._models)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(NotImplementedError, ValueError, RuntimeError):  # Windows; a thread that is not the main one
-                loop.add_signal_handler(number, self._ended.set)
+        with on_stop(self._ended.set):
+            await self._converse(session)
+        if self._seen.error is not None:
+            raise KinecastError(self._seen.error)
+        return {**session.stats().to_dict(), "states": self._seen.states, "shown": self._seen.shown}
+
+    async def _converse(self, session: CallSession) -> None:
+        """Open the session, reach the other side, play the clip, and close."""
         tasks: list[asyncio.Future[Any]] = []
         try:
             await session.open()
@@ -108,9 +111,6 @@ class _Headless:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await session.close()
-        if self._seen.error is not None:
-            raise KinecastError(self._seen.error)
-        return {**session.stats().to_dict(), "states": self._seen.states, "shown": self._seen.shown}
 
     async def _until(
         self, event: asyncio.Event, tasks: list["asyncio.Future[Any]"], seconds: float | None = None

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinecast.codec.packets import MotionPacket
+from kinecast.codec.packets import MotionPacket, unwrap
 
 MAX_WAITING = 128  # packets: 2 s at 60 frames a second
 _SEEN = 256  # packets that the clock is fitted to
 _SHARE = 0.95  # of the packets come in time
 _SLACK = 0.003  # s: what the event loop may be late
 _JUMP = 2.0  # s that a packet may be off the clock, before it is taken for a new beginning
-_HALF = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class JitterBuffer:
             self._arrivals.clear()
             self._waiting.clear()
             self._next = None
-        sequence = packet.sequence if self._next is None else _unwrap(packet.sequence, self._next)
+        sequence = packet.sequence if self._next is None else unwrap(packet.sequence, self._next)
         if self._next is None:
             if not packet.key:
                 self.late += 1
@@ -127,7 +126,7 @@ class JitterBuffer:
     def _number(self, packet: MotionPacket, now: float) -> int:
         if self._base is None:
             return packet.frame
-        return _unwrap(packet.frame, round((now - self._base) / self._period))
+        return unwrap(packet.frame, round((now - self._base) / self._period))
 
     def _fit(self, came: float) -> None:
         """Fit the clock and the delay. The delay rises at once and falls slowly, for a change of it is seen."""
@@ -136,8 +135,3 @@ class JitterBuffer:
         self._base = float(arrivals.min())
         wanted = min(float(np.quantile(arrivals, _SHARE)) - self._base + _SLACK, self._most)
         self.delay = wanted if wanted > self.delay else self.delay + 0.02 * (wanted - self.delay)
-
-
-def _unwrap(value: int, near: int) -> int:
-    """Return the number nearest to `near` that is `value` modulo 2**16."""
-    return near + (value - near + _HALF) % (1 << 16) - _HALF

@@ -16,7 +16,6 @@ from kinecast.engine.convolution import bfloat16_available
 from kinecast.errors import KinecastError
 from kinecast.fillers import load_filler, of_forecaster
 from kinecast.forecasters.base import Forecaster
-from kinecast.framing import crop_box, fit
 from kinecast.live.config import CallConfig
 from kinecast.zoo import forecaster_for, load_backbone
 
@@ -25,7 +24,9 @@ SAMPLER = "direct"  # has the best scores of what is bundled (docs/results/keypo
 
 @dataclass(frozen=True)
 class Models:
-    """A backbone as an engine runs it, its identity, what fills frames, and what samples an idle avatar's futures."""
+    """A backbone as an engine runs it, its identity, what fills frames, what samples an idle avatar's futures, and
+    the avatar's picture (H, W, 3) of any size.
+    """
 
     backbone: Backbone
     identity: bytes
@@ -47,7 +48,7 @@ def load_models(config: CallConfig) -> Models:
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
     else:
         forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
-    models = Models(backbone, model_identity(backbone.state_dict()), forecast, sampler, _avatar(config, backbone))
+    models = Models(backbone, model_identity(backbone.state_dict()), forecast, sampler, _avatar(config))
     warm_up(models)
     return models
 
@@ -89,7 +90,7 @@ def _sampler(motion_dim: int) -> Forecaster | None:
         return None
 
 
-def _avatar(config: CallConfig, backbone: Backbone) -> np.ndarray | None:
+def _avatar(config: CallConfig) -> np.ndarray | None:
     if config.avatar is None:
         return None
     from kinecast.files import existing_file
@@ -98,4 +99,4 @@ def _avatar(config: CallConfig, backbone: Backbone) -> np.ndarray | None:
     picture = open_picture(existing_file(config.avatar, "picture"))
     if picture is None:
         raise KinecastError(f"{config.avatar}: expected a picture (png, jpg, webp), found another file: choose one")
-    return fit(picture, crop_box(picture.shape[:2], backbone.frame_size, "center"), backbone.frame_size)
+    return picture

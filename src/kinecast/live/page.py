@@ -12,8 +12,6 @@ import asyncio
 import hmac
 import logging
 import secrets
-import signal
-import time
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
@@ -23,11 +21,13 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from kinecast.errors import KinecastError
 from kinecast.live.config import CallConfig
+from kinecast.live.figures import Allowance
 from kinecast.live.models import load_models
 from kinecast.live.page_call import Choices, LoadModels, MakeSession, PageCall
 from kinecast.live.page_link import PageLink
-from kinecast.live.page_wire import MAX_BINARY, Avatar, Camera, Rate, Shown, parse_binary, parse_command
+from kinecast.live.page_wire import MAX_BINARY, Avatar, Camera, Shown, parse_binary, parse_command
 from kinecast.live.session import CallSession
+from kinecast.live.signals import on_stop
 
 _log = logging.getLogger(__name__)
 _STATIC = {
@@ -44,8 +44,8 @@ TOKEN_HEADER = "X-Kinecast-Token"
 HELLO_SECONDS = 5.0  # a socket must name the token within
 MAX_STRANGERS = 8  # sockets that have not yet
 MAX_MISTAKES = 20  # messages that are not what they should be, before a socket is closed
-_PICTURES = (120.0, 60)  # messages a second and at once; a camera gives 25 to 60, and each shown frame is answered
-_COMMANDS = (10.0, 40)
+_PICTURES = (120.0, 60.0)  # messages a second and at once; a camera gives 25 to 60, and each shown frame is answered
+_COMMANDS = (10.0, 40.0)
 
 
 class PageServer:
@@ -201,16 +201,16 @@ class PageServer:
 
     async def _listen(self, link: PageLink) -> None:
         """Read messages until the page goes, is replaced, or has sent too many that are not what they should be."""
-        pictures, commands = Rate(*_PICTURES), Rate(*_COMMANDS)
+        pictures, commands = Allowance(*_PICTURES), Allowance(*_COMMANDS)
         mistakes = 0
         async for message in link.socket:
             try:
                 if message.type == WSMsgType.BINARY:
-                    if pictures.allow(time.monotonic()):  # those beyond it are dropped, as a camera's may be
+                    if pictures.take():  # those beyond it are dropped, as a camera's may be
                         self._take(link, parse_binary(message.data))
                 elif message.type == WSMsgType.TEXT:
                     command = parse_command(message.data)
-                    if not commands.allow(time.monotonic()):
+                    if not commands.take():
                         raise KinecastError(f"page: expected at most {_COMMANDS[0]:g} commands a second: wait")
                     self._obey(link, command)
                 else:
@@ -246,13 +246,10 @@ def _refusal(status: int, line: str) -> web.Response:
 
 async def run_page(server: PageServer, port: int, opened: Callable[[str], Any]) -> None:
     """Serve until Ctrl-C or SIGTERM; `opened` is given the address."""
-    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    ended = asyncio.Event()
     try:
         opened(await server.start(port))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, ended.set)
-        await ended.wait()
+        with on_stop(ended.set):  # ends before the farewell, for which a second Ctrl-C need not wait
+            await ended.wait()
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C need not wait for the farewell
-            loop.remove_signal_handler(number)
         await server.stop()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kinecast.errors import KinecastError
+from kinecast.live import LOADING
 from kinecast.live.audio import PageSound
 from kinecast.live.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.live.models import load_models
@@ -349,5 +350,5 @@ async def _in_background(work: Callable[[], Any]) -> Any:
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(finish, result, error)
 
-    threading.Thread(target=run, name="kinecast-load", daemon=True).start()
+    threading.Thread(target=run, name=LOADING, daemon=True).start()
     return await done

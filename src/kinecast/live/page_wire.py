@@ -144,20 +144,3 @@ def parse_command(text: str) -> dict[str, Any]:
         elif not isinstance(value, str) or len(value) > longest:
             raise KinecastError(f"page command {kind}: expected {name} of at most {longest} characters: shorten it")
     return command
-
-
-class Rate:
-    """A bound on how often something may happen: `burst` at once, then `per_second`."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        self.per_second, self.burst = per_second, float(burst)
-        self._left, self._seen = float(burst), 0.0
-
-    def allow(self, now: float) -> bool:
-        """Count one event at `now` (seconds, any origin) and say whether it is within the bound."""
-        self._left = min(self.burst, self._left + (now - self._seen) * self.per_second) if self._seen else self._left
-        self._seen = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True

@@ -20,9 +20,8 @@ _MOST_EARLY = 64
 _MOST_BAD = 100  # messages that are not what they should be, after which the other side is hung up on
 _MESSAGES = (250.0, 500.0)  # a second and at once, on either channel: 60 frames, pings, and a picture's chunks
 _BYTES = {"picture": (64e3, 1e6), "motion": (64e3, 128e3)}
-_SCTP_MEMORY = (
-    1 << 20
-)  # bytes of unfinished messages that aiortc tells the other side it will hold, but does not enforce
+# Bytes of unfinished messages: aiortc tells the other side how many it will hold, but does not enforce it.
+_SCTP_MEMORY = 1 << 20
 
 
 def needs_live() -> None:

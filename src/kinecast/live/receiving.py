@@ -68,6 +68,7 @@ class Receiver:
 
     Args:
         backbone: draws.
+        identity: of its weights; hashing them takes too long for the event loop.
         config: forecasts, jitter buffer, idle avatar.
         forecast: fills frames.
         sampler: samples an idle avatar's futures, None if none fits this motion.
@@ -77,12 +78,13 @@ class Receiver:
     def __init__(
         self,
         backbone: Backbone,
+        identity: bytes,
         config: CallConfig,
         forecast: Forecast,
         sampler: Forecaster | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backbone, self._config, self._clock = backbone, config, clock
+        self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
         self._forecast, self._sampler = forecast, sampler
         self.jitter: JitterBuffer | None = None
         self.start: float | None = None
@@ -128,7 +130,7 @@ class Receiver:
         Raises:
             KinecastError: it is of another model or profile, or faster than a call is.
         """
-        check_model(header, self._backbone, "the other side's motion")
+        check_model(header, self._backbone, self._identity, "the other side's motion")
         if not 1 <= header.fps <= MAX_FPS:
             raise KinecastError(f"call: expected 1 to {MAX_FPS:g} frames a second, found {header.fps:g}")
         profile_for(header)

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from kinecast.backbones.base import Backbone
-from kinecast.codec import LIVE, Header, MotionEncoder, model_identity, quantize, split_picture
+from kinecast.codec import LIVE, Header, MotionEncoder, quantize, split_picture
 from kinecast.codec.clips import layout_for_quality, profile_named
 from kinecast.codec.entropy import MAX_SKIP
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
-from kinecast.framing import Box, crop_box, find_face, fit
+from kinecast.framing import Box, centred, crop_box, find_face, fit
 from kinecast.live.config import CallConfig, CameraFrame
 from kinecast.live.messages import VERSION, Hello, Use, write_control
 from kinecast.motion import Motion
@@ -65,6 +65,7 @@ class Sender:
 
     Args:
         backbone: detects, and draws what the receiver draws.
+        identity: of its weights, for the header.
         config: quality, rate, crop.
         avatar: a picture (H, W, 3) of any size to show instead of the camera, or None.
         clock: seconds, steady.
@@ -73,11 +74,12 @@ class Sender:
     def __init__(
         self,
         backbone: Backbone,
+        identity: bytes,
         config: CallConfig,
         avatar: np.ndarray | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backbone, self._config, self._clock = backbone, config, clock
+        self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
         self.avatar = avatar
         self.have: int | None = None  # set by the event loop when the receiver says so
         self.loss = 0.0  # share of packets that do not arrive, set by the event loop
@@ -155,7 +157,7 @@ class Sender:
             layout,
             (rate.numerator, rate.denominator),
             self._backbone.frame_size,
-            model_identity(self._backbone.state_dict()),
+            self._identity,
             _short(self._config.model),
             tables.name,
             tables.fingerprint(),
@@ -239,8 +241,7 @@ class Sender:
 
     def _avatar_picture(self, avatar: np.ndarray | None) -> np.ndarray:
         assert avatar is not None
-        size = self._backbone.frame_size
-        return fit(avatar, crop_box(avatar.shape[:2], size, "center"), size)
+        return centred(avatar, self._backbone.frame_size)
 
     def _offer(self, picture: np.ndarray, avatar: bool, now: float) -> list[Message]:
         """Encode a picture as the receiver will have it, and return its chunks."""

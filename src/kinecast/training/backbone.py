@@ -250,7 +250,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     training, validation = _split(config, run / "frames")
     sampler = PairSampler(training, config.seed, config.balance)
 
-    model = BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
+    model = _untrained(config)
     if config.initialise:
         log(_initialise(model, config.initialise))
     losses = _Losses(config, model)
@@ -465,9 +465,13 @@ def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float
 
 
 def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> AnyBackbone:
-    model = BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
+    model = _untrained(config)
     model.load_state_dict(average)
     return model.eval()
+
+
+def _untrained(config: BackboneTrainingConfig) -> AnyBackbone:
+    return BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
 
 
 def _motion_parts(model: AnyBackbone) -> list[nn.Module]:
