@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinecast.backbones.base import Backbone
+from kinecast.driving import Driving, background_motion, held_background, tps_with
 from kinecast.errors import KinecastError
 from kinecast.forecasters.base import Forecaster
 from kinecast.metrics.pixel import mae, ssim
@@ -106,15 +107,18 @@ def forecast_motion(
 class AnimateOptions:
     """What `animate_clip` does.
 
-    `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". `relative`, `adapt_scale`
-    and `best_frame` are FOMM's animation mode. `observed` and `horizon` are N and H of a forecast. `compare` shows the
-    driving frame and the animation by true keypoints beside the result.
+    `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". Motion is absolute, or
+    `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the driving's
+    pose (TPS). `background` moves the background too (TPS). `observed` and `horizon` are N and H of a forecast.
+    `compare` shows the driving frame and the animation by true keypoints beside the result.
     """
 
     mode: str = "reconstruction"
     relative: bool = False
     adapt_scale: bool = False
     best_frame: bool = False
+    avd: bool = False
+    background: bool = False
     observed: int = 12
     horizon: int = 12
     samples: int = 1
@@ -131,6 +135,8 @@ class AnimateOptions:
             raise KinecastError(f"mode: expected reconstruction or transfer, found {self.mode!r}")
         if (self.adapt_scale or self.best_frame) and not self.relative:
             raise KinecastError("adapt-scale and best-frame change relative motion: add --relative")
+        if self.relative and self.avd:
+            raise KinecastError("motion: expected relative or avd, found both: drop --relative or --avd")
         if not 1 <= self.samples <= MAX_SHOWN_SAMPLES:
             raise KinecastError(f"samples: expected 1 to {MAX_SHOWN_SAMPLES} in one picture, found {self.samples}")
 
@@ -180,9 +186,13 @@ def animate_clip(
         motion: what `extract` gave for the driving clip with the same crop, fps and limit, if it is there already.
 
     Raises:
-        KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written.
+        KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, an option
+            that needs a part which the backbone has not.
     """
     options = options or AnimateOptions()
+    for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
+        if getattr(options, option):
+            tps_with(backbone, part, option)
     if options.mode == "transfer" and source is None:
         raise KinecastError("transfer mode: expected a source picture or clip, found none: name one with --source")
     if options.mode == "reconstruction" and source is not None and Path(source).resolve() != Path(driving).resolve():
@@ -200,6 +210,12 @@ def animate_clip(
             sampled, mask = forecast_motion(
                 motion, forecaster, options.observed, options.horizon, options.samples, options.seed
             )
+    background = None
+    if options.background:
+        with clock("background"):
+            background = background_motion(backbone, driving, options.crop, len(motion))
+    known = Driving(motion, background)
+    futures = [Driving(each, held_background(background, mask)) for each in sampled]
     with clock("encode source"):
         if options.mode == "transfer":
             picture = read_image(source, backbone.frame_size, options.source_crop).to(backbone.device)  # type: ignore[arg-type]
@@ -207,14 +223,15 @@ def animate_clip(
             picture = next(read_batches(driving, backbone.frame_size, options.crop, 1)).to(backbone.device)
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
     if options.relative:
-        initial = _initial_frame(motion, source_motion.to("cpu"), mask, options)
-        motion, *sampled = (
-            backbone.relative_motion(source_motion.to("cpu"), m, initial, options.adapt_scale)
-            for m in (motion, *sampled)
+        initial = known[_initial_frame(motion, source_motion.to("cpu"), mask, options)]
+        known, *futures = (
+            each.relative(backbone, source_motion.to("cpu"), initial, options.adapt_scale) for each in (known, *futures)
         )
+    elif options.avd:
+        known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
 
-    def render(part: Motion) -> Tensor:
-        return backbone.animate(state, source_motion, part.to(backbone.device)).cpu()
+    def render(part: Driving) -> Tensor:
+        return part.render(backbone, state, source_motion)
 
     scores = _Scores(options.mode, picture.cpu(), forecaster is not None, mask)
     needs_true = forecaster is not None and (options.compare or options.mode == "transfer")
@@ -226,11 +243,11 @@ def animate_clip(
                 seen = next(frames)
             chunk = slice(start, start + len(seen))
             with clock("animate"):
-                true = render(motion[chunk]) if needs_true else None
+                true = render(known[chunk]) if needs_true else None
                 rendered: list[Tensor] = []
-                for future in sampled:  # observed frames are the same in all of them: rendered once
-                    known = rendered[0] if true is None and rendered else true
-                    rendered.append(_patched(known, future[chunk], torch.from_numpy(mask[chunk]), render))
+                for future in futures:  # observed frames are the same in all of them: rendered once
+                    drawn = rendered[0] if true is None and rendered else true
+                    rendered.append(_patched(drawn, future[chunk], torch.from_numpy(mask[chunk]), render))
                 true = rendered[0] if true is None else true
             with clock("score"):
                 scores.add(seen, true, rendered, mask[chunk])
@@ -243,24 +260,24 @@ def animate_clip(
         frames=len(motion),
         frames_sent=int((~mask).sum()),
         fps=fps,
-        motion_dim=motion.dim,
+        motion_dim=known.dim,
         forecaster=forecaster.name if forecaster else None,
         horizon=f"{options.observed}-{options.horizon}" if forecaster else None,
-        samples=len(sampled),
+        samples=len(futures),
         truth=scores.truth,
         quality=scores.summary(),
-        rate=_rates(motion, fps, mask, options, forecaster is not None, picture),
+        rate=_rates(known.dim, fps, mask, options, forecaster is not None, picture),
         seconds={stage: round(seconds, 4) for stage, seconds in clock.seconds.items()},
     )
 
 
-def _patched(known: Tensor | None, motion: Motion, predicted: Tensor, render: Callable[[Motion], Tensor]) -> Tensor:
-    """Render the predicted frames of a motion into a copy of frames whose observed ones are known, or all of them."""
+def _patched(known: Tensor | None, future: Driving, predicted: Tensor, render: Callable[[Driving], Tensor]) -> Tensor:
+    """Render the predicted frames of a future into a copy of frames whose observed ones are known, or all of them."""
     if known is None:
-        return render(motion)
+        return render(future)
     frames = known.clone()
     if predicted.any():
-        frames[predicted] = render(motion[predicted])
+        frames[predicted] = render(future[predicted])
     return frames
 
 
@@ -270,12 +287,12 @@ def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> floa
 
 
 def _rates(
-    motion: Motion, fps: float, mask: np.ndarray, options: AnimateOptions, forecast: bool, picture: Tensor
+    dim: int, fps: float, mask: np.ndarray, options: AnimateOptions, forecast: bool, picture: Tensor
 ) -> dict[str, float]:
     share = options.observed / (options.observed + options.horizon) if forecast else 1.0
-    published = published_kbps(motion.dim, fps, share)
-    seconds = len(motion) / fps
-    motion_bytes = motion.vectors()[torch.from_numpy(~mask)].numpy().nbytes
+    published = published_kbps(dim, fps, share)
+    seconds = len(mask) / fps
+    motion_bytes = dim * 4 * int((~mask).sum())  # of 32-bit floats
     jpeg = io.BytesIO()
     Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
     sent = 8 * motion_bytes / seconds / 1000
@@ -290,13 +307,13 @@ def _rates(
     }
 
 
-def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> Motion:
+def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> int:
     """Return where relative motion starts: the first driving frame, or the sent one posed most like the source."""
     if not options.best_frame:
-        return motion[0]
+        return 0
     wanted = _pose(source)
     distances = [np.square(_pose(motion[i]) - wanted).sum() if not mask[i] else np.inf for i in range(len(motion))]
-    return motion[int(np.argmin(distances))]
+    return int(np.argmin(distances))
 
 
 def _pose(motion: Motion) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The published accounting, and this machine measured in its terms."""
 
+from itertools import count
+
 import pytest
 
 from kinecast.backbones.base import Backbone
@@ -8,7 +10,8 @@ from kinecast.backbones.fomm import FOMM, FOMMConfig
 from kinecast.backbones.tps import TPS, TPSConfig
 from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import PUBLISHED, cost_table, count_macs, published_tops
+from kinecast.evaluation import cost
+from kinecast.evaluation.cost import PUBLISHED, cost_table, count_macs, published_tops, seconds_of_30_frames
 from kinecast.forecasters.storage import open_forecaster
 from tiny import tiny_fomm
 
@@ -61,12 +64,27 @@ def test_published_rows_add_up() -> None:
 @pytest.mark.parametrize("engine", ["eager", "fast"])
 def test_the_table_of_this_machine(engine: str) -> None:
     model = accelerate(tiny_fomm(num_keypoints=10), engine)
-    found = cost_table(model, open_forecaster("repeat", model.motion_dim), rounds=1)
+    found = cost_table(model, open_forecaster("repeat", model.motion_dim), rounds=1, frames=24)
     assert (found["engine"], found["precision"]) == (engine, "exact")
     assert found["kbps"] == 28.8 and found["saving"] == pytest.approx(PUBLISHED[0].saving, abs=0.01)
     seconds = found["seconds_30_frames"]
     assert seconds["total"] == pytest.approx(seconds["extract"] + seconds["forecast"] + seconds["generate"])
     assert found["fps"] == pytest.approx(30 / seconds["total"]) and min(seconds.values()) > 0
+
+
+def test_windows_are_timed_whole() -> None:
+    model = tiny_fomm(num_keypoints=2)
+    with pytest.raises(KinecastError, match="frames: expected a multiple of 12, windows of 6-6, found 30"):
+        seconds_of_30_frames(model, open_forecaster("repeat", model.motion_dim), rounds=1, frames=30)
+
+
+def test_seconds_are_scaled_to_30_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that ticks once each time it is read: three ticks a window, whatever the number of windows."""
+    ticks = count()
+    monkeypatch.setattr(cost, "_now", lambda device: float(next(ticks)))
+    model = tiny_fomm(num_keypoints=2)
+    found = seconds_of_30_frames(model, open_forecaster("repeat", model.motion_dim), rounds=1, frames=24)
+    assert found == {"extract": 2.5, "forecast": 2.5, "generate": 2.5, "total": 7.5}
 
 
 def test_other_backbones_are_refused() -> None:

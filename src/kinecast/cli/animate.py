@@ -39,6 +39,10 @@ def animate(
     best_frame: Annotated[
         bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
     ] = False,
+    avd: Annotated[bool, typer.Option("--avd", help="The source's shape in the driving's pose (TPS).")] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Move the background too: six more numbers a frame (TPS).")
+    ] = False,
     forecast: Annotated[
         str | None, typer.Option("--forecast", help="Forecaster: a name of `kinecast zoo list`, a baseline, or a file.")
     ] = None,
@@ -71,6 +75,8 @@ def animate(
         relative=relative,
         adapt_scale=adapt_scale,
         best_frame=best_frame,
+        avd=avd,
+        background=background,
         observed=observed,
         horizon=ahead,
         samples=samples,

@@ -1,48 +1,109 @@
-"""`kinecast benchmark`: this machine beside the published tables."""
+"""`kinecast benchmark`: this machine and these models beside the published tables."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from kinecast.cli.common import DEFAULT_BACKBONE, JsonOption, ModelOption, print_json, say
+from kinecast.cli.common import DEFAULT_BACKBONE, FpsOption, JsonOption, LimitOption, print_json, say
 
 
 def benchmark(
-    model: ModelOption = DEFAULT_BACKBONE,
-    forecaster: Annotated[str, typer.Option("--forecaster", help="Name or file of a forecaster.")] = "vrnn",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="[LABEL=]BACKBONE[+FORECASTER], names of `kinecast zoo list` or files; may be repeated. "
+            f"(default: {DEFAULT_BACKBONE}; with --tables only where there is a --clip)",
+        ),
+    ] = None,
+    tables: Annotated[
+        bool,
+        typer.Option("--tables", help="Add FOMM, TPS and both face-vid2vid of the published sizes, with a VRNN each."),
+    ] = False,
+    forecaster: Annotated[
+        str, typer.Option("--forecaster", help="Name or file of the forecaster of models that name none.")
+    ] = "vrnn",
+    clip: Annotated[
+        Path | None,
+        typer.Option("--clip", help="Rebuild this clip with the models, for their rate as coded and their error."),
+    ] = None,
+    fps: FpsOption = None,
+    limit: LimitOption = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for cost.md and cost.json.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")] = "exact",
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="Calibrate int8 on the frames of this clip first.")
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Times to measure; the median counts.")] = 5,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Times to measure; the median counts. (default: 5, tables 1)")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option("--frames", help="Output frames a round, a multiple of 12. (default: 60, tables 12)"),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Measure this machine in the terms of the published Tables 11 and 12 (arXiv 2504.05537)."""
+    """Measure in the terms of the published Tables 11 and 12 (arXiv 2504.05537): seconds, products, rate and error.
+
+    Rates as coded and errors need trained weights and a --clip of somebody whom they have not seen.
+    """
+    from kinecast.evaluation.cost import TIMED_FRAMES
+    from kinecast.evaluation.cost_tables import (
+        NETWORKS,
+        Contender,
+        Footage,
+        Timing,
+        cost_rows,
+        sections,
+        write_tables,
+    )
+    from kinecast.evaluation.tables import show
+
+    named = model or ([DEFAULT_BACKBONE] if clip or not tables else [])
+    chosen = [Contender.parse(each, forecaster) for each in named]
+    contenders = [Contender(name) for name in NETWORKS if tables] + chosen
+    if calibrate is not None:
+        for each in chosen:
+            _calibrate(str(each.weights), calibrate)
+    timing = Timing(
+        device, engine, precision, rounds or (1 if tables else 5), frames or (12 if tables else TIMED_FRAMES)
+    )
+    footage = None if clip is None else Footage(clip, fps, limit)
+    machine = _machine(device)
+    rows = cost_rows(
+        contenders,
+        timing,
+        footage,
+        lambda label, backbone: say(
+            f"{label} on {backbone.device}, engine {backbone.engine} {backbone.precision}: {backbone.reason}"
+        ),
+    )
+    found = sections(rows, machine)
+    if output is not None:
+        write_tables(output, found, rows, machine)
+        say(f"wrote cost.md and cost.json to {output}")
+    if json:
+        print_json({"machine": machine, "rows": rows})
+        return
+    for table in found:
+        show(table.title, table.header, table.rows)
+        for note in table.notes:
+            print(note)
+
+
+def _machine(device: str) -> str:
     import torch
 
+    from kinecast.device import choose_device
     from kinecast.engine.machine import processor
-    from kinecast.evaluation.cost import cost_table
-    from kinecast.zoo import forecaster_for, load_backbone
 
-    if calibrate is not None:
-        _calibrate(model, calibrate)
-    backbone = load_backbone(model, device, engine, precision)
-    say(f"{model} on {backbone.device}, engine {backbone.engine} {backbone.precision}: {backbone.reason}")
-    found = cost_table(backbone, forecaster_for(forecaster, backbone.motion_dim, device), rounds)
-    found = {
-        "model": model,
-        "forecaster": forecaster,
-        "machine": processor() if backbone.device.type == "cpu" else torch.cuda.get_device_name(backbone.device),
-        "threads": torch.get_num_threads(),
-        **found,
-    }
-    if json:
-        print_json(found)
-    else:
-        _print(found)
+    where = choose_device(device)
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    return f"{processor()}, {torch.get_num_threads()} threads" if where.type == "cpu" else f"{processor()}, {where}"
 
 
 def _calibrate(model: str, clip: Path) -> None:
@@ -52,34 +113,3 @@ def _calibrate(model: str, clip: Path) -> None:
 
     network = load_backbone(model, "cpu", engine="eager")
     say(f"calibrated: {calibrate(network, read_batches(clip, network.frame_size, 'center', 8, 300))}")
-
-
-def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED
-
-    console = Console()
-    seconds, tops, size = found["seconds_30_frames"], found["tops"], "x".join(map(str, found["frame_size"]))
-    title = f"{FRAMES} frames in the {OBSERVED}-{HORIZON} pattern, seconds (Tables 11, 12 of arXiv 2504.05537)"
-    table = Table("model, machine", "detect", "forecast", "generate", "total", "fps", title=title, title_justify="left")
-    mine = f"{found['model']} {size}, {found['machine']}, {found['threads']} threads"
-    stages = [seconds[stage] for stage in ("extract", "forecast", "generate", "total")]
-    table.add_row(mine, *(f"{value:.4f}" for value in stages), f"{found['fps']:.1f}")
-    for row in PUBLISHED:
-        published = (row.extract_s, row.forecast_s, row.generate_s, row.total_s)
-        table.add_row(f"{row.model} 256x256, RTX 3090", *(f"{value:.4f}" for value in published), f"{row.fps:.1f}")
-    console.print(table)
-    table = Table(
-        "model", "detect", "generate", "total", "saving vs 500 kbps", title=f"TOPS at {FPS} fps, as published"
-    )
-    table.add_row(
-        mine, *(f"{tops[stage]:.4f}" for stage in ("extract", "generate", "total")), f"{found['saving']:.2f} x"
-    )
-    for row in PUBLISHED:
-        shares = (row.extract_tops, row.generate_tops, row.total_tops)
-        table.add_row(row.model, *(f"{value:.4f}" for value in shares), f"{row.saving:.2f} x")
-    console.print(table)
-    macs = ", ".join(f"{stage} {count / 1e9:.3f}" for stage, count in found["macs"].items())
-    console.print(f"GMAC a frame: {macs}; {found['kbps']:.1f} kbps by the published accounting", highlight=False)

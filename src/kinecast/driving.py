@@ -1,0 +1,108 @@
+"""What drives a source picture: motion, and for a TPS that is asked for it the affine motion of the background.
+
+A TPS tells how the background moved from two pictures (arXiv 2203.14367, section 3.1), so a receiver, who has one,
+cannot. The sender compares each frame with the first of its own clip, and the six numbers travel beside the keypoints:
+106 numbers a frame instead of 100. In reconstruction that first frame is the source, as published. In transfer, where
+the published animation has no background and the two pictures would be of different places, the source's background
+moves as the driving's has since its clip began.
+
+Letters: T frames.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kinecast.backbones import TPS
+from kinecast.backbones.base import Backbone
+from kinecast.errors import KinecastError
+from kinecast.motion import Motion
+from kinecast.video import read_batches
+
+BACKGROUND_DIM = 6  # numbers a frame: a 2x3 matrix
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Driving:
+    """Motion of T frames and, where it travels too, the background's, (T, 3, 3) from each frame to the first."""
+
+    motion: Motion
+    background: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.motion)
+
+    def __getitem__(self, index: int | slice | Tensor) -> "Driving":
+        """Return some frames, as `Motion` does."""
+        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        return Driving(self.motion[index], None if self.background is None else self.background[index])
+
+    @property
+    def dim(self) -> int:
+        """Numbers a frame that travel."""
+        return self.motion.dim + (0 if self.background is None else BACKGROUND_DIM)
+
+    def render(self, backbone: Backbone, state: Any, source: Motion) -> Tensor:
+        """Animate an encoded source: frames (T, 3, H, W) on the CPU."""
+        motion = self.motion.to(backbone.device)
+        if self.background is None:
+            return backbone.animate(state, source, motion).cpu()
+        tps = tps_with(backbone, "bg_predictor", "background")
+        return tps.animate(state, source, motion, self.background.to(tps.device)).cpu()
+
+    def relative(self, backbone: Backbone, source: Motion, initial: "Driving", adapt_scale: bool) -> "Driving":
+        """Return the change since `initial` (1) applied to the source's motion; the background's change likewise."""
+        background = self.background
+        if background is not None and initial.background is not None:
+            background = torch.linalg.solve(initial.background, background)
+        return Driving(backbone.relative_motion(source, self.motion, initial.motion, adapt_scale), background)
+
+    def avd(self, backbone: Backbone, source: Motion) -> "Driving":
+        """Return motion with the source's shape in the driving's pose (arXiv 2203.14367, section 3.5)."""
+        tps = tps_with(backbone, "avd_network", "avd")
+        motion = tps.avd_motion(source.to(tps.device), self.motion.to(tps.device))
+        return Driving(motion.to("cpu"), self.background)
+
+
+def tps_with(backbone: Backbone, part: str, option: str) -> TPS:
+    """Return the backbone if it is a TPS that has a part.
+
+    Raises:
+        KinecastError: it is not.
+    """
+    if not isinstance(backbone, TPS) or getattr(backbone, part) is None:
+        without = " without it" if isinstance(backbone, TPS) else ""
+        raise KinecastError(
+            f"{option}: expected TPS weights with {part}, found {backbone.name}{without}: leave --{option} out"
+        )
+    return backbone
+
+
+def background_motion(backbone: Backbone, clip: str | Path, crop: str, frames: int) -> Tensor:
+    """Return the background's motion from each of a clip's first T frames to the first of all, (T, 3, 3), streaming.
+
+    Raises:
+        KinecastError: not a TPS with a background predictor.
+    """
+    tps = tps_with(backbone, "bg_predictor", "background")
+    found, first = torch.empty(frames, 3, 3), None
+    start = 0
+    for batch in read_batches(clip, tps.frame_size, crop, _BATCH, frames):
+        pictures = batch.to(tps.device)
+        first = pictures[:1] if first is None else first
+        found[start : start + len(batch)] = tps.background(first, pictures).cpu()
+        start += len(batch)
+    return found
+
+
+def held_background(background: Tensor | None, forecast: np.ndarray) -> Tensor | None:
+    """Return the background (T, 3, 3) as a receiver has it: that of the last frame sent, where one is `forecast`."""
+    if background is None:
+        return None
+    last = np.maximum.accumulate(np.where(forecast, 0, np.arange(len(forecast))))
+    return background[torch.from_numpy(last)]
