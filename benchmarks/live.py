@@ -4,6 +4,8 @@ Two headless ends call each other over a server on 127.0.0.1 and a real WebRTC c
 camera. Frames shown, delay from capture to show (in the sender's clock, which is this machine's for both) and bytes are
 what each end counts; memory is what the system says of the process every second. Then the same call over bad links
 (made on purpose, on motion and its requests, both ways), and with its parts killed: how long until frames come again.
+With --namespaces (root) also over a network whose IP packets are lost, delayed and reordered, and whose link goes down:
+everything between the two processes takes that way, DTLS and the reliable channel too.
 
     python benchmarks/live.py CLIP CLIP --seconds 120 --fault-seconds 20 --output benchmarks/results/live.json
 """
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,9 @@ from machine import describe, table, write_results
 
 from kinecast.live.config import CallConfig, LinkFaults, ShownFrame
 from kinecast.live.headless import HeadlessOptions, _Headless
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "live"))
+from network import Network, missing  # noqa: E402
 
 OUTAGE = (8.0, 13.0)  # seconds after the connection
 FAULTS = {
@@ -38,6 +44,13 @@ FAULTS = {
     "jitter 100 ms, reordered": LinkFaults(jitter_ms=100, reorder=True),
     "outage of 5 s": LinkFaults(outages=(OUTAGE,)),
 }
+NETWORKS = {  # of IP packets, from the first frame on
+    "packets, no loss": LinkFaults(),
+    "packets, 10 % loss": LinkFaults(loss=0.1),
+    "packets, 30 % loss": LinkFaults(loss=0.3),
+    "packets, jitter 100 ms, reordered": LinkFaults(jitter_ms=100, reorder=True),
+}
+LINK_DOWN = "link down for 5 s"
 STARTED: list[subprocess.Popen[str]] = []  # every process, to be stopped whatever happens
 LINE = "@ "  # what an end says to this program begins with it
 
@@ -55,7 +68,7 @@ class End(_Headless):
     def _shown(self, frame: ShownFrame) -> None:
         super()._shown(frame)
         if frame.state == "received":
-            self._times.append(time.time())
+            self._times.append(time.monotonic())  # one clock for all processes of a machine
 
     def tell(self, stats: dict[str, Any]) -> None:
         """Say this second's figures."""
@@ -83,9 +96,9 @@ def end_main(settings: dict[str, Any]) -> None:
 class Process:
     """An end, as this program sees it."""
 
-    def __init__(self, settings: dict[str, Any], cache: Path) -> None:
+    def __init__(self, settings: dict[str, Any], cache: Path, prefix: Sequence[str] = ()) -> None:
         environment = {**os.environ, "KINECAST_CACHE": str(cache)}
-        command = [sys.executable, __file__, "--end", json.dumps(settings)]
+        command = [*prefix, sys.executable, __file__, "--end", json.dumps(settings)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         STARTED.append(self.process)
         self.seconds: list[dict[str, Any]] = []
@@ -111,9 +124,9 @@ class Process:
 
     def wait_for(self, what: str, seconds: float = 180.0) -> None:
         """Wait until an attribute is filled."""
-        until = time.time() + seconds
+        until = time.monotonic() + seconds
         while not getattr(self, what):
-            if time.time() > until or self.process.poll() not in (None, 0):
+            if time.monotonic() > until or self.process.poll() not in (None, 0):
                 sys.exit(f"an end of the call gave no {what}")
             time.sleep(0.05)
 
@@ -130,8 +143,9 @@ class Process:
 class Room:
     """A `kinecast serve` of our own."""
 
-    def __init__(self, port: int = 0) -> None:
-        command = [sys.executable, "-m", "kinecast", "serve", "--port", str(port)]
+    def __init__(self, port: int = 0, network: Network | None = None) -> None:
+        address = ["--host", network.address(0)] if network is not None else []
+        command = [*at(network, 0), sys.executable, "-m", "kinecast", "serve", "--port", str(port), *address]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         STARTED.append(self.process)
         assert self.process.stderr is not None
@@ -146,18 +160,30 @@ class Room:
 # --- calls ----------------------------------------------------------------------------------------------------------
 
 
-class Call:
-    """Two ends and their server."""
+def at(network: Network | None, end: int) -> list[str]:
+    """Return what stands before a command of an end."""
+    return network.command(end) if network is not None else []
 
-    def __init__(self, args: argparse.Namespace, folder: Path, seconds: float, link: LinkFaults | None = None) -> None:
-        self.room, self._folder = Room(), folder
+
+class Call:
+    """Two ends and their server, which is the host's neighbour."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        folder: Path,
+        seconds: float,
+        link: LinkFaults | None = None,
+        network: Network | None = None,
+    ) -> None:
+        self.room, self._folder, self._network = Room(network=network), folder, network
         config = {name: getattr(args, name) for name in ("model", "engine", "precision", "fps", "jitter_ms")}
         faults = [asdict(link) | {"seed": seed} if link else None for seed in (1, 2)]
         clips = [str(args.clips[0]), str(args.clips[-1])]
         self._host = {"clip": clips[0], "server": self.room.address, "seconds": seconds, "config": config}
         self._host["link"] = faults[0]
         self._guest = {"clip": clips[1], "seconds": seconds + 120, "config": config, "link": faults[1]}
-        self.host = Process(self._host, folder / "host")
+        self.host = Process(self._host, folder / "host", at(network, 0))
         self.host.wait_for("invitation")
         self.guest = self.join()
         self.guest.wait_for("received")
@@ -165,7 +191,8 @@ class Call:
 
     def join(self) -> Process:
         """Start the guest, or start it again."""
-        return Process({**self._guest, "invitation": self.host.invitation}, self._folder / "guest")
+        settings = {**self._guest, "invitation": self.host.invitation}
+        return Process(settings, self._folder / "guest", at(self._network, 1))
 
     def finish(self, seconds: float) -> list[Process]:
         """Wait until the host hangs up."""
@@ -214,7 +241,26 @@ def one_call(args: argparse.Namespace, seconds: float, link: LinkFaults | None =
         ends = call.finish(seconds + 60)
         found: dict[str, Any] = {"ends": [figures(end) for end in ends]}
         if link is not None and link.outages:
-            found["recovery_s"] = [outage_recovery(end) for end in ends]
+            found["longest_gap_beyond_outage_s"] = [outage_recovery(end) for end in ends]
+        return found
+
+
+def call_over_network(args: argparse.Namespace, seconds: float, faults: LinkFaults | None) -> dict[str, Any]:
+    """Make a call between two namespaces; `faults` None takes the host's link down for 5 s."""
+    with tempfile.TemporaryDirectory() as name, Network() as network:
+        call = Call(args, Path(name), seconds, network=network)
+        again = None
+        if faults is not None:
+            network.set(faults)
+        else:
+            time.sleep(5)
+            network.down(0)
+            time.sleep(5)
+            again = network.up(0)
+        ends = call.finish(seconds + 60)
+        found: dict[str, Any] = {"ends": [figures(end) for end in ends]}
+        if again is not None:
+            found["recovery_s"] = [recovery(end, again) for end in ends]
         return found
 
 
@@ -232,10 +278,9 @@ def killed(args: argparse.Namespace) -> dict[str, Any]:
         call.guest.process.kill()
         call.guest.process.wait()
         time.sleep(1)
-        started = time.time()
+        started = time.monotonic()
         call.guest = call.join()
         call.guest.wait_for("received")
-        loading = time.time()
         time.sleep(3)
         found: dict[str, Any] = {
             "host_sees_again_after_start_s": recovery(call.host, started),
@@ -249,7 +294,7 @@ def killed(args: argparse.Namespace) -> dict[str, Any]:
         time.sleep(6)
         call.guest.process.kill()  # and the room is there again to meet in
         call.guest.process.wait()
-        started = time.time()
+        started = time.monotonic()
         call.guest = call.join()
         call.guest.wait_for("received")
         time.sleep(3)
@@ -257,7 +302,7 @@ def killed(args: argparse.Namespace) -> dict[str, Any]:
         found["seconds_of_loading"] = "included: a process starts, imports torch and loads its model"
         call.host.process.send_signal(signal.SIGINT)
         call.finish(20)
-        found["guest_heard_the_end"] = bool(call.guest.result) and loading > 0
+        found["guest_heard_the_end"] = bool(call.guest.result)
         return found
 
 
@@ -273,14 +318,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of the plain call (%(default)s)")
     parser.add_argument("--fault-seconds", type=float, default=20, help="of each call over a bad link, 0 for none")
     parser.add_argument("--kill", action=argparse.BooleanOptionalAction, default=True, help="kill and restart parts")
+    parser.add_argument("--namespaces", action="store_true", help="also over networks of our own, as root")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
+    if args.namespaces and (reason := missing()):
+        parser.error(reason)
     results: dict[str, Any] = {"machine": describe(), "model": args.model, "fps": args.fps, "calls": {}}
     results["calls"]["plain"] = one_call(args, args.seconds)
-    for name, link in FAULTS.items() if args.fault_seconds else ():
+    networks = {**NETWORKS, LINK_DOWN: None} if args.namespaces else {}
+    for name, link in {**FAULTS, **networks}.items() if args.fault_seconds else ():
         wait = 120.0 if "jitter" in name else args.jitter_ms
         args_of_link = argparse.Namespace(**{**vars(args), "jitter_ms": wait})
-        results["calls"][name] = one_call(args_of_link, args.fault_seconds, link)
+        make = call_over_network if name in networks else one_call
+        results["calls"][name] = make(args_of_link, args.fault_seconds, link)
     if args.kill:
         results["killed"] = killed(args)
     head = [

@@ -1,9 +1,13 @@
 """A call between two people on this machine: `kinecast serve`, two `kinecast call`, two headless Chromium with clips as
-cameras. What each page shows a second, glass to glass latency by frame numbers, bytes, memory, and screenshots.
+cameras. What each page shows a second, glass to glass latency by frame numbers, bytes, processor time, memory of every
+process once a second, and screenshots.
 
 Latency is from the moment at which one page had a camera frame to the moment at which the other drew what was made of
 it; both read the same machine's clock. Frames are matched by their time of capture, which travels to half a frame
 period. The camera's and the display's own time are left out.
+
+With --alone only the first end has a page and a model that runs; the second is `live_peer.py`, which sends the motion
+of its clip as detected beforehand and draws nothing: what one end reaches that has the machine to itself.
 
     python benchmarks/live_browser.py --clips ../shared/data/portraits/portrait_0.mp4 \
         ../shared/data/portraits/woman_pink.mp4 --seconds 120 --pictures out/live --output benchmarks/results/live.json
@@ -13,8 +17,8 @@ import argparse
 import asyncio
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from kinecast.video import probe, read_frames
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "live"))
 from browser import Tab, drive, start_chromium  # noqa: E402
 
+PEER = Path(__file__).with_name("live_peer.py")
 SIZE = 480  # pixels a side of the fake camera
 START_SECONDS = 60.0  # loading the model, while another process does too
 LISTEN = """(() => { window.seen = { taken: [], shown: [], stats: [] };
@@ -70,24 +75,46 @@ class Program:
                 await asyncio.sleep(0.05)
         return found[0]
 
-    @property
-    def memory(self) -> float:
-        """Resident size in MiB."""
-        return psutil.Process(self.process.pid).memory_info().rss / 2**20
 
-    @property
+class Meter:
+    """Memory and processor time of a process with those that it had started when the meter was made."""
+
+    def __init__(self, name: str, process: psutil.Process) -> None:
+        self.name = name
+        self._processes = [process, *process.children(recursive=True)]
+
+    def _sum(self, read: Callable[[psutil.Process], float]) -> float:
+        total = 0.0
+        for process in self._processes:
+            with suppress(psutil.NoSuchProcess):  # browsers end helpers that they no longer need
+                total += read(process)
+        return total
+
+    def memory(self) -> float:
+        """Resident size in MiB; what processes share counts in each."""
+        return self._sum(lambda process: process.memory_info().rss) / 2**20
+
     def seconds(self) -> float:
         """Processor time so far."""
-        times = psutil.Process(self.process.pid).cpu_times()
-        return times.user + times.system
+        return self._sum(lambda process: sum(process.cpu_times()[:2]))
+
+
+def program_meter(name: str, program: Program) -> Meter:
+    """Return the meter of a `kinecast` process."""
+    return Meter(name, psutil.Process(program.process.pid))
+
+
+def page_meter(name: str, camera: Path) -> Meter:
+    """Return the meter of the Chromium that has this camera: browser, renderer and helpers."""
+    mine = psutil.Process().children()
+    return Meter(name, next(process for process in mine if any(str(camera) in word for word in process.cmdline())))
 
 
 @asynccontextmanager
-async def program(*arguments: str) -> AsyncIterator[Program]:
-    """Run `kinecast` with arguments until the block ends."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "kinecast", *arguments, stderr=asyncio.subprocess.PIPE
-    )
+async def program(*arguments: str, script: Path | None = None) -> AsyncIterator[Program]:
+    """Run `kinecast`, or a script, with arguments until the block ends."""
+    what = [str(script)] if script else ["-m", "kinecast"]
+    process = await asyncio.create_subprocess_exec(sys.executable, *what, *arguments, stderr=asyncio.subprocess.PIPE)
     try:
         yield Program(process)
     finally:
@@ -109,11 +136,16 @@ async def open_page(tab: Tab, address: str) -> None:
     await tab.wait_for("document.getElementById('mine').videoWidth > 0")
 
 
-async def connect(host: Tab, guest: Tab) -> float:
-    """Invite and join; returns the seconds from joining to the first picture on both pages."""
+async def invite(host: Tab) -> str:
+    """Return an invitation."""
     await host.click("#host-form button")
     await host.wait_for("document.getElementById('hand-over-text').value && document.body.dataset.state === 'waiting'")
-    await guest.type("#invitation", await host.evaluate("document.getElementById('hand-over-text').value"))
+    return await host.evaluate("document.getElementById('hand-over-text').value")
+
+
+async def connect(host: Tab, guest: Tab) -> float:
+    """Invite and join; returns the seconds from joining to the first picture on both pages."""
+    await guest.type("#invitation", await invite(host))
     started = asyncio.get_running_loop().time()
     await guest.click("#join-form button")
     for tab in (host, guest):
@@ -174,62 +206,117 @@ def reported(stats: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-async def measure(tabs: list[Tab], programs: list[Program], seconds: float) -> dict[str, Any]:
-    """Let the call run, asking each second for memory; the pages are left alone meanwhile."""
-    before = [program.seconds for program in programs]
+async def watch(tabs: list[Tab], meters: list[Meter], seconds: float) -> dict[str, Any]:
+    """Let the call run; returns what each page saw, and memory each second and processor time of each process."""
+    loop = asyncio.get_running_loop()
     for tab in tabs:
         await figures_of(tab)
-    loop = asyncio.get_running_loop()
-    started, memory = loop.time(), list[list[float]]()
+    before, started = [meter.seconds() for meter in meters], loop.time()
+    times, memory = list[float](), list[list[float]]()
+    seen: list[dict[str, list[Any]]] = [{"taken": [], "shown": [], "stats": []} for _ in tabs]
     while loop.time() - started < seconds:
         await asyncio.sleep(1)
-        memory.append([round(loop.time() - started, 1), *(round(program.memory, 1) for program in programs)])
-    found = [await figures_of(tab) for tab in tabs]
+        times.append(loop.time() - started)
+        memory.append([meter.memory() for meter in meters])
+        if len(times) % 10 == 0 or times[-1] >= seconds:  # not kept in the page, whose memory is measured
+            for one, tab in zip(seen, tabs, strict=True):
+                for name, details in (await figures_of(tab)).items():
+                    one[name] += details
     took = loop.time() - started
-    ends = [summarise(found[1 - i]["taken"], found[i]["shown"], took) | reported(found[i]["stats"]) for i in (0, 1)]
+    used = [meter.seconds() - start for meter, start in zip(meters, before, strict=True)]
     return {
         "seconds": took,
-        "ends": ends,
-        "cpu_share": [(program.seconds - b) / took for program, b in zip(programs, before, strict=True)],
-        "memory_mib": memory,
+        "seen": seen,
+        "cpu_share": {meter.name: u / took for meter, u in zip(meters, used, strict=True)},
+        "memory_mib": {
+            meter.name: flatness(np.array(times), np.array(column))
+            for meter, column in zip(meters, zip(*memory, strict=True), strict=True)
+        },
     }
+
+
+def flatness(times: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
+    """Return how a size changed over time: extremes, first and last minute, and the slope by least squares."""
+    return {
+        "min": float(sizes.min()),
+        "max": float(sizes.max()),
+        "first_minute": float(sizes[times <= times[0] + 60].mean()),
+        "last_minute": float(sizes[times >= times[-1] - 60].mean()),
+        "per_minute": float(60 * np.polyfit(times, sizes, 1)[0]) if len(sizes) > 1 else 0.0,
+        "samples": [round(float(size), 1) for size in sizes],
+    }
+
+
+async def measure(tabs: list[Tab], meters: list[Meter], seconds: float) -> dict[str, Any]:
+    """Measure a call between two pages."""
+    found = await watch(tabs, meters, seconds)
+    seen, took = found.pop("seen"), found["seconds"]
+    ends = [summarise(seen[1 - i]["taken"], seen[i]["shown"], took) | reported(seen[i]["stats"]) for i in (0, 1)]
+    return {**found, "ends": ends}
+
+
+async def measure_alone(tab: Tab, meters: list[Meter], seconds: float) -> dict[str, Any]:
+    """Measure a call between one page and `live_peer.py`, whose camera has no page that could say when."""
+    found = await watch([tab], meters, seconds)
+    (seen,), took = found.pop("seen"), found["seconds"]
+    taken = [{"number": i, "captured": f["captured"], "time": f["captured"]} for i, f in enumerate(seen["shown"])]
+    end = summarise(taken, seen["shown"], took) | reported(seen["stats"])
+    return {**found, "ends": [end | {"camera_fps": len(seen["taken"]) / took}]}
 
 
 async def run(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make the call."""
     cameras = [write_camera(clip, folder / f"{i}.y4m") for i, clip in enumerate(args.clips)]
-    pictures: Path = args.pictures
-    pictures.mkdir(parents=True, exist_ok=True)
+    args.pictures.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(program("serve", "--port", str(args.port)))
         address = f"http://127.0.0.1:{args.port}"
         await server.says("listening")
-        calls = [
-            await stack.enter_async_context(program("call", "--no-browser", "--server", address, *args.options))
-            for _ in range(2)
-        ]
-        tabs = []
-        for call, camera in zip(calls, cameras, strict=True):
-            line = await call.says("http://127.0.0.1")
+        tabs, calls, meters = [], [], []
+        for who, camera in zip(("host", "guest")[: 1 if args.alone else 2], cameras, strict=False):
+            options = ("--no-browser", "--server", address, "--model", args.model, *args.options)
+            calls.append(await stack.enter_async_context(program("call", *options)))
+            line = await calls[-1].says("http://127.0.0.1")
             browser = await stack.enter_async_context(drive(stack.enter_context(start_chromium(camera))))
             tabs.append(await browser.tab())
             await open_page(tabs[-1], line.split()[-1])
-        await tabs[0].screenshot(pictures / "before.png")
-        connected = await connect(*tabs)
-        await asyncio.sleep(3)
-        await tabs[0].screenshot(pictures / "during.png")
-        results: dict[str, Any] = {"connected_s": connected}
-        results["call"] = await measure(tabs, calls, args.seconds)
-        await tabs[0].screenshot(pictures / "after-a-while.png")
-        results["outage"] = await outage(tabs, calls, pictures)
-        await narrow_and_dark(tabs, pictures)
-        await tabs[0].click("#hang-up")
-        for tab, name in zip(tabs, ("hung-up", "other-hung-up"), strict=True):
-            await tab.wait_for("document.body.dataset.view === 'lobby'")
-            await asyncio.sleep(0.5)
-            await tab.screenshot(pictures / f"{name}.png")
-        results["problems"] = [tab.problems for tab in tabs]
-    return results
+            meters += [program_meter(who, calls[-1]), page_meter(f"{who}'s page", camera)]
+        await tabs[0].screenshot(args.pictures / "before.png")
+        if args.alone:
+            return await run_alone(args, stack, tabs[0], meters)
+        return await run_both(args, tabs, calls, meters)
+
+
+async def run_alone(args: argparse.Namespace, stack: AsyncExitStack, tab: Tab, meters: list[Meter]) -> dict[str, Any]:
+    """Call a peer that detects and draws nothing."""
+    invitation = await invite(tab)
+    peer = await stack.enter_async_context(program(str(args.clips[1]), invitation, args.model, script=PEER))
+    await tab.wait_for("window.seen.shown.length > 0", START_SECONDS)
+    await asyncio.sleep(3)
+    found = {"call": await measure_alone(tab, [*meters, program_meter("the light peer", peer)], args.seconds)}
+    await tab.screenshot(args.pictures / "alone.png")
+    return found | {"problems": [tab.problems]}
+
+
+async def run_both(
+    args: argparse.Namespace, tabs: list[Tab], calls: list[Program], meters: list[Meter]
+) -> dict[str, Any]:
+    """Let two pages call each other, then break the link, and look at the page in other lights and widths."""
+    pictures: Path = args.pictures
+    connected = await connect(*tabs)
+    await asyncio.sleep(3)
+    await tabs[0].screenshot(pictures / "during.png")
+    results: dict[str, Any] = {"connected_s": connected}
+    results["call"] = await measure(tabs, meters, args.seconds)
+    await tabs[0].screenshot(pictures / "after-a-while.png")
+    results["outage"] = await outage(tabs, calls, pictures)
+    await narrow_and_dark(tabs, pictures)
+    await tabs[0].click("#hang-up")
+    for tab, name in zip(tabs, ("hung-up", "other-hung-up"), strict=True):
+        await tab.wait_for("document.body.dataset.view === 'lobby'")
+        await asyncio.sleep(0.5)
+        await tab.screenshot(pictures / f"{name}.png")
+    return results | {"problems": [tab.problems for tab in tabs]}
 
 
 async def outage(tabs: list[Tab], calls: list[Program], pictures: Path) -> dict[str, Any]:
@@ -269,6 +356,8 @@ def main() -> int:
     """Measure, print the table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, nargs=2, required=True, metavar="CLIP", help="each end's camera")
+    parser.add_argument("--model", default="face-128", help="name or file (%(default)s)")
+    parser.add_argument("--alone", action="store_true", help="one end and its page, with a peer that does no work")
     parser.add_argument("--seconds", type=float, default=120, help="(%(default)s)")
     parser.add_argument("--port", type=int, default=8719, help="of the room server (%(default)s)")
     parser.add_argument("--pictures", type=Path, default=Path("out/live"), help="folder of screenshots (%(default)s)")
@@ -278,19 +367,34 @@ def main() -> int:
     machine = describe()
     with tempfile.TemporaryDirectory() as name:
         found = asyncio.run(run(args, Path(name)))
+    print_tables(args, found)
+    clips = [clip.name for clip in args.clips]
+    write_results(args.output, {"machine": machine, "model": args.model, "alone": args.alone, "clips": clips, **found})
+    return 0
+
+
+def print_tables(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Print what is in docs/results/live.md."""
+    call, alone = found["call"], args.alone
     rows = []
-    for end, clip in zip(found["call"]["ends"], reversed(args.clips), strict=True):
+    for end, clip in zip(call["ends"], reversed(args.clips), strict=False):
         p50, p95 = (f"{end[key]:.0f}" if end[key] is not None else "-" for key in ("latency_ms_p50", "latency_ms_p95"))
         received = f"{end['kbps_received']['total']:.1f}"
-        rows.append([f"sees {clip.stem}", f"{end['shown_fps']:.1f}", p50, p95, received, f"{end['loss']:.1%}"])
-    print(table(["page", "fps shown", "latency ms p50", "p95", "kbps received", "loss"], rows))
-    memory = np.array(found["call"]["memory_mib"])
-    print(
-        f"connected in {found['connected_s']:.1f} s, recovered {found['outage']['recovered_s']:.1f} s after an outage"
-    )
-    print(f"memory of the two processes, MiB: {memory[0, 1:]} at first, {memory[-1, 1:]} at last")
-    write_results(args.output, {"machine": machine, "clips": [clip.name for clip in args.clips], **found})
-    return 0
+        who = f"{args.model} alone, sees {clip.stem}" if alone else f"{args.model}, sees {clip.stem}"
+        rows.append([who, f"{end['shown_fps']:.1f}", p50, p95, received, f"{end['loss']:.1%}"])
+    print(table(["page", "fps shown", "latency ms p50", "p95", "kbps received", "loss"], rows), "\n")
+    rows = []
+    for i, (name, memory) in enumerate(call["memory_mib"].items()):
+        end = call["ends"][min(i // 2, len(call["ends"]) - 1)]
+        sizes = [f"{memory[key]:.0f}" for key in ("min", "max", "first_minute", "last_minute")]
+        share = call["cpu_share"][name]
+        per_frame = f"{1000 * share / end['shown_fps']:.1f}" if end["shown_fps"] else "-"
+        rows.append([name, f"{share:.2f}", per_frame, *sizes, f"{memory['per_minute']:+.2f}"])
+    head = ["process", "cores", "ms a shown frame", "MiB, least", "most", "first minute", "last minute", "MiB a minute"]
+    print(table(head, rows))
+    if not alone:
+        after = f"{found['outage']['recovered_s']:.1f} s after an outage"
+        print(f"\nconnected in {found['connected_s']:.1f} s, frames again {after}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from kinecast.live.session import CallSession
 from tiny import tiny_fomm
 
 FPS = 12.0  # tests run beside others on few cores
+RECOVERY_S = 2.0  # in which a call goes on when a fault is over; what it takes on a quiet machine: docs/results/live.md
+MARGIN_S = 2.0  # more, for tests that run on the same cores: CI has two
 
 
 def run(work: Coroutine[Any, Any, Any], seconds: float = 30.0) -> Any:

@@ -1,10 +1,11 @@
 """A session without a model and without another machine: tests of the page see in it what the page asks for.
 
-It echoes: the camera's frames come back at 128x128, every fifth as a forecast one, and the microphone is heard.
+It echoes: the camera's frames come back, every fifth as a forecast one, and the microphone is heard.
 """
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from kinecast.live.session import CallSession
 INVITATION = "https://rooms.example.org/#kinecast-1-abcdefghijklmnopqrstuvwxyz"
 
 
-def no_models(config: CallConfig) -> str:
+def no_models(config: CallConfig) -> Any:
     """Stands for `load_models`."""
-    return f"models of {config.model}"
+    return SimpleNamespace(name=f"models of {config.model}", backbone=SimpleNamespace(frame_size=(128, 128)))
 
 
 class FakeSession(CallSession):
@@ -84,7 +85,7 @@ class FakeSession(CallSession):
     def submit(self, frame: CameraFrame) -> None:
         self.frames.append(frame)
         if self.state in ("connected", "interrupted", "reconnecting"):
-            picture = np.ascontiguousarray(frame.picture[::2, ::2][:128, :128])
+            picture = np.ascontiguousarray(frame.picture[:128, :128])
             state = "forecast" if self.mark == "received" and frame.number % 5 == 0 else self.mark
             self.on_frame(ShownFrame(picture, frame.number, frame.captured, state))  # type: ignore[arg-type]
 

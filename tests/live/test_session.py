@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from helpers import make_clip
-from kinecast.codec import ReferenceChunk
+from kinecast.codec import MotionPacket, ReferenceChunk
 from kinecast.live.config import CameraFrame, LinkFaults
 from kinecast.live.peer import MAX_MESSAGE, Peer
 from kinecast.live.rooms import Server
 from kinecast.video import probe
-from live.ends import End, by_hand, camera_frames, models, opened, refused, run, until
+from live.ends import MARGIN_S, RECOVERY_S, End, by_hand, camera_frames, models, opened, refused, run, until
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,9 @@ def test_a_room_admits_one_guest_and_the_call_outlives_the_server():
     run(work(), 60)
 
 
-def test_a_broken_connection_is_made_again_within_two_seconds():
+def test_a_broken_connection_is_made_again_by_itself():
+    """Asserted: frames within RECOVERY_S of the break, and MARGIN_S for tests that run on the same cores."""
+
     async def work():
         host, guest = End(), End()
         async with Server() as server, opened(host, guest):
@@ -113,16 +115,45 @@ def test_a_broken_connection_is_made_again_within_two_seconds():
             await until(lambda: received(host, guest), 15)
             await until(lambda: guest.session._meeting.other_present)
             before = guest.session._exchange.peer
+            broken = time.monotonic()
             await before._pc.close()  # as if the network were gone: nobody says good-bye
-            took = await until(
+            await until(
                 lambda: guest.session._exchange.peer not in (None, before) and guest.state == "connected", 15, "again"
             )
             shown = guest.shown["received"]
-            took += await until(lambda: guest.shown["received"] > shown, 10, "a frame")
+            await until(lambda: guest.shown["received"] > shown, 10, "a frame")
             assert "reconnecting" in guest.states
-            return took
+            return time.monotonic() - broken
 
-    assert run(work(), 60) < 6  # alone on a machine it is within 2 s: benchmarks/live.py; here others run beside
+    assert run(work(), 60) < RECOVERY_S + MARGIN_S
+
+
+def test_a_restarted_server_brings_a_broken_call_together_again():
+    """The server forgot everything; both ends go back to the room that only they know. Times as above, from the break,
+    which comes when both are in the room again: how often they try is the server's business.
+    """
+
+    async def work():
+        host, guest, server = End(), End(), Server()
+        await server.start()
+        async with opened(host, guest):
+            await in_room(server, host, guest)
+            await until(lambda: received(host, guest), 15)
+            await until(lambda: guest.session._meeting.other_present and host.session._meeting._room is None)
+            await server.stop()
+            await until(lambda: host.lines("notice") and guest.lines("notice"), 10, "told")
+            async with Server(port=server._port):
+                await until(lambda: guest.session._meeting.other_present, 20, "there again")
+                await until(lambda: host.session._meeting.other_present, 20, "there again")
+                assert "the signalling server is there again" in host.lines("notice")
+                broken = time.monotonic()
+                await guest.session._exchange.peer._pc.close()
+                await until(lambda: "reconnecting" in guest.states and guest.state == "connected", 15, "again")
+                shown = guest.shown["received"]
+                await until(lambda: guest.shown["received"] > shown, 10, "a frame")
+                return time.monotonic() - broken
+
+    assert run(work(), 90) < RECOVERY_S + MARGIN_S
 
 
 def test_a_member_that_was_killed_takes_its_place_again(monkeypatch):
@@ -135,13 +166,15 @@ def test_a_member_that_was_killed_takes_its_place_again(monkeypatch):
             # Killed: it says nothing to anybody, and leaves what it kept on disk.
             await guest.session._meeting.close(over=False)
             guest.session._exchange.detach()
+            started = time.monotonic()
             await back.session.join_room(invitation)
             await until(lambda: back.state == "connected" == host.state, 15, "connected again")
             shown = host.shown["received"]
-            await until(lambda: received(back) and host.shown["received"] > shown + 3, 15, "frames both ways")
+            await until(lambda: received(back, count=1) and host.shown["received"] > shown, 15, "frames both ways")
             assert host.session.stats().pictures_received == 2
+            return time.monotonic() - started
 
-    run(work(), 60)
+    assert run(work(), 60) < RECOVERY_S + MARGIN_S  # from the join: a process that starts takes longer
 
 
 def test_bad_links_are_borne_and_their_losses_told():
@@ -162,7 +195,32 @@ def test_bad_links_are_borne_and_their_losses_told():
     run(work(), 60)
 
 
+def test_a_lost_first_packet_is_asked_for_again(monkeypatch):
+    """Of itself the next key packet comes after four seconds, and may be lost too."""
+    lost: list[bytes] = []
+    real = Peer.send
+
+    def losing(peer: Peer, channel: str, data: bytes) -> bool:
+        if peer.caller and channel == "motion" and data[:1] != b"C" and len(lost) < 3:
+            lost.append(data)
+            return True
+        return real(peer, channel, data)
+
+    monkeypatch.setattr(Peer, "send", losing)
+
+    async def work():
+        one, other = End(), End()
+        async with opened(one, other):
+            await by_hand(one, other)
+            await until(lambda: len(lost) == 3, 15, "packets that are lost")
+            return await until(lambda: received(other, count=1), 15, "a frame")
+
+    assert MotionPacket.parse(lost[0])[0].key if run(work()) < 3 else pytest.fail("waited for the next key packet")
+
+
 def test_an_outage_is_told_and_over_as_soon_as_the_link_is_back():
+    """Asserted: frames within RECOVERY_S of its end, and MARGIN_S for tests that run on the same cores."""
+
     async def work():
         outage = LinkFaults(outages=((2.0, 4.0),))
         one, other = End(link=outage), End(link=outage)
@@ -180,7 +238,7 @@ def test_an_outage_is_told_and_over_as_soon_as_the_link_is_back():
             assert end.session._exchange.peer is not None
             return late
 
-    assert run(work(), 60) < 4  # with others beside; alone it is some tenths
+    assert run(work(), 60) < RECOVERY_S + MARGIN_S
 
 
 def test_an_avatar_call_sends_no_other_picture(monkeypatch):
@@ -237,7 +295,6 @@ def test_the_newest_camera_frame_wins_and_nothing_queues():
 def test_mute_and_a_camera_that_stops_are_told():
     async def work():
         one, other = End(), End()
-        camera = None
         async with opened(one, other):
             await by_hand(one, other)
             await until(lambda: received(one, other), 15)
@@ -247,10 +304,15 @@ def test_mute_and_a_camera_that_stops_are_told():
             before = other.shown["received"]
             one.session.set_muted(video=False, audio=False)
             await until(lambda: other.shown["received"] > before + 2, 10, "seen again")
+            submit = one.session.submit
             one.session.submit = lambda frame: None  # unplugged
             await until(lambda: "the other side's camera has stopped" in other.lines("notice"), 10, "told")
             assert one.lines("notice")[-1] == "the camera gives no frames"
-            assert other.state == "connected" and camera is None
+            assert other.state == "connected"
+            one.session.submit = submit
+            await until(lambda: "the other side's camera is there again" in other.lines("notice"), 10, "told")
+            before = other.shown["received"]
+            await until(lambda: other.shown["received"] > before, RECOVERY_S + MARGIN_S, "seen again")
 
     run(work(), 60)
 

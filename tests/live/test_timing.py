@@ -85,6 +85,14 @@ def test_a_pause_of_minutes_is_a_new_beginning_only_in_time():
     assert [w.number for w in buffer.take(25 * 600)] == [25 * 600]
 
 
+def test_without_a_key_packet_nothing_begins_and_it_says_so():
+    buffer = JitterBuffer(FPS, 0)
+    assert [buffer.push(packet(n), n / FPS) for n in (1, 2)] == [False, False]  # the first, a key, was lost
+    assert buffer.due(1.0) is None and buffer.push(packet(3, key=True), 3 / FPS) and buffer.push(packet(4), 4 / FPS)
+    assert not buffer.push(packet(5, 5), 600.0)  # another beginning, whose key was lost
+    assert buffer.push(packet(4), 5 / FPS)  # late, which a key would not mend
+
+
 # --- link faults -----------------------------------------------------------------------------------------------------
 
 

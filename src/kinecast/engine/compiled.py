@@ -125,6 +125,8 @@ class CompiledPart:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": self.hint,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Otherwise threads of every process that has one are bound to the first core, and share it.
+            "ENABLE_CPU_PINNING": False,
         }
         return core.compile_model(model, "CPU", settings)
 

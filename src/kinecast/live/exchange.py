@@ -160,7 +160,8 @@ class Exchange:
             else:
                 packet, rest = MotionPacket.parse(data)
                 _nothing_after(rest)
-                self._receiver.take_packet(packet, time.monotonic())
+                if not self._receiver.take_packet(packet, time.monotonic()):
+                    self._ask_key()  # the first key packet was lost: the next of itself comes seconds later
         except KinecastError:
             peer.refuse()
             return

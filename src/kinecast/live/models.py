@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from kinecast.forecasters.base import Forecaster
 from kinecast.live.config import CallConfig
 from kinecast.zoo import forecaster_for, load_backbone
 
-SAMPLER = "direct"  # has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms
+# Has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms; face-256 has one of its own.
+SAMPLERS = {"face-256": "direct-face-256"}
+SAMPLER = "direct"
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def load_models(config: CallConfig) -> Models:
     """
     torch.set_num_threads(_share())  # engines compile for the threads that are to run them
     backbone = _backbone(config)
-    sampler = _sampler(backbone.motion_dim)
+    sampler = _sampler(config.model, backbone.motion_dim)
     if config.forecaster == "auto":
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
     else:
@@ -54,13 +57,17 @@ def load_models(config: CallConfig) -> Models:
 
 
 def _backbone(config: CallConfig) -> Backbone:
-    """Load it; `auto` is the `fast` engine where it can run: a call should begin before others are measured."""
+    """Load it. `auto` measures nothing, for a call should begin: it is what takes least of a core, OpenVINO's bfloat16
+    where there are both (face-128: 15 ms a frame, `fast` 22: docs/results/speed.md), otherwise `fast`.
+    """
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
     plain = load_backbone(config.model, "auto", "eager")
     if not isinstance(plain, FOMM) or plain.device.type != "cpu":
         return plain
-    return accelerate(plain, "fast", "bf16" if config.precision != "exact" and bfloat16_available() else "exact")
+    if config.precision == "exact" or not bfloat16_available():
+        return accelerate(plain, "fast", "exact")
+    return accelerate(plain, "openvino" if find_spec("openvino") is not None else "fast", "bf16")
 
 
 def warm_up(models: Models) -> None:
@@ -83,9 +90,9 @@ def _share() -> int:
     return max(1, cores // 2)
 
 
-def _sampler(motion_dim: int) -> Forecaster | None:
+def _sampler(model: str, motion_dim: int) -> Forecaster | None:
     try:
-        return forecaster_for(SAMPLER, motion_dim, "cpu")
+        return forecaster_for(SAMPLERS.get(model, SAMPLER), motion_dim, "cpu")
     except KinecastError:  # of another D: `auto` says that damped velocity is taken then
         return None
 

@@ -20,11 +20,12 @@ from kinecast.live.audio import PageSound
 from kinecast.live.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.live.models import load_models
 from kinecast.live.page_link import PageLink
-from kinecast.live.page_wire import Avatar, Camera
+from kinecast.live.page_wire import MAX_SIDE, Avatar, Camera
 from kinecast.live.session import CallSession
 
 _log = logging.getLogger(__name__)
 _STATS_SECONDS = 1.0
+_LARGEST = 256  # pixels a side that the bundled models take
 _CALLING = ("waiting", "connecting", "connected", "interrupted", "reconnecting")  # states in which there is a call
 _ONCE_READY = ("host", "join", "make-offer", "accept-offer")
 
@@ -103,10 +104,15 @@ class PageCall:
             "clip": self.choices.clip,
             "avatar": self._has_avatar,
             "square": self.config.crop == "center",
+            "side": self._side(),
             "fps": self.config.fps,
             "muted": self._muted,
             "hand_over": self._handed_over,
         }
+
+    def _side(self) -> int:
+        """Return how many pixels a side of the camera's square are of use: what the model takes, once it is known."""
+        return min(max(self._models.backbone.frame_size), MAX_SIDE) if self._models is not None else _LARGEST
 
     # --- the session ------------------------------------------------------------------------------------------------
 
@@ -131,6 +137,7 @@ class PageCall:
         try:
             if self._models is None:  # they outlive a call, so that the next can begin at once
                 self._models = await _in_background(lambda: self._load(self.config))
+                self._say({"type": "model", "side": self._side()})
             session = await self._open()
         except BaseException:
             self._set_state("failed")

@@ -158,8 +158,8 @@ class Receiver:
         """Take from which frame on a picture is used."""
         self._uses.append(use)
 
-    def take_packet(self, packet: MotionPacket, now: float) -> None:
-        """Take a packet of motion.
+    def take_packet(self, packet: MotionPacket, now: float) -> bool:
+        """Take a packet of motion; returns False if nothing can begin before a key packet comes.
 
         Raises:
             KinecastError: it is not of one frame, or comes before the stream's header.
@@ -168,7 +168,7 @@ class Receiver:
             raise KinecastError("motion packet: expected one frame a packet in a call, found another packing")
         if self.jitter is None:
             raise KinecastError("motion packet: expected a header before it, found none")
-        self.jitter.push(packet, now)
+        return self.jitter.push(packet, now)
 
     def due(self, now: float, paused: bool) -> Job | None:
         """Return what there is to do now, None if nothing."""

@@ -25,6 +25,7 @@ const MARKS = {
   idle: "Link down: invented movement, not the person",
   frozen: "Link down: the last picture",
 };
+const OPAQUE = { alpha: false }; // nothing below the picture is drawn
 const RECENT = 20; // frames that the mark speaks of, or single forecast ones would make it flicker
 const NOTICE_MS = 5000;
 const LOST =
@@ -66,6 +67,7 @@ for (const button of document.querySelectorAll("[data-dismiss]")) {
 function onEvent(event) {
   switch (event.type) {
     case "welcome": return welcome(event);
+    case "model": return void (camera.side = event.side);
     case "state": return setState(event.state);
     case "error": return fail(event.line);
     case "notice": return say("notice", event.line);
@@ -76,8 +78,8 @@ function onEvent(event) {
   }
 }
 
-function welcome({ state, server, invitation, clip, avatar: hasAvatar, square, fps, muted: said, hand_over }) {
-  Object.assign(camera, { square, fps });
+function welcome({ state, server, invitation, clip, avatar: hasAvatar, square, side, fps, muted: said, hand_over }) {
+  Object.assign(camera, { square, side, fps });
   if ($("error").innerText.includes(LOST)) say("error", "");
   if (!$("server").value) $("server").value = server;
   if (!$("invitation").value) $("invitation").value = invitation;
@@ -110,7 +112,7 @@ function setState(next) {
 function beginCall() {
   figures.clear();
   $("summary").hidden = true;
-  $("theirs").getContext("2d").clearRect(0, 0, $("theirs").width, $("theirs").height);
+  $("theirs").getContext("2d", OPAQUE).clearRect(0, 0, $("theirs").width, $("theirs").height);
   pending = null;
   recent = [];
   mark("received");
@@ -203,7 +205,7 @@ function draw() {
   pending = null;
   const canvas = $("theirs");
   if (canvas.width !== image.width || canvas.height !== image.height) [canvas.width, canvas.height] = [image.width, image.height];
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.getContext("2d", OPAQUE).putImageData(image, 0, 0);
   link.sendShown();
   if (!("seen" in $("theirs-figure").dataset)) {
     $("theirs-figure").dataset.seen = "";

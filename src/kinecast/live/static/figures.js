@@ -3,7 +3,7 @@
 const SECONDS = 60;
 const WIDTH = 300, HEIGHT = 84; // of the chart's viewBox
 const LADDER = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000];
-const STRIP_MS = 40; // the strip is drawn at most so often
+const STRIP_MS = 250; // the strip is drawn at most so often
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const $ = (id) => document.getElementById(id);
 
@@ -115,10 +115,10 @@ export class Figures {
   #strip() {
     const canvas = $("strip"), context = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
     context.clearRect(0, 0, canvas.width, canvas.height);
-    this.frames.forEach((state, i) => {
+    for (const state of new Set(this.frames)) {
       context.fillStyle = style.getPropertyValue(state === "received" ? "--accent" : `--${state}`);
       context.globalAlpha = state === "received" ? 0.35 : 1;
-      context.fillRect(canvas.width - this.frames.length + i, 0, 1, canvas.height);
-    });
+      this.frames.forEach((one, i) => one === state && context.fillRect(canvas.width - this.frames.length + i, 0, 1, canvas.height));
+    }
   }
 }

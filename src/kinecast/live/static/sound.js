@@ -16,8 +16,11 @@ export class Sound {
     const peer = (this.peer = new RTCPeerConnection());
     this.sender = peer.addTransceiver("audio", { direction: "sendrecv" }).sender;
     peer.ontrack = ({ track }) => {
-      this.audio.srcObject = new MediaStream([track]);
-      this.audio.play().catch(() => {}); // refused until the person has pressed something
+      track.onunmute = () => { // with the first sound: a player of silence would take as much of the processor
+        if (this.peer !== peer) return;
+        this.audio.srcObject = new MediaStream([track]);
+        this.audio.play().catch(() => {}); // refused until the person has pressed something
+      };
     };
     await this.sender.replaceTrack(this.microphone ?? null);
     await peer.setLocalDescription(await peer.createOffer());
