@@ -10,10 +10,13 @@ from kinecast.cli import main
 from kinecast.codec import Layout, generic_profile, quantize
 from kinecast.codec.filling import damped, hold
 from kinecast.errors import KinecastError
+from kinecast.evaluation import rate_clips
 from kinecast.evaluation import rate_distortion as rd
 from kinecast.evaluation.distortions import Distortions, summary
-from kinecast.evaluation.loss_study import losses, lost_packets, transmit
+from kinecast.evaluation.loss_study import loss_rows, loss_settings, lost_packets, transmit
 from kinecast.evaluation.rate_clips import load_rate_clip
+from kinecast.evaluation.rate_settings import QUALITY, Exact, Measured, Stream, codec_settings, frame_settings
+from kinecast.evaluation.rate_units import from_bytes, to_bytes
 from kinecast.evaluation.video_codecs import CODECS, code_clip
 from tiny import pictures, tiny_fomm
 
@@ -40,7 +43,11 @@ def loaded(clip, measures):
 
 @pytest.fixture(scope="module")
 def stream():
-    return rd.Stream.of(MODEL, generic_profile, {"hold": hold, "damped": damped})
+    return Stream.of(MODEL, generic_profile, {"hold": hold, "damped": damped})
+
+
+def measured(clip, stream, settings):
+    return {setting: [setting.measure(clip, stream)] for setting in settings}
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -96,8 +103,25 @@ def test_pictures_are_drawn_once(loaded, monkeypatch):
     assert loaded.picture_bytes(20) < loaded.picture_bytes(60) < loaded.picture_bytes(90)
 
 
+def test_a_picture_does_not_hang_on_what_else_is_drawn(clip, measures, loaded, monkeypatch):
+    monkeypatch.setattr(rate_clips, "_KEPT", 2)
+    other = load_rate_clip(MODEL, clip, measures, "center", None, None)
+    last = other.draw(other.vectors[-1:], 60)
+    assert torch.equal(other.draw(other.vectors, 60)[-1:], last) and len(other._drawn) == 2
+    assert torch.equal(loaded.draw(loaded.vectors, 60)[-1:], last)
+
+
+def test_units_are_read_as_they_were_written(loaded, stream):
+    one = Exact().measure(loaded, stream)
+    again = from_bytes(to_bytes([Measured({}, {"seconds": 2.0}), one]))
+    assert again[0] == Measured({}, {"seconds": 2.0}) and again[1].facts == one.facts
+    assert list(again[1].distortions) == list(one.distortions)
+    assert all(np.array_equal(again[1].distortions[name], one.distortions[name]) for name in one.distortions)
+
+
 def test_rates_count_every_byte(loaded, stream):
-    points = rd.against_codecs([loaded], stream, ["vp9"], header_bytes=100, progress=lambda stage, frames: None)
+    settings = codec_settings(["vp9"])
+    points = rd.points_of(settings, measured(loaded, stream, settings), header_bytes=100)
     main_point = next(p for p in points if p.setting == "quality 5, picture 60")
     once = 8 * (100 + loaded.picture_bytes(60)) / loaded.seconds / 1000
     assert main_point.kbps == pytest.approx(main_point.motion_kbps + once)
@@ -108,7 +132,8 @@ def test_rates_count_every_byte(loaded, stream):
 
 
 def test_leaving_frames_out_costs_keypoints_and_saves_bits(loaded, stream):
-    points = {(p.curve, p.setting): p for p in rd.leaving_out([loaded], stream, horizons=[(3, 3)], tolerances=[1.0])}
+    settings = frame_settings(stream.forecasts, horizons=[(3, 3)], tolerances=[1.0])
+    points = {(p.curve, p.setting): p for p in rd.points_of(settings, measured(loaded, stream, settings))}
     every = points["every frame, coarser steps", "quality 7"]
     half = points["every k-th frame, held", "k = 2"]
     assert half.kbps < every.kbps and half.distortions["keypoint"] > every.distortions["keypoint"]
@@ -151,14 +176,15 @@ def test_feedback_ends_a_loss_after_a_round_trip():
 
 
 def test_losses_cost_quality(loaded, stream):
-    rows = losses([loaded], stream, rates=(0.3,))
+    settings = loss_settings(["hold"], rates=(0.3,))
+    rows = loss_rows(settings, measured(loaded, stream, settings))
     clean = next(row for row in rows if row["loss"] == 0)
     assert clean["concealed"] == 0
     lossy = [row for row in rows if row["loss"] and row["concealment"] == "hold"]
     assert len(lossy) == 4 and any(row["concealed"] > 0 for row in lossy)
     for row in lossy:
         assert row["distortions"]["keypoint"] >= clean["distortions"]["keypoint"]
-    assert quantize(loaded.vectors, stream.layouts[rd.QUALITY]).shape == loaded.vectors.shape
+    assert quantize(loaded.vectors, stream.layouts[QUALITY]).shape == loaded.vectors.shape
 
 
 def test_the_command(clip, tmp_path, capsys):
@@ -179,6 +205,14 @@ def test_the_command(clip, tmp_path, capsys):
     assert main([*command, *options]) == 0
     out = capsys.readouterr().out
     results = json.loads(out)
+    units = {path: path.stat().st_mtime_ns for path in (tmp_path / "rate/units").iterdir()}
+    assert len(units) == 1 + (1 + 2) + (1 + 2 + 2 * 2) + (5 + 4) * 2  # exact, codecs, frames left out, losses
+    next(iter(units)).unlink()
+    assert main([*command, *options]) == 0  # goes on where it was stopped
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == results and f"1 of {len(units)} units to do" in printed.err
+    kept = {path for path, time in units.items() if path.stat().st_mtime_ns == time}
+    assert len(kept) == len(units) - 1 == len(list((tmp_path / "rate/units").iterdir())) - 1
     assert results == {
         k: v for k, v in json.loads((tmp_path / "rate/results.json").read_text()).items() if k in results
     }

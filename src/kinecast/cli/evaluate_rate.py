@@ -20,6 +20,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.workers import RayOption, WorkersOption
 
 PARTS = ("codecs", "frames", "losses")
 _ACCOUNTING = (
@@ -32,7 +33,9 @@ _ACCOUNTING = (
 
 def evaluate_rate(
     clips: Annotated[list[Path], typer.Argument(help="Clips of people that the model was not trained on.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for rate.md, results.json and figures.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for rate.md, results.json, figures and units.")
+    ],
     model: ModelOption = DEFAULT_BACKBONE,
     part: Annotated[list[str] | None, typer.Option("--part", help="codecs, frames or losses. (default: all)")] = None,
     codec: Annotated[list[str] | None, typer.Option("--codec", help="x264, x265, av1 or vp9. (default: all)")] = None,
@@ -47,19 +50,24 @@ def evaluate_rate(
     crop: CropOption = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets."""
+    """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
     from kinecast.codec.clips import header_size, profile_named
     from kinecast.errors import KinecastError
-    from kinecast.evaluation import rate_distortion as rd
+    from kinecast.evaluation.crew import Crew
     from kinecast.evaluation.distortions import Distortions
-    from kinecast.evaluation.loss_study import losses
-    from kinecast.evaluation.rate_clips import load_rate_clip
+    from kinecast.evaluation.loss_study import loss_rows, loss_settings
+    from kinecast.evaluation.rate_distortion import mean_distortions, points_of
+    from kinecast.evaluation.rate_settings import QUALITY, Exact, Stream, codec_settings, frame_settings
+    from kinecast.evaluation.rate_units import RateSettings, RateWorker, measure_rates
     from kinecast.evaluation.tables import write_report
     from kinecast.evaluation.video_codecs import CODECS
+    from kinecast.evaluation.workers import backbone_digest
     from kinecast.files import make_folder
     from kinecast.fillers import load_fillers
 
@@ -77,29 +85,52 @@ def evaluate_rate(
     measures = Distortions(face_api, face_every)
     for reason in measures.missing.values():
         say(f"left out: {reason}")
-    make_folder(output)
-    stream = rd.Stream.of(backbone, lambda layout: profile_named(profile, Path(model).name, layout), forecasts)
-    with progress() as update:
-        loaded = [load_rate_clip(backbone, path, measures, crop, fps, limit) for path in clips]
-        results: dict[str, Any] = {
-            "clips": {clip.name: {"frames": len(clip.frames), "fps": float(clip.fps)} for clip in loaded},
-            "model": model,
-            "missing": measures.missing,
-            "absent_codecs": absent,
-            "face_every": face_every,
-            "exact_keypoints": rd.without_quantiser(loaded),
-        }
-        text = _about(results)
-        if "codecs" in parts:
-            points = rd.against_codecs(
-                loaded, stream, codecs, header_size(backbone, stream.layouts[rd.QUALITY]), update
-            )
-            text += _codecs(points, measures.names, results, output)
-        if "frames" in parts:
-            points = rd.leaving_out(loaded, stream, progress=update)
-            text += _frames(points, measures.names, results, output)
-        if "losses" in parts:
-            text += _losses(losses(loaded, stream, progress=update), results, output)
+    stream = Stream.of(backbone, lambda layout: profile_named(profile, Path(model).name, layout), forecasts)
+    layout = stream.layouts[QUALITY]
+    settings = RateSettings(
+        model=model,
+        weights=backbone_digest(backbone),
+        device=device,
+        engine=backbone.engine,
+        precision=backbone.precision,
+        profile=profile,
+        fingerprint=stream.profile(layout).fingerprint().hex(),
+        fillers=tuple(forecasts),
+        seed=seed,
+        measures=tuple(measures.names),
+        face_api=face_api,
+        face_every=face_every,
+        crop=crop,
+        fps=fps,
+        limit=limit,
+        units=make_folder(output / "units"),
+    )
+    asked: dict[str, list[Any]] = {"exact": [Exact()]}
+    asked |= {"codecs": list(codec_settings(codecs))} if "codecs" in parts else {}
+    asked |= {"frames": list(frame_settings(forecasts))} if "frames" in parts else {}
+    asked |= {"losses": list(loss_settings(forecasts))} if "losses" in parts else {}
+    with Crew(RateWorker(settings), workers, ray) as crew, progress(unit="done") as update:
+        measured = measure_rates(crew, settings, clips, [one for of in asked.values() for one in of], say, update)
+    exact = measured[Exact()]
+    results: dict[str, Any] = {
+        "clips": {
+            clip.stem: {"frames": int(one.facts["frames"]), "fps": one.facts["fps"]}
+            for clip, one in zip(clips, exact, strict=True)
+        },
+        "model": model,
+        "missing": measures.missing,
+        "absent_codecs": absent,
+        "face_every": face_every,
+        "exact_keypoints": mean_distortions(exact),
+    }
+    text = _about(results)
+    if "codecs" in parts:
+        points = points_of(asked["codecs"], measured, header_size(backbone, layout))
+        text += _codecs(points, measures.names, results, output)
+    if "frames" in parts:
+        text += _frames(points_of(asked["frames"], measured), measures.names, results, output)
+    if "losses" in parts:
+        text += _losses(loss_rows(asked["losses"], measured), results, output)
     write_report(output, "rate", text, results)
     if json:
         print_json(results)

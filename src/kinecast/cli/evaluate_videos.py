@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, DeviceOption, JsonOption, SeedOption, print_json, say
+from kinecast.cli.workers import RayOption, WorkersOption
 
 DatasetOption = Annotated[Path, typer.Option("--dataset", help="Folder of the data set, as it is distributed.")]
 OutputOption = Annotated[
@@ -30,7 +31,6 @@ WindowsOption = Annotated[
     int | None, typer.Option("--windows-per-clip", help="At most so many, evenly spaced. (default: all)")
 ]
 SeedsOption = Annotated[int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 gives spreads.")]
-WorkersOption = Annotated[int, typer.Option("--workers", help="Processes; the figures do not depend on it.")]
 ValidateOption = Annotated[
     str | None, typer.Option("--validate", help="Layout clips: regular expression of the persons tested on.")
 ]
@@ -66,7 +66,8 @@ def evaluate_single(
     samples: SamplesOption = 100,
     windows_per_clip: WindowsOption = None,
     seeds: SeedsOption = 1,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     validate: ValidateOption = None,
     person: PersonOption = None,
     relative: RelativeOption = False,
@@ -99,7 +100,8 @@ def evaluate_diverse(
     keep: KeepOption = 20,
     windows_per_clip: WindowsOption = None,
     seeds: SeedsOption = 1,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     validate: ValidateOption = None,
     person: PersonOption = None,
     relative: RelativeOption = False,
@@ -136,7 +138,8 @@ def evaluate_paper(
         int | None, typer.Option("--diverse-windows-per-clip", help="The same for the diverse tables.")
     ] = None,
     seeds: SeedsOption = 1,
-    workers: WorkersOption = 1,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     validate: ValidateOption = None,
     person: PersonOption = None,
     relative: RelativeOption = False,
@@ -194,7 +197,7 @@ def _run(studies: list[Any], options: dict[str, Any]) -> None:
         training={} if options["steps"] is None else {"steps": options["steps"]},
     )
     with progress(unit="done") as update:
-        result = evaluate(config, output, options["workers"], options["cache"], say, update)
+        result = evaluate(config, output, options["workers"], options["cache"], say, update, options["ray"])
     named = compare or (layout if layout in DATA_SETS else None)
     backbone = load_backbone(config.backbone, config.device, config.engine)
     results = make_report(result, output, backbone, None if named == "none" else named, say)

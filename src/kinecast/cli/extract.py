@@ -1,7 +1,7 @@
-"""`kinecast extract`: a clip to its motion."""
+"""`kinecast extract`: clips to their motion."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,28 +19,75 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.workers import RayOption, WorkersOption
 
 
 def extract(
-    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion file to write (.npz).")],
+    clips: Annotated[
+        list[Path],
+        typer.Argument(
+            help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames; several; or their folder."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")],
     model: ModelOption = DEFAULT_BACKBONE,
     crop: CropOption = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce a clip to keypoint motion, streaming. (Nothing here is random; --seed changes nothing.)"""
-    from kinecast import pipeline
+    """Reduce clips to keypoint motion, streaming. (Nothing here is random; --seed changes nothing.)
 
+    Of several clips, those that are done are left as they are, and damaged ones are left out and said.
+    """
+    from kinecast import pipeline
+    from kinecast.errors import KinecastError
+    from kinecast.evaluation.extraction import clips_in
+
+    found, several = clips_in(clips)
+    if several:
+        _extract_all(found, output, model, crop, fps, limit, workers, ray, device, json)
+        return
+    if workers is not None or ray is not None:
+        raise KinecastError("workers and ray: expected several clips, or a folder of them, found one: drop the option")
     backbone = load_model(model, device)
     with progress() as update:
-        motion = pipeline.extract(backbone, clip, crop, fps, limit, update)
+        motion = pipeline.extract(backbone, found[0], crop, fps, limit, update)
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
     if json:
         print_json({"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps})
     say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {motion.fps:g} fps, {kbps:.1f} kbps as floats")
+
+
+def _extract_all(
+    clips: list[Path],
+    output: Path,
+    model: str,
+    crop: str,
+    fps: float | None,
+    limit: int | None,
+    workers: int | None,
+    ray: str | None,
+    device: str,
+    json: bool,
+) -> None:
+    from kinecast.evaluation.crew import Crew
+    from kinecast.evaluation.extraction import ExtractSettings, ExtractWorker, extract_all
+    from kinecast.evaluation.workers import backbone_digest
+
+    backbone = load_model(model, device)
+    weights = backbone_digest(backbone)
+    settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit)
+    with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
+        frames, faults = extract_all(crew, settings, clips, output, say, update)
+    facts: dict[str, Any] = {"clips": frames, "left_out": faults, "motion_dim": backbone.motion_dim}
+    if json:
+        print_json(facts)
+    left = f"; {len(faults)} left out: {', '.join(faults)}" if faults else ""
+    say(f"{output}: {sum(frames.values())} frames of {len(frames)} clips, {backbone.motion_dim} numbers each{left}")

@@ -26,6 +26,8 @@ def train_backbone(
 ) -> None:
     """Train a FOMM on folders of clips. Run the same command again to go on after a stop, kill -9 included.
 
+    On several processes or machines: torchrun --nproc-per-node 2 -m kinecast train backbone RECIPE.
+
     Without a recipe, --data alone trains the compact 128x128 model with mobilenet-v2 perceptual features.
     """
     from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, train_backbone
@@ -47,4 +49,7 @@ def train_backbone(
     settings = replace(BackboneTrainingConfig.read(config), **given) if config else compact_recipe(**given)
     figures = train_backbone(settings, say)
     if json:
-        print_json(figures)
+        from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+        if getattr(rank_zero_only, "rank", 0) == 0:  # one of several processes has the figures
+            print_json(figures)

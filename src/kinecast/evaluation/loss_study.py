@@ -6,16 +6,17 @@ and then sends one: what calls do. Rates are of packets without IP and UDP heade
 Letters: T frames, D numbers a frame.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kinecast.codec import DecodedFrame, Layout, MotionDecoder, MotionEncoder, Packing, Profile, quantize
 from kinecast.codec.filling import INTERPOLATE, fill, interpolate
-from kinecast.evaluation.distortions import summary
 from kinecast.evaluation.rate_clips import RateClip
-from kinecast.evaluation.rate_distortion import PICTURE, QUALITY, Progress, Stream
+from kinecast.evaluation.rate_distortion import kbps, mean_distortions
+from kinecast.evaluation.rate_settings import PICTURE, QUALITY, Measured, Stream
 
 RATES = (0.05, 0.1, 0.2, 0.3)
 ROUND_TRIP = 4  # frames between a loss and the key packet that answers it: 133 ms at 30 a second
@@ -66,55 +67,74 @@ def transmit(
     return frames, size
 
 
-def losses(
-    clips: Sequence[RateClip],
-    stream: Stream,
-    rates: Iterable[float] = RATES,
-    seeds: int = 1,
-    progress: Progress = lambda stage, frames: None,
-) -> list[dict[str, Any]]:
-    """Return a row for each kind and rate of loss, feedback, and concealment: distortions, keypoint error, rate.
+@dataclass(frozen=True)
+class Loss:
+    """One kind and rate of loss, how the sender answers it, and how the receiver conceals it.
 
-    Repeating the last keypoints and freezing the picture are one row, `hold`: frames after a loss cannot be decoded
+    Repeating the last keypoints and freezing the picture are one, `hold`: frames after a loss cannot be decoded
     before the next key packet, so that a receiver without a forecast has nothing to show but what it shows.
     """
-    layout = stream.layouts[QUALITY]
-    profile = stream.profile(layout)
-    fillers: dict[str, Callable[[list[DecodedFrame]], Iterable[DecodedFrame]]] = {
-        name: lambda frames, f=f: fill(frames, f)  # type: ignore[misc]
-        for name, f in stream.forecasts.items()
-    }
-    fillers[INTERPOLATE] = interpolate
+
+    bursty: bool
+    rate: float
+    feedback: bool
+    filler: str
+
+    @property
+    def curve(self) -> str:
+        """`bursty losses, key packets on request`."""
+        return f"{'bursty' if self.bursty else 'random'} losses, key packets {self.keys}"
+
+    @property
+    def keys(self) -> str:
+        """When key packets are sent."""
+        return "on request" if self.feedback else f"every {KEY_EVERY}"
+
+    def measure(self, clip: RateClip, stream: Stream) -> Measured:
+        """Measure a clip; its distortions also hold `keypoint`, the mean error of the keypoints."""
+        layout = stream.layouts[QUALITY]
+        levels = quantize(clip.vectors, layout)
+        lost = lost_packets(len(levels), self.rate, self.bursty, seed=0)
+        frames, size = transmit(levels, layout, stream.profile(layout), lost, self.feedback)
+        filled = interpolate(frames) if self.filler == INTERPOLATE else fill(frames, stream.forecasts[self.filler])
+        shown = np.stack([frame.vector for frame in filled])
+        distortions = clip.compare(clip.draw(shown, PICTURE))
+        distortions["keypoint"] = np.abs(shown - clip.vectors).mean(axis=1)
+        concealed = sum(frame.concealed for frame in frames)
+        facts = {"seconds": clip.seconds, "motion_bytes": size, "frames": len(frames), "concealed": concealed}
+        return Measured(distortions, facts)
+
+
+def loss_settings(fillers: Iterable[str], rates: Iterable[float] = RATES) -> list[Loss]:
+    """Return every kind and rate of loss with every answer and concealment; without losses there is one of each."""
+    rates, fillers = tuple(rates), (*fillers, INTERPOLATE)
+    return [
+        Loss(bursty, rate, feedback, name)
+        for bursty in (False, True)
+        for rate in ((0.0, *rates) if not bursty else rates)
+        for feedback in (False, True)
+        for name in fillers
+        if rate or name == "hold"
+    ]
+
+
+def loss_rows(settings: Sequence[Loss], measured: Mapping[Any, Sequence[Measured]]) -> list[dict[str, Any]]:
+    """Return the row of each setting over all clips: distortions, keypoint error, rate."""
     rows = []
-    for bursty in (False, True):
-        for rate in (0.0, *rates) if not bursty else rates:
-            for feedback in (False, True):
-                received = []
-                for clip in clips:
-                    levels = quantize(clip.vectors, layout)
-                    for seed in range(seeds):
-                        lost = lost_packets(len(levels), rate, bursty, seed)
-                        received.append((clip, *transmit(levels, layout, profile, lost, feedback)))
-                seconds = sum(clip.seconds for clip, _, _ in received)
-                common = {
-                    "loss": rate,
-                    "kind": "bursty" if bursty else "random",
-                    "keys": "on request" if feedback else f"every {KEY_EVERY}",
-                    "kbps": sum(size for _, _, size in received) * 8 / seconds / 1000,
-                    "concealed": float(np.mean([f.concealed for _, frames, _ in received for f in frames])),
-                }
-                for name, filler in fillers.items():
-                    if rate == 0 and name != "hold":
-                        continue
-                    values = []
-                    for clip, frames, _ in received:
-                        shown = np.stack([frame.vector for frame in filler(frames)])
-                        one = clip.compare(clip.draw(shown, PICTURE))
-                        one["keypoint"] = np.abs(shown - clip.vectors).mean(axis=1)
-                        values.append(one)
-                        progress("losses", len(shown))
-                    found = summary(values) | {
-                        "keypoint": float(np.concatenate([v["keypoint"] for v in values]).mean())
-                    }
-                    rows.append(common | {"concealment": name, "distortions": found})
+    for setting in settings:
+        clips = measured[setting]
+        seconds, size, frames, concealed = (
+            sum(clip.facts[fact] for clip in clips) for fact in ("seconds", "motion_bytes", "frames", "concealed")
+        )
+        rows.append(
+            {
+                "loss": setting.rate,
+                "kind": "bursty" if setting.bursty else "random",
+                "keys": setting.keys,
+                "kbps": kbps(size, seconds),
+                "concealed": concealed / frames,
+                "concealment": setting.filler,
+                "distortions": mean_distortions(clips),
+            }
+        )
     return rows

@@ -1,8 +1,9 @@
-"""One clip under test: its true frames and motion, and pictures drawn from motion, each drawn once.
+"""One clip under test: its true frames and motion, and pictures drawn from motion, those in mind drawn once.
 
 Letters: T frames, D numbers a frame.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from kinecast.pictures import to_tensor, to_uint8
 from kinecast.video import probe, read_frames
 
 _BATCH = 8
+_KEPT = 1000  # drawn pictures in mind: several times a clip's frames, 50 MB at 128x128
 
 
 @dataclass
@@ -32,16 +34,12 @@ class RateClip:
     backbone: Backbone
     reference: Reference
     _sources: dict[int, tuple[int, Any, Any]] = field(default_factory=dict)
-    _drawn: dict[tuple[int, bytes], np.ndarray] = field(default_factory=dict)
+    _drawn: OrderedDict[tuple[int, bytes], np.ndarray] = field(default_factory=OrderedDict)
 
     @property
     def seconds(self) -> float:
         """Duration."""
         return len(self.frames) / float(self.fps)
-
-    def kbps(self, size_bytes: float) -> float:
-        """Return a size as a rate over the clip."""
-        return 8 * size_bytes / self.seconds / 1000
 
     def picture_bytes(self, quality: int) -> int:
         """Return the size of the reference picture, the first frame, as `kinecast encode` stores it."""
@@ -49,17 +47,24 @@ class RateClip:
 
     def draw(self, vectors: np.ndarray, picture_quality: int) -> Tensor:
         """Animate the coded reference picture by motion (T, D): frames (T, 3, H, W) in [0, 1], rounded to 8 bits."""
-        _, state, source_motion = self._source(picture_quality)
-        keys = [(picture_quality, np.ascontiguousarray(v, np.float32).tobytes()) for v in vectors]
-        new = list({key: i for i, key in enumerate(keys) if key not in self._drawn}.items())
-        for start in range(0, len(new), _BATCH):
-            part = new[start : start + _BATCH]
-            motion = self.backbone.unflatten(torch.from_numpy(np.stack([vectors[i] for _, i in part])).float())
-            with torch.inference_mode():
-                drawn = self.backbone.animate(state, source_motion, motion.to(self.backbone.device)).cpu()
-            for (key, _), frame in zip(part, to_uint8(drawn), strict=True):
-                self._drawn[key] = frame
-        return to_tensor(np.stack([self._drawn[key] for key in keys]))
+        return to_tensor(
+            np.stack([self._picture(picture_quality, np.ascontiguousarray(v, np.float32)) for v in vectors])
+        )
+
+    def _picture(self, quality: int, vector: np.ndarray) -> np.ndarray:
+        """Draw one frame, by itself: in a batch its last bits would depend on what else is in it."""
+        key = quality, vector.tobytes()
+        if key in self._drawn:
+            self._drawn.move_to_end(key)
+            return self._drawn[key]
+        _, state, source_motion = self._source(quality)
+        motion = self.backbone.unflatten(torch.from_numpy(vector[None]))
+        with torch.inference_mode():
+            frame = self.backbone.animate(state, source_motion, motion.to(self.backbone.device)).cpu()
+        drawn = self._drawn[key] = to_uint8(frame)[0]
+        if len(self._drawn) > _KEPT:
+            self._drawn.popitem(last=False)
+        return drawn
 
     def compare(self, frames: Tensor) -> dict[str, np.ndarray]:
         """Compare frames (T, 3, H, W) with the true ones."""

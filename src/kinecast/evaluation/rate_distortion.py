@@ -1,34 +1,19 @@
-"""Rate against distortion: kinecast's stream beside ordinary codecs, what leaving frames out saves, what losses do.
+"""Rate against distortion: kinecast's stream beside ordinary codecs, and what leaving frames out saves.
 
 All rates are of whole clips: bits of everything a receiver needs over the duration, in kbps. The reference picture
 counts on both sides: as it is stored in a .kcm file, and as a codec's own intra frame.
-
-Letters: T frames, N observed, H horizon, D numbers a frame.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from kinecast.codec import FILE, Layout, Packing, decode_motion, encode_motion
-from kinecast.codec.clips import layout_for_quality
-from kinecast.codec.filling import INTERPOLATE, Forecast, fill, interpolate
-from kinecast.codec.packets import MotionPacket
-from kinecast.codec.profiles import Profile
-from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, Schedule, in_steps
 from kinecast.evaluation.distortions import BETTER_HIGH, summary
-from kinecast.evaluation.rate_clips import RateClip
-from kinecast.evaluation.video_codecs import CODECS, code_clip
-from kinecast.pictures import to_tensor
+from kinecast.evaluation.rate_settings import PICTURE, QUALITY, Codec, Measured, Motion
 
-QUALITIES = (1, 3, 5, 7)
-PICTURES = (20, 60, 90)
-QUALITY, PICTURE = 5, 60  # of what is varied one at a time
-SKIPPING = Packing(FILE.frames, FILE.key_every, FILE.wide, skips=True)
-Progress = Callable[[str, int], None]
+EXTRA = ("own", "keypoint")  # measures that are none of `Distortions`
 
 
 @dataclass(frozen=True)
@@ -47,128 +32,34 @@ class Point:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Stream:
-    """How motion is coded: `layout` and `profile` by quality, with the fillers that a receiver may have, by name."""
-
-    layouts: dict[int, Layout]
-    profile: Callable[[Layout], Profile]
-    forecasts: dict[str, Forecast]
-
-    @staticmethod
-    def of(backbone: Any, profile: Callable[[Layout], Profile], forecasts: dict[str, Forecast]) -> "Stream":
-        """Build for a backbone."""
-        template = backbone.unflatten(torch.zeros(1, backbone.motion_dim))
-        return Stream({q: layout_for_quality(template, q) for q in range(1, 10)}, profile, forecasts)
-
-
-def code_motion(
-    clip: RateClip, stream: Stream, quality: int, filler: str = "hold", schedule: Schedule | None = None
-) -> tuple[np.ndarray, int, float]:
-    """Send a clip's motion through bytes and back: vectors (T, D) as shown, bytes of packets, share of frames sent."""
-    layout = stream.layouts[quality]
-    profile = stream.profile(layout)
-    packing = FILE if schedule is None else SKIPPING
-    data = [bytes(packet) for packet in encode_motion(clip.vectors, layout, profile, packing, schedule)]
-    frames = list(decode_motion((MotionPacket.parse(one)[0] for one in data), layout, profile))
-    sent = float(np.mean([not frame.concealed for frame in frames]))
-    shown = interpolate(frames) if filler == INTERPOLATE else fill(frames, stream.forecasts[filler])
-    return np.stack([frame.vector for frame in shown]), sum(map(len, data)), sent
-
-
-def against_codecs(
-    clips: Sequence[RateClip], stream: Stream, codecs: Sequence[str], header_bytes: int, progress: Progress
+def points_of(
+    settings: Sequence[Motion | Codec], measured: Mapping[Any, Sequence[Measured]], header_bytes: int | None = None
 ) -> list[Point]:
-    """Return the points of kinecast and of each codec, at full and at half size."""
-    points = []
-    settings = [(q, PICTURE) for q in QUALITIES] + [(QUALITY, p) for p in PICTURES if p != PICTURE]
-    for quality, picture in settings:
-        values, motion, whole, seconds = [], 0.0, 0.0, 0.0
-        for clip in clips:
-            shown, size, _ = code_motion(clip, stream, quality)
-            values.append(clip.compare(clip.draw(shown, picture)))
-            motion, whole = motion + size, whole + size + header_bytes + clip.picture_bytes(picture)
-            seconds += clip.seconds
-            progress("kinecast", len(shown))
-        name = f"quality {quality}, picture {picture}"
-        points.append(Point("kinecast", name, _kbps(whole, seconds), _kbps(motion, seconds), 1.0, summary(values)))
-    for codec in (CODECS[name] for name in codecs):
-        for shrink in (1, 2):
-            for crf in codec.crfs:
-                values, whole, later, seconds = [], 0.0, 0.0, 0.0
-                for clip in clips:
-                    coded = code_clip(codec, clip.frames, clip.fps, crf, shrink)
-                    values.append(clip.compare(to_tensor(coded.frames)))
-                    whole, later = whole + sum(coded.packet_bytes), later + sum(coded.packet_bytes[1:])
-                    seconds += clip.seconds
-                    progress(codec.label, len(clip.frames))
-                curve = codec.label + (" at half size" if shrink == 2 else "")
-                rates = _kbps(whole, seconds), _kbps(later, seconds)
-                points.append(Point(curve, f"crf {crf}", *rates, 1.0, summary(values)))
-    return points
+    """Return the point of each setting from what was measured of it, clip by clip.
 
-
-def without_quantiser(clips: Sequence[RateClip], picture: int = PICTURE) -> dict[str, float]:
-    """Return the distortions with the detector's own keypoints: the limit of any rate."""
-    return summary([clip.compare(clip.draw(clip.vectors, picture)) for clip in clips])
-
-
-def leaving_out(
-    clips: Sequence[RateClip],
-    stream: Stream,
-    horizons: Iterable[tuple[int, int]] = ((6, 6), (12, 12)),
-    tolerances: Iterable[float] = (0.5, 1, 2, 4),
-    progress: Progress = lambda stage, frames: None,
-) -> list[Point]:
-    """Return the points of sending every frame, fewer frames, N of N+H, and closed loop, at the same quantiser.
-
-    Distortions also hold `keypoint`, the mean error of the keypoints in motion units, and `own`, the MAE from what
-    the backbone draws with unquantised keypoints. Rates are of motion packets alone.
+    With `header_bytes`, those of kinecast's header, rates are of everything; without, of motion packets alone.
     """
-    distance = in_steps(stream.layouts[QUALITY])
-    runs: list[tuple[str, str, int, str, Callable[[], Schedule] | None]] = [
-        ("every frame, coarser steps", f"quality {q}", q, "hold", None) for q in (7, 5, 4, 3, 2, 1)
-    ]
-    for filler in (INTERPOLATE, "hold"):
-        title = "every k-th frame, " + ("interpolated" if filler == INTERPOLATE else "held")
-        runs += [(title, f"k = {k}", QUALITY, filler, lambda k=k: EveryKth(k)) for k in (2, 3, 4, 6)]  # type: ignore[misc]
-    for name, forecast in stream.forecasts.items():
-        for n, h in horizons:
-            runs.append((f"N-H, {name}", f"{n}-{h}", QUALITY, name, lambda n=n, h=h: Blocks(n, h)))  # type: ignore[misc]
-        for tolerance in tolerances:
-
-            def loop(forecast: Forecast = forecast, tolerance: float = tolerance) -> Schedule:
-                return ClosedLoop(forecast, distance, tolerance)
-
-            runs.append((f"closed loop, {name}", f"{tolerance:g} steps", QUALITY, name, loop))
     points = []
-    for curve, setting, quality, filler, make in runs:
-        values, size = [], 0
-        sent: list[float] = []
-        for clip in clips:
-            shown, bytes_, share = code_motion(clip, stream, quality, filler, make() if make else None)
-            values.append(_with_own(clip, shown))
-            size += bytes_
-            sent.append(share)
-            progress(curve, len(shown))
-        rate = _kbps(size, sum(clip.seconds for clip in clips))
-        points.append(Point(curve, setting, rate, rate, float(np.mean(sent)), _summary(values)))
+    for setting in settings:
+        clips = measured[setting]
+        seconds, motion, once = (_total(clips, fact) for fact in ("seconds", "motion_bytes", "once_bytes"))
+        header = (header_bytes or 0) * len(clips) if isinstance(setting, Motion) else 0
+        whole = motion if header_bytes is None else motion + once + header
+        sent = float(np.mean([clip.facts["sent"] for clip in clips]))
+        rates = kbps(whole, seconds), kbps(motion, seconds)
+        points.append(Point(setting.curve, setting.name, *rates, sent, mean_distortions(clips)))
     return points
 
 
-def _with_own(clip: RateClip, shown: np.ndarray) -> dict[str, np.ndarray]:
-    """Compare pixels, and what only matters between two ways of sending the same motion."""
-    drawn = clip.draw(shown, PICTURE)
-    own = clip.draw(clip.vectors, PICTURE)
-    out = clip.compare(drawn)
-    out["own"] = (drawn - own).abs().mean(dim=(1, 2, 3)).numpy()
-    out["keypoint"] = np.abs(shown - clip.vectors).mean(axis=1)
-    return out
-
-
-def _summary(values: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    extra = {name: float(np.concatenate([v[name] for v in values]).mean()) for name in ("own", "keypoint")}
+def mean_distortions(clips: Sequence[Measured]) -> dict[str, float]:
+    """Return the mean of each measure over all frames of all clips."""
+    values = [clip.distortions for clip in clips]
+    extra = {name: float(np.concatenate([v[name] for v in values]).mean()) for name in EXTRA if name in values[0]}
     return summary(values) | extra
+
+
+def _total(clips: Sequence[Measured], fact: str) -> float:
+    return sum(clip.facts[fact] for clip in clips)
 
 
 def rate_at(points: Sequence[Point], measure: str, level: float) -> tuple[float, str]:
@@ -209,17 +100,6 @@ def equal_quality(points: Sequence[Point], measures: Sequence[str], ours: str = 
     return rows
 
 
-def _kbps(size_bytes: float, seconds: float) -> float:
+def kbps(size_bytes: float, seconds: float) -> float:
+    """Return a size over a duration as a rate."""
     return 8 * size_bytes / seconds / 1000
-
-
-__all__ = [
-    "Point",
-    "Stream",
-    "against_codecs",
-    "code_motion",
-    "equal_quality",
-    "leaving_out",
-    "rate_at",
-    "without_quantiser",
-]

@@ -15,9 +15,20 @@ from kinecast.data.datasets import Clip, DataSet, list_sources, named, open_data
 from kinecast.data.windows import Horizon
 from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
+from kinecast.evaluation.crew import Crew, Task
 from kinecast.evaluation.predictors import check_released, model_path, row_labels, seeded_rows
 from kinecast.evaluation.study import BLOCK, UNIT_VERSION, Job, Row, RunConfig, Study, Unit, digest, picked_windows
-from kinecast.evaluation.workers import Crew, Settings, backbone_digest, load_motion
+from kinecast.evaluation.workers import (
+    Settings,
+    VideoWorker,
+    backbone_digest,
+    detect_task,
+    load_motion,
+    measure_task,
+    motion_path,
+    train_task,
+    unit_path,
+)
 from kinecast.files import existing_file, make_folder
 from kinecast.zoo import load_backbone
 
@@ -64,16 +75,19 @@ class RunResult:
 def evaluate(
     config: RunConfig,
     output: Path,
-    workers: int = 1,
+    workers: int | None = None,
     cache: Path | None = None,
     log: Log = lambda line: None,
     progress: Progress = lambda stage, count: None,
+    ray: str | None = None,
 ) -> RunResult:
     """Run all studies of a config; files go to `output`, detected motion to `cache` (default: in `output`).
 
+    `workers` and `ray` are those of `Crew`: where it is done changes no bit of the result on a CPU.
+
     Raises:
-        KinecastError: a data set, backbone, model or horizon that cannot be used. A damaged clip is none of these: it
-            is left out and said.
+        KinecastError: a data set, backbone, model, horizon or cluster that cannot be used. A damaged clip is none of
+            these: it is left out and said.
     """
     plain = load_backbone(config.backbone, config.device, "eager")
     weights = backbone_digest(plain)
@@ -94,13 +108,14 @@ def evaluate(
         crop=config.crop,
         relative=config.relative,
         motions=make_folder((cache or output / "cache") / "motion"),
+        models=output / "models",
         units=make_folder(output / "units"),
         jedi_weights=config.jedi_weights,
     )
-    with Crew(settings, workers, backbone) as crew:
+    with Crew(VideoWorker(settings, backbone), workers, ray) as crew:
         notes, skipped = list(dataset.notes), {}
-        clips = (*dataset.training, *dataset.test)
-        for i, (problem, remarks) in crew.do("detect", [(clip,) for clip in clips]):
+        clips = [c for c in (*dataset.training, *dataset.test) if not motion_path(settings, c).exists()]
+        for i, (problem, remarks) in crew.do([detect_task(settings, clip) for clip in clips]):
             progress("detect", 1)
             notes += remarks
             if problem:
@@ -112,7 +127,7 @@ def evaluate(
             raise KinecastError(f"{config.dataset}: expected readable clips on both sides, found none on one of them")
         lengths = {clip.name: len(load_motion(settings, clip)) for clip in (*training, *test)}
         notes += _too_short(config, test, lengths) + _given(config)
-        models = _train(config, crew, training, lengths, output / "models", settings, log, progress)
+        models = _train(config, crew, training, lengths, settings, log, progress)
         plan = [
             _plan(config, study, horizon, test, training, lengths, models[study, horizon], settings)
             for study in config.studies
@@ -120,7 +135,7 @@ def evaluate(
         ]
         jobs = [job for table in plan for job in _missing(table.jobs, settings)]
         log(f"{sum(len(job.units) for job in jobs)} of {sum(len(j.units) for t in plan for j in t.jobs)} units to do")
-        for _ in crew.do("measure", [(job,) for job in jobs]):
+        for _ in crew.do([measure_task(settings, job) for job in jobs]):
             progress("measure", 1)
     tables = [_collected(table, settings) for table in plan]
     files = {
@@ -155,7 +170,6 @@ def _train(
     crew: Crew,
     clips: Sequence[Clip],
     lengths: Mapping[str, int],
-    folder: Path,
     settings: Settings,
     log: Log,
     progress: Progress,
@@ -163,7 +177,7 @@ def _train(
     """Train what is not there yet; return the file of each row and seed, by study and horizon."""
     data = digest(sorted(clip.content for clip in clips), settings.weights, settings.engine, settings.crop)
     found: dict[tuple[Study, Horizon], _Models] = {}
-    wanted: dict[Path, tuple] = {}
+    wanted: dict[Path, Task] = {}
     for study in config.studies:
         for horizon in study.horizons:
             longest = max(lengths[clip.name] for clip in clips)
@@ -175,15 +189,15 @@ def _train(
             files = found[study, horizon] = {}
             for seed in config.seeds:
                 for label in row_labels(config, study):
-                    path, training = model_path(folder, label, horizon, seed, config.training, data)
+                    path, training = model_path(settings.models, label, horizon, seed, config.training, data)
                     files[label, seed] = path
                     if training is None:
                         existing_file(path, "forecaster file (.safetensors)")
                     elif not path.exists():
-                        wanted[path] = (path, training, tuple(clips))
+                        wanted[path] = train_task(settings, path, training, clips)
     if wanted:
         log(f"training {len(wanted)} forecasters")
-    for _ in crew.do("train", list(wanted.values())):
+    for _ in crew.do(list(wanted.values())):
         progress("train", 1)
     return found
 
@@ -250,16 +264,14 @@ def _sources(config: RunConfig, test: Sequence[Clip], training: Sequence[Clip]) 
 
 def _missing(jobs: Sequence[Job], settings: Settings) -> Iterator[Job]:
     for job in jobs:
-        units = tuple(unit for unit in job.units if not (settings.units / f"{unit.key}.npz").exists())
+        units = tuple(unit for unit in job.units if not unit_path(settings, unit.key).exists())
         if units:
             yield Job(job.study, job.horizon, job.clip, job.source, job.windows, units)
 
 
 def _collected(plan: TableData, settings: Settings) -> TableData:
     """Read the unit files of a table, windows in the order of its jobs."""
-    columns = [
-        [_load(settings.units / f"{job.units[i].key}.npz") for job in plan.jobs] for i in range(len(plan.rows) + 1)
-    ]
+    columns = [[_load(unit_path(settings, job.units[i].key)) for job in plan.jobs] for i in range(len(plan.rows) + 1)]
     joined = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in columns]
     return TableData(plan.study, plan.horizon, plan.windows, plan.jobs, plan.rows, joined[0], joined[1:])
 

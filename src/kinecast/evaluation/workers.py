@@ -1,20 +1,15 @@
-"""The processes that do the work of a run. Each computes on one thread, so that one worker and many give equal bits.
+"""The worker of a run of video, and the tasks it is given: what each reads, needs and makes.
 
-Jobs are pure functions of their arguments and of files that are named by what is in them; a worker that dies takes
-its unfinished jobs with it and nothing else.
+Files are named by all that they depend on, so that what is there is never done again and never out of date.
 """
 
 import hashlib
+import io
 import json
-import multiprocessing
-import signal
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,24 +18,23 @@ from kinecast.backbones.base import Backbone
 from kinecast.data.datasets import Clip
 from kinecast.data.windows import evaluation_windows
 from kinecast.errors import KinecastError
+from kinecast.evaluation.crew import Done, Task, Worker, as_bytes
 from kinecast.evaluation.diverse import measure_diverse
 from kinecast.evaluation.predictors import train_to
 from kinecast.evaluation.rendering import Stage
 from kinecast.evaluation.single import measure_single
 from kinecast.evaluation.study import Job, digest
-from kinecast.files import atomic_path, make_folder
 from kinecast.metrics.jedi import VJEPA, open_vjepa
 from kinecast.motion import Motion
 from kinecast.training.forecaster import ForecasterTrainingConfig
-from kinecast.zoo import load_backbone
+from kinecast.zoo import load_backbone, names
 
 BATCH = 8  # frames detected at a time
-_AHEAD = 2  # jobs handed out beyond those that are being done
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker needs besides its jobs."""
+    """What a worker needs besides its tasks, and where what they make is kept."""
 
     backbone: str
     weights: str  # digest of the backbone
@@ -49,15 +43,18 @@ class Settings:
     crop: str
     relative: bool
     motions: Path
+    models: Path
     units: Path
     jedi_weights: Path | None = None
 
 
-class Worker:
-    """Does jobs. The backbone is loaded at the first that needs it."""
+class VideoWorker(Worker):
+    """Detects, trains and measures. The backbone is loaded at the first task that needs it."""
+
+    settings: Settings
 
     def __init__(self, settings: Settings, backbone: Backbone | None = None) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self._backbone = backbone
         self._jedi: VJEPA | None = None
 
@@ -75,39 +72,40 @@ class Worker:
             self._backbone = load_backbone(self.settings.backbone, self.settings.device, self.settings.engine)
         return self._backbone
 
-    def detect(self, clip: Clip) -> tuple[str | None, list[str]]:
-        """Put the motion of a clip into the cache; return what made it unusable, if something did, and remarks."""
-        path = motion_path(self.settings, clip)
-        if path.exists():
-            return None, []
+    def detect(self, clip: Clip) -> Done:
+        """Make the motion of a clip; the value is what made it unusable, if something did, and remarks."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 motion = self._detected(clip)
             except KinecastError as error:
-                return str(error), []
-        make_folder(path.parent)
-        motion.save(path)
-        return None, [str(warning.message) for warning in caught]
+                return Done((str(error), []))
+        remarks = [str(warning.message) for warning in caught]
+        return Done((None, remarks), {motion_path(self.settings, clip): as_bytes(motion.save, ".npz")})
 
-    def train(self, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> None:
-        """Train a forecaster on the cached motion of clips."""
-        series = {clip.name: load_motion(self.settings, clip).vectors() for clip in clips}
-        train_to(path, config, series, {"backbone": self.settings.weights, "crop": self.settings.crop})
+    def train(self, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> Done:
+        """Make a forecaster of the motion of clips."""
+        series = {clip.name: self._motion(clip).vectors() for clip in clips}
+        about = {"backbone": self.settings.weights, "crop": self.settings.crop}
+        data = as_bytes(lambda made: train_to(made, config, series, about), path.suffix)
+        return Done(files={path: in_order(data)})
 
-    def measure(self, job: Job) -> None:
-        """Write the unit files of a job."""
-        motion = load_motion(self.settings, job.clip)
+    def measure(self, job: Job) -> Done:
+        """Make the unit files of a job."""
+        motion = self._motion(job.clip)
         windows = evaluation_windows({job.clip.name: motion.vectors()}, job.horizon)
         stage = Stage(self.backbone, job.clip, motion, job.source, self.settings.crop, self.settings.relative)
+        rows = [unit.row and replace(unit.row, path=unit.row.path and self.at(unit.row.path)) for unit in job.units]
+        job = replace(job, units=tuple(replace(u, row=row) for u, row in zip(job.units, rows, strict=True)))
         with torch.inference_mode():
             if job.study.kind == "single":
                 results = measure_single(stage, windows, job, self.jedi)
             else:
                 results = measure_diverse(stage, windows, job)
-        for key, arrays in results.items():
-            with atomic_path(self.settings.units / f"{key}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
+        return Done(files={unit_path(self.settings, key): packed(arrays) for key, arrays in results.items()})
+
+    def _motion(self, clip: Clip) -> Motion:
+        return Motion.load(self.at(motion_path(self.settings, clip)))
 
     def _detected(self, clip: Clip) -> Motion:
         rows = [
@@ -118,73 +116,52 @@ class Worker:
         return replace(motion, frame_size=self.backbone.frame_size, clip=clip.name)
 
 
-class Crew:
-    """A number of workers behind one call; one worker is this process."""
-
-    def __init__(self, settings: Settings, workers: int, backbone: Backbone) -> None:
-        if workers < 1:
-            raise KinecastError(f"workers: expected at least 1, found {workers}")
-        self._pool: ProcessPoolExecutor | None = None
-        self._threads = torch.get_num_threads()
-        self._workers = workers
-        self._others = set(multiprocessing.active_children())
-        if workers > 1:
-            context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-            self._pool = ProcessPoolExecutor(workers, context, _start, (settings,))
-        else:
-            self._worker = Worker(settings, backbone)
-
-    def __enter__(self) -> "Crew":
-        if self._pool is None:
-            torch.set_num_threads(1)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is None:
-            torch.set_num_threads(self._threads)
-            return
-        if error[0] is not None:  # a stop is a stop: what is finished is on disk, the rest is done another time
-            for child in set(multiprocessing.active_children()) - self._others:
-                child.terminate()
-        self._pool.shutdown(cancel_futures=True)
-
-    def do(self, method: str, jobs: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        """Do jobs, argument tuples of a method of `Worker`; yield each one's place and result as it is done.
-
-        Raises:
-            KinecastError: a worker died.
-        """
-        if self._pool is None:
-            yield from ((i, getattr(self._worker, method)(*job)) for i, job in enumerate(jobs))
-            return
-        waiting = list(enumerate(jobs))[::-1]
-        running: dict[Any, int] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < self._workers + _AHEAD:
-                    i, job = waiting.pop()
-                    running[self._pool.submit(_call, method, job)] = i
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool as error:
-            raise KinecastError(
-                "a worker died (killed, or out of memory): what is finished is kept: run the same command again, "
-                "perhaps with fewer --workers"
-            ) from error
+def detect_task(settings: Settings, clip: Clip) -> Task:
+    """Return the detection of a clip's motion."""
+    return Task("detect", (clip,), reads=(clip.path, *model_files(settings.backbone)))
 
 
-_worker: Worker | None = None
+def train_task(settings: Settings, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> Task:
+    """Return the training of a forecaster, to a path, on the motion of clips."""
+    return Task("train", (path, config, tuple(clips)), needs=tuple({motion_path(settings, clip): 0 for clip in clips}))
 
 
-def _start(settings: Settings) -> None:
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
-    torch.set_num_threads(1)
-    _worker = Worker(settings)
+def measure_task(settings: Settings, job: Job) -> Task:
+    """Return the measurement of a job."""
+    rows = [unit.row.path for unit in job.units if unit.row is not None and unit.row.path is not None]
+    made = [path for path in rows if path.parent == settings.models]
+    given = [path for path in rows if path.parent != settings.models]
+    given += [clip.path for clip in (job.clip, job.source) if clip is not None]
+    given += [*model_files(settings.backbone), *([settings.jedi_weights] if settings.jedi_weights else [])]
+    return Task("measure", (job,), tuple(dict.fromkeys(given)), (motion_path(settings, job.clip), *dict.fromkeys(made)))
 
 
-def _call(method: str, job: tuple[Any, ...]) -> Any:
-    return getattr(_worker, method)(*job)
+def model_files(backbone: str) -> tuple[Path, ...]:
+    """Return the file of a backbone that is none of the bundled ones, which are wherever kinecast is."""
+    return () if backbone in names("backbone") else (Path(backbone),)
+
+
+def in_order(data: bytes) -> bytes:
+    """Return the bytes of a safetensors file with its header sorted: the library writes metadata in random order.
+
+    Units are named by their model's bytes, so that the same training must give the same bytes.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors are aligned, as the library has them
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return arrays as the bytes of an .npz, which are the same whenever it is made."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def unit_path(settings: Settings, key: str) -> Path:
+    """Return the file of a unit."""
+    return settings.units / f"{key}.npz"
 
 
 def motion_path(settings: Settings, clip: Clip) -> Path:

@@ -1,6 +1,7 @@
 """End-to-end training of a backbone in reconstruction mode, on folders of clips ([FOMM] section 3.4)."""
 
 import json
+import os
 import re
 import time
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from kinecast.backbones import BACKBONES, AnyBackbone, Backbone
@@ -29,6 +31,7 @@ from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial
 from kinecast.training.losses import RandomTransform
 from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, motion_losses
 from kinecast.training.perceptual import PerceptualLoss, load_features
+from kinecast.training.synchronised import synchronise
 
 AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig
 _CONFIGS: dict[str, Any] = {"fomm": FOMMConfig, "tps": TPSConfig, "face-vid2vid": FaceVid2VidConfig}
@@ -91,13 +94,15 @@ class BackboneTrainingConfig:
     seed: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int = 1  # processes on this machine; under torchrun its own numbers hold
+    log_every: int = 50
     checkpoint_every: int = 500
     validate_every: int = 2000
     validation_frames: int = 16  # evenly spaced a clip
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "devices", "learning_rate", "checkpoint_every", "validate_every"):
+        counts = ("steps", "batch_size", "devices", "checkpoint_every", "validate_every", "log_every")
+        for name in (*counts, "learning_rate"):
             if getattr(self, name) <= 0:
                 raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
         if self.batch_size % self.devices:
@@ -233,8 +238,13 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     The folder receives `config.json`, `last.ckpt` (atomic, every `checkpoint_every` steps), TensorBoard events,
     `validation-<step>.jpg` and at the end `model.safetensors`. The same command after a kill continues the run.
 
+    Several processes, of `config.devices` or started by torchrun, take slices of the same global batch and share
+    batch statistics and gradients: the weights are those of one process up to rounding. The first of them alone
+    writes, logs and returns figures; it also reads the checkpoint for all.
+
     Raises:
-        KinecastError: no data, no validation person where some are asked for, or another run's folder.
+        KinecastError: no data, no validation person where some are asked for, another run's folder, or a batch that
+            the processes cannot share.
     """
     # Gradients of peaked heatmaps are full of denormal numbers: half of a CPU's time, and they matter to nothing.
     # Set for good: worker threads take it from the one that starts them, once.
@@ -242,17 +252,24 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     from lightning_fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)  # type: ignore[arg-type]
+    devices, machines = _processes(config)
+    options: Any = {"accelerator": config.accelerator, "precision": config.precision}
+    fabric = Fabric(devices=devices, num_nodes=machines, **options)
     fabric.launch()
     torch.manual_seed(config.seed)
     run = make_folder(config.output)
-    _claim(run, config)
+    if fabric.is_global_zero:
+        _claim(run, config)
+    else:
+        log = _silence
     training, validation = _split(config, run / "frames")
     sampler = PairSampler(training, config.seed, config.balance)
 
     model = _untrained(config)
     if config.initialise:
         log(_initialise(model, config.initialise))
+    if fabric.world_size > 1:
+        synchronise(model)
     losses = _Losses(config, model)
     frozen = [] if config.train_motion else _motion_parts(model)
     for part in frozen:
@@ -264,12 +281,15 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wrapped, optimizer = fabric.setup(losses, optimizer)
     opponent = _Opponent(fabric, config) if config.loss.adversarial else None
+    if fabric.global_rank:
+        torch.manual_seed(config.seed + fabric.global_rank)  # a slice leaves out splines of its own
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     step = 0
     checkpoint = run / "last.ckpt"
-    if checkpoint.exists():
-        state = load_state(checkpoint)
+    # One process reads for all: what the others find may be older, or on another machine's disk.
+    state = fabric.broadcast(load_state(checkpoint) if fabric.is_global_zero and checkpoint.exists() else None)
+    if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average = {name: tensor.to(fabric.device) for name, tensor in state["average"].items()}
@@ -317,18 +337,22 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         fabric.backward(total)
         fabric.clip_gradients(wrapped, optimizer, max_norm=10.0)
         optimizer.step()
-        total, parts = total.detach(), {name: part.detach() for name, part in parts.items()}
+        parts = {name: part.detach() for name, part in parts.items()}
         if opponent:
             parts["discriminator"] = opponent.step(prediction, target, optimizer.param_groups[0]["lr"])
         _update_average(average, model, min(config.average, (1 + step) / (10 + step)))
         step += 1
-        if writer and step % 50 == 0:
-            for name, part in parts.items():
-                writer.add_scalar(f"loss/{name}", float(part), step)
+        if step % config.log_every == 0:
+            values: Any = fabric.all_reduce(torch.stack([part.float() for part in parts.values()]), reduce_op="mean")
+            shown = dict(zip(parts, values.tolist(), strict=True))
+            if writer:
+                for name, value in shown.items():
+                    writer.add_scalar(f"loss/{name}", value, step)
+            loss = sum(value for name, value in shown.items() if name != "discriminator")
             rate = (time.monotonic() - started) / (step - first) / config.batch_size
             log(
-                f"step {step}/{config.steps}  loss {float(total):.3f}  "
-                + "  ".join(f"{name} {float(part):.3f}" for name, part in parts.items())
+                f"step {step}/{config.steps}  loss {loss:.3f}  "
+                + "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
                 + f"  {rate:.3f} s/sample"
             )
         if writer and validation and (step % config.validate_every == 0 or step == config.steps):
@@ -349,10 +373,33 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         log(f"wrote {run / 'model.safetensors'}")
     if writer:
         writer.close()
-    if not figures and (run / "metrics.json").exists():  # all was done by an earlier call
+    fabric.barrier()  # nobody ends, and is missed, while the first one still writes
+    if fabric.is_global_zero and not figures and (run / "metrics.json").exists():  # all was done by an earlier call
         figures = json.loads((run / "metrics.json").read_text())
         del figures["step"]
     return figures
+
+
+def _processes(config: BackboneTrainingConfig) -> tuple[int, int]:
+    """Return processes a machine, and machines: as torchrun started them, otherwise as the config says."""
+    local, machines = config.devices, 1
+    if dist.is_available() and dist.is_torchelastic_launched():
+        local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        machines = world // local
+        if world != local * machines:
+            raise KinecastError(
+                f"torchrun: expected as many processes on every machine, found {world} in all and {local} here: "
+                "give each the same --nproc-per-node"
+            )
+    if config.batch_size % (local * machines):
+        raise KinecastError(
+            f"training: expected a batch_size that {local * machines} processes can share, found {config.batch_size}"
+        )
+    return local, machines
+
+
+def _silence(line: str) -> None:
+    pass
 
 
 class _Opponent:

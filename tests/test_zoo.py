@@ -1,0 +1,40 @@
+"""The weights that come with the package: whole, small, described, and of use."""
+
+import pytest
+import torch
+
+from kinecast import load_backbone, load_forecaster
+from kinecast.metrics.pixel import mae
+from kinecast.video import read_batches
+from kinecast.zoo import TABLE, names
+
+MOST_BYTES = {"tiny": 2_000_000}
+BYTES = 12_000_000
+
+
+@pytest.mark.parametrize("entry", TABLE, ids=lambda entry: entry.name)
+def test_a_bundled_file_is_whole_small_and_described(entry):
+    entry.verify()
+    assert entry.path.stat().st_size < MOST_BYTES.get(entry.name, BYTES)
+    card = entry.card.read_text()
+    assert card.startswith(f"# {entry.name}\n")
+    for needed in ("Licence", "Trained on", "Kept out", "Recipe", "Limits"):
+        assert needed in card
+
+
+@pytest.mark.parametrize("name", names("forecaster"))
+def test_bundled_forecasters_forecast(name):
+    future = load_forecaster(name, "cpu").forecast(torch.randn(1, 12, 60).cumsum(dim=1) * 0.01, 12, 2, seed=0)
+    assert future.shape == (2, 1, 12, 60)
+    assert future.isfinite().all()
+
+
+@pytest.mark.parametrize("name", names("backbone"))
+def test_bundled_backbones_beat_copying_on_a_person_they_have_not_seen(name, data_folder):
+    clip = data_folder / "voxceleb" / "id10291_aQ6uxeakacs_001405_001583.mp4"
+    model = load_backbone(name, "cpu", engine="fast")
+    frames = torch.cat(list(read_batches(clip, model.frame_size, "center", 32)))[::20]
+    anchor = model.detect(frames[:1])
+    rebuilt = model.animate(model.encode_source(frames[:1]), anchor, model.detect(frames))
+    error, copying = float(mae(rebuilt, frames).mean()), float(mae(frames[:1].expand_as(frames), frames).mean())
+    assert error < 0.7 * copying
