@@ -2,18 +2,21 @@
 
 Both start from random weights, with the detector and dense motion of one trained model, which stay as they are: only
 the design of the generator differs. The plain one is the narrowest that costs at least as much a frame as the compact
-one. benchmarks/backbone_quality.py OUT/compact/model.safetensors OUT/plain/model.safetensors FOLDER measures more.
+one. Milliseconds are of animating one frame, medians of rounds in which all take turns. Run again, it trains nothing anew.
+benchmarks/backbone_quality.py OUT/compact/model.safetensors OUT/plain/model.safetensors FOLDER measures more.
 
     python benchmarks/compact.py recipes/face-256.toml face-256 --steps 300 -o runs/compact-or-plain
 """
 
 import argparse
+import statistics
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from machine import describe, table, write_results
 
 from kinecast import load_backbone
@@ -22,6 +25,9 @@ from kinecast.backbones.fomm import FOMM, FOMMConfig, GeneratorConfig
 from kinecast.errors import KinecastError
 from kinecast.evaluation.cost import count_macs
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
+
+PRECISIONS = "exact", "bf16"
+ROUNDS = 30
 
 
 def per_frame(config: FOMMConfig) -> int:
@@ -50,6 +56,28 @@ def motion_alone(trained: FOMM, path: Path) -> None:
     save_backbone(model, path, {})
 
 
+def milliseconds(runs: dict[str, Path]) -> dict[str, dict[str, float]]:
+    """Return the median time of animating one frame by the `fast` engine, by model and precision."""
+    models = {
+        (name, precision): load_backbone(run / "model.safetensors", "cpu", "fast", precision)
+        for name, run in runs.items()
+        for precision in PRECISIONS
+    }
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in models}
+    states: dict[tuple[str, str], Any] = {}
+    for round_ in range(ROUNDS + 3):  # of which the first warm up
+        for key, model in models.items():
+            if key not in states:
+                frame = torch.rand(1, 3, *model.frame_size)
+                states[key] = model.encode_source(frame), model.detect(frame)
+            state, motion = states[key]
+            began = time.perf_counter()
+            model.animate(state, motion, motion)
+            if round_ >= 3:
+                times[key].append(1000 * (time.perf_counter() - began))
+    return {name: {p: statistics.median(times[name, p]) for p in PRECISIONS} for name in runs}
+
+
 def main() -> None:
     """Train both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,13 +104,14 @@ def main() -> None:
             warmup_steps=min(recipe.warmup_steps, args.steps // 10),
             train_motion=False,
         )
-        started = time.monotonic()
         figures = train_backbone(config, lambda line: print(line, file=sys.stderr))
-        hours = (time.monotonic() - started) / 3600
         cost = per_frame(model) / 1e9
-        results["models"][name] = {"gmac": cost, "hours": hours, "generator": vars(model.generator), **figures}
-        rows.append([name, f"{cost:.2f}", f"{hours:.2f}", *(f"{figures[k]:.4f}" for k in ("mae_ratio", "mae", "ssim"))])
-    print(table(["generator", "GMAC a frame", "hours", "MAE ratio", "MAE", "SSIM"], rows))
+        results["models"][name] = {"gmac": cost, "generator": vars(model.generator), **figures}
+    for name, taken in milliseconds({name: args.output / name for name in sizes}).items():
+        found = results["models"][name] = results["models"][name] | {"ms": taken}
+        row = [f"{found['gmac']:.2f}", *(f"{taken[p]:.1f}" for p in PRECISIONS)]
+        rows.append([name, *row, *(f"{found[k]:.4f}" for k in ("mae_ratio", "mae", "ssim"))])
+    print(table(["generator", "GMAC a frame", "ms exact", "ms bf16", "MAE ratio", "MAE", "SSIM"], rows))
     write_results(args.output / "results.json", results)
 
 
