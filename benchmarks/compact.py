@@ -2,7 +2,7 @@
 
 Both start from random weights, with the detector and dense motion of one trained model, which stay as they are: only
 the design of the generator differs. The plain one is the narrowest that costs at least as much a frame as the compact
-one. Milliseconds are of animating one frame, medians of rounds in which all take turns. A second run trains nothing anew.
+one. Milliseconds are of animating one frame, medians of rounds in which all take turns. A second run trains nothing.
 benchmarks/backbone_quality.py OUT/compact/model.safetensors OUT/plain/model.safetensors FOLDER measures more.
 
     python benchmarks/compact.py recipes/face-256.toml face-256 --steps 300 -o runs/compact-or-plain
