@@ -264,9 +264,9 @@ async function startSource() {
       const id = await camera.useDevice(source.id);
       if (id === null || source !== chosen) return; // another was chosen meanwhile
       source = { kind: "device", id };
-      await fillCameras();
     }
     showNoCamera("");
+    if (source.kind === "device") await fillCameras(); // last: it may be unplugged meanwhile, and that line is to stay
   } catch (error) {
     if (source !== chosen) return;
     showNoCamera(error.message);
