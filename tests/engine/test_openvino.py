@@ -1,6 +1,7 @@
 """What only the OpenVINO engine does: converting, remembering, quantising."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from kinecast.engine import TOLERANCES, accelerate
 from kinecast.engine import compiled as compiled_module
 from kinecast.engine.compiled import PARTS, converted, model_folder
 from kinecast.errors import KinecastError
-from tiny import pictures, tiny_fomm
+from tiny import COMPACT, pictures, tiny_fomm
 
 
 def render(backbone: Backbone, frames: torch.Tensor) -> torch.Tensor:
@@ -43,17 +44,18 @@ def test_conversion_is_kept_under_the_weights_identity(own_cache: Path, monkeypa
     assert torch.equal(render(accelerate(model, "openvino"), frames), first)
 
 
-def test_int8_needs_calibration_and_is_found_after_it() -> None:
+@pytest.mark.parametrize("more, quantised", [({}, 4), (COMPACT["generator"], 6)], ids=["fomm", "compact"])
+def test_int8_needs_calibration_and_is_found_after_it(more: dict[str, Any], quantised: int) -> None:
     pytest.importorskip("nncf")
     from kinecast.engine.calibration import calibrate
 
-    model = tiny_fomm(generator={"block_expansion": 16, "max_features": 32})
+    model = tiny_fomm(generator={"block_expansion": 16, "max_features": 32} | more)
     with pytest.raises(KinecastError, match="expected a calibrated model, found none for these weights"):
         accelerate(model, "openvino", "int8")
     frames = pictures(12)
     path = calibrate(accelerate(model, "fast"), frames.split(5), limit=11)
     assert '"frames": 11' in path.with_suffix(".json").read_text()
-    assert path.read_text().count("FakeQuantize") == 4  # two convolutions of the residual block, two of up-sampling
+    assert path.read_text().count("FakeQuantize") == quantised  # two convolutions of each residual block, two of up-sampling
     expected, found = (render(b, frames[:3]) for b in (model, accelerate(model, "openvino", "int8")))
     difference = (found - expected).abs()
     assert 1e-5 < difference.mean() <= TOLERANCES["int8"].mean  # quantised it is, and well

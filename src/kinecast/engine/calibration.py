@@ -28,7 +28,7 @@ from kinecast.engine.parts import Parts, folded_parts
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
 
-_FINAL = r".*final\.conv.*Convolution"
+_FINAL = r".*final[./].*Convolution"  # its own or, of the compact generator, the module itself
 _SOURCE_EVERY = 64  # frames after which another source is taken, so that not one face gives all ranges
 
 

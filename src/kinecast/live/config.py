@@ -65,8 +65,7 @@ class CallConfig:
 
     Args:
         model: backbone, by name or file; both ends must have the same weights.
-        engine: how it runs, see `kinecast.engine`; auto is OpenVINO (if installed, and in bfloat16) or
-            `fast` on a CPU, and plain torch elsewhere.
+        engine: how it runs, see `kinecast.engine`; auto is `fast` on a CPU, and plain torch elsewhere.
         precision: the least that is wanted of it.
         fps: frames a second that are sent at most.
         quality: of motion, 1 to 9, see `kinecast encode`.

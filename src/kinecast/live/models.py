@@ -3,7 +3,6 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -57,17 +56,15 @@ def load_models(config: CallConfig) -> Models:
 
 
 def _backbone(config: CallConfig) -> Backbone:
-    """Load it. `auto` measures nothing, for a call should begin: it is what takes least of a core, OpenVINO's bfloat16
-    where there are both (face-128: 15 ms a frame, `fast` 22: docs/results/speed.md), otherwise `fast`.
+    """Load it. `auto` measures nothing, for a call should begin: it is `fast` where that can run. OpenVINO's bfloat16
+    takes less of a core (docs/results/live.md), but headless calls with it were seen to end by themselves.
     """
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
     plain = load_backbone(config.model, "auto", "eager")
     if not isinstance(plain, FOMM) or plain.device.type != "cpu":
         return plain
-    if config.precision == "exact" or not bfloat16_available():
-        return accelerate(plain, "fast", "exact")
-    return accelerate(plain, "openvino" if find_spec("openvino") is not None else "fast", "bf16")
+    return accelerate(plain, "fast", "bf16" if config.precision != "exact" and bfloat16_available() else "exact")
 
 
 def warm_up(models: Models) -> None:
