@@ -55,7 +55,7 @@ def test_int8_needs_calibration_and_is_found_after_it(more: dict[str, Any], quan
     frames = pictures(12)
     path = calibrate(accelerate(model, "fast"), frames.split(5), limit=11)
     assert '"frames": 11' in path.with_suffix(".json").read_text()
-    assert path.read_text().count("FakeQuantize") == quantised  # two convolutions of each residual block, two of up-sampling
+    assert path.read_text().count("FakeQuantize") == quantised  # two of each residual block, two of up-sampling
     expected, found = (render(b, frames[:3]) for b in (model, accelerate(model, "openvino", "int8")))
     difference = (found - expected).abs()
     assert 1e-5 < difference.mean() <= TOLERANCES["int8"].mean  # quantised it is, and well
