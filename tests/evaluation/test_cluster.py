@@ -1,4 +1,8 @@
-"""The same commands on a Ray cluster of this machine: equal bits, a worker that is killed, files that nodes lack."""
+"""The same commands on a Ray cluster of this machine: equal bits, a worker that is killed, files that nodes lack.
+
+Tests with a real session are slow: Ray, whose driver is then the process of the tests, was once seen to end that process
+while it ran the next test.
+"""
 
 import hashlib
 import os
@@ -76,6 +80,7 @@ def kill_a_busy_worker() -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_no_bit(two_workers, folder: Path, weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("dcor")
     pytest.importorskip("scoringrules")
@@ -99,6 +104,7 @@ def test_a_killed_worker_changes_no_bit(two_workers, folder: Path, weights: Path
     assert alone == spread and len(alone) > 3 + 5 + 10  # motion, models, units
 
 
+@pytest.mark.slow
 def test_commands_give_the_files_of_one_process(two_workers, folder: Path, weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     common = ["--model", str(weights), "--device", "cpu", "--limit", "8", "--json"]
@@ -114,6 +120,7 @@ def test_commands_give_the_files_of_one_process(two_workers, folder: Path, weigh
         assert alone == spread_over and len(alone) >= 3
 
 
+@pytest.mark.slow
 def test_every_node_must_have_the_same_measures(two_workers, folder: Path, weights: Path, tmp_path: Path) -> None:
     clip = folder / "id1_a.mp4"
     settings = RateSettings(
@@ -131,6 +138,7 @@ class Reader(Worker):
         return Done(self.at(path).read_text())
 
 
+@pytest.mark.slow
 def test_what_a_run_made_is_brought_to_a_node_that_lacks_it(two_workers, tmp_path, monkeypatch) -> None:
     """The body of a cluster's process, in this one: on one machine every file is there already."""
     ray = sys.modules["ray"]
@@ -142,6 +150,7 @@ def test_what_a_run_made_is_brought_to_a_node_that_lacks_it(two_workers, tmp_pat
     assert done.value == "motion" and not made.exists()
 
 
+@pytest.mark.slow
 def test_what_the_user_names_must_be_on_every_node(two_workers, tmp_path: Path) -> None:
     spread = cluster.Cluster(Worker(SETTINGS), "local", 2)
     lacking = Task("anything", (), reads=(tmp_path / "clip.mp4",))
