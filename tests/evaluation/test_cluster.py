@@ -1,6 +1,6 @@
 """The same commands on a Ray cluster of this machine: equal bits, a worker that is killed, files that nodes lack.
 
-Tests with a real session are slow: Ray, whose driver is then the process of the tests, was once seen to end that process
+Tests with a real session are slow: Ray, whose driver is then the process of the tests, was seen to end that process
 while it ran the next test.
 """
 
