@@ -48,7 +48,7 @@ SHOWN = 0.4, 0.8  # of a clip, in the picture
 TIMED = 30
 
 
-def name_of(path: str, model: Backbone) -> str:
+def name_of(model: Backbone) -> str:
     """Return what a row is called."""
     return f"{model.name}, {model.frame_size[0]}x{model.frame_size[1]}"
 
@@ -134,7 +134,7 @@ def main() -> None:
     models: dict[str, Backbone] = {}
     for path in args.model:
         model = load_backbone(path, "cpu", engine="eager")
-        name = name_of(path, model)
+        name = name_of(model)
         models[name] = model
         found = [rebuild(model, clip, "center", measures)[0] for clip in clips]
         kinds = [kind for kind in found[0] if kind not in ("clip", "frames")]

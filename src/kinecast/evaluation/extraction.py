@@ -10,16 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kinecast.backbones.base import Backbone
 from kinecast.data.datasets import Clip
 from kinecast.data.video_folder import CLIP_SUFFIXES, list_clips
 from kinecast.errors import KinecastError
-from kinecast.evaluation.crew import Crew, Done, Task, Worker, as_bytes
+from kinecast.evaluation.crew import Crew, Done, Task, as_bytes
 from kinecast.evaluation.study import digest
-from kinecast.evaluation.workers import model_files
+from kinecast.evaluation.workers import BackboneWorker, model_files
 from kinecast.files import make_folder
 from kinecast.pipeline import extract
-from kinecast.zoo import load_backbone
 
 JOURNAL = "extract.jsonl"
 EXTRACT_VERSION = 1  # part of every key: raise it when the same clip gives other motion
@@ -39,24 +37,18 @@ class ExtractSettings:
     limit: int | None
 
 
-class ExtractWorker(Worker):
+class ExtractWorker(BackboneWorker):
     """Detects motion."""
 
     settings: ExtractSettings
 
-    def __init__(self, settings: ExtractSettings) -> None:
-        super().__init__(settings)
-        self._backbone: Backbone | None = None
-
     def extract(self, clip: Path, output: Path) -> Done:
         """Make the motion file of a clip; the value is its frames, what made it unusable, and remarks."""
-        how = self.settings
-        if self._backbone is None:
-            self._backbone = load_backbone(how.model, how.device, how.engine, how.precision)
+        how, backbone = self.settings, self.backbone
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                motion = extract(self._backbone, clip, how.crop, how.fps, how.limit)
+                motion = extract(backbone, clip, how.crop, how.fps, how.limit)
             except KinecastError as error:
                 return Done((0, str(error), []))
         remarks = [str(warning.message) for warning in caught]

@@ -13,21 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from kinecast.backbones.base import Backbone
 from kinecast.codec.clips import profile_named
 from kinecast.codec.filling import FILLERS
 from kinecast.data.datasets import Clip
 from kinecast.errors import KinecastError
-from kinecast.evaluation.crew import Crew, Done, Task, Worker
+from kinecast.evaluation.crew import Crew, Done, Task
 from kinecast.evaluation.distortions import Distortions
 from kinecast.evaluation.predictors import file_digest
 from kinecast.evaluation.rate_clips import RateClip, load_rate_clip
 from kinecast.evaluation.rate_settings import Measured, Stream
 from kinecast.evaluation.study import digest
-from kinecast.evaluation.workers import model_files, packed
+from kinecast.evaluation.workers import BackboneWorker, model_files, packed, unit_path
 from kinecast.fillers import load_fillers
 from kinecast.forecasters.storage import WEIGHTLESS
-from kinecast.zoo import TABLE, load_backbone
+from kinecast.zoo import TABLE
 
 RATE_VERSION = 1  # part of every key: raise it when what a unit holds changes its meaning
 
@@ -54,14 +53,13 @@ class RateSettings:
     units: Path
 
 
-class RateWorker(Worker):
+class RateWorker(BackboneWorker):
     """Measures settings on clips. Models are loaded at the first task; the last clip stays in mind."""
 
     settings: RateSettings
 
     def __init__(self, settings: RateSettings) -> None:
         super().__init__(settings)
-        self._backbone: Backbone | None = None
         self._tools: tuple[Stream, Distortions] | None = None
         self._clip: tuple[Path, RateClip] | None = None
 
@@ -69,15 +67,7 @@ class RateWorker(Worker):
         """Make the unit of a group of settings on a clip."""
         clip, stream = self._loaded(path), self._ready()[0]
         measured = [setting.measure(clip, stream) for setting in group]
-        return Done(files={unit_path(self.settings, key): to_bytes(measured)})
-
-    @property
-    def backbone(self) -> Backbone:
-        """The backbone of the run, loaded here: an engine may keep the number of threads that it was built with."""
-        if self._backbone is None:
-            how = self.settings
-            self._backbone = load_backbone(how.model, how.device, how.engine, how.precision)
-        return self._backbone
+        return Done(files={unit_path(self.settings.units, key): to_bytes(measured)})
 
     def _ready(self) -> tuple[Stream, Distortions]:
         if self._tools is None:
@@ -120,7 +110,7 @@ def measure_rates(
         for i, content in enumerate(contents)
         for group in groups
     }
-    left = {where: key for where, key in keys.items() if not unit_path(settings, key).exists()}
+    left = {where: key for where, key in keys.items() if not unit_path(settings.units, key).exists()}
     log(f"{len(left)} of {len(keys)} units to do")
     given = (*model_files(settings.model), *([settings.face_api] if settings.face_api else []))
     given += tuple(Path(name) for name in settings.fillers if not _filler_digest(name)[0])
@@ -131,14 +121,9 @@ def measure_rates(
         progress("measure", 1)
     found: dict[Hashable, list[Measured]] = {setting: [] for setting in asked}
     for (_, group), key in keys.items():
-        for setting, measured in zip(group, from_bytes(unit_path(settings, key).read_bytes()), strict=True):
+        for setting, measured in zip(group, from_bytes(unit_path(settings.units, key).read_bytes()), strict=True):
             found[setting].append(measured)
     return found
-
-
-def unit_path(settings: RateSettings, key: str) -> Path:
-    """Return the file of a unit."""
-    return settings.units / f"{key}.npz"
 
 
 def to_bytes(measured: Sequence[Measured]) -> bytes:

@@ -264,14 +264,16 @@ def _sources(config: RunConfig, test: Sequence[Clip], training: Sequence[Clip]) 
 
 def _missing(jobs: Sequence[Job], settings: Settings) -> Iterator[Job]:
     for job in jobs:
-        units = tuple(unit for unit in job.units if not unit_path(settings, unit.key).exists())
+        units = tuple(unit for unit in job.units if not unit_path(settings.units, unit.key).exists())
         if units:
             yield Job(job.study, job.horizon, job.clip, job.source, job.windows, units)
 
 
 def _collected(plan: TableData, settings: Settings) -> TableData:
     """Read the unit files of a table, windows in the order of its jobs."""
-    columns = [[_load(unit_path(settings, job.units[i].key)) for job in plan.jobs] for i in range(len(plan.rows) + 1)]
+    columns = [
+        [_load(unit_path(settings.units, job.units[i].key)) for job in plan.jobs] for i in range(len(plan.rows) + 1)
+    ]
     joined = [{name: np.concatenate([part[name] for part in parts]) for name in parts[0]} for parts in columns]
     return TableData(plan.study, plan.horizon, plan.windows, plan.jobs, plan.rows, joined[0], joined[1:])
 

@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,19 @@ class Settings:
     models: Path
     units: Path
     jedi_weights: Path | None = None
+
+
+class BackboneWorker(Worker):
+    """A worker whose settings name a backbone, its device, engine and precision; loaded at the first task.
+
+    It is loaded here, where it runs: an engine may keep the number of threads that it was built with.
+    """
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The backbone of the run."""
+        how = self.settings
+        return load_backbone(how.model, how.device, how.engine, how.precision)
 
 
 class VideoWorker(Worker):
@@ -102,7 +116,7 @@ class VideoWorker(Worker):
                 results = measure_single(stage, windows, job, self.jedi)
             else:
                 results = measure_diverse(stage, windows, job)
-        return Done(files={unit_path(self.settings, key): packed(arrays) for key, arrays in results.items()})
+        return Done(files={unit_path(self.settings.units, key): packed(arrays) for key, arrays in results.items()})
 
     def _motion(self, clip: Clip) -> Motion:
         return Motion.load(self.at(motion_path(self.settings, clip)))
@@ -159,9 +173,9 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
-def unit_path(settings: Settings, key: str) -> Path:
-    """Return the file of a unit."""
-    return settings.units / f"{key}.npz"
+def unit_path(units: Path, key: str) -> Path:
+    """Return the file of a unit in the folder of units."""
+    return units / f"{key}.npz"
 
 
 def motion_path(settings: Settings, clip: Clip) -> Path:
