@@ -68,12 +68,18 @@ def test_a_call_from_camera_to_hanging_up(port):
             )
             assert pixel[3] == 255 and max(pixel[:3]) > 60
             await tab.wait_for(text("#mark") + ".includes('Some frames are forecast')")
+            place = "Object.values(document.getElementById('hang-up').getBoundingClientRect().toJSON())"
+            before = await tab.evaluate(place)
             client.session.mark = "idle"
             client.session.go("interrupted")
             await tab.wait_for(text("#mark") + ".includes('not the person')")
             assert await tab.evaluate(text("#state")) == "Link interrupted, trying again"
+            assert await tab.evaluate(shown("#reconnect"))
+            assert await tab.evaluate(place) == before  # no button slips away from under a finger
             client.session.mark = "received"
             client.session.go("connected")
+            await tab.wait_for(f"!{shown('#reconnect')}")
+            assert await tab.evaluate(place) == before
             assert "53" not in await tab.evaluate(text("#f-loss"))
             frames = client.session.frames
             assert frames[0].picture.shape == (128, 128, 3)  # what the model takes
