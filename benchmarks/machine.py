@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kinecast.engine.machine import processor
 from kinecast.files import atomic_path
 
 
@@ -17,7 +18,7 @@ def describe() -> dict[str, Any]:
     """Return platform, processor, cores, versions, date and command: what a figure means nothing without."""
     return {
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # other work on the machine
         "python": platform.python_version(),
@@ -46,12 +47,3 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
     rule = [("-" * w if i == 0 else "-" * (w - 1) + ":") for i, w in enumerate(widths)]
     return "\n".join([line(header), line(rule), *map(line, rows)])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -87,3 +87,14 @@ def check_frames(frames: Tensor, multiple: int) -> None:
             f"frames: expected height and width in multiples of {multiple} for these weights, found {height}x{width}: "
             "resize or crop them"
         )
+
+
+def check_source(image: Tensor, multiple: int) -> None:
+    """Check the one picture that is to be animated.
+
+    Raises:
+        KinecastError: as `check_frames`, or a batch of several.
+    """
+    check_frames(image, multiple)
+    if len(image) != 1:
+        raise KinecastError(f"source: expected one image (1, 3, H, W), found {len(image)}: animate one at a time")

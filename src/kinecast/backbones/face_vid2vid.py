@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.backbones.base import Backbone, check_frames
+from kinecast.backbones.base import Backbone, check_frames, check_source
 from kinecast.backbones.head_pose import (
     HeadPose,
     HeadPoseEstimator,
@@ -359,9 +359,7 @@ class FaceVid2Vid(Backbone):
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> SourceState:
         """Encode one source image (1, 3, H, W) in [0, 1]."""
-        check_frames(image, self.config.frame_multiple)
-        if len(image) != 1:
-            raise KinecastError(f"source: expected one image (1, 3, H, W), found {len(image)}: animate one at a time")
+        check_source(image, self.config.frame_multiple)
         volume = self.generator.encode(image)
         return SourceState(self.kp_detector(image), volume, self.generator.dense_motion_network.compressed(volume))
 

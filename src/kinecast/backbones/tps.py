@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.backbones.base import Backbone, check_frames
+from kinecast.backbones.base import Backbone, check_frames, check_source
 from kinecast.backbones.fomm import HourglassConfig
 from kinecast.backbones.layers import (
     AntiAliasDownsample,
@@ -445,9 +445,7 @@ class TPS(Backbone):
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> SourceState:
         """Encode one source image (1, 3, H, W) in [0, 1]."""
-        check_frames(image, self.config.frame_multiple)
-        if len(image) != 1:
-            raise KinecastError(f"source: expected one image (1, 3, H, W), found {len(image)}: animate one at a time")
+        check_source(image, self.config.frame_multiple)
         return self._encode(image)
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinecast.backbones.base import Backbone, check_frames
+from kinecast.backbones.base import Backbone, check_frames, check_source
 from kinecast.backbones.fomm import FOMM, SourceState
 from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2, transform_points
 from kinecast.engine.parts import Parts
@@ -67,9 +67,7 @@ class EngineFOMM(Backbone):
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> SourceState:
         """Encode one source image (1, 3, H, W) in [0, 1]."""
-        check_frames(image, self.config.frame_multiple)
-        if len(image) != 1:
-            raise KinecastError(f"source: expected one image (1, 3, H, W), found {len(image)}: animate one at a time")
+        check_source(image, self.config.frame_multiple)
         small = self.model.generator.dense_motion_network.down(image)
         features = self.parts.encoder(_channels_last(image))
         return SourceState(small, tuple(_channels_last(maps) for maps in features))
