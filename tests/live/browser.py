@@ -104,12 +104,13 @@ class Tab:
         return value
 
     async def click(self, selector: str) -> None:
-        """Press an element with the mouse; one that cannot be seen or reached is an error."""
+        """Press an element with the mouse, once it stands still; one that cannot be seen or reached is an error."""
         found = await self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            f"(async () => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center'});"
-            "const b = e.getBoundingClientRect(), x = b.x + b.width / 2, y = b.y + b.height / 2;"
-            "const top = document.elementFromPoint(x, y);"
+            "let b, was; do { was = b; await new Promise(done => setTimeout(done, 20)); b = e.getBoundingClientRect();"
+            "} while (!was || was.x !== b.x || was.y !== b.y);"
+            "const x = b.x + b.width / 2, y = b.y + b.height / 2, top = document.elementFromPoint(x, y);"
             "return [x, y, e === top || e.contains(top) || top?.contains(e)]; })()"
         )
         assert found[2], f"{selector} is covered or outside the window"
