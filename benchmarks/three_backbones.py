@@ -1,9 +1,9 @@
 """FOMM, TPS and face-vid2vid side by side: trained alike, on the same clips of a person that none of them has seen.
 
-Reconstruction from true keypoints, with the products and milliseconds of a frame (this machine, one frame at a time,
-plain torch); kbps as 32-bit floats and as coded (`kinecast encode`, no tables of its own for any of them) with the MAE
-of what the decoder gets; and predicted frames of a VRNN of each backbone's keypoints, trained on the training people.
-Keypoints of different backbones have different units: forecasts are compared on the frames that they become.
+Reconstruction from true keypoints, with the products of a frame (`kinecast benchmark --model` times them); kbps as
+32-bit floats and as coded (`kinecast encode`, no tables of its own for any of them) with the MAE of what the decoder
+gets; and predicted frames of a VRNN of each backbone's keypoints, trained on the training people. Keypoints of
+different backbones have different units: forecasts are compared on the frames that they become.
 
     for b in fomm tps face-vid2vid; do kinecast train backbone recipes/compare-$b.toml; done
     python benchmarks/three_backbones.py runs/compare-*/model.safetensors --data ../shared/data/voxceleb -o out/three
@@ -11,10 +11,8 @@ Keypoints of different backbones have different units: forecasts are compared on
 
 import argparse
 import re
-import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,27 +43,11 @@ MODELS = "repeat", "damped", "vrnn"
 QUALITIES = 3, 5
 WINDOWS, SAMPLES = 4, 20  # windows of a clip that are forecast
 SHOWN = 0.4, 0.8  # of a clip, in the picture
-TIMED = 30
 
 
 def name_of(model: Backbone) -> str:
     """Return what a row is called."""
     return f"{model.name}, {model.frame_size[0]}x{model.frame_size[1]}"
-
-
-def milliseconds(model: Backbone, clip: Path) -> dict[str, float]:
-    """Return the median time of detecting and of animating one frame."""
-    frames = next(read_batches(clip, model.frame_size, "center", TIMED))
-    state, anchor = model.encode_source(frames[:1]), model.detect(frames[:1])
-    times: dict[str, list[float]] = {"detect": [], "animate": []}
-    for i in range(len(frames)):
-        began = time.perf_counter()
-        motion = model.detect(frames[i : i + 1])
-        between = time.perf_counter()
-        model.animate(state, anchor, motion)
-        times["detect"].append(1000 * (between - began))
-        times["animate"].append(1000 * (time.perf_counter() - between))
-    return {stage: statistics.median(values) for stage, values in times.items()}
 
 
 def coded(model: Backbone, clip: Path, quality: int) -> tuple[float, float]:
@@ -140,7 +122,6 @@ def main() -> None:
         kinds = [kind for kind in found[0] if kind not in ("clip", "frames")]
         figures: dict[str, Any] = {kind: float(np.mean([each[kind] for each in found])) for kind in kinds}
         figures["macs"] = count_macs(model)
-        figures["ms"] = milliseconds(model, clips[0])
         figures["raw_kbps"] = published_kbps(model.motion_dim, TRUE_FPS)
         figures["coded"] = {}
         for quality in QUALITIES:
@@ -157,13 +138,11 @@ def main() -> None:
 def report(models: dict[str, Any]) -> str:
     """Return the tables."""
     kinds = [k for k in ("mae", "ssim", "perceptual", "landmark") if k in next(iter(models.values()))]
-    rows = [["copying", "", "", "", *(f"{next(iter(models.values()))[k + '_copy']:.4f}" for k in kinds)]]
+    rows = [["copying", "", *(f"{next(iter(models.values()))[k + '_copy']:.4f}" for k in kinds)]]
     for name, f in models.items():
         macs = sum(count for stage, count in f["macs"].items() if stage not in ("source only", "canonical"))
-        ms = f["ms"]
-        rows.append([name, f"{macs / 1e9:.2f}", f"{ms['detect']:.1f}", f"{ms['animate']:.1f}"])
-        rows[-1] += [f"{f[kind]:.4f}" for kind in kinds]
-    text = table(["reconstruction", "GMAC", "detect ms", "animate ms", *kinds], rows)
+        rows.append([name, f"{macs / 1e9:.2f}", *(f"{f[kind]:.4f}" for kind in kinds)])
+    text = table(["reconstruction", "GMAC", *kinds], rows)
     rows = []
     for name, f in models.items():
         cells = [f"{f['coded'][q][key]:.{digits}f}" for q in QUALITIES for key, digits in (("kbps", 2), ("mae", 4))]
