@@ -8,7 +8,7 @@ which stay as they are. Every run goes on from its last checkpoint, and a second
 processes train one each. Milliseconds are of rounds in which all take turns.
 benchmarks/backbone_quality.py OUT/compact.safetensors OUT/plain.safetensors FOLDER measures more.
 
-    python benchmarks/compact.py recipes/face-256-motion.toml:1200 recipes/face-256.toml:400 -o runs/compact
+    python benchmarks/compact.py recipes/face-256-half.toml:1600 recipes/face-256.toml:100 -o runs/compact
     python benchmarks/compact.py recipes/face-256.toml:200 --motion face-256 -o runs/compact-generator
 """
 
@@ -87,7 +87,6 @@ def train(name: str, model: FOMMConfig, stages: list[tuple[BackboneTrainingConfi
             initialise=start,
             model=resized(model, recipe.model),
             steps=steps,
-            validate_every=steps,
             warmup_steps=min(recipe.warmup_steps, steps // 10),
             train_motion=not args.motion,
         )

@@ -9,8 +9,8 @@ from kinecast.backbones.fomm import FOMM, FOMMConfig
 
 _PART = {"block_expansion": 4, "num_blocks": 2, "max_features": 16, "scale_factor": 0.5}
 _GENERATOR = {"block_expansion": 4, "max_features": 16, "num_down_blocks": 2, "num_bottleneck_blocks": 1}
-# The compact design: pixels as channels, warped skips, refinement.
-COMPACT = {"generator": {"shuffle": 2, "skips": True, "num_refine_blocks": 1}}
+# The compact design: pixels as channels, warped skips, refinement, the source's own pixels.
+COMPACT = {"generator": {"shuffle": 2, "skips": True, "num_refine_blocks": 1, "pass_through": True}}
 
 
 def tiny_settings(**changes: Any) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from kinecast.backbones.fomm import FOMM, FOMMConfig, Keypoints, infer_config
+from kinecast.backbones.fomm import FOMM, FOMMConfig, Keypoints, infer_config, warp_pixels
 from kinecast.backbones.layers import coordinate_grid
+from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 from kinecast.training.discriminator import MultiScaleDiscriminator
@@ -193,6 +194,49 @@ def test_grid_of_sizes(changes):
     found = again.detect(frames)
     assert torch.equal(found.vectors(), vectors)
     assert torch.equal(again.animate(again.encode_source(frames[:1]), found[:1], found), cached)
+
+
+def still_flow(height: int, width: int) -> torch.Tensor:
+    """The flow (1, 2, h, w) of no motion."""
+    return coordinate_grid(height, width, torch.zeros(1)).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("small", [(16, 16), (12, 28), (24, 56), (6, 7)])
+def test_pixels_stay_what_they_are_without_motion(small):
+    image = pictures(1, (24, 56))
+    torch.testing.assert_close(warp_pixels(image, still_flow(*small)), image, atol=2e-5, rtol=0)
+
+
+def test_pixels_move_by_as_many_as_the_flow_says_and_the_border_goes_on():
+    image = pictures(2, (32, 64))
+    shift = torch.tensor([3 * 2 / (16 - 1), -1 * 2 / (8 - 1)]).view(1, 2, 1, 1)  # places of a flow of 8x16
+    flows = (still_flow(8, 16) + shift).expand(2, -1, -1, -1)
+    moved = warp_pixels(image, flows)
+    torch.testing.assert_close(moved[:, :, 4:, :-12], image[:, :, :-4, 12:], atol=2e-5, rtol=0)
+    torch.testing.assert_close(moved[:, :, 4:, -12:], image[:, :, :-4, -1:].expand(-1, -1, -1, 12), atol=2e-5, rtol=0)
+    assert torch.equal(moved[0], warp_pixels(image[:1], flows)[1]), "one source for all"
+
+
+@pytest.mark.parametrize("engine", ["eager", "fast"])
+def test_the_mask_says_what_is_passed_through(engine):
+    model = tiny_fomm(**COMPACT)
+    frames = pictures(3)
+    drawn = 3 * model.config.generator.shuffle**2
+    rendered = {}
+    for bias in (-30.0, 30.0):
+        with torch.no_grad():
+            model.generator.final.weight[drawn:] = 0
+            model.generator.final.bias[drawn:] = bias
+        runs = accelerate(model, engine, "exact")
+        motion = runs.detect(frames)
+        rendered[bias] = runs.animate(runs.encode_source(frames[:1]), motion[:1], motion)
+    with torch.inference_mode():
+        source = model.encode_source(frames[:1])
+        driving = Keypoints(motion.components["value"], motion.components["jacobian"])
+        dense = model.generator.dense_motion_network(source.small_image, driving, Keypoints(*(x[:1] for x in driving)))
+        warped = warp_pixels(frames[:1], dense.deformation.permute(0, 3, 1, 2))
+    torch.testing.assert_close(rendered[30.0], warped, atol=1e-4, rtol=0)
+    assert (rendered[-30.0] - warped).abs().mean() > 0.05, "all is drawn"
 
 
 def test_a_single_map_and_many_maps_of_one_keypoint_are_one_network():

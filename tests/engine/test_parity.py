@@ -34,6 +34,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no down block": {"generator": {"num_down_blocks": 0}},
     "compact": COMPACT,
     "skips alone": {"frame_size": (24, 56), "generator": {"skips": True}},
+    "pixels passed through alone": {"frame_size": (24, 56), "generator": {"pass_through": True}},
+    "shuffle and skips": {"generator": {"shuffle": 2, "skips": True}},
     "shuffle alone": {"generator": {"shuffle": 2, "num_down_blocks": 1}},
 }
 PAIRS = [("fast", "exact"), ("fast", "bf16")]

@@ -54,10 +54,11 @@ class HourglassConfig:
 class GeneratorConfig:
     """Numbers of the generator's encoder, bottleneck and decoder.
 
-    The last three are not published; they make the compact design (docs/architecture.md), whose cost a frame is that of
+    The last four are not published; they make the compact design (docs/architecture.md), whose cost a frame is that of
     a picture of 1/`shuffle` the size. `shuffle`: pixels a side that are taken for channels at the input and back at the
     output. `skips`: the encoder's finer maps are warped too and added in the decoder; their 1x1 projection is the
     source's, so it costs nothing a frame. `num_refine_blocks`: residual blocks at the decoder's finest size.
+    `pass_through`: the source's own pixels, warped, are blended in by a mask that the last convolution draws as well.
     """
 
     block_expansion: int = 64
@@ -67,6 +68,7 @@ class GeneratorConfig:
     shuffle: int = 1
     skips: bool = False
     num_refine_blocks: int = 0
+    pass_through: bool = False
 
     @property
     def widths(self) -> list[int]:
@@ -240,10 +242,14 @@ class DenseMotionNetwork(nn.Module):
 
 
 class SourceState(NamedTuple):
-    """What depends on the source image alone: `small_image` for dense motion, encoder `features`, coarsest first."""
+    """What depends on the source image alone: `small_image` for dense motion, encoder `features`, coarsest first.
+
+    `image` is the source itself, if its pixels are passed through.
+    """
 
     small_image: Tensor
     features: tuple[Tensor, ...]
+    image: Tensor | None = None
 
 
 class OcclusionAwareGenerator(nn.Module):
@@ -262,8 +268,9 @@ class OcclusionAwareGenerator(nn.Module):
         self.up_blocks = nn.ModuleList(UpBlock2d(wide, narrow) for narrow, wide in reversed(steps))
         self.skips = nn.ModuleList(nn.Conv2d(width, width, 1) for width in widths[-2::-1] if part.skips)
         self.refine = _residual_blocks(part.block_expansion, part.num_refine_blocks)
-        self.final = nn.Conv2d(part.block_expansion, pixels, kernel, padding=kernel // 2)
-        self.shuffle = part.shuffle
+        drawn = pixels + part.shuffle**2 if part.pass_through else pixels
+        self.final = nn.Conv2d(part.block_expansion, drawn, kernel, padding=kernel // 2)
+        self.shuffle, self.pass_through = part.shuffle, part.pass_through
 
     def encode(self, source: Tensor) -> SourceState:
         """Encode sources (B, 3, H, W)."""
@@ -272,18 +279,28 @@ class OcclusionAwareGenerator(nn.Module):
             maps.append(block(maps[-1]))
         coarsest = maps.pop()
         finer = (skip(x) for skip, x in zip(self.skips, reversed(maps), strict=False))  # none without skips
-        return SourceState(self.dense_motion_network.down(source), (coarsest, *finer))
+        small, image = self.dense_motion_network.down(source), source if self.pass_through else None
+        return SourceState(small, (coarsest, *finer), image)
 
     def decode(self, state: SourceState, motion: DenseMotion) -> Tensor:
         """Render frames (B, 3, H, W) in [0, 1]; the state holds B sources, or one for all."""
-        return self.render(*(_deform(features, motion) for features in state.features))
+        maps = [_deform(features, motion) for features in state.features]
+        if state.image is not None:
+            maps.append(warp_pixels(state.image, motion.deformation.permute(0, 3, 1, 2)))
+        return self.render(*maps)
 
-    def render(self, features: Tensor, *skips: Tensor) -> Tensor:
-        """Decode warped and occluded features (B, C, h, w), and those of skips, to frames (B, 3, H, W) in [0, 1]."""
+    def render(self, features: Tensor, *others: Tensor) -> Tensor:
+        """Decode to frames (B, 3, H, W) in [0, 1].
+
+        Args:
+            features: warped and occluded (B, C, h, w).
+            others: those of skips, coarsest first; then, if its pixels are passed through, the warped source (B, 3, H, W).
+        """
         out = self.bottleneck(features)
         for i, block in enumerate(self.up_blocks):
-            out = block(out) + skips[i] if skips else block(out)
-        return torch.sigmoid(F.pixel_shuffle(self.final(self.refine(out)), self.shuffle).float())
+            out = block(out) + others[i] if self.skips else block(out)
+        drawn = F.pixel_shuffle(self.final(self.refine(out)), self.shuffle).float()
+        return blend(drawn, others[-1]) if self.pass_through else torch.sigmoid(drawn)
 
     def forward(self, source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> tuple[Tensor, DenseMotion]:
         """Animate sources (B, 3, H, W) as published, everything computed anew: the frames and the dense motion."""
@@ -407,8 +424,34 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
                 "shuffle": math.isqrt(pixels // 3),
                 "skips": "generator.skips.0.weight" in state,
                 "num_refine_blocks": count_blocks(state, "generator.refine."),
+                "pass_through": len(state["generator.final.bias"]) > pixels,
             },
         }
+
+
+def warp_pixels(image: Tensor, flow: Tensor) -> Tensor:
+    """Warp sources (B, 3, H, W), or one for all, by flows (B, 2, h, w) in full size: (B, 3, H, W).
+
+    What differs from standing still is resized, so a flow of no motion leaves every pixel what it was. `warp` does not:
+    its grid runs from corner to corner of the pixels' centres and is read as if from edge to edge. Beyond the border
+    the source's outermost pixels go on.
+    """
+    height, width = image.shape[2:]
+    h, w = flow.shape[2:]
+    still = coordinate_grid(h, w, flow).permute(2, 0, 1)
+    motion = F.interpolate(flow - still, size=(height, width), mode="bilinear", align_corners=False)
+    # from corners to edges: the centre of the outermost place is 1/w from the edge
+    motion = motion * motion.new_tensor([(w - 1) / w, (h - 1) / h]).view(2, 1, 1)
+    edges = motion.new_tensor([(width - 1) / width, (height - 1) / height])
+    grid = coordinate_grid(height, width, flow) * edges + motion.permute(0, 2, 3, 1)
+    sources = image.to(flow.dtype).expand(len(flow), -1, -1, -1)
+    return F.grid_sample(sources, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def blend(drawn: Tensor, moved: Tensor) -> Tensor:
+    """Mix logits of pixels and of a mask (B, 4, H, W) with the warped source `moved` (B, 3, H, W): (B, 3, H, W)."""
+    pixels, mask = torch.sigmoid(drawn).split([3, 1], dim=1)
+    return pixels + mask * (moved - pixels)
 
 
 def _residual_blocks(features: int, count: int) -> nn.Sequential:

@@ -84,6 +84,10 @@ class PairSampler:
 
     def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
         """Return source and driving frames of `step`, each (size, 3, H, W) in [0, 1]."""
+        return on_device(self.pairs(step, size), "cpu")
+
+    def pairs(self, step: int, size: int) -> np.ndarray:
+        """Return the same frames as they are stored: uint8 (size, 2, H, W, 3)."""
         random = np.random.default_rng([self.seed, step])
         pairs = []
         for _ in range(size):
@@ -91,5 +95,10 @@ class PairSampler:
             lengths = self.lengths[person]
             frames = self.clips[person][random.choice(len(lengths), p=lengths / lengths.sum())].frames
             pairs.append(frames[random.choice(len(frames), 2, replace=False)])
-        stacked = torch.from_numpy(np.stack(pairs)).permute(1, 0, 4, 2, 3).float() / 255
-        return stacked[0], stacked[1]
+        return np.stack(pairs)
+
+
+def on_device(pairs: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Return source and driving frames of `PairSampler.pairs` on a device, each (size, 3, H, W) in [0, 1]."""
+    stacked = torch.from_numpy(pairs).to(device).permute(1, 0, 4, 2, 3).float() / 255
+    return stacked[0], stacked[1]

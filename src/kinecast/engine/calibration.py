@@ -1,8 +1,9 @@
 """int8: the renderer's ranges are measured on frames like those it will draw, and its weights and features quantised.
 
 By NNCF's post-training quantisation: weights with one scale a channel, features with one scale a tensor, biases
-corrected. The sums of the residual blocks are not quantised (that alone takes a third off the error), nor is the last
-convolution, whose errors nothing smooths, and which oneDNN computes wrongly in int8 (as `folded._SAFE_CHANNELS`).
+corrected. The sums of the residual blocks are not quantised (that alone takes a third off the error), nor what blends
+the warped source in, nor the last convolution, whose errors nothing smooths, and which oneDNN computes wrongly in int8
+(as `folded._SAFE_CHANNELS`).
 The quantised network is kept beside the converted one, in the cache folder.
 """
 
@@ -51,6 +52,7 @@ def calibrate(model: Backbone, frames: Iterable[Tensor], limit: int = 300) -> Pa
     inputs = renderer_inputs(network, frames, limit)
     if not inputs:
         raise KinecastError("calibration: expected at least one frame, found none: name a clip that can be read")
+    sums = ["Add", "Subtract", "Multiply"] if network.config.generator.pass_through else ["Add"]
     plain = package.Core().read_model(converted(network) / "renderer.xml")
     with redirect_stdout(sys.stderr):  # its progress: stdout is for results
         quantised = nncf.quantize(
@@ -58,7 +60,7 @@ def calibrate(model: Backbone, frames: Iterable[Tensor], limit: int = 300) -> Pa
             nncf.Dataset(inputs),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
-            ignored_scope=nncf.IgnoredScope(patterns=[_FINAL], types=["Add"]),
+            ignored_scope=nncf.IgnoredScope(patterns=[_FINAL], types=sums),
         )
     path = quantised_path(network)
     with atomic_path(path.with_suffix(".bin")) as temporary:

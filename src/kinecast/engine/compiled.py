@@ -168,6 +168,8 @@ def example_inputs(model: FOMM, part: str) -> list[Tensor]:
         "hourglass": [(4 * (config.num_keypoints + 1), model.generator.dense_motion_network.down.stride)],
         "renderer": levels if config.generator.skips else levels[:1],
     }[part]
+    if part == "renderer" and config.generator.pass_through:
+        shapes.append((3, 1))
     return [torch.zeros(1, channels, height // stride, width // stride) for channels, stride in shapes]
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.backbones.base import Backbone, check_frames, check_source
-from kinecast.backbones.fomm import FOMM, SourceState
+from kinecast.backbones.fomm import FOMM, SourceState, warp_pixels
 from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2, transform_points
 from kinecast.engine.parts import Parts
 from kinecast.errors import KinecastError
@@ -70,7 +70,8 @@ class EngineFOMM(Backbone):
         check_source(image, self.config.frame_multiple)
         small = self.model.generator.dense_motion_network.down(image)
         features = self.parts.encoder(_channels_last(image))
-        return SourceState(small, tuple(_channels_last(maps) for maps in features))
+        passed = image if self.config.generator.pass_through else None
+        return SourceState(small, tuple(_channels_last(maps) for maps in features), passed)
 
     @torch.inference_mode()
     def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
@@ -91,7 +92,10 @@ class EngineFOMM(Backbone):
         mixed = torch.einsum("bkz,bkij->bijz", weights, affine)
         flow = (mixed * _homogeneous(height, width, mixed)).sum(dim=2).view(-1, 2, height, width)
         seen = torch.sigmoid(occlusion[0]) if occlusion else None
-        return self.parts.renderer(*(warp_features(features, flow, seen) for features in state.features))
+        warped = [warp_features(features, flow, seen) for features in state.features]
+        if state.image is not None:
+            warped.append(warp_pixels(state.image, flow))
+        return self.parts.renderer(*warped)
 
     def _candidates(self, small_source: Tensor, source: Motion, driving: Motion) -> tuple[Tensor, Tensor]:
         """Return the hourglass' input (B, 4(K+1), h, w) and all candidates as affine maps (B, K+1, 2, 3)."""

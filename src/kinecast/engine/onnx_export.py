@@ -23,6 +23,7 @@ from kinecast.files import atomic_path
 _OPSET = 18
 _SKIPS = [f"skip{i}" for i in range(8)]  # those that a generator has
 _INPUTS = {"detector": ["frame"], "encoder": ["source"], "hourglass": ["maps"], "renderer": ["features", *_SKIPS]}
+_PASSED = "source_warped"  # the renderer's last input, if the source's pixels are passed through
 _OUTPUTS = {
     "detector": ["value", "jacobian"],
     "encoder": ["features", *_SKIPS],
@@ -54,6 +55,8 @@ def export_onnx(model: Backbone, folder: str | Path) -> dict[str, Path]:
         with torch.inference_mode():
             result = module(*examples)
         inputs = _INPUTS[part][: len(examples)]
+        if part == "renderer" and network.config.generator.pass_through:
+            inputs[-1] = _PASSED
         names = _OUTPUTS[part][: len(result) if isinstance(result, tuple) else 1]
         path = folder / f"{part}.onnx"
         with atomic_path(path) as temporary, warnings.catch_warnings():

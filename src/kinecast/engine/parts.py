@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.backbones.fomm import FOMM, DenseMotionNetwork, KPDetector, OcclusionAwareGenerator
+from kinecast.backbones.fomm import FOMM, DenseMotionNetwork, KPDetector, OcclusionAwareGenerator, blend
 from kinecast.backbones.layers import coordinate_grid
 from kinecast.engine.convolution import Convolution
 from kinecast.engine.folded import (
@@ -43,7 +43,8 @@ class Parts:
     `detector`: (B, 3, H, W) to points (B, K, 2) and, if the model has them, Jacobians (B, K, 2, 2).
     `encoder`: (1, 3, H, W) to a tuple of features (1, C, h, w), coarsest first, more than one with skips. `hourglass`:
     (B, 4(K+1), h, w) to logits of the mask (B, K+1, h, w) and, if the model has it, of the occlusion (B, 1, h, w).
-    `renderer`: as many features (B, C, h, w) as the encoder's to frames.
+    `renderer`: as many features (B, C, h, w) as the encoder's, and the warped source (B, 3, H, W) if its pixels are
+    passed through, to frames.
     """
 
     detector: Part
@@ -135,7 +136,8 @@ class Renderer(nn.Module):
         up: list[Any] = list(generator.up_blocks)
         bottleneck: list[Any] = list(generator.bottleneck)
         refine: list[Any] = list(generator.refine)
-        self.shuffle = generator.shuffle
+        self.shuffle, self.skips = generator.shuffle, len(generator.skips) > 0
+        self.pass_through = generator.pass_through
         size = _reduced(frame, self.shuffle * 2 ** len(up))
         self.bottleneck = nn.Sequential(*(FoldedRes(block, size, style) for block in bottleneck))
         self.up = nn.ModuleList()
@@ -149,15 +151,16 @@ class Renderer(nn.Module):
             weight, bias = tensors_of(generator.final)
             self.final = style.convolution(weight, bias, weight.shape[2] // 2, size)
 
-    def forward(self, features: Tensor, *skips: Tensor) -> Tensor:
-        """Map warped and occluded features (B, C, h, w), coarsest first, to frames (B, 3, H, W) in [0, 1]."""
+    def forward(self, features: Tensor, *others: Tensor) -> Tensor:
+        """Map what `OcclusionAwareGenerator.render` takes to frames (B, 3, H, W) in [0, 1]."""
         out = self.bottleneck(features)
         for i, block in enumerate(self.up):
             out = block(out.to(self.dtype))
-            out = out.float() + skips[i] if skips else out
+            out = out.float() + others[i] if self.skips else out
         out = self.refine(out.float()) if len(self.refine) else out
         out = self.final(out.to(self.dtype)).float()
-        return torch.sigmoid(F.pixel_shuffle(out, self.shuffle) if self.shuffle > 1 else out)
+        out = F.pixel_shuffle(out, self.shuffle) if self.shuffle > 1 else out
+        return blend(out, others[-1]) if self.pass_through else torch.sigmoid(out)
 
 
 def folded_parts(model: FOMM, precision: str = "exact", native: bool = True) -> Parts:

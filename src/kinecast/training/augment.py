@@ -33,15 +33,18 @@ class Augmentation:
                 raise KinecastError(f"augmentation: expected {name} in [0, 1), found {getattr(self, name)}")
 
     def apply(self, source: Tensor, driving: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Change pairs (B, 3, H, W) in [0, 1]; return source, driving and the target, which is the driving frame."""
-        batch = len(source)
+        """Change pairs (B, 3, H, W) in [0, 1]; return source, driving and the target, which is the driving frame.
+
+        `generator` is of the CPU wherever the frames are, so that a run is the same on every device.
+        """
+        batch, device = len(source), source.device
 
         def draw(spread: float) -> Tensor:
-            return (2 * torch.rand(batch, generator=generator) - 1) * spread
+            return ((2 * torch.rand(batch, generator=generator) - 1) * spread).to(device)
 
         frames = torch.stack([source, driving], dim=1)
         if self.flip:
-            mirrored = torch.rand(batch, generator=generator) < 0.5
+            mirrored = (torch.rand(batch, generator=generator) < 0.5).to(device)
             frames = torch.where(mirrored[:, None, None, None, None], frames.flip(-1), frames)
         if self.zoom or self.shift or self.turn:
             frames = _move(frames, 1 + draw(self.zoom), draw(self.turn), draw(2 * self.shift), draw(2 * self.shift))
@@ -62,9 +65,10 @@ def _move(frames: Tensor, zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: 
 
 def _colour_matrix(saturation: Tensor, hue: Tensor) -> Tensor:
     """Return (B, 3, 3): a rotation about the grey axis (Rodrigues' formula) after a mix with the grey mean."""
-    grey = torch.full((3, 3), 1 / 3)
-    axis = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    grey = hue.new_full((3, 3), 1 / 3)
+    axis = hue.new_tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    eye = torch.eye(3, device=hue.device)
     angle = (2 * torch.pi * hue)[:, None, None]
-    rotation = angle.cos() * torch.eye(3) + (1 - angle.cos()) * grey + angle.sin() * axis
+    rotation = angle.cos() * eye + (1 - angle.cos()) * grey + angle.sin() * axis
     amount = (1 + saturation)[:, None, None]
-    return rotation @ (amount * torch.eye(3) + (1 - amount) * grey)
+    return rotation @ (amount * eye + (1 - amount) * grey)

@@ -6,6 +6,7 @@ import re
 import time
 import tomllib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kinecast.backbones import BACKBONES, AnyBackbone, Backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
 from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
 from kinecast.backbones.tps import TPSConfig
-from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip
+from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip, on_device
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file, make_folder
 from kinecast.metrics.pixel import mae, ssim
-from kinecast.pictures import grid, to_uint8, write_image
+from kinecast.pictures import grid, to_tensor, to_uint8, write_image
 from kinecast.training.augment import Augmentation
 from kinecast.training.checkpoint import load_state, save_state
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses, discriminator_loss
@@ -284,6 +286,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # a slice leaves out splines of its own
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    torch.backends.cudnn.benchmark = True  # batches are all of one size
 
     step = 0
     checkpoint = run / "last.ckpt"
@@ -307,22 +310,21 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     figures: dict[str, float] = {}
     writer = SummaryWriter(str(run)) if fabric.is_global_zero else None
     started, first = time.monotonic(), step
+    reader = ThreadPoolExecutor(1)  # reads the next batch while this one is learned from
+    ahead = reader.submit(sampler.pairs, step, config.batch_size)
     while step < config.steps:
         model.train()
         for part in frozen:  # they keep their statistics too
             part.eval()
         random = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        source, driving = sampler.batch(step, config.batch_size)
+        source, driving = on_device(ahead.result(), fabric.device)
+        ahead = reader.submit(sampler.pairs, step + 1, config.batch_size)
         source, driving, target = config.augmentation.apply(source, driving, random)
-        transform = RandomTransform(config.batch_size, random)
+        transform = RandomTransform(config.batch_size, random, device=fabric.device)
         mine = slice(fabric.global_rank * local, (fabric.global_rank + 1) * local)
-        transform.affine, transform.weights = (
-            transform.affine[mine].to(fabric.device),
-            transform.weights[mine].to(fabric.device),
-        )
-        transform.control = transform.control.to(fabric.device)
+        transform.affine, transform.weights = transform.affine[mine], transform.weights[mine]
         source, driving, target = (
-            x[mine].to(fabric.device, memory_format=torch.channels_last) for x in (source, driving, target)
+            x[mine].contiguous(memory_format=torch.channels_last) for x in (source, driving, target)
         )
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(config, step)
@@ -356,7 +358,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
                 + f"  {rate:.3f} s/sample"
             )
         if writer and validation and (step % config.validate_every == 0 or step == config.steps):
-            averaged = _averaged(config, average)
+            averaged = _averaged(config, average).to(fabric.device)
             figures, picture = validate(averaged, validation, config.validation_frames)
             write_image(run / f"validation-{step:07d}.jpg", picture)
             for name, figure in figures.items():
@@ -371,6 +373,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
         save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
         log(f"wrote {run / 'model.safetensors'}")
+    reader.shutdown()
     if writer:
         writer.close()
     fabric.barrier()  # nobody ends, and is missed, while the first one still writes
@@ -437,8 +440,7 @@ def validate(model: Backbone, clips: list[CachedClip], frames: int) -> tuple[dic
     values: dict[str, list[float]] = {"mae": [], "mae_copy": [], "ssim": [], "ssim_copy": []}
     for clip in clips:
         picked = np.linspace(1, len(clip.frames) - 1, min(frames, len(clip.frames) - 1)).astype(int)
-        source = torch.from_numpy(clip.frames[:1].copy()).permute(0, 3, 1, 2).float() / 255
-        driving = torch.from_numpy(clip.frames[picked]).permute(0, 3, 1, 2).float() / 255
+        source, driving = (to_tensor(clip.frames[i]).to(model.device) for i in ([0], picked))
         rebuilt = model.animate(model.encode_source(source), model.detect(source), model.detect(driving))
         copied = source.expand_as(driving)
         for name, other in (("", rebuilt), ("_copy", copied)):
@@ -503,12 +505,11 @@ def _initialise(model: AnyBackbone, path: str) -> str:
 
 
 def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float) -> None:
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                average[name].lerp_(tensor.detach(), 1 - decay)
-            else:
-                average[name].copy_(tensor)
+    state = model.state_dict()
+    moving = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    get_ema_multi_avg_fn(decay)([average[name] for name in moving], [state[name] for name in moving], None)
+    for name in state.keys() - set(moving):
+        average[name].copy_(state[name])
 
 
 def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> AnyBackbone:
