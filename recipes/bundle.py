@@ -15,7 +15,7 @@ from kinecast.data.video_folder import list_clips
 WEIGHTS = Path("src/kinecast/zoo/weights")
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
 DIRECT = ("--model", "direct", "--preset", "general", "--horizon", "12-24", "--steps", 800, "--batch-size", 32)
-BACKBONES = {"face-128": "face-128", "face-256": "face-256-longer", "tiny": "tiny"}  # and the run it comes from
+BACKBONES = {"face-128": "face-128", "face-256": "face-256", "tiny": "tiny"}  # and the run it comes from
 FORECASTERS: dict[str, tuple[str, tuple[object, ...]]] = {  # whose keypoints, and how
     "gru": ("face-128", ("--model", "gru", "--horizon", "12-12")),
     "vrnn": ("face-128", ("--model", "vrnn", "--horizon", "12-12")),

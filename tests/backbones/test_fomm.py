@@ -219,21 +219,23 @@ def test_pixels_move_by_as_many_as_the_flow_says_and_the_border_goes_on():
 
 @pytest.mark.parametrize("engine", ["eager", "fast"])
 def test_the_mask_says_what_is_passed_through(engine):
-    model = tiny_fomm(**COMPACT)
+    model = tiny_fomm(generator=COMPACT["generator"])
     frames = pictures(3)
+    final = model.generator.final
     drawn = 3 * model.config.generator.shuffle**2
     rendered = {}
     for bias in (-30.0, 30.0):
         with torch.no_grad():
-            model.generator.final.weight[drawn:] = 0
-            model.generator.final.bias[drawn:] = bias
+            final.weight[drawn:].zero_()
+            final.get_parameter("bias")[drawn:].fill_(bias)
         runs = accelerate(model, engine, "exact")
         motion = runs.detect(frames)
         rendered[bias] = runs.animate(runs.encode_source(frames[:1]), motion[:1], motion)
     with torch.inference_mode():
         source = model.encode_source(frames[:1])
-        driving = Keypoints(motion.components["value"], motion.components["jacobian"])
-        dense = model.generator.dense_motion_network(source.small_image, driving, Keypoints(*(x[:1] for x in driving)))
+        value, jacobian = motion.components["value"], motion.components["jacobian"]
+        anchor = Keypoints(value[:1], jacobian[:1])
+        dense = model.generator.dense_motion_network(source.small_image, Keypoints(value, jacobian), anchor)
         warped = warp_pixels(frames[:1], dense.deformation.permute(0, 3, 1, 2))
     torch.testing.assert_close(rendered[30.0], warped, atol=1e-4, rtol=0)
     assert (rendered[-30.0] - warped).abs().mean() > 0.05, "all is drawn"

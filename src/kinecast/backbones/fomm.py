@@ -294,7 +294,7 @@ class OcclusionAwareGenerator(nn.Module):
 
         Args:
             features: warped and occluded (B, C, h, w).
-            others: those of skips, coarsest first; then, if its pixels are passed through, the warped source (B, 3, H, W).
+            others: those of skips, coarsest first; then, with `pass_through`, the warped source (B, 3, H, W).
         """
         out = self.bottleneck(features)
         for i, block in enumerate(self.up_blocks):

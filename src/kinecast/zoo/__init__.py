@@ -64,9 +64,9 @@ TABLE: tuple[Entry, ...] = (
         "face-256",
         "backbone",
         "face-256.safetensors",
-        "b970beac5f0b1d78d8a57a4550a26ceb2f07591b167f93a3329a33fb5250c00c",
+        "ca7f446795ebadaf4e7ac2d5d14090a28469e14a17ae54699b36f875ee3977ec",
         "Apache-2.0",
-        "compact FOMM, trained here on 21 people (recipes/face-256-longer.toml)",
+        "compact FOMM, trained here on 21 people (recipes/face-256.toml)",
     ),
     Entry(
         "tiny",
