@@ -8,7 +8,7 @@ which stay as they are. Every run goes on from its last checkpoint, and a second
 processes train one each. Milliseconds are of rounds in which all take turns.
 benchmarks/backbone_quality.py OUT/compact.safetensors OUT/plain.safetensors FOLDER measures more.
 
-    python benchmarks/compact.py recipes/face-256-half.toml:1600 recipes/face-256.toml:100 -o runs/compact
+    python benchmarks/compact.py recipes/face-128.toml:1600 recipes/face-256.toml:100 -o runs/compact
     python benchmarks/compact.py recipes/face-256.toml:200 --motion face-256 -o runs/compact-generator
 """
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from helpers import draw_frames, make_clip, write_clip
+from kinecast import load_backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
 from kinecast.backbones.fomm import FOMMConfig
 from kinecast.errors import KinecastError
-from kinecast.training.backbone import BackboneTrainingConfig, learning_rate_factor, train_backbone
+from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, learning_rate_factor, train_backbone
 from kinecast.training.checkpoint import load_state
 from kinecast.video import read_image
 from tiny import COMPACT, tiny_fomm, tiny_settings
@@ -89,6 +90,14 @@ def assert_same_state(found: Path, wanted: Path) -> None:
 
 
 # --- what a run leaves ----------------------------------------------------------------------------------------------
+
+
+def test_without_a_recipe_the_bundled_design_is_trained_by_the_recipe_of_the_bundled_model():
+    own = compact_recipe(data=("clips",))
+    recipe = BackboneTrainingConfig.read(Path(__file__).parents[2] / "recipes" / "face-128.toml")
+    assert own.model == recipe.model == load_backbone("face-128", "cpu", engine="eager").config
+    assert own.loss == recipe.loss
+    assert own.augmentation == recipe.augmentation
 
 
 def test_a_run_leaves_its_config_state_figures_picture_and_weights(straight, clips):

@@ -174,16 +174,17 @@ def _known(backbone: str) -> str:
 def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
     """Return the recipe of the bundled 128x128 model (recipes/face-128.toml), for clips of the user's own."""
     part = HourglassConfig(block_expansion=24, num_blocks=4, max_features=192, scale_factor=0.5)
+    generator = GeneratorConfig(32, 96, 2, 5, shuffle=2, skips=True, num_refine_blocks=1, pass_through=True)
     defaults: dict[str, Any] = {
         "model": FOMMConfig(
             frame_size=(128, 128),
             single_jacobian_map=True,
             detector=part,
             dense_motion=part,
-            generator=GeneratorConfig(block_expansion=24, max_features=96, num_bottleneck_blocks=5),
+            generator=generator,
         ),
         "loss": LossConfig(
-            network="mobilenet-v2", scales=(1.0, 0.5), perceptual=2.0, pixel=10.0, equivariance_jacobian=2.0
+            network="mobilenet-v2", scales=(1.0, 0.5), perceptual=2.0, pixel=60.0, equivariance_jacobian=2.0
         ),
         "augmentation": Augmentation(saturation=0.2, hue=0.05, zoom=0.1, shift=0.05, turn=0.1),
         "learning_rate": 5e-4,
