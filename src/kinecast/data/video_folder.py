@@ -82,12 +82,8 @@ class PairSampler:
         weights = np.array([lengths.sum() for lengths in self.lengths]) ** balance
         self.weights = weights / weights.sum()
 
-    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return source and driving frames of `step`, each (size, 3, H, W) in [0, 1]."""
-        return on_device(self.pairs(step, size), "cpu")
-
     def pairs(self, step: int, size: int) -> np.ndarray:
-        """Return the same frames as they are stored: uint8 (size, 2, H, W, 3)."""
+        """Return source and driving frames of `step` as they are stored: uint8 (size, 2, H, W, 3)."""
         random = np.random.default_rng([self.seed, step])
         pairs = []
         for _ in range(size):
