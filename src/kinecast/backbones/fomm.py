@@ -424,7 +424,7 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
                 "shuffle": math.isqrt(pixels // 3),
                 "skips": "generator.skips.0.weight" in state,
                 "num_refine_blocks": count_blocks(state, "generator.refine."),
-                "pass_through": len(state["generator.final.weight"]) > pixels,
+                "pass_through": len(state.get("generator.final.bias", ())) > pixels,
             },
         }
 
