@@ -438,14 +438,17 @@ def warp_pixels(image: Tensor, flow: Tensor) -> Tensor:
     """
     height, width = image.shape[2:]
     h, w = flow.shape[2:]
-    still = coordinate_grid(h, w, flow).permute(2, 0, 1)
-    motion = F.interpolate(flow - still, size=(height, width), mode="bilinear", align_corners=False)
-    # from corners to edges: the centre of the outermost place is 1/w from the edge
-    motion = motion * motion.new_tensor([(w - 1) / w, (h - 1) / h]).view(2, 1, 1)
-    edges = motion.new_tensor([(width - 1) / width, (height - 1) / height])
-    grid = coordinate_grid(height, width, flow) * edges + motion.permute(0, 2, 3, 1)
+    motion = _edge_to_edge(flow.permute(0, 2, 3, 1) - coordinate_grid(h, w, flow)).permute(0, 3, 1, 2)
+    motion = F.interpolate(motion, size=(height, width), mode="bilinear", align_corners=False)
+    grid = _edge_to_edge(coordinate_grid(height, width, flow)) + motion.permute(0, 2, 3, 1)
     sources = image.to(flow.dtype).expand(len(flow), -1, -1, -1)
     return F.grid_sample(sources, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _edge_to_edge(grid: Tensor) -> Tensor:
+    """Scale a grid (..., h, w, 2) whose -1 and 1 are the outermost centres to one where they are the edges."""
+    height, width = grid.shape[-3:-1]
+    return grid * grid.new_tensor([(width - 1) / width, (height - 1) / height])
 
 
 def blend(drawn: Tensor, moved: Tensor) -> Tensor:

@@ -162,14 +162,13 @@ def example_inputs(model: FOMM, part: str) -> list[Tensor]:
     config = model.config
     coarse_to_fine = config.generator.widths[::-1]
     levels = [(channels, config.generator.stride >> i) for i, channels in enumerate(coarse_to_fine)]
+    passed = [(3, 1)] if config.generator.pass_through else []
     shapes = {
         "detector": [(3, 1)],
         "encoder": [(3, 1)],
         "hourglass": [(4 * (config.num_keypoints + 1), model.generator.dense_motion_network.down.stride)],
-        "renderer": levels if config.generator.skips else levels[:1],
+        "renderer": (levels if config.generator.skips else levels[:1]) + passed,
     }[part]
-    if part == "renderer" and config.generator.pass_through:
-        shapes.append((3, 1))
     return [torch.zeros(1, channels, height // stride, width // stride) for channels, stride in shapes]
 
 

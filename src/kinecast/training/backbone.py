@@ -5,7 +5,7 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -311,15 +311,13 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     figures: dict[str, float] = {}
     writer = SummaryWriter(str(run)) if fabric.is_global_zero else None
     started, first = time.monotonic(), step
-    reader = ThreadPoolExecutor(1)  # reads the next batch while this one is learned from
-    ahead = reader.submit(sampler.pairs, step, config.batch_size)
+    batches = _read_ahead(sampler, range(step, config.steps), config.batch_size)
     while step < config.steps:
         model.train()
         for part in frozen:  # they keep their statistics too
             part.eval()
         random = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        source, driving = on_device(ahead.result(), fabric.device)
-        ahead = reader.submit(sampler.pairs, step + 1, config.batch_size)
+        source, driving = on_device(next(batches), fabric.device)
         source, driving, target = config.augmentation.apply(source, driving, random)
         transform = RandomTransform(config.batch_size, random, device=fabric.device)
         mine = slice(fabric.global_rank * local, (fabric.global_rank + 1) * local)
@@ -374,7 +372,6 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
         save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
         log(f"wrote {run / 'model.safetensors'}")
-    reader.shutdown()
     if writer:
         writer.close()
     fabric.barrier()  # nobody ends, and is missed, while the first one still writes
@@ -400,6 +397,16 @@ def _processes(config: BackboneTrainingConfig) -> tuple[int, int]:
             f"training: expected a batch_size that {local * machines} processes can share, found {config.batch_size}"
         )
     return local, machines
+
+
+def _read_ahead(sampler: PairSampler, steps: range, size: int) -> Iterator[np.ndarray]:
+    """Give the pairs of each step; those of the next one are read while these are learned from."""
+    with ThreadPoolExecutor(1) as reader:
+        futures = (reader.submit(sampler.pairs, step, size) for step in steps)
+        ahead = next(futures, None)
+        while ahead:
+            current, ahead = ahead, next(futures, None)
+            yield current.result()
 
 
 def _silence(line: str) -> None:
