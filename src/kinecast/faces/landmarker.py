@@ -105,7 +105,6 @@ class Landmarker:
         boxes, scores = self._detector(shown * 2 - 1)
         return [face_square(detection, seen) for detection in decode(boxes[0].cpu(), scores[0].cpu())]
 
-    @torch.inference_mode()
     def look(self, frames: Sequence[Frame], squares: Sequence[Square]) -> list[Face]:
         """Return a face for each square of the frame beside it; its `presence` says whether there is one.
 
@@ -115,22 +114,36 @@ class Landmarker:
         """
         faces: list[Face] = []
         for start in range(0, len(squares), _BATCH):
-            some, pictures = squares[start : start + _BATCH], [as_picture(f) for f in frames[start : start + _BATCH]]
-            faces += self._look(pictures, some)
+            pictures = [as_picture(frame) for frame in frames[start : start + _BATCH]]
+            landmarks, presence = self._points(pictures, squares[start : start + _BATCH])
+            faces += self.describe(landmarks, presence, [(p.shape[1], p.shape[2]) for p in pictures])
         return faces
 
-    def _look(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> list[Face]:
+    @torch.inference_mode()
+    def describe(
+        self, landmarks: np.ndarray, presence: Sequence[float], sizes: Sequence[tuple[int, int]]
+    ) -> list[Face]:
+        """Return faces with the expression and the pose that their landmarks show.
+
+        Args:
+            landmarks: (N, 478, 3), as `Face` has them.
+            presence: of each.
+            sizes: height and width of the picture of each.
+        """
+        points = np.asarray(landmarks, np.float32)
+        read = torch.from_numpy(points[:, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
+        scores, mean = self._blendshapes(read).cpu().numpy(), mean_face()
+        return [
+            Face(one, shapes, sure, pose(one, mean.vertices, mean.pose_weights, *size))
+            for one, shapes, sure, size in zip(points, scores, presence, sizes, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _points(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> tuple[np.ndarray, list[float]]:
+        """Return landmarks (N, 478, 3) in the pictures, and how surely a face is in each square."""
         crops = torch.cat([cut(p, [s], CROP_PIXELS) for p, s in zip(pictures, squares, strict=True)])
         points, presence = self._landmarks(crops.to(self.device))
-        relative = points.double().cpu().numpy() / CROP_PIXELS
         placed = []
-        for square, found in zip(squares, relative, strict=True):
+        for square, found in zip(squares, points.double().cpu().numpy() / CROP_PIXELS, strict=True):
             placed.append(np.concatenate([square.place(found[:, :2]), found[:, 2:] * square.side], axis=1))
-        landmarks = np.stack(placed).astype(np.float32)
-        read = torch.from_numpy(landmarks[:, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
-        scores, present = self._blendshapes(read).cpu().numpy(), presence.sigmoid().cpu().tolist()
-        mean = mean_face()
-        return [
-            Face(points, shapes, sure, pose(points, mean.vertices, mean.pose_weights, *picture.shape[1:]))
-            for points, shapes, sure, picture in zip(landmarks, scores, present, pictures, strict=True)
-        ]
+        return np.stack(placed), presence.sigmoid().cpu().tolist()
