@@ -24,6 +24,7 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "fomm": (("value", "jacobian"),),
     "tps": (("value",),),
     "face-vid2vid": (("expression",), ("rotation",), ("translation",)),
+    "mesh": (("rotation",), ("shift",), ("scale",), ("expression",)),
 }
 
 

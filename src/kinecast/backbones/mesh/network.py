@@ -6,6 +6,7 @@
 Letters: B batch, n the side of the picture that the network sees.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.backbones.mesh.drawing import CHANNELS, LAYERS, Drawing, grid_of
+from kinecast.backbones.states import read_config
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class MeshConfig:
     render_widths: tuple[int, ...] = (32, 64, 96, 128)
     bottleneck_blocks: int = 2
     hints: int = 5
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "MeshConfig":
+        """Build from plain values (JSON or TOML).
+
+        Raises:
+            KinecastError: an unknown key.
+        """
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return read_config(MeshConfig, "mesh", values, {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""

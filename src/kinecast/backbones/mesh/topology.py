@@ -1,17 +1,15 @@
 """The face mesh: its triangles, what tissue each is of, and its mean shape."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-LIPS_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-LIPS_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
-RIGHT_EYE = (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)
-LEFT_EYE = (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)
-IRISES = ([468, 469, 470, 471, 472], [473, 474, 475, 476, 477])
-OVAL = [
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
-    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-]
+from kinecast.faces import topology as faces
+
+LIPS = list(faces.LIPS_OUTER)
+EYES = (list(faces.RIGHT_EYE), list(faces.LEFT_EYE))
+IRISES = (list(faces.RIGHT_IRIS), list(faces.LEFT_IRIS))
+OVAL = list(faces.FACE_OVAL)
 KINDS = ("skin", "lips", "mouth", "eye")
 
 
@@ -22,20 +20,29 @@ class Topology(nn.Module):
     mean: Tensor
     one_hot: Tensor
 
-    def __init__(self, triangles: Tensor, mean: Tensor) -> None:
+    def __init__(self, mean: Tensor) -> None:
         super().__init__()
-        self.register_buffer("triangles", triangles)
+        triangles = torch.from_numpy(faces.mesh_triangles())
         self.register_buffer("mean", mean)
-        self.register_buffer("one_hot", nn.functional.one_hot(_kinds(triangles, mean), len(KINDS)).to(mean.dtype))
+        self.register_buffer("triangles", triangles, persistent=False)
+        self.register_buffer("one_hot", _kinds(triangles, mean), persistent=False)
 
 
 def _kinds(triangles: Tensor, mean: Tensor) -> Tensor:
     kinds = torch.zeros(len(triangles), dtype=torch.long)
-    middles = mean[triangles, :2].mean(dim=1)
-    kinds[_within(middles, mean[list(LIPS_OUTER), :2])] = KINDS.index("lips")
-    for name, ring in (("mouth", LIPS_INNER), ("eye", RIGHT_EYE), ("eye", LEFT_EYE)):
-        kinds[torch.isin(triangles, torch.tensor(ring)).all(dim=1)] = KINDS.index(name)
-    return kinds
+    # Lips are the triangles whose middle lies within their outer loop, as the mean face has them.
+    loop = torch.from_numpy(np.asarray(_mean_vertices()[LIPS, :2]))
+    middles = torch.from_numpy(np.asarray(_mean_vertices()[triangles.numpy(), :2].mean(axis=1)))
+    kinds[_within(middles, loop)] = KINDS.index("lips")
+    for name, ring in (("mouth", faces.LIPS_INNER), ("eye", faces.RIGHT_EYE), ("eye", faces.LEFT_EYE)):
+        kinds[torch.from_numpy(faces.opening_triangles(ring))] = KINDS.index(name)
+    return nn.functional.one_hot(kinds, len(KINDS)).to(mean.dtype)
+
+
+def _mean_vertices() -> np.ndarray:
+    from kinecast.faces.weights import mean_face
+
+    return mean_face().vertices
 
 
 def _within(points: Tensor, polygon: Tensor) -> Tensor:

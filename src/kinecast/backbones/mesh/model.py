@@ -1,0 +1,219 @@
+"""The mesh backbone: a head's pose and an expression, found by a face-landmark network, move the source's own mesh.
+
+    source ----> landmarks -> its own mesh, maps   (once)
+    driving ---> landmarks -> pose, expression      (38 numbers a frame: what travels)
+    both ------> driven mesh -> drawn -> warped source and new pixels
+
+A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
+Letters: T frames, K expression numbers. Coordinates: see `geometry`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinecast.backbones.base import Backbone, check_frames, check_source
+from kinecast.backbones.mesh.drawing import candidates, draw
+from kinecast.backbones.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
+from kinecast.backbones.mesh.network import MeshConfig, MeshNetwork, SourceMaps, compose, resize, sample
+from kinecast.backbones.mesh.topology import Topology
+from kinecast.backbones.states import sizes_of
+from kinecast.errors import KinecastError
+from kinecast.faces.landmarker import Landmarker
+from kinecast.faces.tracking import Tracker
+from kinecast.motion import Motion
+
+POINTS = 478
+
+
+class Expression(nn.Module):
+    """Principal components of how faces move in the head's own frame; lips, lids and irises weigh more.
+
+    `weights` (478, 3) are square roots of the points' weights, `basis` (K, 478, 3) is orthonormal in weighted points.
+    """
+
+    weights: Tensor
+    basis: Tensor
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.ones(POINTS, 3))
+        self.register_buffer("basis", torch.zeros(numbers, POINTS, 3))
+
+    def project(self, offsets: Tensor) -> Tensor:
+        """Reduce offsets (T, 478, 3) of points to K numbers, (T, K)."""
+        return (offsets * self.weights).flatten(1) @ self.basis.flatten(1).T
+
+    def offsets(self, numbers: Tensor) -> Tensor:
+        """Return the offsets (T, 478, 3) that K numbers (T, K) stand for."""
+        return (numbers @ self.basis.flatten(1)).view(-1, POINTS, 3) / self.weights
+
+
+@dataclass(frozen=True)
+class MeshSource:
+    """A source, encoded: its `picture` (1, 3, H, W) in its own size, its `points` (1, 478, 3) there, and its maps."""
+
+    picture: Tensor
+    points: Tensor
+    maps: SourceMaps
+
+
+class Mesh(Backbone):
+    """Face mesh behind the `Backbone` contract; one frame is [rotation 3, shift 2, scale 1, expression K].
+
+    Rotation is a rotation vector in radians, shift the place of the head's origin, scale the logarithm of the head's
+    size, expression the principal components of the points' offsets from the mean face. Frames may be of any size;
+    pictures come out in the source's.
+    """
+
+    name = "mesh"
+    chunk = 8  # frames drawn together
+
+    def __init__(self, config: MeshConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frame_size = (config.size, config.size)
+        self.topology = Topology(torch.zeros(POINTS, 3))
+        self.expression = Expression(config.expression)
+        self.network = MeshNetwork(config)
+        self._landmarker: Landmarker | None = None
+
+    @property
+    def motion_dim(self) -> int:
+        """D: six numbers of pose and K of expression."""
+        return 6 + self.config.expression
+
+    @property
+    def landmarker(self) -> Landmarker:
+        """What finds faces; loaded when first asked for."""
+        if self._landmarker is None:
+            self._landmarker = Landmarker(str(self.device))
+        return self._landmarker
+
+    @torch.inference_mode()
+    def detect(self, frames: Tensor) -> Motion:
+        """Find the motion of the largest face in successive frames (T, 3, H, W) in [0, 1].
+
+        A frame without a face repeats the motion before it, or what comes first after it; `valid` tells them.
+
+        Raises:
+            KinecastError: no face in any of the frames.
+        """
+        return self.follow()(frames)
+
+    def follow(self) -> Callable[[Tensor], Motion]:
+        """Return a function that takes successive frames of one clip and remembers where the face was."""
+        tracker, last = Tracker(self.landmarker, "nearest"), [None]  # type: list[Any]
+
+        @torch.inference_mode()
+        def detect(frames: Tensor) -> Motion:
+            check_frames(frames, 1)
+            found = [tracker(frame) for frame in frames]
+            known = [self._points(face.landmarks, frames) for face in found if face is not None]
+            if not known and last[0] is None:
+                raise KinecastError("expected a face in the frames, found none: show a face, larger or more from the front")
+            components = self.motion_of(torch.cat(known)) if known else {}
+            if last[0] is None:
+                last[0] = {name: numbers[:1] for name, numbers in components.items()}
+            order, seen = [], 0
+            for face in found:
+                seen += face is not None
+                order.append(seen)
+            joined = {name: torch.cat((last[0][name], components[name])) if known else last[0][name] for name in last[0]}
+            last[0] = {name: numbers[-1:] for name, numbers in joined.items()}
+            valid = torch.tensor([face is not None for face in found])
+            motion = Motion(self.name, {name: numbers[order] for name, numbers in joined.items()}, frame_size=tuple(frames.shape[2:]))
+            return motion
+
+        return detect
+
+    def _points(self, landmarks: Any, frames: Tensor) -> Tensor:
+        """Return landmarks in pixels as points (1, 478, 3) from -1 to 1."""
+        height, width = frames.shape[2:]
+        scale = torch.tensor([2 / width, 2 / height, 2 / width])
+        return (torch.from_numpy(landmarks) * scale - torch.tensor([1.0, 1.0, 0.0]))[None].to(self.device)
+
+    def motion_of(self, points: Tensor) -> dict[str, Tensor]:
+        """Reduce points (T, 478, 3) to the components of motion."""
+        pose = fit_pose(points, self.topology.mean)
+        return {
+            "rotation": rotation_vector(pose.rotation),
+            "shift": pose.shift[:, :2],
+            "scale": pose.scale.log()[:, None],
+            "expression": self.expression.project(pose.undo(points) - self.topology.mean),
+        }
+
+    @torch.inference_mode()
+    def encode_source(self, image: Tensor) -> MeshSource:
+        """Find the face in one picture (1, 3, H, W) in [0, 1] and encode it.
+
+        Raises:
+            KinecastError: no face in it.
+        """
+        check_source(image, 1)
+        faces = self.landmarker.detect(image[0])
+        if not faces:
+            raise KinecastError("source: expected a face, found none: choose a picture that shows one from the front")
+        (face,) = self.landmarker.look([image[0]], [faces[0].square])
+        return self.encode(image, self._points(face.landmarks, image))
+
+    def encode(self, image: Tensor, points: Tensor) -> MeshSource:
+        """Encode a picture (1, 3, H, W) whose points (1, 478, 3) are known."""
+        size = self.config.size
+        drawing = draw(points, points, self.topology, size // 2)
+        return MeshSource(image, points, self.network.encode(resize(image, size), drawing))
+
+    @torch.inference_mode()
+    def animate(self, state: MeshSource, source_motion: Motion, driving_motion: Motion) -> Tensor:
+        """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1], in the source's size."""
+        self._check_motion(source_motion)
+        self._check_motion(driving_motion)
+        parts = range(0, len(driving_motion), self.chunk)
+        return torch.cat([self._render(state, source_motion, driving_motion[i : i + self.chunk]) for i in parts])
+
+    def _render(self, state: MeshSource, source: Motion, driving: Motion) -> Tensor:
+        there, change = driving.components, driving.components["expression"] - source.components["expression"]
+        count = len(driving)
+        own = fit_pose(state.points, self.topology.mean)
+        shape = own.undo(state.points) + self.expression.offsets(change)
+        depth = own.shift[:, 2:].expand(count, 1)
+        pose = Pose(rotation_matrix(there["rotation"]), torch.cat((there["shift"], depth), dim=1), there["scale"][:, 0].exp())
+        own = Pose(*(part.expand(count, *part.shape[1:]) for part in own))
+        drawing = draw(state.points.expand(count, -1, -1), pose.place(shape), self.topology, self.config.size // 2)
+        rendered = self.network(state.maps, drawing, *candidates(drawing, own, pose, self.topology))
+        side = state.picture.shape[-1]
+        if side == self.config.size:
+            return rendered.frames.clamp(0, 1)
+        # The network's own picture is small; what it only moves is read from the source in its own size.
+        warped = sample(state.picture.expand(count, -1, -1, -1), resize(rendered.flow, side))
+        return compose(warped, rendered.pixels, rendered.mask, rendered.light).clamp(0, 1)
+
+    def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
+        """Change the source's motion as the driving's has changed since `initial`; `adapt_scale` scales shifts by size."""
+        src, drv, ini = source.components, driving.components, initial.components
+        turned = rotation_matrix(drv["rotation"]) @ rotation_matrix(ini["rotation"]).mT @ rotation_matrix(src["rotation"])
+        ratio = (src["scale"] - ini["scale"]).exp() if adapt_scale else 1.0
+        components = {
+            "rotation": rotation_vector(turned),
+            "shift": src["shift"] + (drv["shift"] - ini["shift"]) * ratio,
+            "scale": src["scale"] + drv["scale"] - ini["scale"],
+            "expression": src["expression"] + drv["expression"] - ini["expression"],
+        }
+        return replace(driving, components=components)
+
+    def _template(self) -> Motion:
+        widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": self.config.expression}
+        return Motion(self.name, {n: torch.zeros(0, w) for n, w in widths.items()}, frame_size=self.frame_size)
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Mesh":
+        """Build from tensors and the config's keys."""
+        with sizes_of("mesh"):
+            numbers = len(state["expression.basis"])
+        config = MeshConfig.from_dict({**(extras or {}), "expression": numbers})
+        model = cls(config)
+        model.load_state_dict(dict(state))
+        return model.eval()
