@@ -37,6 +37,19 @@ def load_filler(name: str | Path, motion_dim: int, seed: int = 0) -> Forecast:
     return of_forecaster(forecaster_for(name, motion_dim, "cpu"), seed)
 
 
+def advised_filler(name: str, motion_dim: int, seed: int = 0) -> Forecast | None:
+    """Return the filler that a stream's header names, None if it is not to be had: unknown, or of another D.
+
+    A forecaster's file is looked for in the present folder only: a stream does not choose where this machine reads.
+    """
+    if Path(name).name != name:
+        return None
+    try:
+        return load_filler(name, motion_dim, seed)
+    except KinecastError:
+        return None
+
+
 def load_fillers(chosen: Iterable[str] | None, motion_dim: int, seed: int = 0) -> dict[str, Forecast]:
     """Return several by name; all that are bundled for this D if none is chosen."""
     if chosen is not None:

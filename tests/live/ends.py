@@ -32,7 +32,7 @@ def run(work: Coroutine[Any, Any, Any], seconds: float = 30.0) -> Any:
 def models(seed: int = 0) -> Models:
     """Return a tiny backbone at 64x64, loaded, with the forecast that needs no weights."""
     backbone = tiny_fomm(seed)
-    return Models(backbone, model_identity(backbone.state_dict()), damped, None, None)
+    return Models(backbone, model_identity(backbone), damped, None, None)
 
 
 @cache

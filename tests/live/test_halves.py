@@ -317,7 +317,7 @@ def good_header(**changes) -> Header:
 
 def test_headers_of_other_models_profiles_and_rates_are_refused():
     receiver().take_header(good_header())
-    foreign = model_identity(tiny_fomm(5).state_dict())
+    foreign = model_identity(tiny_fomm(5))
     for changes, line in (
         ({"model": foreign}, "expected the model"),
         ({"rate": (500, 1)}, "1 to 60 frames a second"),

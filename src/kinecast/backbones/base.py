@@ -45,6 +45,13 @@ class Backbone(nn.Module, ABC):
         """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion."""
 
     @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return what of the config decides results, leaves no trace in the tensors, and is not as published.
+
+        With the tensors it makes up which model this is (`codec.identity`).
+        """
+
+    @abstractmethod
     def _template(self) -> Motion:
         """Return a motion of no frames that has this backbone's component shapes."""
 

@@ -35,7 +35,7 @@ from kinecast.backbones.layers import (
     warp,
 )
 from kinecast.backbones.points import hull_area
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -376,6 +376,10 @@ class FOMM(Backbone):
             change = multiply_2x2(drv.jacobian, invert_2x2(ini.jacobian))
             components["jacobian"] = multiply_2x2(change, src.jacobian)
         return replace(driving, components=components)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         count = self.config.num_keypoints

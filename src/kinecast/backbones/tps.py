@@ -39,7 +39,7 @@ from kinecast.backbones.layers import (
 )
 from kinecast.backbones.points import hull_area
 from kinecast.backbones.resnet import ResNet18
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -489,6 +489,10 @@ class TPS(Backbone):
         points = driving.components["value"]
         shape = source.components["value"].expand_as(points)
         return replace(driving, components={"value": self.avd_network(shape, points)})
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         points = torch.zeros(0, self.config.num_splines * POINTS, 2)

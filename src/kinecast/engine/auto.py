@@ -139,9 +139,7 @@ def _key(model: FOMM, precision: str) -> str:
     from kinecast.engine.machine import processor
 
     versions = [_installed(package) for package in ("torch", "openvino")]
-    return key_of(
-        _VERSION, model_identity(model.state_dict()).hex(), precision, processor(), torch.get_num_threads(), *versions
-    )
+    return key_of(_VERSION, model_identity(model).hex(), precision, processor(), torch.get_num_threads(), *versions)
 
 
 def _installed(package: str) -> str:

@@ -175,9 +175,7 @@ def example_inputs(model: FOMM, part: str) -> list[Tensor]:
 def model_folder(model: FOMM) -> Path:
     """Return where the cache keeps what is made of these weights by this version of OpenVINO."""
     return (
-        cache_folder()
-        / "openvino"
-        / key_of(_VERSION, version("openvino"), model_identity(model.state_dict()).hex(), model.config)
+        cache_folder() / "openvino" / key_of(_VERSION, version("openvino"), model_identity(model).hex(), model.config)
     )
 
 

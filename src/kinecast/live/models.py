@@ -50,7 +50,7 @@ def load_models(config: CallConfig) -> Models:
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
     else:
         forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
-    models = Models(backbone, model_identity(backbone.state_dict()), forecast, sampler, _avatar(config))
+    models = Models(backbone, model_identity(backbone), forecast, sampler, _avatar(config))
     warm_up(models)
     return models
 
