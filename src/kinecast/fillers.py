@@ -12,6 +12,7 @@ import torch
 from kinecast.codec.filling import FILLERS, Forecast, hold
 from kinecast.errors import KinecastError
 from kinecast.forecasters import Forecaster
+from kinecast.median import sample_median
 from kinecast.zoo import forecaster_for, names
 
 SAMPLES = 16  # of a forecaster that samples, whose median is shown: one sample alone is a guess, not an expectation
@@ -72,6 +73,6 @@ def of_forecaster(model: Forecaster, seed: int = 0) -> Forecast:
             return hold(observed, horizon)
         samples = 1 if model.deterministic else SAMPLES
         futures = model.forecast(torch.from_numpy(observed)[None], horizon, samples, seed)
-        return futures.median(dim=0).values[0].numpy()
+        return sample_median(futures)[0].numpy()
 
     return forecast
