@@ -92,7 +92,7 @@ def transfer(
 ) -> tuple[dict[str, float], Pictures]:
     """Return the figures of one picture animated by one clip, and driving and animated frames by turns."""
     motion, anchor = driver.motion, model.detect(source)
-    moved = model.relative_motion(anchor, motion, motion[:1], adapt_scale=True)
+    moved = model.relative_motion(anchor, motion, motion[:1], model.adapts_scale(anchor, motion[:1]))
     animated = model.animate(model.encode_source(source), anchor, moved)
     face = faces.look(source[0])
     found: dict[str, list[float]] = {"identity": [], "motion": [], "motion_still": []}

@@ -115,7 +115,7 @@ class AnimateOptions:
 
     mode: str = "reconstruction"
     relative: bool = False
-    adapt_scale: bool = False
+    adapt_scale: bool | None = False  # None: where the poses have sizes that can be compared
     best_frame: bool = False
     avd: bool = False
     background: bool = False
@@ -224,9 +224,10 @@ def animate_clip(
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
     if options.relative:
         initial = known[_initial_frame(motion, source_motion.to("cpu"), mask, options)]
-        known, *futures = (
-            each.relative(backbone, source_motion.to("cpu"), initial, options.adapt_scale) for each in (known, *futures)
-        )
+        own, adapt = source_motion.to("cpu"), options.adapt_scale
+        if adapt is None:
+            adapt = backbone.adapts_scale(own, initial.motion)
+        known, *futures = (each.relative(backbone, own, initial, adapt) for each in (known, *futures))
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
 

@@ -67,7 +67,7 @@ def demo(
             source,
             driving,
             output / "transfer.mp4",
-            replace(common, mode="transfer", relative=True, adapt_scale=True),
+            replace(common, mode="transfer", relative=True, adapt_scale=None),
             forecaster,
             update,
             motion,

@@ -131,6 +131,10 @@ class EngineFOMM(Backbone):
         """Return what the model returns."""
         return self.model.relative_motion(source, driving, initial, adapt_scale)
 
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return what the model returns."""
+        return self.model.adapts_scale(source, initial)
+
     def settings(self) -> dict[str, Any]:
         """Return what the model returns: an engine changes none."""
         return self.model.settings()
