@@ -444,3 +444,29 @@ def test_a_clip_to_record_that_cannot_be_written_is_said_before_the_call(tmp_pat
         assert "expected a clip name" in await refused(wrong.session.open())
 
     run(work())
+
+
+def test_a_job_of_the_meeting_that_fails_is_told(monkeypatch):
+    """What aiortc or the system raises is of many kinds; it must not vanish with the task."""
+    real = Peer.offer
+    failed: list[Peer] = []
+
+    async def offer(peer: Peer) -> str:
+        if not failed:
+            failed.append(peer)
+            raise OSError("No route to host")
+        return await real(peer)
+
+    monkeypatch.setattr(Peer, "offer", offer)
+
+    async def work():
+        host, guest = End(), End()
+        async with Server() as server, opened(host, guest):
+            await guest.session.join_room(await host.session.host_room(server.address))
+            await until(lambda: host.lines("error"), 10, "told")
+            assert host.lines("error") == ["OSError: No route to host"]
+            host.session._meeting._asked = 0.0
+            host.session._meeting.again()
+            await until(lambda: received(host, guest), 15, "frames")
+
+    run(work(), 60)

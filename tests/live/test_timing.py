@@ -216,6 +216,24 @@ def test_rates_are_of_the_last_seconds_and_take_constant_memory():
     assert rate.per_second() == 0
 
 
+def test_a_rate_can_be_read_while_a_camera_counts():
+    now = [100.0]
+    rate = Rate(lambda: now[0])
+
+    class Amount(float):
+        """Whoever adds it up is interrupted by another thread that counts."""
+
+        def __radd__(self, other: float) -> float:
+            now[0] += 0.3
+            rate.add()
+            return other + 1.0
+
+    for _ in range(5):
+        now[0] += 0.3
+        rate.add(Amount(1.0))
+    assert rate.recent() > 0
+
+
 def test_quantiles_and_allowances():
     latency = Quantiles(kept=100)
     assert latency(0.5) is None
