@@ -13,7 +13,7 @@ from kinecast.codec.stream import code_picture
 from kinecast.errors import KinecastError
 from kinecast.live.config import CameraFrame, ShownFrame
 from kinecast.live.exchange import Exchange
-from kinecast.live.messages import Have, Ping, parse_control, write_control, write_signal
+from kinecast.live.messages import Again, Have, Ping, parse_control, write_control, write_signal
 from kinecast.live.sending import Sender
 from live.ends import FakePeer, camera_frames, config, models
 from live.virtual_time import VirtualLoop, run_virtually
@@ -242,6 +242,7 @@ def test_a_picture_that_this_side_cannot_encode_leaves_the_one_before(monkeypatc
         await here.send(8)
         assert [frame.state for frame in here.shown[before:]].count("received") >= 7
         assert here.exchange.failed == 1 and here.peer.refused == 0
+        assert ("picture", write_control(Again(9))) in here.peer.answers
 
     virtually(work)
 

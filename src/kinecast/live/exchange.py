@@ -346,6 +346,8 @@ class Exchange:
             self._on_line("notice", line)  # it is asked for again
             peer.refuse()
             peer.send("picture", m.write_control(m.Again(number)))
+        for number in played.again:
+            peer.send("picture", m.write_control(m.Again(number)))
 
     def _ask_key(self) -> None:
         now = self._clock()

@@ -61,6 +61,7 @@ class Played:
     shown: ShownFrame | None = None
     have: list[int] = field(default_factory=list)
     unreadable: list[tuple[int, str]] = field(default_factory=list)  # number, and a line that says why
+    again: list[int] = field(default_factory=list)  # pictures that are good, but failed here
     need_key: bool = False
     errors: list[Exception] = field(default_factory=list)  # what failed here and was passed over
 
@@ -251,8 +252,13 @@ class Receiver:
         except KinecastError as error:
             played.unreadable.append((picture.number, str(error)))
             return
-        tensor = to_tensor(pixels).to(self._backbone.device)
-        self._references[picture.number] = (self._backbone.encode_source(tensor), self._backbone.detect(tensor))
+        try:
+            tensor = to_tensor(pixels).to(self._backbone.device)
+            reference = self._backbone.encode_source(tensor), self._backbone.detect(tensor)
+        except Exception:
+            played.again.append(picture.number)
+            raise
+        self._references[picture.number] = reference
         while len(self._references) > _KEPT:
             del self._references[next(iter(self._references))]
         played.have.append(picture.number)
