@@ -12,6 +12,7 @@ from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
 from kinecast.codec.identity import model_identity
 from kinecast.engine import SUPPORTED, TOLERANCES, accelerate
+from kinecast.engine.fomm import EngineFOMM
 from kinecast.errors import KinecastError
 from tiny import COMPACT, pictures, tiny_fomm
 
@@ -128,6 +129,8 @@ def test_an_engine_is_the_same_model() -> None:
     motion = model.detect(frames)
     assert model_identity(fast.state_dict()) == model_identity(model.state_dict())
     assert fast.motion_dim == model.motion_dim and fast.device == model.device
+    assert isinstance(fast, EngineFOMM)
+    assert fast.generator is model.generator and fast.kp_detector is model.kp_detector
     assert torch.equal(fast.flatten(motion), model.flatten(motion))
     assert torch.equal(fast.unflatten(model.flatten(motion)).vectors(), motion.vectors())
     moved = [b.relative_motion(motion[:1], motion, motion[:1], False).vectors() for b in (model, fast)]
