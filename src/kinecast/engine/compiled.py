@@ -6,7 +6,8 @@
 | bf16 | float32 | bfloat16 | bfloat16 |
 | int8 | float32, by `fast` | bfloat16, by `fast` | int8 (`kinecast.engine.calibration`), the rest of it bfloat16 |
 
-With int8 only the renderer is OpenVINO's: for the other parts the packed kernels of `fast` took less time.
+With int8 only the renderer is OpenVINO's: for the other parts the packed kernels of `fast` took less time. Where the
+processor has no bfloat16, float32 takes its place beside int8.
 Conversion takes seconds and is kept in the cache folder, under the identity of the weights.
 """
 
@@ -28,7 +29,7 @@ from kinecast.backbones.fomm import FOMM
 from kinecast.codec.identity import model_identity
 from kinecast.engine.cache import cache_folder, key_of
 from kinecast.engine.convolution import bfloat16_available
-from kinecast.engine.fast import needs_fomm_on_cpu
+from kinecast.engine.fast import needs_bfloat16, needs_fomm_on_cpu
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.parts import Parts, folded_parts
 from kinecast.errors import KinecastError
@@ -43,10 +44,10 @@ def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
     """Compile a FOMM for the CPU; converts it first if the cache does not hold it.
 
     Raises:
-        KinecastError: the extra is missing, another backbone or device, int8 that was not calibrated.
+        KinecastError: the extra is missing, another backbone or device, bf16 on a processor without it, int8 that was
+            not calibrated.
     """
-    model = needs_fomm_on_cpu(model, "openvino")
-    openvino()
+    model = check_openvino(model, precision)
     if precision == "int8":
         return EngineFOMM(model, _int8_parts(model), "openvino", precision)
     folder, hint = converted(model), "bf16" if precision == "bf16" else "f32"
@@ -59,15 +60,27 @@ def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
     return EngineFOMM(model, parts, "openvino", precision)
 
 
-def _int8_parts(model: FOMM) -> Parts:
-    path = quantised_path(model)
-    if not path.exists():
+def check_openvino(model: Backbone, precision: str) -> FOMM:
+    """Return the model if this engine can run it here.
+
+    Raises:
+        KinecastError: as `build_openvino`.
+    """
+    model = needs_fomm_on_cpu(model, "openvino")
+    openvino()
+    if precision == "bf16":
+        needs_bfloat16()
+    if precision == "int8" and not quantised_path(model).exists():
         raise KinecastError(
             "precision int8: expected a calibrated model, found none for these weights: calibrate it on your clips "
             "with `kinecast benchmark --calibrate CLIP` or kinecast.engine.calibration.calibrate"
         )
+    return model
+
+
+def _int8_parts(model: FOMM) -> Parts:
     others = folded_parts(model, "bf16" if bfloat16_available() else "exact")
-    return replace(others, renderer=CompiledPart(path, "bf16", single=True))
+    return replace(others, renderer=CompiledPart(quantised_path(model), "bf16", single=True))
 
 
 def openvino() -> Any:
