@@ -15,7 +15,6 @@ import tempfile
 import threading
 import warnings
 from dataclasses import replace
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,11 @@ from kinecast.engine.cache import cache_folder, key_of
 from kinecast.engine.convolution import bfloat16_available
 from kinecast.engine.fast import needs_bfloat16, needs_fomm_on_cpu
 from kinecast.engine.fomm import EngineFOMM
+from kinecast.engine.machine import processor
 from kinecast.engine.parts import Parts, folded_parts
 from kinecast.errors import KinecastError
+from kinecast.packages import optional
+from kinecast.weight_files import one_line
 
 PARTS = ("detector", "encoder", "hourglass", "renderer")
 _VERSION = 2  # of the parts: raise it when they change
@@ -79,8 +81,8 @@ def check_openvino(model: Backbone, precision: str) -> FOMM:
 
 
 def _int8_parts(model: FOMM) -> Parts:
-    others = folded_parts(model, "bf16" if bfloat16_available() else "exact")
-    return replace(others, renderer=CompiledPart(quantised_path(model), "bf16", single=True))
+    precision, hint = ("bf16", "bf16") if bfloat16_available() else ("exact", "f32")
+    return replace(folded_parts(model, precision), renderer=CompiledPart(quantised_path(model), hint, single=True))
 
 
 def openvino() -> Any:
@@ -89,12 +91,7 @@ def openvino() -> Any:
     Raises:
         KinecastError: it is not installed.
     """
-    try:
-        return import_module("openvino")
-    except ImportError as error:
-        raise KinecastError(
-            "engine openvino: expected the extra `engine`, found none: pip install 'kinecast[engine]'"
-        ) from error
+    return optional("engine openvino", "openvino")
 
 
 class CompiledPart:
@@ -141,7 +138,13 @@ class CompiledPart:
             # Otherwise threads of every process that has one are bound to the first core, and share it.
             "ENABLE_CPU_PINNING": False,
         }
-        return core.compile_model(model, "CPU", settings)
+        try:
+            return core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:  # it has no kernel for a layer on this processor
+            raise KinecastError(
+                f"engine openvino: expected to compile {self.path.stem} for {processor()}, found "
+                f"{one_line(error)}: use engine fast or auto"
+            ) from error
 
 
 def converted(model: FOMM) -> Path:

