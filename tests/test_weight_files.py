@@ -92,6 +92,12 @@ def test_what_is_no_file_of_weights_is_named(tmp_path: Path, kind: str, reader: 
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 900
 
 
+def test_what_needs_no_import_is_used_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(save({"a": torch.zeros(2)}))
+    with pytest.raises(KinecastError, match="found a safetensors file: use it as it is, without an import"):
+        import_published(tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("length", [9, 40, 1000])
 def test_safetensors_cut_short_say_how_much_there_is(tmp_path: Path, length: int) -> None:
     path = tmp_path / "a.safetensors"

@@ -96,16 +96,17 @@ def needs(what: str, extra: str) -> None:
 
 
 def optional(what: str, module: str) -> Any:
-    """Import a module of an extra for `what`.
+    """Import a module of an extra, `package` or `package.part`, for `what`.
 
     Raises:
         KinecastError: its package is not installed, or does not load.
     """
-    extra, package = _owner(module)
+    top = module.partition(".")[0]
+    extra, package = _owner(top)
     try:
         return import_module(module)
     except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and (error.name or module).partition(".")[0] == module:
+        if isinstance(error, ModuleNotFoundError) and (error.name or module).partition(".")[0] == top:
             raise _missing(what, package, extra) from error
         found = f"one that does not load ({' '.join(str(error).split())[:300]})"
         raise KinecastError(

@@ -201,7 +201,9 @@ def _kind_of_safetensors(path: Path, head: bytes) -> _Kind | None:
         end = 8 + length
     if end > size:
         return _Kind("other", f"{size} bytes of a safetensors file of {end}", _AGAIN)
-    return _Kind("safetensors", "a safetensors file", "give it the ending .safetensors")
+    named = path.suffix == ".safetensors"
+    advice = "use it as it is, without an import" if named else "give it the ending .safetensors"
+    return _Kind("safetensors", "a safetensors file", advice)
 
 
 def _kind_of_text(path: Path, head: bytes) -> _Kind | None:
