@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "face_landmarker.npz"
 
 @pytest.fixture(scope="module")
 def landmarker():
-    return Landmarker("cpu")
+    return Landmarker("cpu", "eager")
 
 
 @pytest.mark.parametrize("name", ["one", "two"])

@@ -10,10 +10,11 @@ from torch import Tensor
 from kinecast.device import choose_device
 from kinecast.faces import topology
 from kinecast.faces.detection import decode, face_square, whole
+from kinecast.faces.engines import build
 from kinecast.faces.geometry import pose
 from kinecast.faces.networks import CROP_PIXELS, DETECTOR_PIXELS
 from kinecast.faces.squares import Square, around, as_picture, cut
-from kinecast.faces.weights import load_blendshapes, load_detector, load_landmarks, mean_face
+from kinecast.faces.weights import mean_face
 
 LEAST_PRESENCE = 0.5
 _BATCH = 16  # crops looked at together
@@ -60,16 +61,15 @@ class Landmarker:
 
     Args:
         device: auto, cpu, cuda or mps.
+        engine: eager, fast, openvino, or auto, the fastest that is installed: see `kinecast.faces.engines`.
 
     Raises:
-        KinecastError: a device that is not there, damaged weights.
+        KinecastError: a device or an engine that is not there, damaged weights.
     """
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", engine: str = "auto") -> None:
         self.device = choose_device(device)
-        self._detector = load_detector().to(self.device)
-        self._landmarks = load_landmarks().to(self.device)
-        self._blendshapes = load_blendshapes().to(self.device)
+        self.networks = build(self.device, engine)
 
     def detect(self, frame: Frame) -> list[Face]:
         """Return every face of a frame, the largest first.
@@ -102,7 +102,7 @@ class Landmarker:
         picture = as_picture(frame)
         seen = whole(picture.shape[1], picture.shape[2])
         shown = cut(picture, [seen], DETECTOR_PIXELS, "zeros").to(self.device)
-        boxes, scores = self._detector(shown * 2 - 1)
+        boxes, scores = self.networks.detector(shown * 2 - 1)
         return [face_square(detection, seen) for detection in decode(boxes[0].cpu(), scores[0].cpu())]
 
     def look(self, frames: Sequence[Frame], squares: Sequence[Square]) -> list[Face]:
@@ -132,7 +132,7 @@ class Landmarker:
         """
         points = np.asarray(landmarks, np.float32)
         read = torch.from_numpy(points[:, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
-        scores, mean = self._blendshapes(read).cpu().numpy(), mean_face()
+        scores, mean = self.networks.blendshapes(read).cpu().numpy(), mean_face()
         return [
             Face(one, shapes, sure, pose(one, mean.vertices, mean.pose_weights, *size))
             for one, shapes, sure, size in zip(points, scores, presence, sizes, strict=True)
@@ -142,7 +142,7 @@ class Landmarker:
     def _points(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> tuple[np.ndarray, list[float]]:
         """Return landmarks (N, 478, 3) in the pictures, and how surely a face is in each square."""
         crops = torch.cat([cut(p, [s], CROP_PIXELS) for p, s in zip(pictures, squares, strict=True)])
-        points, presence = self._landmarks(crops.to(self.device))
+        points, presence = self.networks.landmarks(crops.to(self.device))
         placed = []
         for square, found in zip(squares, points.double().cpu().numpy() / CROP_PIXELS, strict=True):
             placed.append(np.concatenate([square.place(found[:, :2]), found[:, 2:] * square.side], axis=1))
