@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kinecast.device import choose_device
 from kinecast.faces import topology
-from kinecast.faces.detection import decode, face_square, whole
+from kinecast.faces.detection import decode, face_square, parts, whole
 from kinecast.faces.engines import build
 from kinecast.faces.geometry import pose
 from kinecast.faces.networks import CROP_PIXELS, DETECTOR_PIXELS
@@ -82,28 +82,44 @@ class Landmarker:
     def detect_all(self, frames: Sequence[Frame] | Tensor) -> list[list[Face]]:
         """Return for each frame its faces, the largest first; frames need not be of one size.
 
+        The detector is shown the whole frame, and where there is no face in that, parts of half the size.
+
         Args:
             frames: a list of frames, or a tensor (T, 3, H, W).
 
         Raises:
             KinecastError: not frames.
         """
-        places = [(i, square) for i, frame in enumerate(frames) for square in self.find(frame)]
-        seen = self.look([frames[i] for i, _ in places], [square for _, square in places])
+        found = self._present(frames, closer=False)
+        empty = [i for i, faces in enumerate(found) if not faces]
+        for i, faces in zip(empty, self._present([frames[i] for i in empty], closer=True), strict=True):
+            found[i] = faces
+        return found
+
+    def _present(self, frames: Sequence[Frame] | Tensor, closer: bool) -> list[list[Face]]:
+        places = [(i, square) for i, frame in enumerate(frames) for square in self.find(frame, closer)]
+        looked_at = self.look([frames[i] for i, _ in places], [square for _, square in places])
         found: list[list[Face]] = [[] for _ in frames]
-        for (i, _), face in zip(places, seen, strict=True):
+        for (i, _), face in zip(places, looked_at, strict=True):
             if face.presence >= LEAST_PRESENCE:
                 found[i].append(face)
         return [sorted(faces, key=lambda face: -face.size) for faces in found]
 
     @torch.inference_mode()
-    def find(self, frame: Frame) -> list[Square]:
-        """Return the squares in which the detector sees faces, the surest first."""
+    def find(self, frame: Frame, closer: bool = False) -> list[Square]:
+        """Return the squares in which the detector sees faces, the surest first.
+
+        Args:
+            frame: one frame.
+            closer: show it parts of half the size, not the whole; a frame of 256 pixels or less has none.
+        """
         picture = as_picture(frame)
-        seen = whole(picture.shape[1], picture.shape[2])
-        shown = cut(picture, [seen], DETECTOR_PIXELS, "zeros").to(self.device)
-        boxes, scores = self.networks.detector(shown * 2 - 1)
-        return [face_square(detection, seen) for detection in decode(boxes[0].cpu(), scores[0].cpu())]
+        height, width = picture.shape[1:]
+        seen = parts(height, width) if closer else [whole(height, width)]
+        if not seen:
+            return []
+        boxes, scores = self.networks.detector(cut(picture, seen, DETECTOR_PIXELS, "zeros").to(self.device) * 2 - 1)
+        return [face_square(detection) for detection in decode(boxes.cpu(), scores.cpu(), seen)]
 
     def look(self, frames: Sequence[Frame], squares: Sequence[Square]) -> list[Face]:
         """Return a face for each square of the frame beside it; its `presence` says whether there is one.
