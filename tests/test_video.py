@@ -123,8 +123,15 @@ def test_folder_in_natural_order(tmp_path):
 def test_strip_is_a_clip_of_squares(tmp_path):
     drawn = draw_frames(7, (16, 16))
     write_image(tmp_path / "strip.png", np.concatenate(list(drawn), axis=1))
-    assert level_error(all_frames(tmp_path / "strip.png"), drawn) == 0
-    assert probe(tmp_path / "strip.png").frames == 7
+    assert level_error(all_frames(tmp_path / "strip.png", strip=True), drawn) == 0
+    assert probe(tmp_path / "strip.png", strip=True).frames == 7
+
+
+def test_a_wide_picture_is_no_strip_unless_asked(tmp_path):
+    banner = draw_frames(1, (20, 40))
+    write_image(tmp_path / "banner.png", banner[0])
+    assert level_error(all_frames(tmp_path / "banner.png"), banner[:, :, 10:30]) == 0
+    assert probe(tmp_path / "banner.png").frames == 1
 
 
 def test_picture_is_a_clip_of_one_frame(tmp_path):

@@ -1,0 +1,154 @@
+"""Whole frames, upright and in RGB, with their times: of clips, folders of pictures, strips and single pictures."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+
+from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.files import existing_file
+from kinecast.media.container import clip_timing, decoded, header_fps, open_clip, promised_seconds
+from kinecast.media.times import DEFAULT_FPS, Timing, regular, repaired
+from kinecast.pictures import PICTURE_SUFFIXES, on_white, open_picture
+
+Timed = tuple[float, np.ndarray]  # seconds since the first frame, and a frame (H, W, 3)
+
+
+def existing(path: str | Path) -> Path:
+    """Return the path of a clip, picture or folder that is there and may be read.
+
+    Raises:
+        KinecastError: it is not, or an empty file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        existing_file(path, "clip or picture")
+    if not os.access(path, os.R_OK):
+        raise KinecastError(f"{path}: expected a readable clip or picture, found no permission: change its mode")
+    return path
+
+
+def timing(path: Path, strip: bool) -> tuple[Timing, int | None]:
+    """Return rate and length of a source, and its number of frames if it says."""
+    if path.is_dir():
+        count = len(_folder_pictures(path))
+    elif (picture := open_picture(path)) is not None:
+        count = len(_strip_frames(picture)) if strip else 1
+    else:
+        with open_clip(path) as (_, stream):
+            frames = stream.frames or None
+        return clip_timing(path), frames
+    return Timing(DEFAULT_FPS, True, count / DEFAULT_FPS), count
+
+
+def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
+    """Yield the frames of a source.
+
+    Raises:
+        KinecastError: it cannot be read, or has no frame.
+    """
+    if path.is_dir():
+        yield from regular(_folder_frames(path))
+    elif (picture := open_picture(path)) is not None:
+        yield from regular(_strip_frames(picture) if strip else [picture])
+    else:
+        yield from _clip_frames(path)
+
+
+def _folder_frames(path: Path) -> Iterator[np.ndarray]:
+    for name in _folder_pictures(path):
+        picture = open_picture(existing_file(name, "picture"))
+        if picture is None:
+            raise KinecastError(f"{name}: expected a picture, found a file of another kind: remove it")
+        yield picture
+
+
+def _folder_pictures(path: Path) -> list[Path]:
+    names = [p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+    if not names:
+        raise KinecastError(
+            f"{path}: expected a folder of pictures (png, jpg, webp), found none in it: name a clip, or another folder"
+        )
+    return sorted(names, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sort key in which 2 comes before 10; the name itself decides between 1 and 01."""
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in parts if part], path.name
+
+
+def _strip_frames(picture: np.ndarray) -> list[np.ndarray]:
+    height, width = picture.shape[:2]
+    count = width // height if width % height == 0 else 1
+    return np.split(picture, count, axis=1)
+
+
+def _clip_frames(path: Path) -> Iterator[Timed]:
+    with open_clip(path) as (container, stream):
+        shown = _Shown(path, stream)
+        yield from repaired(shown.frames(container), header_fps(stream))
+        shown.check_whole()
+
+
+class _Shown:
+    """The frames of a clip that can be shown, and whether all that the header promises came."""
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        self.path, self.stream = path, stream
+        self.used, self.damaged = 0, False
+        self.end, self.step = 0.0, 1.5 / header_fps(stream)
+
+    def frames(self, container: Any) -> Iterator[tuple[float | None, np.ndarray]]:
+        """Yield frames up to the first damage, with the times that the file gives."""
+        converter = VideoReformatter()  # one for all frames: its set-up costs more than its work
+        for frame in decoded(container, self.stream):
+            if frame is None or (frame.is_corrupt and self.used):
+                self.damaged = True
+                return
+            if frame.is_corrupt:
+                continue  # recordings may start between two key frames
+            # The stream's time base, since frames that the decoder held back come without one.
+            time = None if frame.pts is None else float(frame.pts * self.stream.time_base)
+            yield time, _upright_rgb(frame, converter)
+            self._note(time, frame)
+
+    def _note(self, time: float | None, frame: Any) -> None:
+        self.used += 1
+        if time is None:
+            self.end = float("inf")  # without times nothing can be said to be missing
+            return
+        end = time + float(((frame.duration or 0) - (self.stream.start_time or 0)) * self.stream.time_base)
+        self.step, self.end = max(self.step, 1.5 * (end - self.end)), end
+
+    def check_whole(self) -> None:
+        """Warn of a clip that ended too early.
+
+        Raises:
+            KinecastError: there was no frame.
+        """
+        if not self.used:
+            raise KinecastError(
+                f"{self.path}: expected at least one frame, found none that can be decoded: copy it again"
+            )
+        # A file cut between two packets ends without an error, but earlier than its header says.
+        if self.damaged or promised_seconds(self.stream) - self.end > max(0.1, self.step):
+            warnings.warn(
+                KinecastWarning(f"{self.path}: the file is cut off or damaged: the first {self.used} frames are used"),
+                stacklevel=4,
+            )
+
+
+def _upright_rgb(frame: Any, converter: VideoReformatter) -> np.ndarray:
+    turns = round(frame.rotation / 90) if frame.rotation else 0  # degrees counter-clockwise, as np.rot90 turns
+    if any(component.is_alpha for component in frame.format.components):
+        pixels = on_white(Image.fromarray(converter.reformat(frame, format="rgba", threads=1).to_ndarray()))
+    else:
+        pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
