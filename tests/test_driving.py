@@ -41,13 +41,13 @@ def drawn(
 
     def animate(forecaster: str = "", **changes: object) -> tuple[Tensor, Report]:
         shown: list[Tensor] = []
-        add = pipeline._Scores.add
+        add = pipeline.Scores.add
 
         def listen(self, seen, true, rendered, mask):
             shown.extend(rendered)
             add(self, seen, true, rendered, mask)
 
-        monkeypatch.setattr(pipeline._Scores, "add", listen)
+        monkeypatch.setattr(pipeline.Scores, "add", listen)
         options = AnimateOptions(observed=4, horizon=2, **changes)  # type: ignore[arg-type]
         source = other if options.mode == "transfer" else None
         model = build_forecaster(forecaster, MODEL.motion_dim) if forecaster else None

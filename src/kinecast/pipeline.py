@@ -5,32 +5,36 @@ Motion of a whole clip is kept (D numbers a frame); frames never are.
 Letters: T frames, N observed, H horizon, S samples.
 """
 
-import io
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from kinecast.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose, published_kbps, rates
 from kinecast.backbones.base import Backbone
 from kinecast.driving import Driving, background_motion, held_background, tps_with
 from kinecast.errors import KinecastError
 from kinecast.forecasters.base import Forecaster
-from kinecast.metrics.pixel import mae, ssim
 from kinecast.motion import Motion
-from kinecast.video import VideoWriter, border, caption, probe, read_batches, read_image, side_by_side, to_uint8
+from kinecast.video import VideoWriter, probe, read_batches, read_image
+
+__all__ = [
+    "PLAIN_VIDEO_KBPS",
+    "AnimateOptions",
+    "Report",
+    "animate_clip",
+    "extract",
+    "forecast_mask",
+    "forecast_motion",
+    "published_kbps",
+]
 
 BATCH = 8
-PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with
 MAX_SHOWN_SAMPLES = 8
-_OBSERVED, _PREDICTED, _NEUTRAL = (40, 140, 70), (215, 110, 20), (32, 32, 32)
 
 Progress = Callable[[str, int], None]
 
@@ -141,28 +145,6 @@ class AnimateOptions:
             raise KinecastError(f"samples: expected 1 to {MAX_SHOWN_SAMPLES} in one picture, found {self.samples}")
 
 
-@dataclass
-class Report:
-    """Figures of one animation; see docs/architecture.md for each. Rates in kbps, times in seconds, sizes in bytes."""
-
-    mode: str
-    frames: int
-    frames_sent: int
-    fps: float
-    motion_dim: int
-    forecaster: str | None = None
-    horizon: str | None = None
-    samples: int = 1
-    truth: str | None = None
-    quality: dict[str, dict[str, float]] = field(default_factory=dict)
-    rate: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-
 def animate_clip(
     backbone: Backbone,
     source: str | Path | None,
@@ -190,6 +172,27 @@ def animate_clip(
             that needs a part which the backbone has not.
     """
     options = options or AnimateOptions()
+    _check(backbone, source, driving, options)
+    fps = (motion.fps if motion is not None else None) or _rate(driving, options.fps)
+    clock = Clock()
+    with VideoWriter(output, fps, quality=options.quality) as writer:
+        with clock("encode source"):
+            picture = _source_picture(backbone, source, driving, options)
+        if motion is None:
+            with clock("detect"):
+                motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
+        background = None
+        if options.background:
+            with clock("background"):
+                background = background_motion(backbone, driving, options.crop, len(motion))
+        scene = _scene(backbone, picture, Driving(motion, background), options, forecaster, clock)
+        scores = Scores(options.mode == "reconstruction", picture.cpu(), forecaster is not None)
+        frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
+        _render(scene, frames, writer, scores, options, clock, progress)
+    return _report(scene, fps, scores, options, forecaster, clock)
+
+
+def _check(backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
     for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
         if getattr(options, option):
             tps_with(backbone, part, option)
@@ -199,112 +202,128 @@ def animate_clip(
         raise KinecastError(
             "reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer"
         )
-    clock = _Clock()
-    if motion is None:
-        with clock("detect"):
-            motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
-    fps = motion.fps or _rate(driving, options.fps)
-    sampled, mask = [motion], np.zeros(len(motion), dtype=bool)
+
+
+def _source_picture(
+    backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions
+) -> Tensor:
+    """Return the picture that is animated, (1, 3, H, W): the source, or in reconstruction the clip's first frame."""
+    if options.mode == "transfer" and source is not None:
+        picture = read_image(source, backbone.frame_size, options.source_crop)
+    else:
+        picture = read_image(driving, backbone.frame_size, options.crop)
+    return picture.to(backbone.device)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A source, encoded, and what drives it: the true motion, each sampled future, and `mask` (T,) of the forecast."""
+
+    backbone: Backbone
+    picture: Tensor
+    state: Any
+    source_motion: Motion
+    known: Driving
+    futures: list[Driving]
+    mask: np.ndarray
+
+    def draw(self, chunk: slice, needs_true: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return frames (B, 3, H, W): those of true motion if needed (or else a future's), and of each future."""
+        predicted = torch.from_numpy(self.mask[chunk])
+        true = self._render(self.known[chunk]) if needs_true else None
+        rendered: list[Tensor] = []
+        for future in self.futures:  # observed frames are the same in all of them: rendered once
+            drawn = rendered[0] if true is None and rendered else true
+            rendered.append(self._patched(drawn, future[chunk], predicted))
+        return rendered[0] if true is None else true, rendered
+
+    def _patched(self, known: Tensor | None, future: Driving, predicted: Tensor) -> Tensor:
+        """Render a future's predicted frames into a copy of frames whose observed ones are known, or all of them."""
+        if known is None:
+            return self._render(future)
+        frames = known.clone()
+        if predicted.any():
+            frames[predicted] = self._render(future[predicted])
+        return frames
+
+    def _render(self, part: Driving) -> Tensor:
+        return part.render(self.backbone, self.state, self.source_motion)
+
+
+def _scene(
+    backbone: Backbone,
+    picture: Tensor,
+    known: Driving,
+    options: AnimateOptions,
+    forecaster: Forecaster | None,
+    clock: Clock,
+) -> _Scene:
+    """Forecast, encode the source, and make the motion relative or AVD if asked."""
+    sampled, mask = [known.motion], np.zeros(len(known), dtype=bool)
     if forecaster is not None:
         with clock("forecast"):
             sampled, mask = forecast_motion(
-                motion, forecaster, options.observed, options.horizon, options.samples, options.seed
+                known.motion, forecaster, options.observed, options.horizon, options.samples, options.seed
             )
-    background = None
-    if options.background:
-        with clock("background"):
-            background = background_motion(backbone, driving, options.crop, len(motion))
-    known = Driving(motion, background)
-    futures = [Driving(each, held_background(background, mask)) for each in sampled]
+    futures = [Driving(each, held_background(known.background, mask)) for each in sampled]
     with clock("encode source"):
-        if options.mode == "transfer":
-            picture = read_image(source, backbone.frame_size, options.source_crop).to(backbone.device)  # type: ignore[arg-type]
-        else:
-            picture = next(read_batches(driving, backbone.frame_size, options.crop, 1)).to(backbone.device)
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
     if options.relative:
-        initial = known[_initial_frame(motion, source_motion.to("cpu"), mask, options)]
+        initial = known[_initial_frame(known.motion, source_motion.to("cpu"), mask, options)]
         known, *futures = (
             each.relative(backbone, source_motion.to("cpu"), initial, options.adapt_scale) for each in (known, *futures)
         )
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
+    return _Scene(backbone, picture, state, source_motion, known, futures, mask)
 
-    def render(part: Driving) -> Tensor:
-        return part.render(backbone, state, source_motion)
 
-    scores = _Scores(options.mode, picture.cpu(), forecaster is not None, mask)
-    needs_true = forecaster is not None and (options.compare or options.mode == "transfer")
-    frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
-    with VideoWriter(output, fps, quality=options.quality) as writer:
-        start = 0
-        while start < len(motion):
-            with clock("read"):
-                seen = next(frames)
-            chunk = slice(start, start + len(seen))
-            with clock("animate"):
-                true = render(known[chunk]) if needs_true else None
-                rendered: list[Tensor] = []
-                for future in futures:  # observed frames are the same in all of them: rendered once
-                    drawn = rendered[0] if true is None and rendered else true
-                    rendered.append(_patched(drawn, future[chunk], torch.from_numpy(mask[chunk]), render))
-                true = rendered[0] if true is None else true
-            with clock("score"):
-                scores.add(seen, true, rendered, mask[chunk])
-            with clock("write"):
-                _draw(writer, options, forecaster, seen, true, rendered, mask[chunk])
-            progress("animate", len(seen))
-            start += len(seen)
+def _render(
+    scene: _Scene,
+    frames: Iterator[Tensor],
+    writer: VideoWriter,
+    scores: Scores,
+    options: AnimateOptions,
+    clock: Clock,
+    progress: Progress,
+) -> None:
+    """Draw, score and write all frames, a batch at a time."""
+    forecast = scores.forecast
+    needs_true = forecast and (options.compare or not scores.reconstruction)
+    start = 0
+    while start < len(scene.mask):
+        with clock("read"):
+            seen = next(frames)
+        chunk = slice(start, start + len(seen))
+        with clock("animate"):
+            true, rendered = scene.draw(chunk, needs_true)
+        with clock("score"):
+            scores.add(seen, true, rendered, scene.mask[chunk])
+        with clock("write"):
+            for shown in compose(seen if options.compare else None, true, rendered, scene.mask[chunk], forecast):
+                writer.write(shown)
+        progress("animate", len(seen))
+        start += len(seen)
+
+
+def _report(
+    scene: _Scene, fps: float, scores: Scores, options: AnimateOptions, forecaster: Forecaster | None, clock: Clock
+) -> Report:
+    share = options.observed / (options.observed + options.horizon) if forecaster else 1.0
     return Report(
         mode=options.mode,
-        frames=len(motion),
-        frames_sent=int((~mask).sum()),
+        frames=len(scene.mask),
+        frames_sent=int((~scene.mask).sum()),
         fps=fps,
-        motion_dim=known.dim,
+        motion_dim=scene.known.dim,
         forecaster=forecaster.name if forecaster else None,
         horizon=f"{options.observed}-{options.horizon}" if forecaster else None,
-        samples=len(futures),
+        samples=len(scene.futures),
         truth=scores.truth,
         quality=scores.summary(),
-        rate=_rates(known.dim, fps, mask, options, forecaster is not None, picture),
+        rate=rates(scene.known.dim, fps, scene.mask, share, scene.picture),
         seconds={stage: round(seconds, 4) for stage, seconds in clock.seconds.items()},
     )
-
-
-def _patched(known: Tensor | None, future: Driving, predicted: Tensor, render: Callable[[Driving], Tensor]) -> Tensor:
-    """Render the predicted frames of a future into a copy of frames whose observed ones are known, or all of them."""
-    if known is None:
-        return render(future)
-    frames = known.clone()
-    if predicted.any():
-        frames[predicted] = render(future[predicted])
-    return frames
-
-
-def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:
-    """Return the papers' accounting: D 32-bit floats a frame sent, the source picture not counted ([A] section 5)."""
-    return motion_dim * 32 * fps * sent_share / 1000
-
-
-def _rates(
-    dim: int, fps: float, mask: np.ndarray, options: AnimateOptions, forecast: bool, picture: Tensor
-) -> dict[str, float]:
-    share = options.observed / (options.observed + options.horizon) if forecast else 1.0
-    published = published_kbps(dim, fps, share)
-    seconds = len(mask) / fps
-    motion_bytes = dim * 4 * int((~mask).sum())  # of 32-bit floats
-    jpeg = io.BytesIO()
-    Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
-    sent = 8 * motion_bytes / seconds / 1000
-    return {
-        "published_kbps": published,
-        "saving_published": PLAIN_VIDEO_KBPS / published,
-        "sent_kbps": sent,
-        "saving_sent": PLAIN_VIDEO_KBPS / sent,
-        "motion_bytes": motion_bytes,
-        "source_picture_bytes": jpeg.getbuffer().nbytes,
-        "sent_kbps_with_picture": 8 * (motion_bytes + jpeg.getbuffer().nbytes) / seconds / 1000,
-    }
 
 
 def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> int:
@@ -325,88 +344,6 @@ def _pose(motion: Motion) -> np.ndarray:
     points = motion.components["value"][0].numpy()
     points = points - points.mean(axis=0)
     return points / max(float(ConvexHull(points).volume), 1e-8) ** 0.5
-
-
-class _Scores:
-    """MAE and SSIM of each kind of frame, accumulated frame by frame."""
-
-    def __init__(self, mode: str, source: Tensor, forecast: bool, mask: np.ndarray) -> None:
-        self.source = source
-        self.forecast = forecast
-        self.reconstruction = mode == "reconstruction"
-        self.truth: str | None = None
-        if self.reconstruction:
-            self.truth = "driving frames"
-        elif forecast:
-            self.truth = "own output with true keypoints"
-        self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-
-    def add(self, seen: Tensor, true: Tensor, rendered: list[Tensor], mask: np.ndarray) -> None:
-        if self.truth is None:
-            return
-        target = seen if self.reconstruction else true
-        if self.reconstruction:
-            self._score("copy of the source", self.source.expand_as(seen), target, slice(None))
-        if not self.forecast:
-            self._score("animated", rendered[0], target, slice(None))
-            return
-        for frames in rendered:
-            self._score("all frames", frames, target, slice(None))
-            self._score("observed", frames, target, ~mask)
-            self._score("predicted", frames, target, mask)
-        if self.reconstruction:
-            self._score("copy of the source, predicted", self.source.expand_as(seen), target, mask)
-
-    def _score(self, name: str, frames: Tensor, target: Tensor, which: slice | np.ndarray) -> None:
-        picked = which if isinstance(which, slice) else torch.from_numpy(which)
-        frames, target = frames[picked], target[picked]
-        if len(frames):
-            self.values[name] += zip(mae(frames, target).tolist(), ssim(frames, target).tolist(), strict=True)
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        means = {name: np.mean(pairs, axis=0) for name, pairs in self.values.items()}
-        return {name: {"mae": float(m), "ssim": float(s)} for name, (m, s) in means.items()}
-
-
-def _draw(
-    writer: VideoWriter,
-    options: AnimateOptions,
-    forecaster: Forecaster | None,
-    seen: Tensor,
-    true: Tensor,
-    rendered: list[Tensor],
-    mask: np.ndarray,
-) -> None:
-    pictures = [to_uint8(frames) for frames in rendered]
-    given, known = to_uint8(seen), to_uint8(true)
-    for i, predicted in enumerate(mask):
-        columns = [frames[i] for frames in pictures]
-        if forecaster is not None:
-            color = _PREDICTED if predicted else _OBSERVED
-            columns = [caption(border(c, color), "forecast" if predicted else "observed", color) for c in columns]
-        elif options.compare:
-            columns = [caption(c, "animated", _NEUTRAL) for c in columns]
-        if options.compare:
-            beside = [caption(given[i], "driving", _NEUTRAL)]
-            if forecaster is not None:
-                beside.append(caption(known[i], "true keypoints", _NEUTRAL))
-            columns = beside + columns
-        writer.write(side_by_side(columns) if len(columns) > 1 else columns[0])
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - started
 
 
 def _rate(clip: str | Path, fps: float | None) -> float:
