@@ -9,8 +9,7 @@ moves as the driving's has since its clip began.
 Letters: T frames.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from torch import Tensor
 from kinecast.backbones import TPS
 from kinecast.backbones.base import Backbone
 from kinecast.errors import KinecastError
+from kinecast.footage import Footage
 from kinecast.motion import Motion
-from kinecast.video import read_batches
 
 BACKGROUND_DIM = 6  # numbers a frame: a 2x3 matrix
 _BATCH = 8
@@ -83,7 +82,7 @@ def tps_with(backbone: Backbone, part: str, option: str) -> TPS:
     return backbone
 
 
-def background_motion(backbone: Backbone, clip: str | Path, crop: str, frames: int) -> Tensor:
+def background_motion(backbone: Backbone, clip: Footage, frames: int) -> Tensor:
     """Return the background's motion from each of a clip's first T frames to the first of all, (T, 3, 3), streaming.
 
     Raises:
@@ -92,7 +91,7 @@ def background_motion(backbone: Backbone, clip: str | Path, crop: str, frames: i
     tps = tps_with(backbone, "bg_predictor", "background")
     found, first = torch.empty(frames, 3, 3), None
     start = 0
-    for batch in read_batches(clip, tps.frame_size, crop, _BATCH, frames):
+    for _, batch in replace(clip, limit=frames).batches(_BATCH):
         pictures = batch.to(tps.device)
         first = pictures[:1] if first is None else first
         found[start : start + len(batch)] = tps.background(first, pictures).cpu()

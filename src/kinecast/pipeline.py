@@ -5,6 +5,7 @@ Motion of a whole clip is kept (D numbers a frame); frames never are.
 Letters: T frames, N observed, H horizon, S samples.
 """
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +19,11 @@ from kinecast.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose,
 from kinecast.backbones.base import Backbone
 from kinecast.driving import Driving, background_motion, held_background, tps_with
 from kinecast.errors import KinecastError
+from kinecast.footage import Footage, footage
 from kinecast.forecasters.base import Forecaster
 from kinecast.motion import Motion
-from kinecast.video import VideoWriter, probe, read_batches, read_image
+from kinecast.sound import clip_sound
+from kinecast.video import VideoWriter, read_image
 
 __all__ = [
     "PLAIN_VIDEO_KBPS",
@@ -46,26 +49,37 @@ def extract(
     fps: float | None = None,
     limit: int | None = None,
     progress: Progress = lambda stage, frames: None,
+    true_fps: float | None = None,
 ) -> Motion:
-    """Detect the motion of a clip's frames, streaming.
+    """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
 
     Args:
         backbone: its weights say at what frame size.
         clip: whatever `kinecast.video.read_frames` reads.
         crop: crop policy by name.
-        fps: the true frame rate where the container's is wrong; None keeps the container's.
+        fps: resample to this constant rate; None keeps the frames and their times.
         limit: at most so many frames.
         progress: called with ("detect", frames done since the last call).
+        true_fps: the true frame rate where the file's times are wrong.
     """
+    return _detect(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
+
+
+def _detect(backbone: Backbone, driving: Footage, progress: Progress) -> Motion:
     # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
     # allocator then cannot reuse, and memory would grow with the clip.
-    numbers = bytearray()
-    for frames in read_batches(clip, backbone.frame_size, crop, BATCH, limit):
+    numbers, times = bytearray(), array("d")
+    for edges, frames in driving.batches(BATCH):
         motion = backbone.detect(frames.to(backbone.device)).to("cpu")
         numbers += motion.vectors().numpy().tobytes()
+        times.extend(edges[:-1])
         progress("detect", len(frames))
     motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
-    return replace(motion, fps=_rate(clip, fps), frame_size=backbone.frame_size, clip=Path(clip).name)
+    motion = replace(motion, fps=driving.rate, frame_size=backbone.frame_size, clip=driving.info.path.name)
+    if driving.constant:
+        return motion
+    end = float(edges[-1])
+    return replace(motion, fps=len(motion) / end, times=torch.tensor(times, dtype=torch.float64), end=end)
 
 
 def forecast_mask(frames: int, observed: int, horizon: int) -> np.ndarray:
@@ -92,7 +106,9 @@ def forecast_motion(
     """Replace the forecast blocks of a motion by forecasts of the N frames before each: S motions and the mask.
 
     A forecast sees the N observed frames before it and nothing else; frames after the last whole window are kept.
+    Motion of a variable rate is first resampled, see `Motion.evenly_timed`.
     """
+    motion = motion.evenly_timed()
     mask = forecast_mask(len(motion), observed, horizon)
     vectors = motion.vectors()
     window = observed + horizon
@@ -114,7 +130,8 @@ class AnimateOptions:
     `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". Motion is absolute, or
     `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the driving's
     pose (TPS). `background` moves the background too (TPS). `observed` and `horizon` are N and H of a forecast.
-    `compare` shows the driving frame and the animation by true keypoints beside the result.
+    `compare` shows the driving frame and the animation by true keypoints beside the result. `fps`, `true_fps` and
+    `limit` are those of `extract`. `sound` keeps the driving clip's.
     """
 
     mode: str = "reconstruction"
@@ -133,6 +150,8 @@ class AnimateOptions:
     limit: int | None = None
     quality: int = 18
     compare: bool = False
+    true_fps: float | None = None
+    sound: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in ("reconstruction", "transfer"):
@@ -165,7 +184,7 @@ def animate_clip(
         options: mode, crops, forecast pattern.
         forecaster: if given, H of every N+H frames are forecast, and marked in the picture.
         progress: called with (stage, frames done since the last call).
-        motion: what `extract` gave for the driving clip with the same crop, fps and limit, if it is there already.
+        motion: what `extract` gave for the driving clip with the same crop, rates and limit, if it is there already.
 
     Raises:
         KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, an option
@@ -173,23 +192,28 @@ def animate_clip(
     """
     options = options or AnimateOptions()
     _check(backbone, source, driving, options)
-    fps = (motion.fps if motion is not None else None) or _rate(driving, options.fps)
+    clip = footage(driving, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
+    sound = clip_sound(driving) if options.sound else None
     clock = Clock()
-    with VideoWriter(output, fps, quality=options.quality) as writer:
+    with VideoWriter(output, clip.rate, quality=options.quality, sound=sound) as writer:
         with clock("encode source"):
             picture = _source_picture(backbone, source, driving, options)
         if motion is None:
             with clock("detect"):
-                motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
+                motion = _detect(backbone, clip, progress)
+        edges = None if clip.constant else motion.edges()
+        if forecaster is not None and (even := motion.evenly_timed()) is not motion:
+            assert even.fps is not None  # a constant rate has one
+            clip, motion, edges = clip.resampled(even.fps, len(even)), even, even.edges()
         background = None
         if options.background:
             with clock("background"):
-                background = background_motion(backbone, driving, options.crop, len(motion))
+                background = background_motion(backbone, clip, len(motion))
         scene = _scene(backbone, picture, Driving(motion, background), options, forecaster, clock)
         scores = Scores(options.mode == "reconstruction", picture.cpu(), forecaster is not None)
-        frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
-        _render(scene, frames, writer, scores, options, clock, progress)
-    return _report(scene, fps, scores, options, forecaster, clock)
+        frames = (batch for _, batch in clip.batches(BATCH))
+        _render(scene, frames, edges, writer, scores, options, clock, progress)
+    return _report(scene, motion.fps or clip.rate, scores, options, forecaster, clock)
 
 
 def _check(backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
@@ -281,13 +305,14 @@ def _scene(
 def _render(
     scene: _Scene,
     frames: Iterator[Tensor],
+    edges: np.ndarray | None,
     writer: VideoWriter,
     scores: Scores,
     options: AnimateOptions,
     clock: Clock,
     progress: Progress,
 ) -> None:
-    """Draw, score and write all frames, a batch at a time."""
+    """Draw, score and write all frames, a batch at a time, at times `edges` (T + 1,), None at the writer's rate."""
     forecast = scores.forecast
     needs_true = forecast and (options.compare or not scores.reconstruction)
     start = 0
@@ -300,8 +325,9 @@ def _render(
         with clock("score"):
             scores.add(seen, true, rendered, scene.mask[chunk])
         with clock("write"):
-            for shown in compose(seen if options.compare else None, true, rendered, scene.mask[chunk], forecast):
-                writer.write(shown)
+            pictures = compose(seen if options.compare else None, true, rendered, scene.mask[chunk], forecast)
+            for i, shown in enumerate(pictures, start):
+                writer.write(shown, None if edges is None else edges[i : i + 2])
         progress("animate", len(seen))
         start += len(seen)
 
@@ -344,9 +370,3 @@ def _pose(motion: Motion) -> np.ndarray:
     points = motion.components["value"][0].numpy()
     points = points - points.mean(axis=0)
     return points / max(float(ConvexHull(points).volume), 1e-8) ** 0.5
-
-
-def _rate(clip: str | Path, fps: float | None) -> float:
-    if fps is not None and not 0 < fps <= 1000:
-        raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
-    return fps or probe(clip).fps

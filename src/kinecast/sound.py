@@ -56,16 +56,20 @@ class SoundSource:
 def clip_sound(path: str | Path) -> SoundSource | None:
     """Return the sound of a clip with pictures; None if it has none, or none that can be decoded, which is then said.
 
-    Raises:
-        KinecastError: the clip cannot be read.
+    Pictures and folders have none; whoever reads the frames says what is wrong with a file.
     """
     path = Path(path)
-    with open_clip(path) as (container, video):
-        stream = _best(container)
-        if stream is None:
-            return None
-        codec = stream.codec_context.codec.canonical_name if stream.codec_context is not None else "an unknown codec"
-        start = _first_shown(container, video)
+    if path.is_dir():
+        return None
+    try:
+        with open_clip(path) as (container, video):
+            stream = _best(container)
+            if stream is None:
+                return None
+            codec = stream.codec_context.codec.canonical_name if stream.codec_context else "an unknown codec"
+            start = _first_shown(container, video)
+    except KinecastError:
+        return None
 
     def packets() -> Iterator[Any]:
         with open_clip(path) as (opened, _):

@@ -1,10 +1,11 @@
-"""When frames are shown, as numbers: resampling in time, and whether a rate is constant enough to forecast by.
+"""When frames are shown: resampling to a constant rate, and whether frames may be taken for evenly spaced.
 
-*Edges* are (T + 1,) float64 seconds, increasing: frame i is shown from edge i to edge i + 1. A frame stays until the
-next one comes, so that resampling takes, for each new moment, the frame that is shown then.
+*Edges* are (T + 1,) seconds, float64, increasing: frame i is shown from edge i to edge i + 1. A frame stays until the
+next one comes, so that resampling takes for each new moment the frame that is shown then.
 """
 
 from collections.abc import Iterable, Iterator
+from math import ceil
 from typing import TypeVar
 
 import numpy as np
@@ -13,9 +14,10 @@ from kinecast.errors import KinecastError
 
 HIGHEST_FPS = 1000.0
 _USUAL = 1.0, 60.0  # rates that are chosen without being asked for: a clip of one still hour is not a million frames
-_ROUNDING = 1e-6  # of a frame: times that are equal but for the rounding of floats
+_ROUNDING = 1e-6  # of a frame: times that are the same but for the rounding of floats
 
 Item = TypeVar("Item")
+Shown = tuple[float, float, Item]  # from, until, what
 
 
 def check_fps(fps: float | None) -> None:
@@ -28,34 +30,43 @@ def check_fps(fps: float | None) -> None:
         raise KinecastError(f"fps: expected a rate in (0, {HIGHEST_FPS:g}], found {fps}")
 
 
-def last_duration(times: np.ndarray) -> float:
-    """Return how long the last of some frames probably stays where nothing tells, seconds: as the median of them."""
-    return float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+def with_ends(timed: Iterable[tuple[float, Item]], duration: float | None) -> Iterator[Shown[Item]]:
+    """Yield items with the time when each begins and ends to be shown: when the next begins, or at `duration`.
 
-
-def shown_at(edges: np.ndarray, fps: float) -> np.ndarray:
-    """Return which frame is shown at 0, 1 / fps, 2 / fps, ... after the first edge, at least one: indices, int64."""
-    return np.repeat(np.arange(len(edges) - 1), _copies(edges, fps))
-
-
-def at_rate(timed: Iterable[tuple[float, Item]], fps: float, end: float) -> Iterator[tuple[float, Item]]:
-    """Resample items with increasing times to a constant rate, as `shown_at` does, streaming; the last ends at `end`.
-
-    The first time is 0.
+    Where that says nothing, the last one stays as long as the one before it.
     """
-    given, last = 0, None
+    last: tuple[float, Item] | None = None
+    step = 1.0
     for time, item in timed:
         if last is not None:
-            for given in range(given + 1, before + 1) if (before := _before(time, fps)) > given else ():
-                yield (given - 1) / fps, last
-        last = item
-    raise NotImplementedError
+            step = time - last[0]
+            yield last[0], time, last[1]
+        last = time, item
+    if last is not None:
+        end = duration if duration is not None and duration > last[0] else last[0] + step
+        yield last[0], end, last[1]
 
 
-def even(times: np.ndarray, fps: float) -> bool:
-    """Return whether frames may be taken for evenly spaced: none is a frame or more away from where it would be."""
-    drift = times - times[0] - np.arange(len(times)) / fps
-    return bool(np.ptp(drift) < 1 / fps)
+def at_rate(shown: Iterable[Shown[Item]], fps: float) -> Iterator[Shown[Item]]:
+    """Resample to a constant rate: yield what is shown at 0, 1 / fps, 2 / fps, ... after the beginning."""
+    given, start = 0, None
+    for begin, end, item in shown:
+        start = begin if start is None else start
+        for number in range(given, frames_before(end - start, fps)):
+            yield number / fps, (number + 1) / fps, item
+            given = number + 1
+
+
+def frames_before(seconds: float, fps: float) -> int:
+    """Return how many frames of a constant rate begin before a time."""
+    return ceil(seconds * fps - _ROUNDING)
+
+
+def even(edges: np.ndarray) -> bool:
+    """Return whether frames may be taken for evenly spaced: none is a frame or more from where it would then be."""
+    count = len(edges) - 1
+    period = (edges[-1] - edges[0]) / max(count, 1)
+    return count < 2 or bool(np.ptp(edges[:-1] - np.arange(count) * period) < period)
 
 
 def usual_rate(edges: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from kinecast.cli.common import (
     LimitOption,
     ModelOption,
     SeedOption,
+    TrueFpsOption,
     load_model,
     print_json,
     progress,
@@ -53,7 +54,9 @@ def animate(
     crop: CropOption = "center",
     source_crop: Annotated[str, typer.Option("--source-crop", help="center, face or none.")] = "center",
     fps: FpsOption = None,
+    true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the driving clip's sound.")] = True,
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
@@ -87,6 +90,8 @@ def animate(
         limit=limit,
         quality=quality,
         compare=compare,
+        true_fps=true_fps,
+        sound=sound,
     )
     backbone = load_model(model, device)
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kinecast.cli.common import DEFAULT_BACKBONE, FpsOption, JsonOption, LimitOption, print_json, say
+from kinecast.cli.common import DEFAULT_BACKBONE, JsonOption, LimitOption, MeasuredFpsOption, print_json, say
 
 
 def benchmark(
@@ -28,7 +28,7 @@ def benchmark(
         Path | None,
         typer.Option("--clip", help="Rebuild this clip with the models, for their rate as coded and their error."),
     ] = None,
-    fps: FpsOption = None,
+    fps: MeasuredFpsOption = None,
     limit: LimitOption = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for cost.md and cost.json.")] = None,
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")] = "auto",

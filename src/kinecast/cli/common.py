@@ -13,7 +13,19 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything rand
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file.")]
 CropOption = Annotated[str, typer.Option("--crop", help="center, face or none.")]
-FpsOption = Annotated[float | None, typer.Option("--fps", help="True frame rate, where the file's own is wrong.")]
+FpsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--fps", help="Resample to this constant rate; of pictures, their rate. (default: each frame at its own time)"
+    ),
+]
+TrueFpsOption = Annotated[
+    float | None, typer.Option("--true-fps", help="True frame rate, where the times in the file are wrong.")
+]
+# Of commands that measure: they never resample, and --fps was their name for it first.
+MeasuredFpsOption = Annotated[
+    float | None, typer.Option("--true-fps", "--fps", help="True frame rate, where the times in the file are wrong.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
 
 DEFAULT_BACKBONE = "face-128"

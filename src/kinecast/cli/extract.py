@@ -14,6 +14,7 @@ from kinecast.cli.common import (
     LimitOption,
     ModelOption,
     SeedOption,
+    TrueFpsOption,
     load_model,
     print_json,
     progress,
@@ -33,6 +34,7 @@ def extract(
     model: ModelOption = DEFAULT_BACKBONE,
     crop: CropOption = "center",
     fps: FpsOption = None,
+    true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -50,19 +52,26 @@ def extract(
 
     found, several = clips_in(clips)
     if several:
-        _extract_all(found, output, model, crop, fps, limit, workers, ray, device, json)
+        _extract_all(found, output, model, crop, fps, true_fps, limit, workers, ray, device, json)
         return
     if workers is not None or ray is not None:
         raise KinecastError("workers and ray: expected several clips, or a folder of them, found one: drop the option")
     backbone = load_model(model, device)
     with progress() as update:
-        motion = pipeline.extract(backbone, found[0], crop, fps, limit, update)
+        motion = pipeline.extract(backbone, found[0], crop, fps, limit, update, true_fps)
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
+    facts = {
+        "frames": len(motion),
+        "fps": motion.fps,
+        "seconds": motion.duration,
+        "constant_rate": motion.times is None,
+    }
     if json:
-        print_json({"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps})
-    say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {motion.fps:g} fps, {kbps:.1f} kbps as floats")
+        print_json({**facts, "motion_dim": motion.dim, "published_kbps": kbps})
+    rate = f"{motion.fps:g} fps" if motion.times is None else f"times of their own, {motion.fps:.4g} fps on average"
+    say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {rate}, {kbps:.1f} kbps as floats")
 
 
 def _extract_all(
@@ -71,6 +80,7 @@ def _extract_all(
     model: str,
     crop: str,
     fps: float | None,
+    true_fps: float | None,
     limit: int | None,
     workers: int | None,
     ray: str | None,
@@ -83,7 +93,7 @@ def _extract_all(
 
     backbone = load_model(model, device)
     weights = backbone_digest(backbone)
-    settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit)
+    settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit, true_fps)
     with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
         frames, faults = extract_all(crew, settings, clips, output, say, update)
     facts: dict[str, Any] = {"clips": frames, "left_out": faults, "motion_dim": backbone.motion_dim}

@@ -135,7 +135,7 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
     Raises:
         KinecastError: a clip that cannot be read, or is shorter than a window.
     """
-    motion = extract(backbone, footage.path, fps=footage.fps, limit=footage.limit)
+    motion = extract(backbone, footage.path, limit=footage.limit, true_fps=footage.fps)
     forecast_mask(len(motion), OBSERVED, HORIZON)  # checks the length
     motion = motion[: len(motion) - len(motion) % (OBSERVED + HORIZON)]
     layout, vectors = layout_for_quality(motion), motion.vectors().numpy()
@@ -161,7 +161,7 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
 
 def errors(backbone: Backbone, forecaster: Forecaster, footage: Footage, motion: Motion) -> dict[str, float]:
     """Return the MAE of a clip rebuilt from its first frame and decoded motion in the 6-6 pattern, by kind of frame."""
-    options = AnimateOptions(observed=OBSERVED, horizon=HORIZON, fps=footage.fps, limit=len(motion))
+    options = AnimateOptions(observed=OBSERVED, horizon=HORIZON, limit=len(motion), true_fps=footage.fps, sound=False)
     with TemporaryDirectory() as folder:
         output = Path(folder) / "rebuilt.mp4"
         found = animate_clip(backbone, None, footage.path, output, options, forecaster, motion=motion)

@@ -1,0 +1,88 @@
+"""A clip as the parts of the program want it: at its own times or resampled, all of it or its first frames.
+
+Letters: B frames of a batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from kinecast.timing import Shown, at_rate, check_fps, with_ends
+from kinecast.video import ClipInfo, probe, timed_frames, to_tensor
+
+
+@dataclass(frozen=True)
+class Footage:
+    """The frames of a clip that are looked at.
+
+    `fps` resamples to a constant rate. `true_fps` is the rate where the file's own times are wrong: frame i is then
+    shown at i / true_fps. `limit` is the most frames, after resampling. Frames have `size` (height, width) by the
+    policy `crop`; `strip` is as for `kinecast.video.read_frames`.
+    """
+
+    info: ClipInfo
+    size: tuple[int, int]
+    crop: str = "center"
+    fps: float | None = None
+    limit: int | None = None
+    strip: bool = False
+    true_fps: float | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether frame i is shown from i / rate to (i + 1) / rate."""
+        return self.info.constant_rate or self.fps is not None or self.true_fps is not None
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, the mean of all of the clip if they vary."""
+        return self.fps or self.true_fps or self.info.fps
+
+    def shown(self) -> Iterator[Shown[np.ndarray]]:
+        """Yield seconds from and until which each frame is shown, and the frame (H, W, 3), uint8."""
+        # One frame more than is asked for says when the last one ends.
+        most = None if self.fps is not None or self.limit is None else self.limit + 1
+        frames = timed_frames(self.info.path, self.size, self.crop, most, self.strip)
+        if self.true_fps is None and not self.info.constant_rate:
+            shown = with_ends(frames, self.info.duration)
+        else:
+            rate = self.true_fps or self.info.fps
+            shown = ((i / rate, (i + 1) / rate, frame) for i, (_, frame) in enumerate(frames))
+        return islice(shown if self.fps is None else at_rate(shown, self.fps), self.limit)
+
+    def batches(self, batch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield the edges of B <= `batch` frames, float64 (B + 1,), and the frames, (B, 3, H, W) in [0, 1]."""
+        shown = self.shown()
+        while chunk := list(islice(shown, batch)):
+            edges = np.array([*(begin for begin, *_ in chunk), chunk[-1][1]])
+            yield edges, to_tensor(np.stack([frame for *_, frame in chunk]))
+
+    def resampled(self, fps: float, limit: int) -> "Footage":
+        """Return the same clip at a constant rate, `limit` frames of it."""
+        return replace(self, fps=fps, limit=limit)
+
+
+def footage(
+    path: str | Path,
+    size: tuple[int, int],
+    crop: str = "center",
+    fps: float | None = None,
+    limit: int | None = None,
+    strip: bool = False,
+    true_fps: float | None = None,
+) -> Footage:
+    """Look at a clip; see `Footage`. Pictures of a folder or strip have no times: `fps` is their true rate.
+
+    Raises:
+        KinecastError: as `kinecast.video.probe`, or a rate that is none.
+    """
+    check_fps(fps)
+    check_fps(true_fps)
+    info = probe(path, strip)
+    if true_fps is None and (info.path.is_dir() or info.frames == 1 or strip):
+        fps, true_fps = None, fps
+    return Footage(info, size, crop, fps, limit, strip, true_fps)
