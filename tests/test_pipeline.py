@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from helpers import make_clip
-from kinecast import KinecastError, pipeline
+from kinecast import KinecastError, pipeline, video
 from kinecast.forecasters import build_forecaster
 from kinecast.motion import Motion
 from kinecast.pipeline import AnimateOptions, animate_clip, extract, forecast_mask, forecast_motion, published_kbps
@@ -57,7 +57,7 @@ def test_extract_in_chunks_is_detect_at_once(tmp_path):
     seen: list[int] = []
     motion = extract(model, clip, progress=lambda stage, frames: seen.append(frames))
     assert seen == [pipeline.BATCH, pipeline.BATCH, 3]
-    frames = torch.cat(list(pipeline.read_batches(clip, model.frame_size)))
+    frames = torch.cat(list(video.read_batches(clip, model.frame_size)))
     torch.testing.assert_close(motion.vectors(), model.detect(frames).vectors(), rtol=0, atol=1e-5)
 
 
@@ -75,8 +75,8 @@ def test_relative_motion_from_the_best_frame(tmp_path):
 def test_report_of_a_reconstruction(tmp_path):
     model = tiny_fomm()
     clip = make_clip(tmp_path / "c.mp4", frames=9)
-    report = animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(fps=30))
-    frames = torch.cat(list(pipeline.read_batches(clip, model.frame_size)))
+    report = animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(true_fps=30))
+    frames = torch.cat(list(video.read_batches(clip, model.frame_size)))
     motion = model.detect(frames)
     rebuilt = model.animate(model.encode_source(frames[:1]), motion[:1], motion)
     assert report.quality["animated"]["mae"] == pytest.approx(float((rebuilt - frames).abs().mean()), rel=1e-4)

@@ -86,10 +86,39 @@ def clip_sound(path: str | Path) -> SoundSource | None:
             return _decoder_like(_best(opened).codec_context)
 
     source = SoundSource(str(path), codec, packets, add, decoder)
-    if not _decodable(source):
-        _warn(f"{path}: its sound ({codec}) is damaged or of an unknown kind and cannot be decoded: it is left out")
-        return None
-    return source
+    return source if decodable(source) else None
+
+
+def decodable(source: SoundSource) -> bool:
+    """Return whether a source's first packets can be decoded; if not, say that it is left out."""
+    if any(frames for _, frames in _sound(source, _TRIED)):
+        return True
+    _warn(f"{source.where}: its sound ({source.codec}) cannot be decoded: it is left out")
+    return False
+
+
+class PacketQueue:
+    """Packets of a sound stream, given out as the pictures go on. A fault ends the sound, with a line, and not more."""
+
+    def __init__(self, packets: Iterator[Any], where: str) -> None:
+        self._packets, self._where = packets, where
+        self._waiting: Any = None  # the packet that is beyond the end so far
+        self._last: int | None = None  # decoding time of the last packet
+
+    def until(self, seconds: float) -> Iterator[Any]:
+        """Yield the packets whose middle comes before `seconds`, in order; of those, none that runs backwards."""
+        try:
+            while (packet := self._waiting or next(self._packets, None)) is not None:
+                self._waiting = None
+                if (packet.pts + (packet.duration or 0) / 2) * packet.time_base > seconds:
+                    self._waiting = packet
+                    return
+                if self._last is None or packet.dts > self._last:
+                    self._last = packet.dts
+                    yield packet
+        except _FAULTS as error:
+            self._packets = iter(())
+            _warn(f"{self._where}: its sound is damaged and ends at {seconds:.1f} s or before: {_cause(error)}")
 
 
 class SoundTrack:
@@ -102,31 +131,20 @@ class SoundTrack:
     """
 
     def __init__(self, source: SoundSource, container: Any, suffix: str) -> None:
-        self._where, self._container = source.where, container
-        self._waiting: Any = None  # the packet that is beyond the end so far
-        self._last: int | None = None  # decoding time of the last packet
+        self._container = container
         if _copies(source, suffix):
             self._stream = source.add(container)
-            self._packets = _settling(source.packets())
+            packets = _settling(packet for packet, _ in _sound(source) if packet is not None)
         else:
             self._stream = container.add_stream(_ENCODERS[suffix], rate=OPUS_RATE)
-            self._packets = transcoded(source, self._stream.codec_context)
+            packets = transcoded(source, self._stream.codec_context)
+        self._queue = PacketQueue(packets, source.where)
 
     def write_until(self, seconds: float) -> None:
-        """Write the packets whose middle comes before `seconds`. A fault ends the sound, with a line, and not more."""
-        try:
-            while (packet := self._waiting or next(self._packets, None)) is not None:
-                self._waiting = None
-                if (packet.pts + (packet.duration or 0) / 2) * packet.time_base > seconds:
-                    self._waiting = packet
-                    return
-                if self._last is None or packet.dts > self._last:  # a container refuses times that run backwards
-                    self._last = packet.dts
-                    packet.stream = self._stream
-                    self._container.mux(packet)
-        except _FAULTS as error:
-            self._packets = iter(())
-            _warn(f"{self._where}: its sound is damaged and ends at {seconds:.1f} s or before: {_cause(error)}")
+        """Write what is heard before `seconds`."""
+        for packet in self._queue.until(seconds):
+            packet.stream = self._stream
+            self._container.mux(packet)
 
 
 def has_sound(suffix: str) -> bool:
@@ -142,7 +160,7 @@ def transcoded(source: SoundSource, encoder: Any) -> Iterator[Any]:
         encoder: an audio encoder that is not open yet; one whose layout and rate were not chosen gets the source's,
             stereo at most.
     """
-    frames = _decoded(source)
+    frames = (frame for _, decoded in _sound(source) for frame in decoded)
     first = next(frames, None)
     if first is None:
         return
@@ -161,18 +179,22 @@ def transcoded(source: SoundSource, encoder: Any) -> Iterator[Any]:
     yield from _encoded(encoder, None)
 
 
-def opus_encoder(kbps: float) -> Any:
-    """Return an encoder of speech in one channel, packets of 20 ms.
+def check_sound_kbps(kbps: float) -> None:
+    """Check what sound may cost.
 
     Raises:
-        KinecastError: Opus has no such rate.
+        KinecastError: it is not what Opus codes speech in one channel with.
     """
-    if not 6 <= kbps <= 256:
-        raise KinecastError(f"sound: expected 6 to 256 kbps, found {kbps:g}: choose another --sound-kbps")
+    if not 6 <= kbps <= 96:
+        raise KinecastError(f"sound: expected 6 to 96 kbps, found {kbps:g}: choose another --sound-kbps")
+
+
+def opus_encoder(kbps: float) -> Any:
+    """Return an encoder of speech in one channel, packets of 20 ms."""
     encoder: Any = av.CodecContext.create("libopus", "w")
     encoder.sample_rate, encoder.layout, encoder.format = OPUS_RATE, "mono", _SAMPLES["libopus"]
     encoder.time_base, encoder.bit_rate = Fraction(1, OPUS_RATE), round(1000 * kbps)
-    encoder.options = {"application": "voip", "frame_duration": "20"}
+    encoder.options = {"application": "voip", "frame_duration": "20", "vbr": "constrained"}
     encoder.open()
     return encoder
 
@@ -228,16 +250,17 @@ def _decoder_like(context: Any) -> Any:
     return decoder
 
 
-def _decodable(source: SoundSource) -> bool:
-    return next(_decoded(source, _TRIED), None) is not None
-
-
-def _decoded(source: SoundSource, limit: int | None = None) -> Iterator[Any]:
-    """Yield decoded frames; a packet that is damaged is a hole."""
-    decoder = source.decoder()
-    for packet in chain(islice(source.packets(), limit), (None,)):  # None: what the decoder still holds back
-        with suppress(av.error.FFmpegError):
-            yield from decoder.decode(packet)
+def _sound(source: SoundSource, limit: int | None = None) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield packets that can be decoded, with their frames; the last is None, with what the decoder still held back."""
+    decoder, damaged = source.decoder(), False
+    for packet in chain(islice(source.packets(), limit), (None,)):
+        try:
+            yield packet, decoder.decode(packet)
+        except av.error.FFmpegError:
+            if packet is not None and limit is None and not damaged:
+                damaged = True
+                when = float(packet.pts * packet.time_base)
+                _warn(f"{source.where}: its sound is damaged at {when:.1f} s: what cannot be decoded is left out")
 
 
 def _set_up(encoder: Any, frame: Any) -> None:

@@ -33,6 +33,7 @@ def decode(
             "(straight to the next frame), hold, damped, gru, vrnn, or a file.",
         ),
     ] = "auto",
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the stream's sound, if it has any.")] = True,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -52,6 +53,7 @@ def decode(
             update,
             lambda name: load_filler(name if forecast == "auto" else forecast, backbone.motion_dim, seed),
             interpolated=forecast == INTERPOLATE,
+            sound=sound,
         )
     if json:
         print_json(report)
@@ -60,4 +62,4 @@ def decode(
         for key, word in (("skipped", "left out by the sender"), ("concealed", "lost"))
         if report[key]
     )
-    say(f"wrote {output}: {report['frames']} frames at {report['fps']:g} fps{filled}")
+    say(f"wrote {output}: {report['frames']} frames at {report['fps']:.4g} fps{filled}")

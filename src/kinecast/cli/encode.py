@@ -60,6 +60,8 @@ def encode(
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
+    sound: Annotated[bool, typer.Option("--sound", help="Send the clip's sound too: Opus, one channel.")] = False,
+    sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="What sound may cost, 6 to 96.")] = 24.0,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -84,13 +86,17 @@ def encode(
         fps=fps,
         limit=limit,
         terms=terms,
+        true_fps=true_fps,
+        sound_kbps=sound_kbps if sound else None,
     )
     with progress() as update:
         report = encode_clip(backbone, clip, output, options, update)
     if json:
         print_json(report)
+    parts = [("times of frames", report["times_kbps"]), ("sound", report["sound_kbps"])]
+    beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
     say(
-        f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:g} fps, motion "
+        f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:.4g} fps, motion "
         f"{report['motion_kbps']:.2f} kbps ({report['overhead_kbps']:.2f} of it framing), picture "
-        f"{report['picture_bytes']} bytes, {report['total_kbps']:.2f} kbps in all"
+        f"{report['picture_bytes']} bytes{beside}, {report['total_kbps']:.2f} kbps in all"
     )

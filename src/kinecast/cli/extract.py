@@ -69,7 +69,7 @@ def extract(
         "constant_rate": motion.times is None,
     }
     if json:
-        print_json({**facts, "motion_dim": motion.dim, "published_kbps": kbps})
+        print_json({**facts, "seconds": motion.duration, "motion_dim": motion.dim, "published_kbps": kbps})
     rate = f"{motion.fps:g} fps" if motion.times is None else f"times of their own, {motion.fps:.4g} fps on average"
     say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {rate}, {kbps:.1f} kbps as floats")
 

@@ -16,15 +16,20 @@ from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import model_identity
-from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk
+from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk, SoundUnit
 from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
-from kinecast.codec.stream import PictureAssembler, StreamReader, code_picture, open_picture, write_stream
+from kinecast.codec.sound import SoundWriter, stream_sound
+from kinecast.codec.stream import Beside, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
+from kinecast.codec.times import FrameClock, TimesUnit, TimesWriter
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, existing_file
+from kinecast.footage import footage
 from kinecast.motion import LAYOUTS, Motion
-from kinecast.video import VideoWriter, probe, read_batches, to_tensor, to_uint8
+from kinecast.sound import check_sound_kbps, clip_sound
+from kinecast.timing import check_fps
+from kinecast.video import VideoWriter, to_tensor, to_uint8
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
     from kinecast.backbones.base import Backbone
@@ -65,7 +70,9 @@ class EncodeOptions:
     `quality` (1 to 9) are the steps, of which a higher number has finer ones. `rate_kbps` is a budget for motion
     packets: frames whose absence the receiver would notice least are left out until it is met. `filler` is what a
     receiver fills them with: a name for the header, and the forecast. What is noticed is measured on `terms`:
-    "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's.
+    "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's. `fps` resamples to a
+    constant rate, `true_fps` is that of a clip whose times are wrong, `limit` the most frames. `sound_kbps` is what the
+    clip's sound may cost; None leaves it out.
     """
 
     quality: int = DEFAULT_QUALITY
@@ -79,12 +86,16 @@ class EncodeOptions:
     limit: int | None = None
     packing: Packing = FILE
     terms: str = TERMS[0]
+    true_fps: float | None = None
+    sound_kbps: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.picture_quality <= 100:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise KinecastError(f"fps: expected a rate in (0, 1000], found {self.fps}")
+        check_fps(self.fps)
+        check_fps(self.true_fps)
+        if self.sound_kbps is not None:
+            check_sound_kbps(self.sound_kbps)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
         if self.terms not in TERMS:
@@ -100,14 +111,18 @@ def encode_clip(
 ) -> dict[str, Any]:
     """Encode a clip: its first frame as the reference picture, and motion; returns sizes and rates.
 
+    Where the frame rate is not constant, the frames' times travel too, and if asked for, sound.
+
     Raises:
         KinecastError: unreadable input, a number out of range, or an output that cannot be written.
     """
     options = options or EncodeOptions()
-    rate = Fraction(options.fps or probe(clip).fps).limit_denominator(1001)
-    started, count = time.perf_counter(), 0
-    batches = read_batches(clip, backbone.frame_size, options.crop, BATCH, options.limit)
-    first = next(batches)
+    seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
+    rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
+    beside = _Beside(None if seen.constant else TimesWriter(), _sound_of(clip, options))
+    started, count, end = time.perf_counter(), 0, 0.0
+    batches = seen.batches(BATCH)
+    edges, first = next(batches)
     motion = backbone.detect(first.to(backbone.device)).to("cpu")
     layout = layout_for_quality(motion, options.quality)
     tables = profile_named(options.profile, options.model_name, layout)
@@ -122,24 +137,29 @@ def encode_clip(
         schedule, packing = RateControl(loop, options.rate_kbps, float(rate)), replace(packing, skips=True)
 
     def vectors() -> Iterator[np.ndarray]:
-        nonlocal count
-        current = motion
+        nonlocal count, end
+        current, shown = motion, edges
         while True:
             count += len(current)
             progress("encode", len(current))
-            yield from current.vectors().numpy()
-            frames = next(batches, None)
+            for i, vector in enumerate(current.vectors().numpy()):
+                beside.frame(shown[i : i + 2])
+                yield vector
+            end = float(shown[-1])
+            shown, frames = next(batches, (shown, None))
             if frames is None:
                 return
             current = backbone.detect(frames.to(backbone.device)).to("cpu")
 
     sent = 0
 
-    def packets() -> Iterator[MotionPacket]:
+    def units() -> Iterator[MotionPacket | TimesUnit | SoundUnit]:
         nonlocal sent
         for packet in encode_motion(vectors(), layout, tables, packing, schedule):
             sent += packet.count
+            yield from beside.units()
             yield packet
+        yield from beside.rest()
 
     header = Header(
         layout,
@@ -150,22 +170,72 @@ def encode_clip(
         tables.name,
         tables.fingerprint(),
         options.filler[0],
+        EXTENDED if beside.used else VERSION,
     )
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        sizes = write_stream(file, header, data, mime, packets())
-    seconds = count / float(rate)
+        sizes = write_stream(file, header, data, mime, units())
+    seconds = end if beside.timed else count / float(rate)
     motion_bytes = sizes["payload_bytes"] + sizes["overhead_bytes"]
     return {
         "frames": count,
         "frames_sent": sent,
-        "fps": float(rate),
+        "fps": count / seconds if beside.timed else float(rate),
+        "constant_rate": seen.constant,
         "profile": tables.name,
         **sizes,
         "motion_kbps": 8 * motion_bytes / seconds / 1000,
         "overhead_kbps": 8 * sizes["overhead_bytes"] / seconds / 1000,
+        "times_kbps": 8 * sizes["times_bytes"] / seconds / 1000,
+        "sound_kbps": 8 * sizes["sound_bytes"] / seconds / 1000,
         "total_kbps": 8 * sum(sizes.values()) / seconds / 1000,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
+    if options.sound_kbps is None:
+        return None
+    source = clip_sound(clip)
+    if source is None:
+        warnings.warn(KinecastWarning(f"{clip}: it has no sound that could be sent"), stacklevel=3)
+        return None
+    return SoundWriter(source, options.sound_kbps)
+
+
+class _Beside:
+    """What is sent beside the motion: the times of frames where these need them, and sound if there is any."""
+
+    def __init__(self, times: TimesWriter | None, sound: SoundWriter | None) -> None:
+        self._times, self._sound, self._end = times, sound, 0.0
+
+    @property
+    def used(self) -> bool:
+        """Whether the stream has any of it."""
+        return self._times is not None or self._sound is not None
+
+    @property
+    def timed(self) -> bool:
+        """Whether frames have times."""
+        return self._times is not None
+
+    def frame(self, edges: np.ndarray) -> None:
+        """Take the edges (2,) of the next frame, in seconds."""
+        self._end = float(edges[1])
+        if self._times is not None:
+            self._times.add(edges)
+
+    def units(self) -> Iterator[TimesUnit | SoundUnit]:
+        """Yield what belongs before a packet of the frames so far."""
+        if self._times is not None:
+            yield from self._times.units()
+        if self._sound is not None:
+            yield from self._sound.until(self._end)
+
+    def rest(self) -> Iterator[TimesUnit | SoundUnit]:
+        """Yield what is left when all packets were written."""
+        yield from self.units()
+        if self._sound is not None:
+            yield from self._sound.flush()
 
 
 def renderer(backbone: "Backbone", picture: np.ndarray) -> Render:
@@ -188,8 +258,9 @@ def decode_clip(
     progress: Progress = lambda stage, frames: None,
     filler: Callable[[str], Forecast] = FILLERS.__getitem__,
     interpolated: bool = False,
+    sound: bool = True,
 ) -> dict[str, Any]:
-    """Draw the clip that a .kcm file describes.
+    """Draw the clip that a .kcm file describes, with its sound if it has any and `sound` is set.
 
     Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
     `filler` gives for the name in the header, or interpolated.
@@ -208,13 +279,17 @@ def decode_clip(
         picture = _picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
         state, source_motion = backbone.encode_source(source), backbone.detect(source)
+        clock = FrameClock(header.rate)
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            shown = _frames(units, decoder)
+            shown = _frames(units, decoder, clock)
             shown = interpolate(shown) if forecast is None else fill(shown, forecast)
             for frames in _batches(shown):
+                if not writer.frames_written and sound and header.version == EXTENDED:
+                    writer.sound = stream_sound(path, clock.start(frames[0].number))
                 vectors = torch.from_numpy(np.stack([frame.vector for frame in frames]))
                 motion = backbone.unflatten(vectors).to(backbone.device)
-                writer.write(backbone.animate(state, source_motion, motion).cpu())
+                edges = clock.edges([frame.number for frame in frames]) if clock.used else None
+                writer.write(backbone.animate(state, source_motion, motion).cpu(), edges)
                 progress("decode", len(frames))
             written = writer.frames_written
     if reader.skipped:
@@ -224,7 +299,8 @@ def decode_clip(
             ),
             stacklevel=2,
         )
-    return {"frames": written, "fps": header.fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
+    fps = written / clock.seconds if clock.used else header.fps
+    return {"frames": written, "fps": fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
 
 
 def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
@@ -277,20 +353,22 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
         )
 
 
-def _picture(units: Iterator[ReferenceChunk | MotionPacket], header: Header, path: Path) -> np.ndarray:
+def _picture(units: Iterator[Beside], header: Header, path: Path) -> np.ndarray:
     assembler = PictureAssembler()
     for unit in units:
         if isinstance(unit, MotionPacket):
             break
-        if (whole := assembler.push(unit)) is not None:
+        if isinstance(unit, ReferenceChunk) and (whole := assembler.push(unit)) is not None:
             return open_picture(whole[2], header.frame_size)
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _frames(units: Iterator[ReferenceChunk | MotionPacket], decoder: MotionDecoder) -> Iterator[DecodedFrame]:
+def _frames(units: Iterator[Beside], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
     for unit in units:
         if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
             yield from decoder.push(unit)
+        elif isinstance(unit, TimesUnit):
+            clock.take(unit)
     yield from decoder.flush()
 
 
