@@ -27,7 +27,7 @@ def forecast(
     from kinecast.zoo import forecaster_for
 
     observed, ahead = parse_horizon(horizon)
-    true = Motion.load(motion)
+    true = Motion.load(motion).evenly_timed()
     forecaster = forecaster_for(model, true.dim, device)
     say(f"{model} on {forecaster.device}")
     futures, mask = forecast_motion(true, forecaster, observed, ahead, samples, seed)

@@ -139,22 +139,38 @@ class FrameClock:
         return np.array(found)
 
 
+class _Expected:
+    """The mean of recent durations, in whole numbers: what the next one is coded against."""
+
+    def __init__(self) -> None:
+        self._mean = 0  # in 1/256 ticks
+
+    @property
+    def ticks(self) -> int:
+        """What is expected."""
+        return self._mean + 128 >> 8
+
+    def note(self, duration: int) -> None:
+        """Take a duration."""
+        self._mean = duration << 8 if not self._mean else self._mean + ((duration << 8) - self._mean >> 2)
+
+
 def _code(durations: Sequence[int]) -> bytes:
-    """Code each duration as its difference to the one before: the length of the difference, then its other bits."""
-    coder, model, last = Encoder(), _model(), 0
+    """Code each duration as its difference to the expected: the difference's length in bits, then its other bits."""
+    coder, model, expected = Encoder(), _model(), _Expected()
     for duration in durations:
-        folded = _folded(duration - last)
+        folded = _folded(duration - expected.ticks)
         size = folded.bit_length()
         coder.gap(model.frequencies(), size)
         model.note(size)
         for shift, bits in _pieces(size):
             coder.raw(bits, folded >> shift & (1 << bits) - 1)
-        last = duration
+        expected.note(duration)
     return coder.finish()
 
 
 def _decode(payload: bytes, count: int) -> tuple[int, ...]:
-    coder, model, last = Decoder(payload), _model(), 0
+    coder, model, expected = Decoder(payload), _model(), _Expected()
     durations = []
     for _ in range(count):
         size = coder.gap(model.frequencies())
@@ -162,8 +178,11 @@ def _decode(payload: bytes, count: int) -> tuple[int, ...]:
         folded = 1 << size >> 1
         for shift, bits in _pieces(size):
             folded |= coder.raw(bits) << shift
-        last += (folded >> 1) ^ -(folded & 1)
-        durations.append(last)
+        duration = expected.ticks + ((folded >> 1) ^ -(folded & 1))
+        if not 0 <= duration <= MAX_DURATION:
+            raise KinecastError(f"times of frames: expected 0 to {MAX_DURATION} ms, found {duration}: it is damaged")
+        expected.note(duration)
+        durations.append(duration)
     return tuple(durations)
 
 
