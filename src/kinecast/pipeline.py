@@ -16,17 +16,20 @@ from torch import Tensor
 
 from kinecast.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose, published_kbps, rates
 from kinecast.backbones.base import Backbone
-from kinecast.driving import Driving, background_motion, held_background, tps_with
+from kinecast.driving import Driving, background_motion, best_frame, held_background, tps_with
 from kinecast.errors import KinecastError
+from kinecast.files import CLIP_OUTPUTS, check_output
 from kinecast.forecasters.base import Forecaster
+from kinecast.framing import check_reading
 from kinecast.motion import Motion
-from kinecast.video import VideoWriter, probe, read_batches, read_image
+from kinecast.video import DEFAULT_FPS, VideoWriter, probe, read_batches, read_image
 
 __all__ = [
     "PLAIN_VIDEO_KBPS",
     "AnimateOptions",
     "Report",
     "animate_clip",
+    "animate_motion",
     "extract",
     "forecast_mask",
     "forecast_motion",
@@ -56,7 +59,11 @@ def extract(
         fps: the true frame rate where the container's is wrong; None keeps the container's.
         limit: at most so many frames.
         progress: called with ("detect", frames done since the last call).
+
+    Raises:
+        KinecastError: unreadable input, or an option out of range.
     """
+    check_reading(crop, fps, limit)
     # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
     # allocator then cannot reuse, and memory would grow with the clip.
     numbers = bytearray()
@@ -141,6 +148,8 @@ class AnimateOptions:
             raise KinecastError("adapt-scale and best-frame change relative motion: add --relative")
         if self.relative and self.avd:
             raise KinecastError("motion: expected relative or avd, found both: drop --relative or --avd")
+        for crop in (self.crop, self.source_crop):
+            check_reading(crop, self.fps, self.limit)
         if not 1 <= self.samples <= MAX_SHOWN_SAMPLES:
             raise KinecastError(f"samples: expected 1 to {MAX_SHOWN_SAMPLES} in one picture, found {self.samples}")
 
@@ -165,14 +174,17 @@ def animate_clip(
         options: mode, crops, forecast pattern.
         forecaster: if given, H of every N+H frames are forecast, and marked in the picture.
         progress: called with (stage, frames done since the last call).
-        motion: what `extract` gave for the driving clip with the same crop, fps and limit, if it is there already.
+        motion: what `extract` gave for the driving clip with the same crop, fps and limit, if it is there already; a
+            shorter one animates so many frames.
 
     Raises:
         KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, an option
             that needs a part which the backbone has not.
     """
     options = options or AnimateOptions()
-    _check(backbone, source, driving, options)
+    check_output(output, CLIP_OUTPUTS, "clip", [driving] if source is None else [driving, source])
+    _check(backbone, options, forecaster)
+    _check_source(source, driving, options)
     fps = (motion.fps if motion is not None else None) or _rate(driving, options.fps)
     clock = Clock()
     with VideoWriter(output, fps, quality=options.quality) as writer:
@@ -181,27 +193,96 @@ def animate_clip(
         if motion is None:
             with clock("detect"):
                 motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
+        motion = motion[: options.limit]
         background = None
         if options.background:
             with clock("background"):
                 background = background_motion(backbone, driving, options.crop, len(motion))
         scene = _scene(backbone, picture, Driving(motion, background), options, forecaster, clock)
         scores = Scores(options.mode == "reconstruction", picture.cpu(), forecaster is not None)
-        frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
+        frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, len(motion))
         _render(scene, frames, writer, scores, options, clock, progress)
     return _report(scene, fps, scores, options, forecaster, clock)
 
 
-def _check(backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
+def animate_motion(
+    backbone: Backbone,
+    source: str | Path | Tensor,
+    motion: Motion,
+    output: str | Path,
+    options: AnimateOptions | None = None,
+    forecaster: Forecaster | None = None,
+    progress: Progress = lambda stage, frames: None,
+) -> Report:
+    """Animate a source by motion alone, as `extract` or a forecast gave it, and write the result.
+
+    There are no driving frames: nothing can be compared with them, and nothing is scored against them.
+
+    Args:
+        backbone: the one that detected the motion.
+        source: a picture or a clip (its first frame), or a picture (1, 3, H, W) in [0, 1] that was read already.
+        motion: T frames; its rate is that of the output unless `options.fps` is given.
+        output: mp4, mov, webm, mkv or gif.
+        options: as for `animate_clip`.
+        forecaster: likewise.
+        progress: likewise.
+
+    Raises:
+        KinecastError: as `animate_clip`; motion of another model, or an option that needs the driving frames.
+    """
+    options = options or AnimateOptions(mode="transfer")
+    check_output(output, CLIP_OUTPUTS, "clip", [] if isinstance(source, Tensor) else [source])
+    _check(backbone, options, forecaster)
+    _check_motion(backbone, motion, options)
+    motion = motion[: options.limit]
+    fps = options.fps or motion.fps or DEFAULT_FPS
+    clock = Clock()
+    with VideoWriter(output, fps, quality=options.quality) as writer:
+        with clock("encode source"):
+            read = (
+                source if isinstance(source, Tensor) else read_image(source, backbone.frame_size, options.source_crop)
+            )
+            picture = read.to(backbone.device)
+        scene = _scene(backbone, picture, Driving(motion), options, forecaster, clock)
+        scores = Scores(False, picture.cpu(), forecaster is not None)
+        _render(scene, None, writer, scores, options, clock, progress)
+    return _report(scene, fps, scores, options, forecaster, clock)
+
+
+def _check(backbone: Backbone, options: AnimateOptions, forecaster: Forecaster | None) -> None:
     for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
         if getattr(options, option):
             tps_with(backbone, part, option)
+    if options.samples > 1 and forecaster is None:
+        raise KinecastError(
+            f"samples: expected a forecaster to draw {options.samples} futures, found none: name one with --forecast"
+        )
+    if forecaster is not None and options.limit is not None:
+        forecast_mask(options.limit, options.observed, options.horizon)  # a limit that is too short for it
+
+
+def _check_source(source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
     if options.mode == "transfer" and source is None:
         raise KinecastError("transfer mode: expected a source picture or clip, found none: name one with --source")
     if options.mode == "reconstruction" and source is not None and Path(source).resolve() != Path(driving).resolve():
         raise KinecastError(
             "reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer"
         )
+
+
+def _check_motion(backbone: Backbone, motion: Motion, options: AnimateOptions) -> None:
+    """Check that a motion is the backbone's, and that no option asks for the frames that it was detected in."""
+    for option in ("compare", "background"):
+        if getattr(options, option):
+            raise KinecastError(f"{option}: expected a clip as --driving, found motion without pictures: leave it out")
+    backbone.flatten(motion[:0])
+    if motion.frame_size not in (None, backbone.frame_size):
+        raise KinecastError(
+            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
+            f"{motion.frame_size}: name the model that it was extracted with"
+        )
+    if not len(motion):
+        raise KinecastError("driving: expected motion of at least one frame, found none: extract it again")
 
 
 def _source_picture(
@@ -269,10 +350,9 @@ def _scene(
     with clock("encode source"):
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
     if options.relative:
-        initial = known[_initial_frame(known.motion, source_motion.to("cpu"), mask, options)]
-        known, *futures = (
-            each.relative(backbone, source_motion.to("cpu"), initial, options.adapt_scale) for each in (known, *futures)
-        )
+        beside = source_motion.to("cpu")
+        initial = known[best_frame(known.motion, beside, mask) if options.best_frame else 0]
+        known, *futures = (each.relative(backbone, beside, initial, options.adapt_scale) for each in (known, *futures))
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
     return _Scene(backbone, picture, state, source_motion, known, futures, mask)
@@ -280,21 +360,30 @@ def _scene(
 
 def _render(
     scene: _Scene,
-    frames: Iterator[Tensor],
+    frames: Iterator[Tensor] | None,
     writer: VideoWriter,
     scores: Scores,
     options: AnimateOptions,
     clock: Clock,
     progress: Progress,
 ) -> None:
-    """Draw, score and write all frames, a batch at a time."""
+    """Draw, score and write all frames, a batch at a time, beside the driving `frames` where there are any.
+
+    Raises:
+        KinecastError: fewer driving frames than frames of motion.
+    """
     forecast = scores.forecast
     needs_true = forecast and (options.compare or not scores.reconstruction)
     start = 0
     while start < len(scene.mask):
         with clock("read"):
-            seen = next(frames)
-        chunk = slice(start, start + len(seen))
+            seen = None if frames is None else next(frames, None)
+        if frames is not None and seen is None:
+            raise KinecastError(
+                f"motion: expected that of the driving clip, of {start} frames, found {len(scene.mask)}: extract it "
+                "with the same --limit"
+            )
+        chunk = slice(start, min(start + (BATCH if seen is None else len(seen)), len(scene.mask)))
         with clock("animate"):
             true, rendered = scene.draw(chunk, needs_true)
         with clock("score"):
@@ -302,8 +391,8 @@ def _render(
         with clock("write"):
             for shown in compose(seen if options.compare else None, true, rendered, scene.mask[chunk], forecast):
                 writer.write(shown)
-        progress("animate", len(seen))
-        start += len(seen)
+        progress("animate", chunk.stop - start)
+        start = chunk.stop
 
 
 def _report(
@@ -326,27 +415,5 @@ def _report(
     )
 
 
-def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> int:
-    """Return where relative motion starts: the first driving frame, or the sent one posed most like the source."""
-    if not options.best_frame:
-        return 0
-    wanted = _pose(source)
-    distances = [np.square(_pose(motion[i]) - wanted).sum() if not mask[i] else np.inf for i in range(len(motion))]
-    return int(np.argmin(distances))
-
-
-def _pose(motion: Motion) -> np.ndarray:
-    """Return what makes two poses alike: keypoints (K, 2) without place and size (FOMM), or head angles, (3,)."""
-    if "value" not in motion.components:
-        return motion.components["rotation"][0].numpy()
-    from scipy.spatial import ConvexHull  # scipy comes with scikit-image
-
-    points = motion.components["value"][0].numpy()
-    points = points - points.mean(axis=0)
-    return points / max(float(ConvexHull(points).volume), 1e-8) ** 0.5
-
-
 def _rate(clip: str | Path, fps: float | None) -> float:
-    if fps is not None and not 0 < fps <= 1000:
-        raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
     return fps or probe(clip).fps

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
-from kinecast.framing import CROPS, FACE_FRAMES, Box, crop_box, find_face, fit
+from kinecast.framing import CROPS, FACE_FRAMES, Box, check_reading, crop_box, find_face, fit
 from kinecast.pictures import (
     PICTURE_SUFFIXES,
     border,
@@ -117,10 +117,7 @@ def read_frames(
     """
     path = _existing(path)
     target = _target(size)
-    if crop not in CROPS:
-        raise KinecastError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
-    if limit is not None and limit < 1:
-        raise KinecastError(f"limit: expected 1 frame or more, found {limit}")
+    check_reading(crop, limit=limit)
     return islice(_fitted_frames(path, target, crop), limit)
 
 

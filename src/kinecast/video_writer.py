@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.files import atomic_path
+from kinecast.files import CLIP_OUTPUTS, atomic_path, check_suffix
 from kinecast.pictures import as_frames
 
 _ENCODERS = {
@@ -47,12 +47,7 @@ class VideoWriter:
     def __init__(
         self, path: str | Path, fps: float | Fraction, size: tuple[int, int] | None = None, quality: int = 20
     ) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() not in _ENCODERS:
-            found = repr(self.path.suffix) if self.path.suffix else "none"
-            raise KinecastError(
-                f"{path}: expected a clip name ending in {', '.join(_ENCODERS)}, found {found}: rename the output"
-            )
+        self.path = check_suffix(path, CLIP_OUTPUTS, "clip")
         if not 0 < fps < float("inf"):
             raise KinecastError(f"fps: expected a number above 0, found {fps}")
         if not 0 <= quality <= 51:

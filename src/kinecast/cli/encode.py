@@ -9,21 +9,25 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
+    EngineOption,
     FpsOption,
     JsonOption,
     LimitOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_STREAM
+from kinecast.errors import KinecastError
 
 
 def encode(
     clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
+    output: Annotated[Path, WRITES_STREAM, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
     quality: Annotated[
         int,
         typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians."),
@@ -58,6 +62,8 @@ def encode(
     crop: CropOption = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -69,7 +75,9 @@ def encode(
     from kinecast.codec.clips import EncodeOptions, encode_clip
     from kinecast.fillers import load_filler
 
-    backbone = load_model(model, device)
+    if terms != "keypoints" and rate_kbps is None:
+        raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
+    backbone = load_model(model, device, engine, precision)
     filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
     options = EncodeOptions(
         quality,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
@@ -22,7 +23,8 @@ from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
 from kinecast.codec.stream import PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.files import atomic_path, existing_file
+from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
+from kinecast.framing import check_reading
 from kinecast.motion import LAYOUTS, Motion
 from kinecast.video import VideoWriter, probe, read_batches, to_tensor, to_uint8
 
@@ -83,8 +85,7 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.picture_quality <= 100:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise KinecastError(f"fps: expected a rate in (0, 1000], found {self.fps}")
+        check_reading(self.crop, self.fps, self.limit)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
         if self.terms not in TERMS:
@@ -104,13 +105,14 @@ def encode_clip(
         KinecastError: unreadable input, a number out of range, or an output that cannot be written.
     """
     options = options or EncodeOptions()
+    check_output(output, STREAM_OUTPUTS, "motion stream", [clip])
+    layout = layout_for_quality(backbone.unflatten(torch.empty(0, backbone.motion_dim)), options.quality)
+    tables = profile_named(options.profile, options.model_name, layout)
     rate = Fraction(options.fps or probe(clip).fps).limit_denominator(1001)
     started, count = time.perf_counter(), 0
     batches = read_batches(clip, backbone.frame_size, options.crop, BATCH, options.limit)
     first = next(batches)
     motion = backbone.detect(first.to(backbone.device)).to("cpu")
-    layout = layout_for_quality(motion, options.quality)
-    tables = profile_named(options.profile, options.model_name, layout)
     data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
     schedule, packing = None, options.packing
     if options.rate_kbps is not None:
@@ -198,6 +200,7 @@ def decode_clip(
         KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
     """
     path = existing_file(stream, "motion stream (.kcm)")
+    check_output(output, CLIP_OUTPUTS, "clip", [path])
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
@@ -225,6 +228,30 @@ def decode_clip(
             stacklevel=2,
         )
     return {"frames": written, "fps": header.fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
+
+
+def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
+    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate whatever is wanted by it.
+
+    Frames that the sender left out, or that damage hit, are interpolated.
+
+    Raises:
+        KinecastError: as `decode_clip`.
+    """
+    path = existing_file(stream, "motion stream (.kcm)")
+    with path.open("rb") as file:
+        reader = StreamReader(file)
+        header = reader.header
+        check_model(header, backbone, model_identity(backbone.state_dict()), str(path))
+        units = reader.units()
+        picture = _picture(units, header, path)
+        shown = interpolate(_frames(units, MotionDecoder(header.layout, profile_for(header))))
+        vectors = [frame.vector for frame in shown]
+    if not vectors:
+        raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
+    motion = backbone.unflatten(torch.from_numpy(np.stack(vectors).astype(np.float32)))
+    motion = replace(motion, fps=header.fps, frame_size=backbone.frame_size, clip=path.name)
+    return to_tensor(picture[None]), motion
 
 
 def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
