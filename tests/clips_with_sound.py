@@ -21,7 +21,7 @@ SIZE = 64
 
 def write_timed(
     path: Path,
-    times: Sequence[float],
+    times: Sequence[float] | np.ndarray,
     end: float,
     flash: float,
     sound: str | None = None,
@@ -103,7 +103,7 @@ def beep_of(path: Path) -> float:
             for frame in resampler.resample(decoded):
                 loud = np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.1)
                 if len(loud):
-                    return float(frame.time) + loud[0] / 48000
+                    return float(frame.time or 0.0) + float(loud[0]) / 48000
     raise AssertionError(f"{path}: no beep")
 
 
@@ -115,9 +115,7 @@ def lengths_of(path: Path) -> tuple[float, float]:
         for packet in container.demux():
             if packet.pts is not None and packet.stream.type in ("video", "audio"):
                 if packet.stream.type == "video":
-                    first = (
-                        packet.pts * packet.time_base if first is None else min(first, packet.pts * packet.time_base)
-                    )
+                    first = min(first, float(packet.pts * packet.time_base))
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 ends[packet.stream.type] = max(end, ends.get(packet.stream.type, 0.0))
     return ends["video"] - first, ends.get("audio", 0.0) - first

@@ -6,6 +6,7 @@ import torch
 
 from helpers import make_clip
 from kinecast import KinecastError, pipeline, video
+from kinecast.driving import best_frame
 from kinecast.forecasters import build_forecaster
 from kinecast.motion import Motion
 from kinecast.pipeline import AnimateOptions, animate_clip, extract, forecast_mask, forecast_motion, published_kbps
@@ -66,10 +67,9 @@ def test_relative_motion_from_the_best_frame(tmp_path):
     model = tiny_fomm()
     clip = make_clip(tmp_path / "c.mp4", frames=8)
     motion = extract(model, clip)
-    options = AnimateOptions(mode="transfer", relative=True, best_frame=True)
-    assert pipeline._initial_frame(motion, motion[5], np.zeros(8, dtype=bool), options) == 5
+    assert best_frame(motion, motion[5], np.zeros(8, dtype=bool)) == 5
     hidden = np.arange(8) == 5  # a forecast frame is not there to be chosen
-    assert pipeline._initial_frame(motion, motion[5], hidden, options) != 5
+    assert best_frame(motion, motion[5], hidden) != 5
 
 
 def test_report_of_a_reconstruction(tmp_path):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kinecast.backbones import TPS
 from kinecast.backbones.base import Backbone
+from kinecast.backbones.points import hull_area
 from kinecast.errors import KinecastError
 from kinecast.footage import Footage
 from kinecast.motion import Motion
@@ -105,3 +106,35 @@ def held_background(background: Tensor | None, forecast: np.ndarray) -> Tensor |
         return None
     last = np.maximum.accumulate(np.where(forecast, 0, np.arange(len(forecast))))
     return background[torch.from_numpy(last)]
+
+
+def best_frame(motion: Motion, source: Motion, forecast: np.ndarray) -> int:
+    """Return which driving frame is posed most like the source (1), of those that are sent: not `forecast`, (T,) bool.
+
+    Raises:
+        KinecastError: key points of the source, or of all frames sent, that span no area, so that no pose can be told.
+    """
+    wanted = _pose(source)
+    poses = [None if hidden else _pose(motion[i]) for i, hidden in enumerate(forecast)]
+    if wanted is None or all(pose is None for pose in poses):
+        whose = "the source" if wanted is None else "a driving frame"
+        raise KinecastError(
+            f"best-frame: expected 3 or more key points of {whose} that span an area, found fewer or all on one line: "
+            "drop --best-frame"
+        )
+    return int(np.argmin([np.inf if pose is None else np.square(pose - wanted).sum() for pose in poses]))
+
+
+def _pose(motion: Motion) -> np.ndarray | None:
+    """Return what makes two poses alike: key points (K, 2) without place and size, or head angles, (3,).
+
+    None where the points span no area, and so have no size.
+    """
+    if "value" not in motion.components:
+        return motion.components["rotation"][0].numpy()
+    try:
+        area = hull_area(motion.components["value"])
+    except KinecastError:
+        return None
+    points = motion.components["value"][0].numpy()
+    return (points - points.mean(axis=0)) / max(area, 1e-8) ** 0.5

@@ -4,14 +4,15 @@ Letters: B frames of a batch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from kinecast.timing import Shown, at_rate, check_fps, with_ends
+from kinecast.framing import check_reading
+from kinecast.timing import Shown, at_rate, with_ends
 from kinecast.video import ClipInfo, probe, timed_frames, to_tensor
 
 
@@ -61,10 +62,6 @@ class Footage:
             edges = np.array([*(begin for begin, *_ in chunk), chunk[-1][1]])
             yield edges, to_tensor(np.stack([frame for *_, frame in chunk]))
 
-    def resampled(self, fps: float, limit: int) -> "Footage":
-        """Return the same clip at a constant rate, `limit` frames of it."""
-        return replace(self, fps=fps, limit=limit)
-
 
 def footage(
     path: str | Path,
@@ -80,8 +77,8 @@ def footage(
     Raises:
         KinecastError: as `kinecast.video.probe`, or a rate that is none.
     """
-    check_fps(fps)
-    check_fps(true_fps)
+    check_reading(crop, fps, limit)
+    check_reading(fps=true_fps)
     info = probe(path, strip)
     if true_fps is None and (info.path.is_dir() or info.frames == 1 or strip):
         fps, true_fps = None, fps

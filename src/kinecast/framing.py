@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kinecast.errors import KinecastError
+
 CROPS = ("center", "face", "none")
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -21,6 +23,20 @@ _FACE_SHARE = 0.62
 _FACE_SMALLEST = 0.15  # of the frame's shorter side; below that, the detector mostly finds texture
 _DETECTOR_WINDOW = 24  # pixels: it sees nothing smaller
 _FACE_PIXELS = 256  # the shorter side of the frames that it is given
+
+
+def check_reading(crop: str = "center", fps: float | None = None, limit: int | None = None) -> None:
+    """Check how a clip is to be read, before it is: its crop, its true rate in frames a second, its most frames.
+
+    Raises:
+        KinecastError: no crop policy, or a number out of range.
+    """
+    if crop not in CROPS:
+        raise KinecastError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
+    if fps is not None and not 0 < fps <= 1000:
+        raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
+    if limit is not None and limit < 1:
+        raise KinecastError(f"limit: expected 1 frame or more, found {limit}")
 
 
 def crop_box(

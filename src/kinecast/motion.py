@@ -138,8 +138,13 @@ class Motion:
             ),
             stacklevel=3,
         )
-        counts = [frames_before(end - float(self.times[0]), fps) for end in self.edges()[1:]]
-        index = torch.repeat_interleave(torch.arange(len(self)), torch.tensor(counts).diff(prepend=torch.tensor([0])))
+        return self.at_rate(fps)
+
+    def at_rate(self, fps: float) -> "Motion":
+        """Return this motion resampled to a constant rate: at each moment the frame that is shown then."""
+        edges = self.edges()
+        counts = torch.tensor([0] + [frames_before(float(end - edges[0]), fps) for end in edges[1:]]).diff()
+        index = torch.repeat_interleave(torch.arange(len(self)), counts)
         components = {name: tensor[index] for name, tensor in self.components.items()}
         return replace(self, components=components, fps=fps, times=None, end=None)
 

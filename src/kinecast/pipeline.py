@@ -17,19 +17,22 @@ from torch import Tensor
 
 from kinecast.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose, published_kbps, rates
 from kinecast.backbones.base import Backbone
-from kinecast.driving import Driving, background_motion, held_background, tps_with
+from kinecast.driving import Driving, background_motion, best_frame, held_background, tps_with
 from kinecast.errors import KinecastError
+from kinecast.files import CLIP_OUTPUTS, check_output
 from kinecast.footage import Footage, footage
 from kinecast.forecasters.base import Forecaster
+from kinecast.framing import check_reading
 from kinecast.motion import Motion
-from kinecast.sound import clip_sound
-from kinecast.video import VideoWriter, read_image
+from kinecast.sound import SoundSource, clip_sound
+from kinecast.video import DEFAULT_FPS, VideoWriter, read_image
 
 __all__ = [
     "PLAIN_VIDEO_KBPS",
     "AnimateOptions",
     "Report",
     "animate_clip",
+    "animate_motion",
     "extract",
     "forecast_mask",
     "forecast_motion",
@@ -61,6 +64,9 @@ def extract(
         limit: at most so many frames.
         progress: called with ("detect", frames done since the last call).
         true_fps: the true frame rate where the file's times are wrong.
+
+    Raises:
+        KinecastError: unreadable input, or an option out of range.
     """
     return _detect(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
 
@@ -160,6 +166,9 @@ class AnimateOptions:
             raise KinecastError("adapt-scale and best-frame change relative motion: add --relative")
         if self.relative and self.avd:
             raise KinecastError("motion: expected relative or avd, found both: drop --relative or --avd")
+        for crop in (self.crop, self.source_crop):
+            check_reading(crop, self.fps, self.limit)
+        check_reading(fps=self.true_fps)
         if not 1 <= self.samples <= MAX_SHOWN_SAMPLES:
             raise KinecastError(f"samples: expected 1 to {MAX_SHOWN_SAMPLES} in one picture, found {self.samples}")
 
@@ -184,14 +193,17 @@ def animate_clip(
         options: mode, crops, forecast pattern.
         forecaster: if given, H of every N+H frames are forecast, and marked in the picture.
         progress: called with (stage, frames done since the last call).
-        motion: what `extract` gave for the driving clip with the same crop, rates and limit, if it is there already.
+        motion: what `extract` gave for the driving clip with the same crop, rates and limit, if it is there already; a
+            shorter one animates so many frames.
 
     Raises:
         KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, an option
             that needs a part which the backbone has not.
     """
     options = options or AnimateOptions()
-    _check(backbone, source, driving, options)
+    check_output(output, CLIP_OUTPUTS, "clip", [driving] if source is None else [driving, source])
+    _check(backbone, options, forecaster)
+    _check_source(source, driving, options)
     clip = footage(driving, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
     sound = clip_sound(driving) if options.sound else None
     clock = Clock()
@@ -201,10 +213,11 @@ def animate_clip(
         if motion is None:
             with clock("detect"):
                 motion = _detect(backbone, clip, progress)
-        edges = None if clip.constant else motion.edges()
+        motion = motion[: options.limit]
+        clip = replace(clip, limit=len(motion))
         if forecaster is not None and (even := motion.evenly_timed()) is not motion:
-            assert even.fps is not None  # a constant rate has one
-            clip, motion, edges = clip.resampled(even.fps, len(even)), even, even.edges()
+            clip, motion = replace(clip, fps=even.fps, limit=len(even)), even
+        edges = None if motion.times is None and motion.fps in (None, writer.given_fps) else motion.edges()
         background = None
         if options.background:
             with clock("background"):
@@ -216,16 +229,89 @@ def animate_clip(
     return _report(scene, motion.fps or clip.rate, scores, options, forecaster, clock)
 
 
-def _check(backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
+def animate_motion(
+    backbone: Backbone,
+    source: str | Path | Tensor,
+    motion: Motion,
+    output: str | Path,
+    options: AnimateOptions | None = None,
+    forecaster: Forecaster | None = None,
+    progress: Progress = lambda stage, frames: None,
+    sound: SoundSource | None = None,
+) -> Report:
+    """Animate a source by motion alone, as `extract` or a forecast gave it, and write the result.
+
+    There are no driving frames: nothing can be compared with them, and nothing is scored against them.
+
+    Args:
+        backbone: the one that detected the motion.
+        source: a picture or a clip (its first frame), or a picture (1, 3, H, W) in [0, 1] that was read already.
+        motion: T frames; its times or its rate are those of the output unless `options` say otherwise.
+        output: mp4, mov, webm, mkv or gif.
+        options: as for `animate_clip`.
+        forecaster: likewise.
+        progress: likewise.
+        sound: what is heard from the first frame on, unless `options.sound` is off.
+
+    Raises:
+        KinecastError: as `animate_clip`; motion of another model, or an option that needs the driving frames.
+    """
+    options = options or AnimateOptions(mode="transfer")
+    check_output(output, CLIP_OUTPUTS, "clip", [] if isinstance(source, Tensor) else [source])
+    _check(backbone, options, forecaster)
+    _check_motion(backbone, motion, options)
+    if options.true_fps is not None:
+        motion = replace(motion, fps=options.true_fps, times=None, end=None)
+    motion = (motion if options.fps is None else motion.at_rate(options.fps))[: options.limit]
+    motion = motion if forecaster is None else motion.evenly_timed()
+    fps, edges = motion.fps or DEFAULT_FPS, None if motion.times is None else motion.edges()
+    clock = Clock()
+    with VideoWriter(output, fps, quality=options.quality, sound=sound if options.sound else None) as writer:
+        with clock("encode source"):
+            read = (
+                source if isinstance(source, Tensor) else read_image(source, backbone.frame_size, options.source_crop)
+            )
+            picture = read.to(backbone.device)
+        scene = _scene(backbone, picture, Driving(motion), options, forecaster, clock)
+        scores = Scores(False, picture.cpu(), forecaster is not None)
+        _render(scene, None, edges, writer, scores, options, clock, progress)
+    return _report(scene, fps, scores, options, forecaster, clock)
+
+
+def _check(backbone: Backbone, options: AnimateOptions, forecaster: Forecaster | None) -> None:
     for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
         if getattr(options, option):
             tps_with(backbone, part, option)
+    if options.samples > 1 and forecaster is None:
+        raise KinecastError(
+            f"samples: expected a forecaster to draw {options.samples} futures, found none: name one with --forecast"
+        )
+    if forecaster is not None and options.limit is not None:
+        forecast_mask(options.limit, options.observed, options.horizon)  # a limit that is too short for it
+
+
+def _check_source(source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
     if options.mode == "transfer" and source is None:
         raise KinecastError("transfer mode: expected a source picture or clip, found none: name one with --source")
     if options.mode == "reconstruction" and source is not None and Path(source).resolve() != Path(driving).resolve():
         raise KinecastError(
             "reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer"
         )
+
+
+def _check_motion(backbone: Backbone, motion: Motion, options: AnimateOptions) -> None:
+    """Check that a motion is the backbone's, and that no option asks for the frames that it was detected in."""
+    for option in ("compare", "background"):
+        if getattr(options, option):
+            raise KinecastError(f"{option}: expected a clip as --driving, found motion without pictures: leave it out")
+    backbone.flatten(motion[:0])
+    if motion.frame_size not in (None, backbone.frame_size):
+        raise KinecastError(
+            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
+            f"{motion.frame_size}: name the model that it was extracted with"
+        )
+    if not len(motion):
+        raise KinecastError("driving: expected motion of at least one frame, found none: extract it again")
 
 
 def _source_picture(
@@ -293,10 +379,9 @@ def _scene(
     with clock("encode source"):
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
     if options.relative:
-        initial = known[_initial_frame(known.motion, source_motion.to("cpu"), mask, options)]
-        known, *futures = (
-            each.relative(backbone, source_motion.to("cpu"), initial, options.adapt_scale) for each in (known, *futures)
-        )
+        beside = source_motion.to("cpu")
+        initial = known[best_frame(known.motion, beside, mask) if options.best_frame else 0]
+        known, *futures = (each.relative(backbone, beside, initial, options.adapt_scale) for each in (known, *futures))
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
     return _Scene(backbone, picture, state, source_motion, known, futures, mask)
@@ -304,7 +389,7 @@ def _scene(
 
 def _render(
     scene: _Scene,
-    frames: Iterator[Tensor],
+    frames: Iterator[Tensor] | None,
     edges: np.ndarray | None,
     writer: VideoWriter,
     scores: Scores,
@@ -312,14 +397,25 @@ def _render(
     clock: Clock,
     progress: Progress,
 ) -> None:
-    """Draw, score and write all frames, a batch at a time, at times `edges` (T + 1,), None at the writer's rate."""
+    """Draw, score and write all frames, a batch at a time, beside the driving `frames` where there are any.
+
+    They are shown at times `edges` (T + 1,), or where that is None at the writer's rate.
+
+    Raises:
+        KinecastError: fewer driving frames than frames of motion.
+    """
     forecast = scores.forecast
     needs_true = forecast and (options.compare or not scores.reconstruction)
     start = 0
     while start < len(scene.mask):
         with clock("read"):
-            seen = next(frames)
-        chunk = slice(start, start + len(seen))
+            seen = None if frames is None else next(frames, None)
+        if frames is not None and seen is None:
+            raise KinecastError(
+                f"motion: expected that of the driving clip, of {start} frames, found {len(scene.mask)}: extract it "
+                "with the same --limit"
+            )
+        chunk = slice(start, min(start + (BATCH if seen is None else len(seen)), len(scene.mask)))
         with clock("animate"):
             true, rendered = scene.draw(chunk, needs_true)
         with clock("score"):
@@ -328,8 +424,8 @@ def _render(
             pictures = compose(seen if options.compare else None, true, rendered, scene.mask[chunk], forecast)
             for i, shown in enumerate(pictures, start):
                 writer.write(shown, None if edges is None else edges[i : i + 2])
-        progress("animate", len(seen))
-        start += len(seen)
+        progress("animate", chunk.stop - start)
+        start = chunk.stop
 
 
 def _report(
@@ -350,23 +446,3 @@ def _report(
         rate=rates(scene.known.dim, fps, scene.mask, share, scene.picture),
         seconds={stage: round(seconds, 4) for stage, seconds in clock.seconds.items()},
     )
-
-
-def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> int:
-    """Return where relative motion starts: the first driving frame, or the sent one posed most like the source."""
-    if not options.best_frame:
-        return 0
-    wanted = _pose(source)
-    distances = [np.square(_pose(motion[i]) - wanted).sum() if not mask[i] else np.inf for i in range(len(motion))]
-    return int(np.argmin(distances))
-
-
-def _pose(motion: Motion) -> np.ndarray:
-    """Return what makes two poses alike: keypoints (K, 2) without place and size (FOMM), or head angles, (3,)."""
-    if "value" not in motion.components:
-        return motion.components["rotation"][0].numpy()
-    from scipy.spatial import ConvexHull  # scipy comes with scikit-image
-
-    points = motion.components["value"][0].numpy()
-    points = points - points.mean(axis=0)
-    return points / max(float(ConvexHull(points).volume), 1e-8) ** 0.5

@@ -5,29 +5,17 @@ next one comes, so that resampling takes for each new moment the frame that is s
 """
 
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from math import ceil
 from typing import TypeVar
 
 import numpy as np
 
-from kinecast.errors import KinecastError
-
-HIGHEST_FPS = 1000.0
 _USUAL = 1.0, 60.0  # rates that are chosen without being asked for: a clip of one still hour is not a million frames
 _ROUNDING = 1e-6  # of a frame: times that are the same but for the rounding of floats
 
 Item = TypeVar("Item")
 Shown = tuple[float, float, Item]  # from, until, what
-
-
-def check_fps(fps: float | None) -> None:
-    """Check a frame rate that a user asked for.
-
-    Raises:
-        KinecastError: it is not in (0, 1000].
-    """
-    if fps is not None and not 0 < fps <= HIGHEST_FPS:
-        raise KinecastError(f"fps: expected a rate in (0, {HIGHEST_FPS:g}], found {fps}")
 
 
 def with_ends(timed: Iterable[tuple[float, Item]], duration: float | None) -> Iterator[Shown[Item]]:
@@ -71,4 +59,4 @@ def even(edges: np.ndarray) -> bool:
 
 def usual_rate(edges: np.ndarray) -> float:
     """Return the rate to resample to: that of the median frame, within what clips usually have."""
-    return float(np.clip(1 / np.median(np.diff(edges)), *_USUAL))
+    return float(Fraction(np.clip(1 / np.median(np.diff(edges)), *_USUAL)).limit_denominator(1001))

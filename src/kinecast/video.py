@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.framing import CROPS, FACE_FRAMES, Box, crop_box, find_face, fit
+from kinecast.framing import CROPS, FACE_FRAMES, Box, check_reading, crop_box, find_face, fit
 from kinecast.media.sources import Timed, existing, timing, whole_frames
 from kinecast.media.times import DEFAULT_FPS
 from kinecast.pictures import border, caption, grid, side_by_side, to_tensor, to_uint8, write_image
@@ -104,10 +104,7 @@ def timed_frames(
     """
     path = existing(path)
     target = _target(size)
-    if crop not in CROPS:
-        raise KinecastError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
-    if limit is not None and limit < 1:
-        raise KinecastError(f"limit: expected 1 frame or more, found {limit}")
+    check_reading(crop, limit=limit)
     return islice(_fitted_frames(path, target, crop, strip), limit)
 
 

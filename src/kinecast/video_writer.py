@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.files import atomic_path
+from kinecast.files import CLIP_OUTPUTS, atomic_path, check_suffix
 from kinecast.pictures import as_frames
 from kinecast.sound import SoundSource, SoundTrack, has_sound
 
@@ -58,16 +58,12 @@ class VideoWriter:
         quality: int = 20,
         sound: SoundSource | None = None,
     ) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() not in _ENCODERS:
-            found = repr(self.path.suffix) if self.path.suffix else "none"
-            raise KinecastError(
-                f"{path}: expected a clip name ending in {', '.join(_ENCODERS)}, found {found}: rename the output"
-            )
+        self.path = check_suffix(path, CLIP_OUTPUTS, "clip")
         if not 0 < fps < float("inf"):
             raise KinecastError(f"fps: expected a number above 0, found {fps}")
         if not 0 <= quality <= 51:
             raise KinecastError(f"quality: expected 0 (best) to 51 (smallest file), found {quality}")
+        self.given_fps = fps
         # mp4 keeps a frame's time as a whole number of ticks: 1001 keeps 30000/1001 exact, and 29.97 near enough.
         self.fps = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
         self.size = size
@@ -150,6 +146,9 @@ class VideoWriter:
         stream: Any = self._container.add_stream(self._codec, rate=self.fps, options=options if self._is_yuv else {})
         assert self._clock is not None
         stream.time_base = stream.codec_context.time_base = self._clock.time_base
+        if isinstance(self._clock, _EdgeClock) and self._codec == "libx264":
+            # mp4 tells how long a frame stays by the times of decoding, which only without B-frames are its own.
+            stream.codec_context.max_b_frames = 0
         stream.width, stream.height, stream.pix_fmt = width, height, self._pixels
         if self._is_yuv:
             context = stream.codec_context

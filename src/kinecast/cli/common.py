@@ -26,6 +26,8 @@ TrueFpsOption = Annotated[
 MeasuredFpsOption = Annotated[
     float | None, typer.Option("--true-fps", "--fps", help="True frame rate, where the times in the file are wrong.")
 ]
+EngineOption = Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
 
 DEFAULT_BACKBONE = "face-128"
@@ -41,11 +43,11 @@ def print_json(values: Mapping[str, Any]) -> None:
     print(json.dumps(values, indent=2))
 
 
-def load_model(name: str, device: str) -> Any:
+def load_model(name: str, device: str, engine: str = "auto", precision: str = "exact") -> Any:
     """Load a backbone and say on which device."""
     from kinecast.zoo import load_backbone
 
-    model = load_backbone(name, device)
+    model = load_backbone(name, device, engine, precision)
     say(f"{name} on {model.device}, engine {model.engine} {model.precision}: {model.reason}")
     return model
 

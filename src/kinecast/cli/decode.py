@@ -8,19 +8,22 @@ import typer
 from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     DeviceOption,
+    EngineOption,
     JsonOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_CLIP
 
 
 def decode(
     stream: Annotated[Path, typer.Argument(help="Motion stream of `kinecast encode` (.kcm).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
+    output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
     model: ModelOption = DEFAULT_BACKBONE,
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
@@ -34,6 +37,8 @@ def decode(
         ),
     ] = "auto",
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the stream's sound, if it has any.")] = True,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -43,7 +48,7 @@ def decode(
     from kinecast.codec.filling import INTERPOLATE
     from kinecast.fillers import load_filler
 
-    backbone = load_model(model, device)
+    backbone = load_model(model, device, engine, precision)
     with progress() as update:
         report = decode_clip(
             backbone,

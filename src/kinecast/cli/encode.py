@@ -9,10 +9,12 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
+    EngineOption,
     FpsOption,
     JsonOption,
     LimitOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     TrueFpsOption,
     load_model,
@@ -20,11 +22,13 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_STREAM
+from kinecast.errors import KinecastError
 
 
 def encode(
     clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
+    output: Annotated[Path, WRITES_STREAM, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
     quality: Annotated[
         int,
         typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians."),
@@ -62,6 +66,8 @@ def encode(
     limit: LimitOption = None,
     sound: Annotated[bool, typer.Option("--sound", help="Send the clip's sound too: Opus, one channel.")] = False,
     sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="What sound may cost, 6 to 96.")] = 24.0,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -73,7 +79,9 @@ def encode(
     from kinecast.codec.clips import EncodeOptions, encode_clip
     from kinecast.fillers import load_filler
 
-    backbone = load_model(model, device)
+    if terms != "keypoints" and rate_kbps is None:
+        raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
+    backbone = load_model(model, device, engine, precision)
     filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
     options = EncodeOptions(
         quality,

@@ -9,10 +9,12 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
+    EngineOption,
     FpsOption,
     JsonOption,
     LimitOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     TrueFpsOption,
     load_model,
@@ -20,6 +22,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_EITHER
 from kinecast.cli.workers import RayOption, WorkersOption
 
 
@@ -30,7 +33,9 @@ def extract(
             help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames; several; or their folder."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")],
+    output: Annotated[
+        Path, WRITES_EITHER, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")
+    ],
     model: ModelOption = DEFAULT_BACKBONE,
     crop: CropOption = "center",
     fps: FpsOption = None,
@@ -38,6 +43,8 @@ def extract(
     limit: LimitOption = None,
     workers: WorkersOption = None,
     ray: RayOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -49,14 +56,22 @@ def extract(
     from kinecast import pipeline
     from kinecast.errors import KinecastError
     from kinecast.evaluation.extraction import clips_in
+    from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
+    from kinecast.framing import check_reading
 
     found, several = clips_in(clips)
-    if several:
-        _extract_all(found, output, model, crop, fps, true_fps, limit, workers, ray, device, json)
-        return
-    if workers is not None or ray is not None:
+    check_reading(crop, fps, limit)
+    check_reading(fps=true_fps)
+    if not several and (workers is not None or ray is not None):
         raise KinecastError("workers and ray: expected several clips, or a folder of them, found one: drop the option")
-    backbone = load_model(model, device)
+    if several:
+        check_folder(output)
+    else:
+        check_output(output, MOTION_OUTPUTS, "motion file")
+    backbone = load_model(model, device, engine, precision)
+    if several:
+        _extract_all(backbone, found, output, model, crop, fps, true_fps, limit, workers, ray, device, json)
+        return
     with progress() as update:
         motion = pipeline.extract(backbone, found[0], crop, fps, limit, update, true_fps)
     motion.save(output)
@@ -75,6 +90,7 @@ def extract(
 
 
 def _extract_all(
+    backbone: Any,
     clips: list[Path],
     output: Path,
     model: str,
@@ -91,7 +107,6 @@ def _extract_all(
     from kinecast.evaluation.extraction import ExtractSettings, ExtractWorker, extract_all
     from kinecast.evaluation.workers import backbone_digest
 
-    backbone = load_model(model, device)
     weights = backbone_digest(backbone)
     settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit, true_fps)
     with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
@@ -24,11 +25,11 @@ from kinecast.codec.sound import SoundWriter, stream_sound
 from kinecast.codec.stream import Beside, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.codec.times import FrameClock, TimesUnit, TimesWriter
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.files import atomic_path, existing_file
+from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
 from kinecast.footage import footage
+from kinecast.framing import check_reading
 from kinecast.motion import LAYOUTS, Motion
 from kinecast.sound import check_sound_kbps, clip_sound
-from kinecast.timing import check_fps
 from kinecast.video import VideoWriter, to_tensor, to_uint8
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
@@ -92,8 +93,8 @@ class EncodeOptions:
     def __post_init__(self) -> None:
         if not 1 <= self.picture_quality <= 100:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
-        check_fps(self.fps)
-        check_fps(self.true_fps)
+        check_reading(self.crop, self.fps, self.limit)
+        check_reading(fps=self.true_fps)
         if self.sound_kbps is not None:
             check_sound_kbps(self.sound_kbps)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
@@ -117,6 +118,9 @@ def encode_clip(
         KinecastError: unreadable input, a number out of range, or an output that cannot be written.
     """
     options = options or EncodeOptions()
+    check_output(output, STREAM_OUTPUTS, "motion stream", [clip])
+    layout = layout_for_quality(backbone.unflatten(torch.empty(0, backbone.motion_dim)), options.quality)
+    tables = profile_named(options.profile, options.model_name, layout)
     seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
     rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
     beside = _Beside(None if seen.constant else TimesWriter(), _sound_of(clip, options))
@@ -124,8 +128,6 @@ def encode_clip(
     batches = seen.batches(BATCH)
     edges, first = next(batches)
     motion = backbone.detect(first.to(backbone.device)).to("cpu")
-    layout = layout_for_quality(motion, options.quality)
-    tables = profile_named(options.profile, options.model_name, layout)
     data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
     schedule, packing = None, options.packing
     if options.rate_kbps is not None:
@@ -269,6 +271,7 @@ def decode_clip(
         KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
     """
     path = existing_file(stream, "motion stream (.kcm)")
+    check_output(output, CLIP_OUTPUTS, "clip", [path])
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
@@ -301,6 +304,36 @@ def decode_clip(
         )
     fps = written / clock.seconds if clock.used else header.fps
     return {"frames": written, "fps": fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
+
+
+def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
+    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate whatever is wanted by it.
+
+    Frames that the sender left out, or that damage hit, are interpolated.
+
+    Raises:
+        KinecastError: as `decode_clip`.
+    """
+    path = existing_file(stream, "motion stream (.kcm)")
+    with path.open("rb") as file:
+        reader = StreamReader(file)
+        header = reader.header
+        check_model(header, backbone, model_identity(backbone.state_dict()), str(path))
+        units = reader.units()
+        picture = _picture(units, header, path)
+        clock = FrameClock(header.rate)
+        vectors, edges = list[np.ndarray](), list[np.ndarray]()
+        for frame in interpolate(_frames(units, MotionDecoder(header.layout, profile_for(header)), clock)):
+            vectors.append(frame.vector)
+            edges.append(clock.edges([frame.number]))
+    if not vectors:
+        raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
+    motion = backbone.unflatten(torch.from_numpy(np.stack(vectors).astype(np.float32)))
+    motion = replace(motion, fps=header.fps, frame_size=backbone.frame_size, clip=path.name)
+    if clock.used:
+        begins, ends = torch.from_numpy(np.array(edges)).T
+        motion = replace(motion, fps=len(motion) / clock.seconds, times=begins, end=float(ends[-1]))
+    return to_tensor(picture[None]), motion
 
 
 def profile_named(name: str, model_name: str, layout: Layout) -> Profile:

@@ -29,6 +29,7 @@ from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED, 
 from kinecast.evaluation.tables import markdown, provenance
 from kinecast.files import atomic_path, make_folder
 from kinecast.forecasters import Forecaster, build_forecaster
+from kinecast.framing import check_reading
 from kinecast.motion import Motion
 from kinecast.pipeline import PLAIN_VIDEO_KBPS, AnimateOptions, animate_clip, extract, forecast_mask
 from kinecast.zoo import forecaster_for, load_backbone
@@ -82,6 +83,9 @@ class Footage:
     path: Path
     fps: float | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        check_reading(fps=self.fps, limit=self.limit)
 
 
 @dataclass(frozen=True)
