@@ -17,6 +17,7 @@ from kinecast.media.times import DEFAULT_FPS, Timing, measured
 _READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures"
 # Named, because libav otherwise renders any text file as film and follows the addresses in a playlist.
 _FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,wav,mp3,flac,aac"
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
@@ -84,18 +85,32 @@ def _packet_times(container: Any, stream: Any) -> tuple[np.ndarray, float]:
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Yield decoded frames; at the first damage those that the decoder still holds back, then None."""
+    decoder = _decoder(stream)
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 break
-            yield from packet.decode()
+            yield from decoder.decode(packet if packet.size else None)
         else:
             return
     except av.error.FFmpegError:
         pass
     with suppress(av.error.FFmpegError):
-        yield from stream.codec_context.decode(None)
+        yield from decoder.decode(None)
     yield None
+
+
+def _decoder(stream: Any) -> Any:
+    """Return the stream's decoder. Transparency of VP8 and VP9 lies beside the pictures, where libvpx alone looks."""
+    if has_alpha_beside(stream):
+        with suppress(av.codec.codec.UnknownCodecError):
+            return av.CodecContext.create(_WITH_ALPHA[stream.codec_context.name], "r")
+    return stream.codec_context
+
+
+def has_alpha_beside(stream: Any) -> bool:
+    """Tell whether a webm says that it has transparency."""
+    return stream.codec_context.name in _WITH_ALPHA and stream.metadata.get("alpha_mode") == "1"
 
 
 def header_fps(stream: Any) -> float:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.video.reformatter import VideoReformatter
-from PIL import Image
 
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
 from kinecast.media.container import clip_timing, decoded, header_fps, open_clip, promised_seconds
+from kinecast.media.display import Display, deinterlaced
 from kinecast.media.times import DEFAULT_FPS, Timing, regular, repaired
-from kinecast.pictures import PICTURE_SUFFIXES, on_white, open_picture
+from kinecast.pictures import PICTURE_SUFFIXES, open_picture
 
 Timed = tuple[float, np.ndarray]  # seconds since the first frame, and a frame (H, W, 3)
 
@@ -93,7 +92,9 @@ def _strip_frames(picture: np.ndarray) -> list[np.ndarray]:
 def _clip_frames(path: Path) -> Iterator[Timed]:
     with open_clip(path) as (container, stream):
         shown = _Shown(path, stream)
-        yield from repaired(shown.frames(container), header_fps(stream))
+        display = Display(path, stream.sample_aspect_ratio)
+        frames = ((shown.seconds(frame), frame) for frame in deinterlaced(shown.frames(container)))
+        yield from ((time, display(frame)) for time, frame in repaired(frames, header_fps(stream)))
         shown.check_whole()
 
 
@@ -105,19 +106,20 @@ class _Shown:
         self.used, self.damaged = 0, False
         self.end, self.step = 0.0, 1.5 / header_fps(stream)
 
-    def frames(self, container: Any) -> Iterator[tuple[float | None, np.ndarray]]:
-        """Yield frames up to the first damage, with the times that the file gives."""
-        converter = VideoReformatter()  # one for all frames: its set-up costs more than its work
+    def seconds(self, frame: Any) -> float | None:
+        """Return the time that the file gives to a frame."""
+        # The stream's time base, since frames that the decoder held back come without one.
+        return None if frame.pts is None else float(frame.pts * self.stream.time_base)
+
+    def frames(self, container: Any) -> Iterator[Any]:
+        """Yield decoded frames up to the first damage."""
         for frame in decoded(container, self.stream):
             if frame is None or (frame.is_corrupt and self.used):
                 self.damaged = True
                 return
-            if frame.is_corrupt:
-                continue  # recordings may start between two key frames
-            # The stream's time base, since frames that the decoder held back come without one.
-            time = None if frame.pts is None else float(frame.pts * self.stream.time_base)
-            yield time, _upright_rgb(frame, converter)
-            self._note(time, frame)
+            if not frame.is_corrupt:  # recordings may start between two key frames
+                self._note(self.seconds(frame), frame)
+                yield frame
 
     def _note(self, time: float | None, frame: Any) -> None:
         self.used += 1
@@ -143,12 +145,3 @@ class _Shown:
                 KinecastWarning(f"{self.path}: the file is cut off or damaged: the first {self.used} frames are used"),
                 stacklevel=4,
             )
-
-
-def _upright_rgb(frame: Any, converter: VideoReformatter) -> np.ndarray:
-    turns = round(frame.rotation / 90) if frame.rotation else 0  # degrees counter-clockwise, as np.rot90 turns
-    if any(component.is_alpha for component in frame.format.components):
-        pixels = on_white(Image.fromarray(converter.reformat(frame, format="rgba", threads=1).to_ndarray()))
-    else:
-        pixels = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
