@@ -411,8 +411,8 @@ def damaged_picture(folder: Path) -> Path:
 
 
 FOREIGN = (
-    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures), "
-    "found a file of another kind: convert it"
+    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of "
+    "pictures), found a file of another kind: convert it"
 )
 
 
@@ -428,7 +428,8 @@ FOREIGN = (
         (sound_with_cover, "{path}: expected a clip with pictures, found only sound: choose a video file"),
         (
             no_pictures,
-            "{path}: expected a folder of pictures (png, jpg, webp), found none in it: name a clip, or another folder",
+            "{path}: expected a folder of pictures (png, jpg, webp, avif, heic), found none in it: name a clip, or "
+            "another folder",
         ),
         (
             two_sizes,

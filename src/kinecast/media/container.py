@@ -14,7 +14,7 @@ from av.stream import Disposition
 from kinecast.errors import KinecastError
 from kinecast.media.times import DEFAULT_FPS, Timing, measured
 
-_READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures"
+_READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of pictures"
 # Named, because libav otherwise renders any text file as film and follows the addresses in a playlist.
 _FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,wav,mp3,flac,aac"
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

@@ -17,7 +17,6 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from kinecast.media.colour import ColourConverter, Colours, foreign_colours, warn_tone_mapped
-from kinecast.pictures import on_white
 
 _UNSPECIFIED = 2  # matrix, in ITU-T H.273
 Matrix = tuple[int, int, int, int]
@@ -74,6 +73,12 @@ class Display:
 def has_alpha(frame: Any) -> bool:
     """Tell whether a frame may have transparent parts."""
     return any(component.is_alpha for component in frame.format.components)
+
+
+def on_white(image: Image.Image) -> np.ndarray:
+    """Return a picture with alpha as a frame (H, W, 3) on white ground."""
+    image = image.convert("RGBA")
+    return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
 
 
 def assumed_matrix(frame: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Whole frames, upright and in RGB, with their times: of clips, folders of pictures, strips and single pictures."""
+"""Whole frames, upright and in RGB, with their times: of clips, folders of pictures, strips and picture files."""
 
 import os
 import re
@@ -13,19 +13,22 @@ from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
 from kinecast.media.container import clip_timing, decoded, header_fps, open_clip, promised_seconds
 from kinecast.media.display import Display, deinterlaced
-from kinecast.media.times import DEFAULT_FPS, Timing, regular, repaired
-from kinecast.pictures import PICTURE_SUFFIXES, open_picture
+from kinecast.media.pipes import from_pipe
+from kinecast.media.stills import PICTURE_SUFFIXES, open_picture, open_pictures
+from kinecast.media.times import DEFAULT_FPS, Timing, measured, regular, repaired
+
+_MILLISECOND = 0.001  # what animated pictures count in
 
 Timed = tuple[float, np.ndarray]  # seconds since the first frame, and a frame (H, W, 3)
 
 
 def existing(path: str | Path) -> Path:
-    """Return the path of a clip, picture or folder that is there and may be read.
+    """Return the path of a clip, picture or folder that is there and may be read; of a pipe, that of its copy.
 
     Raises:
         KinecastError: it is not, or an empty file.
     """
-    path = Path(path)
+    path = from_pipe(path)
     if not path.is_dir():
         existing_file(path, "clip or picture")
     if not os.access(path, os.R_OK):
@@ -37,13 +40,13 @@ def timing(path: Path, strip: bool) -> tuple[Timing, int | None]:
     """Return rate and length of a source, and its number of frames if it says."""
     if path.is_dir():
         count = len(_folder_pictures(path))
-    elif (picture := open_picture(path)) is not None:
-        count = len(_strip_frames(picture)) if strip else 1
-    else:
+        return Timing(DEFAULT_FPS, True, count / DEFAULT_FPS), count
+    if (pictures := _pictures(path, strip)) is None:
         with open_clip(path) as (_, stream):
             frames = stream.frames or None
         return clip_timing(path), frames
-    return Timing(DEFAULT_FPS, True, count / DEFAULT_FPS), count
+    delays = np.array([seconds for seconds, _ in pictures])
+    return measured(np.cumsum(delays) - delays, DEFAULT_FPS, _MILLISECOND, delays[-1]), len(delays)
 
 
 def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
@@ -54,10 +57,21 @@ def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
     """
     if path.is_dir():
         yield from regular(_folder_frames(path))
-    elif (picture := open_picture(path)) is not None:
-        yield from regular(_strip_frames(picture) if strip else [picture])
-    else:
+    elif (pictures := _pictures(path, strip)) is None:
         yield from _clip_frames(path)
+    else:
+        time = 0.0
+        for seconds, picture in pictures:
+            yield time, picture
+            time += seconds
+
+
+def _pictures(path: Path, strip: bool) -> Iterator[tuple[float, np.ndarray]] | None:
+    """Return the frames of a picture, a strip or an animated picture, with how long each stays; None if it is none."""
+    pictures = open_pictures(path)
+    if pictures is None or not strip:
+        return pictures
+    return ((1 / DEFAULT_FPS, part) for _, picture in pictures for part in _strip_frames(picture))
 
 
 def _folder_frames(path: Path) -> Iterator[np.ndarray]:
@@ -72,7 +86,8 @@ def _folder_pictures(path: Path) -> list[Path]:
     names = [p for p in path.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
     if not names:
         raise KinecastError(
-            f"{path}: expected a folder of pictures (png, jpg, webp), found none in it: name a clip, or another folder"
+            f"{path}: expected a folder of pictures (png, jpg, webp, avif, heic), found none in it: name a clip, or "
+            "another folder"
         )
     return sorted(names, key=_natural)
 
