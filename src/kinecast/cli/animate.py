@@ -15,6 +15,8 @@ from kinecast.cli.common import (
     LimitOption,
     ModelOption,
     SeedOption,
+    StripOption,
+    clip_named,
     load_model,
     print_json,
     progress,
@@ -23,7 +25,7 @@ from kinecast.cli.common import (
 
 
 def animate(
-    driving: Annotated[Path, typer.Option("--driving", help="The clip whose motion is used.")],
+    driving: Annotated[Path, typer.Option("--driving", help="The clip whose motion is used; - is standard input.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
     source: Annotated[
         Path | None, typer.Option("--source", help="Picture or clip (its first frame); for transfer.")
@@ -54,6 +56,7 @@ def animate(
     source_crop: Annotated[str, typer.Option("--source-crop", help="center, face or none.")] = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
+    strip: StripOption = False,
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
@@ -91,7 +94,9 @@ def animate(
     backbone = load_model(model, device)
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
     with progress() as update:
-        result = pipeline.animate_clip(backbone, source, driving, output, options, forecaster, update)
+        result = pipeline.animate_clip(
+            backbone, source, clip_named(driving, strip), output, options, forecaster, update
+        )
     if report:
         with atomic_path(report) as temporary:
             temporary.write_text(json_module.dumps(result.to_dict(), indent=2))

@@ -15,6 +15,7 @@ from kinecast.cli.common import (
     JsonOption,
     LimitOption,
     SeedOption,
+    StripOption,
     load_model,
     print_json,
     progress,
@@ -43,6 +44,7 @@ def anomaly(
     svg: Annotated[bool, typer.Option("--svg", help="Timeline as svg, not png.")] = False,
     crop: CropOption = "center",
     limit: LimitOption = None,
+    strip: StripOption = False,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -55,6 +57,7 @@ def anomaly(
     from kinecast.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
     from kinecast.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder
+    from kinecast.video import Strip
 
     make_folder(output)
     extractor = _Extractor(backbone, crop, device)
@@ -70,7 +73,7 @@ def anomaly(
 
     verdicts, alarmed = [], False
     try:
-        for verdict in detector.watch(islice(extractor.frames(source), limit)):
+        for verdict in detector.watch(islice(extractor.frames(Strip(source) if strip else source), limit)):
             verdicts.append(verdict)
             if detector.primary in verdict.clip_alarms and not alarmed:
                 alarmed = True

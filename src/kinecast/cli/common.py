@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +15,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as J
 ModelOption = Annotated[str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file.")]
 CropOption = Annotated[str, typer.Option("--crop", help="center, face or none.")]
 FpsOption = Annotated[float | None, typer.Option("--fps", help="True frame rate, where the file's own is wrong.")]
+StripOption = Annotated[
+    bool, typer.Option("--strip", help="The clip is a picture of square frames beside each other: cut it up.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
 
 DEFAULT_BACKBONE = "face-128"
+
+
+def clip_named(path: Path, strip: bool) -> str | Path:
+    """Return a clip's path for the readers, with what `StripOption` says of it."""
+    from kinecast.video import Strip
+
+    return Strip(path) if strip else path
 
 
 def say(text: str) -> None:

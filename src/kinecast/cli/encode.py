@@ -14,6 +14,8 @@ from kinecast.cli.common import (
     LimitOption,
     ModelOption,
     SeedOption,
+    StripOption,
+    clip_named,
     load_model,
     print_json,
     progress,
@@ -22,7 +24,7 @@ from kinecast.cli.common import (
 
 
 def encode(
-    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
+    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or - for standard input.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
     quality: Annotated[
         int,
@@ -58,6 +60,7 @@ def encode(
     crop: CropOption = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
+    strip: StripOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -84,7 +87,7 @@ def encode(
         terms=terms,
     )
     with progress() as update:
-        report = encode_clip(backbone, clip, output, options, update)
+        report = encode_clip(backbone, clip_named(clip, strip), output, options, update)
     if json:
         print_json(report)
     say(

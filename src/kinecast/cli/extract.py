@@ -14,6 +14,8 @@ from kinecast.cli.common import (
     LimitOption,
     ModelOption,
     SeedOption,
+    StripOption,
+    clip_named,
     load_model,
     print_json,
     progress,
@@ -26,7 +28,7 @@ def extract(
     clips: Annotated[
         list[Path],
         typer.Argument(
-            help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames; several; or their folder."
+            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; several; or their folder."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")],
@@ -34,6 +36,7 @@ def extract(
     crop: CropOption = "center",
     fps: FpsOption = None,
     limit: LimitOption = None,
+    strip: StripOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
     device: DeviceOption = "auto",
@@ -49,6 +52,8 @@ def extract(
     from kinecast.evaluation.extraction import clips_in
 
     found, several = clips_in(clips)
+    if several and strip:
+        raise KinecastError("strip: expected one picture, found several clips: extract them one by one")
     if several:
         _extract_all(found, output, model, crop, fps, limit, workers, ray, device, json)
         return
@@ -56,7 +61,7 @@ def extract(
         raise KinecastError("workers and ray: expected several clips, or a folder of them, found one: drop the option")
     backbone = load_model(model, device)
     with progress() as update:
-        motion = pipeline.extract(backbone, found[0], crop, fps, limit, update)
+        motion = pipeline.extract(backbone, clip_named(found[0], strip), crop, fps, limit, update)
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)

@@ -90,7 +90,7 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 break
-            yield from decoder.decode(packet if packet.size else None)
+            yield from decoder.decode(packet)
         else:
             return
     except av.error.FFmpegError:

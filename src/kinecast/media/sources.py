@@ -22,6 +22,16 @@ _MILLISECOND = 0.001  # what animated pictures count in
 Timed = tuple[float, np.ndarray]  # seconds since the first frame, and a frame (H, W, 3)
 
 
+class Strip(str):
+    """The path of a picture that holds the frames of a clip beside each other, k squares of its own height.
+
+    Wherever a clip's path is taken, this makes it be cut. It is not guessed from the shape: a banner is twice as wide
+    as high too.
+    """
+
+    __slots__ = ()
+
+
 def existing(path: str | Path) -> Path:
     """Return the path of a clip, picture or folder that is there and may be read; of a pipe, that of its copy.
 
@@ -38,7 +48,7 @@ def existing(path: str | Path) -> Path:
 
 def timing(path: Path, strip: bool) -> tuple[Timing, int | None]:
     """Return rate and length of a source, and its number of frames if it says."""
-    if path.is_dir():
+    if path.is_dir() and not strip:
         count = len(_folder_pictures(path))
         return Timing(DEFAULT_FPS, True, count / DEFAULT_FPS), count
     if (pictures := _pictures(path, strip)) is None:
@@ -55,7 +65,7 @@ def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
     Raises:
         KinecastError: it cannot be read, or has no frame.
     """
-    if path.is_dir():
+    if path.is_dir() and not strip:
         yield from regular(_folder_frames(path))
     elif (pictures := _pictures(path, strip)) is None:
         yield from _clip_frames(path)
@@ -68,10 +78,14 @@ def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
 
 def _pictures(path: Path, strip: bool) -> Iterator[tuple[float, np.ndarray]] | None:
     """Return the frames of a picture, a strip or an animated picture, with how long each stays; None if it is none."""
-    pictures = open_pictures(path)
-    if pictures is None or not strip:
+    pictures = None if path.is_dir() else open_pictures(path)
+    if not strip:
         return pictures
-    return ((1 / DEFAULT_FPS, part) for _, picture in pictures for part in _strip_frames(picture))
+    if pictures is None:
+        raise KinecastError(
+            f"{path}: expected a picture that is a strip of frames, found something else: leave --strip out"
+        )
+    return ((1 / DEFAULT_FPS, part) for _, picture in pictures for part in _strip_frames(path, picture))
 
 
 def _folder_frames(path: Path) -> Iterator[np.ndarray]:
@@ -98,10 +112,14 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts if part], path.name
 
 
-def _strip_frames(picture: np.ndarray) -> list[np.ndarray]:
+def _strip_frames(path: Path, picture: np.ndarray) -> list[np.ndarray]:
     height, width = picture.shape[:2]
-    count = width // height if width % height == 0 else 1
-    return np.split(picture, count, axis=1)
+    if width % height:
+        raise KinecastError(
+            f"{path}: expected a strip of square frames, k times as wide as high, found {width}x{height}: cut it, or "
+            "leave --strip out"
+        )
+    return np.split(picture, width // height, axis=1)
 
 
 def _clip_frames(path: Path) -> Iterator[Timed]:
