@@ -52,8 +52,10 @@ def _unreadable(path: Path) -> KinecastError:
     return KinecastError(f"{path}: expected a clip or picture ({_READABLE}), found a file of another kind: convert it")
 
 
-def clip_timing(path: Path) -> Timing:
-    """Tell a clip's rate and length from the times of its packets, without decoding one.
+def clip_timing(path: Path) -> tuple[Timing, int | None]:
+    """Tell a clip's rate and length from the times of its packets, and its number of frames if the header does.
+
+    Nothing is decoded.
 
     Raises:
         KinecastError: as `open_clip`.
@@ -61,26 +63,37 @@ def clip_timing(path: Path) -> Timing:
     with open_clip(path) as (container, stream):
         times, last = _packet_times(container, stream)
         tick = float(stream.time_base or 0)
-        return measured(times * tick, header_fps(stream), tick, last * tick)
+        # The header counts what an edit has taken out too.
+        frames = min(stream.frames, len(times)) or None
+        return measured(times * tick, header_fps(stream), tick, last * tick), frames
 
 
 def _packet_times(container: Any, stream: Any) -> tuple[np.ndarray, float]:
-    """Return when frames are shown, sorted, and how long the last one stays, in ticks of the stream's clock."""
-    shown, stored, last = array("d"), array("d"), (-1.0, 0.0)
+    """Return when frames are shown, sorted, and how long the last one stays, in ticks of the stream's clock.
+
+    Where the file does not say, they follow each other at the rate that its header claims.
+    """
+    times, last, count = array("d"), (-float("inf"), 0.0), 0
     with suppress(av.error.FFmpegError):  # the damage is told of when frames are decoded
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             if packet.is_corrupt:
                 break
-            if packet.pts is not None:
-                shown.append(packet.pts)
-                last = max(last, (packet.pts, packet.duration or 0))
-            if packet.dts is not None:
-                stored.append(packet.dts)
-    # avi and raw streams know only in what order and how fast frames are stored.
-    times = shown if len(shown) >= len(stored) else stored
+            count += 1
+            ticks = packet.pts if keeps_times(container) else packet.dts
+            if ticks is not None:
+                times.append(ticks)
+                last = max(last, (ticks, packet.duration or 0))
+    if 2 * len(times) < count:
+        step = 1 / float(header_fps(stream) * stream.time_base)
+        return np.arange(count) * step, step
     return np.sort(np.frombuffer(times, dtype=np.float64)), last[1]
+
+
+def keeps_times(container: Any) -> bool:
+    """Tell whether packets say when they are shown. In avi they have an order alone, and libav guesses badly."""
+    return container.format.name != "avi"
 
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:

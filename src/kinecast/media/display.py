@@ -16,6 +16,7 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
+from kinecast.framing import fit
 from kinecast.media.colour import ColourConverter, Colours, foreign_colours, warn_tone_mapped
 
 _UNSPECIFIED = 2  # matrix, in ITU-T H.273
@@ -37,6 +38,7 @@ class Display:
         self._wide = VideoReformatter()  # to 16 bits, for colours that are converted
         self._colours: tuple[Any, ColourConverter] | None = None
         self._matrix: tuple[int, Matrix] | None = None
+        self._shape: tuple[int, int] | None = None
 
     def __call__(self, frame: Any) -> np.ndarray:
         """Return a frame as a uint8 array (H, W, 3), RGB."""
@@ -51,7 +53,10 @@ class Display:
             src_colorspace=matrix,
             threads=1,
         ).to_ndarray()
-        return turned(on_white(Image.fromarray(pixels)) if alpha else pixels, self._orientation(frame))
+        shown = turned(on_white(Image.fromarray(pixels)) if alpha else pixels, self._orientation(frame))
+        self._shape = self._shape or (shown.shape[0], shown.shape[1])
+        # A call that is recorded gets smaller when the line is poor; its frames keep the first one's size.
+        return fit(shown, (0, 0, *shown.shape[:2]), self._shape)
 
     def _orientation(self, frame: Any) -> Matrix:
         # PyAV's side data and the frame hold each other, and so the picture, until Python looks for such circles.

@@ -11,10 +11,10 @@ import numpy as np
 
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
-from kinecast.media.container import clip_timing, decoded, header_fps, open_clip, promised_seconds
+from kinecast.media.container import clip_timing, decoded, header_fps, keeps_times, open_clip, promised_seconds
 from kinecast.media.display import Display, deinterlaced
 from kinecast.media.pipes import from_pipe
-from kinecast.media.stills import PICTURE_SUFFIXES, open_picture, open_pictures
+from kinecast.media.stills import PICTURE_SUFFIXES, open_picture, open_pictures, picture_delays
 from kinecast.media.times import DEFAULT_FPS, Timing, measured, regular, repaired
 
 _MILLISECOND = 0.001  # what animated pictures count in
@@ -48,15 +48,16 @@ def existing(path: str | Path) -> Path:
 
 def timing(path: Path, strip: bool) -> tuple[Timing, int | None]:
     """Return rate and length of a source, and its number of frames if it says."""
-    if path.is_dir() and not strip:
+    if strip:
+        count = sum(1 for _ in whole_frames(path, strip))
+    elif path.is_dir():
         count = len(_folder_pictures(path))
-        return Timing(DEFAULT_FPS, True, count / DEFAULT_FPS), count
-    if (pictures := _pictures(path, strip)) is None:
-        with open_clip(path) as (_, stream):
-            frames = stream.frames or None
-        return clip_timing(path), frames
-    delays = np.array([seconds for seconds, _ in pictures])
-    return measured(np.cumsum(delays) - delays, DEFAULT_FPS, _MILLISECOND, delays[-1]), len(delays)
+    elif (delays := picture_delays(path)) is None:
+        return clip_timing(path)
+    else:
+        times = np.cumsum(delays) - delays
+        return measured(times, DEFAULT_FPS, _MILLISECOND, delays[-1]), len(delays)
+    return Timing(DEFAULT_FPS, True, count / DEFAULT_FPS), count
 
 
 def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
@@ -150,16 +151,22 @@ class _Shown:
             if frame is None or (frame.is_corrupt and self.used):
                 self.damaged = True
                 return
-            if not frame.is_corrupt:  # recordings may start between two key frames
-                self._note(self.seconds(frame), frame)
-                yield frame
+            if frame.is_corrupt:
+                continue  # recordings may start between two key frames
+            if not keeps_times(container):
+                frame.pts = frame.dts
+            self._note(self.seconds(frame), frame)
+            yield frame
 
     def _note(self, time: float | None, frame: Any) -> None:
         self.used += 1
-        if time is None:
-            self.end = float("inf")  # without times nothing can be said to be missing
-            return
-        end = time + float(((frame.duration or 0) - (self.stream.start_time or 0)) * self.stream.time_base)
+        length = float((frame.duration or 0) * self.stream.time_base)
+        if time is not None:
+            end = time + length - float((self.stream.start_time or 0) * self.stream.time_base)
+        elif self.used > 1:
+            end = self.end + length
+        else:
+            end = float("inf")  # without times nothing can be said to be missing
         self.step, self.end = max(self.step, 1.5 * (end - self.end)), end
 
     def check_whole(self) -> None:

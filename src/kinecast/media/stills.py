@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from kinecast.errors import KinecastError, KinecastWarning
@@ -55,6 +55,22 @@ def open_pictures(path: Path) -> Iterator[tuple[float, np.ndarray]] | None:
     with _told(path):
         image = _opened(path)
     return None if image is None else _frames(path, image)
+
+
+def picture_delays(path: Path) -> list[float] | None:
+    """Return how long each frame of a picture file stays, in seconds; None if the file is no picture.
+
+    Raises:
+        KinecastError: as `open_picture`.
+    """
+    with _told(path):
+        image = _opened(path)
+    if image is None:
+        return None
+    if _count(image) > 1:
+        return [seconds for seconds, _ in _frames(path, image)]
+    image.close()
+    return [1 / DEFAULT_FPS]
 
 
 @contextmanager
@@ -122,7 +138,7 @@ def _heif(path: Path) -> Any:
 
 
 def _frames(path: Path, image: Any) -> Iterator[tuple[float, np.ndarray]]:
-    count = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+    count = _count(image)
     first = 1 if image.info.get("default_image") and count > 1 else 0  # for viewers that do not know of animation
     with image:
         for index in range(first, count):
@@ -140,20 +156,27 @@ def _frames(path: Path, image: Any) -> Iterator[tuple[float, np.ndarray]]:
             yield _seconds(image) if count > 1 else 1 / DEFAULT_FPS, frame
 
 
+def _count(image: Any) -> int:
+    return getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+
+
 def _seconds(image: Any) -> float:
     seconds = float(image.info.get("duration", 0)) / 1000
     return seconds if seconds >= _SHORTEST else _UNTIMED
 
 
 def _upright_rgb(path: Path, image: Any) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it copies all others too
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         # Pillow's own conversion clips instead of scaling; "I" is how some files of 16 bits arrive.
         white = 1.0 if image.mode == "F" else 65535.0
         grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
         return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
     image = _in_srgb(path, image)
-    return on_white(image) if image.has_transparency_data else np.array(image.convert("RGB"))
+    if image.has_transparency_data:
+        return on_white(image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _in_srgb(path: Path, image: Any) -> Any:
