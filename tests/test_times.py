@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from clips_with_sound import beep_of, flash_of, lengths_of, sound_codec, write_timed
 from helpers import draw_frames
@@ -54,10 +54,7 @@ def test_pillow_sees_the_delays_of_a_gif(tmp_path):
     with VideoWriter(tmp_path / "a.gif", 25) as writer:
         writer.write(draw_frames(4), np.array([0, 0.05, 0.1, 1.1, 1.85]))
     with Image.open(tmp_path / "a.gif") as picture:
-        found = []
-        for index in range(picture.n_frames):
-            picture.seek(index)
-            found.append(picture.info["duration"])
+        found = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
     assert found == [50, 50, 1000, 750]
 
 

@@ -16,7 +16,7 @@ from skimage.data import astronaut
 from helpers import draw_frames, make_clip, write_clip
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.framing import crop_box
-from kinecast.video import VideoWriter, probe, read_batches, read_frames, read_image, write_image
+from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, write_image
 
 
 def level_error(found: np.ndarray, true: np.ndarray) -> float:
@@ -24,7 +24,7 @@ def level_error(found: np.ndarray, true: np.ndarray) -> float:
     return float(np.abs(found.astype(int) - true.astype(int)).mean())
 
 
-def all_frames(path: Path, **options) -> np.ndarray:
+def all_frames(path: Path | str, **options) -> np.ndarray:
     return np.stack(list(read_frames(path, **options)))
 
 
@@ -123,8 +123,8 @@ def test_folder_in_natural_order(tmp_path):
 def test_strip_is_a_clip_of_squares(tmp_path):
     drawn = draw_frames(7, (16, 16))
     write_image(tmp_path / "strip.png", np.concatenate(list(drawn), axis=1))
-    assert level_error(all_frames(tmp_path / "strip.png", strip=True), drawn) == 0
-    assert probe(tmp_path / "strip.png", strip=True).frames == 7
+    assert level_error(all_frames(Strip(tmp_path / "strip.png")), drawn) == 0
+    assert probe(Strip(tmp_path / "strip.png")).frames == 7
 
 
 def test_a_wide_picture_is_no_strip_unless_asked(tmp_path):
@@ -411,8 +411,8 @@ def damaged_picture(folder: Path) -> Path:
 
 
 FOREIGN = (
-    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures), "
-    "found a file of another kind: convert it"
+    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of "
+    "pictures), found a file of another kind: convert it"
 )
 
 
@@ -428,7 +428,8 @@ FOREIGN = (
         (sound_with_cover, "{path}: expected a clip with pictures, found only sound: choose a video file"),
         (
             no_pictures,
-            "{path}: expected a folder of pictures (png, jpg, webp), found none in it: name a clip, or another folder",
+            "{path}: expected a folder of pictures (png, jpg, webp, avif, heic), found none in it: name a clip, or "
+            "another folder",
         ),
         (
             two_sizes,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kinecast.framing import check_reading
 from kinecast.timing import Shown, at_rate, with_ends
-from kinecast.video import ClipInfo, probe, timed_frames, to_tensor
+from kinecast.video import ClipInfo, Strip, probe, timed_frames, to_tensor
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Footage:
 
     `fps` resamples to a constant rate. `true_fps` is the rate where the file's own times are wrong: frame i is then
     shown at i / true_fps. `limit` is the most frames, after resampling. Frames have `size` (height, width) by the
-    policy `crop`; `strip` is as for `kinecast.video.read_frames`.
+    policy `crop`.
     """
 
+    path: str | Path
     info: ClipInfo
     size: tuple[int, int]
     crop: str = "center"
     fps: float | None = None
     limit: int | None = None
-    strip: bool = False
     true_fps: float | None = None
 
     @property
@@ -45,13 +45,14 @@ class Footage:
 
     def shown(self) -> Iterator[Shown[np.ndarray]]:
         """Yield seconds from and until which each frame is shown, and the frame (H, W, 3), uint8."""
-        # One frame more than is asked for says when the last one ends.
-        most = None if self.fps is not None or self.limit is None else self.limit + 1
-        frames = timed_frames(self.info.path, self.size, self.crop, most, self.strip)
+        most = self.limit if self.fps is None else None
         if self.true_fps is None and not self.info.constant_rate:
+            # One frame more than is asked for says when the last one ends.
+            frames = timed_frames(self.path, self.size, self.crop, None if most is None else most + 1)
             shown = with_ends(frames, self.info.duration)
         else:
             rate = self.true_fps or self.info.fps
+            frames = timed_frames(self.path, self.size, self.crop, most)
             shown = ((i / rate, (i + 1) / rate, frame) for i, (_, frame) in enumerate(frames))
         return islice(shown if self.fps is None else at_rate(shown, self.fps), self.limit)
 
@@ -69,7 +70,6 @@ def footage(
     crop: str = "center",
     fps: float | None = None,
     limit: int | None = None,
-    strip: bool = False,
     true_fps: float | None = None,
 ) -> Footage:
     """Look at a clip; see `Footage`. Pictures of a folder or strip have no times: `fps` is their true rate.
@@ -79,7 +79,7 @@ def footage(
     """
     check_reading(crop, fps, limit)
     check_reading(fps=true_fps)
-    info = probe(path, strip)
-    if true_fps is None and (info.path.is_dir() or info.frames == 1 or strip):
+    info = probe(path)
+    if true_fps is None and (info.path.is_dir() or info.frames == 1 or isinstance(path, Strip)):
         fps, true_fps = None, fps
-    return Footage(info, size, crop, fps, limit, strip, true_fps)
+    return Footage(path, info, size, crop, fps, limit, true_fps)

@@ -19,6 +19,7 @@ from av.filter import Graph
 
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.container import decoded, open_clip
+from kinecast.media.sources import existing
 
 OPUS_RATE = 48_000  # Hz, the clock of every Opus stream
 
@@ -58,10 +59,10 @@ def clip_sound(path: str | Path) -> SoundSource | None:
 
     Pictures and folders have none; whoever reads the frames says what is wrong with a file.
     """
-    path = Path(path)
-    if path.is_dir():
-        return None
     try:
+        path = existing(path)
+        if path.is_dir():
+            return None
         with open_clip(path) as (container, video):
             stream = _best(container)
             if stream is None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.framing import CROPS, FACE_FRAMES, Box, check_reading, crop_box, find_face, fit
-from kinecast.media.sources import Timed, existing, timing, whole_frames
+from kinecast.media.sources import Strip, Timed, existing, timing, whole_frames
 from kinecast.media.times import DEFAULT_FPS
 from kinecast.pictures import border, caption, grid, side_by_side, to_tensor, to_uint8, write_image
 from kinecast.video_writer import VideoWriter
@@ -24,6 +24,7 @@ __all__ = [
     "CROPS",
     "DEFAULT_FPS",
     "ClipInfo",
+    "Strip",
     "VideoWriter",
     "border",
     "caption",
@@ -64,7 +65,7 @@ class ClipInfo:
     duration: float | None
 
 
-def probe(path: str | Path, strip: bool = False) -> ClipInfo:
+def probe(path: str | Path) -> ClipInfo:
     """Look at a clip, a folder of pictures, a strip or a picture; pictures have DEFAULT_FPS.
 
     A clip's packets are read to its end, for their times, but one frame alone is decoded.
@@ -72,11 +73,11 @@ def probe(path: str | Path, strip: bool = False) -> ClipInfo:
     Raises:
         KinecastError: there is no such thing, or no frame in it.
     """
-    path = existing(path)
-    clock, frames = timing(path, strip)
-    _, first = next(whole_frames(path, strip))
+    strip, there = isinstance(path, Strip), existing(path)
+    clock, frames = timing(there, strip)
+    _, first = next(whole_frames(there, strip))
     height, width = first.shape[:2]
-    return ClipInfo(path, clock.fps, width, height, frames, clock.constant, clock.duration)
+    return ClipInfo(there, clock.fps, width, height, frames, clock.constant, clock.duration)
 
 
 def timed_frames(
@@ -84,7 +85,6 @@ def timed_frames(
     size: int | tuple[int, int] | None = None,
     crop: str = "center",
     limit: int | None = None,
-    strip: bool = False,
 ) -> Iterator[Timed]:
     """Return the frames of a clip one at a time with the times when they are shown.
 
@@ -97,15 +97,14 @@ def timed_frames(
         size: likewise.
         crop: likewise.
         limit: likewise.
-        strip: likewise.
 
     Raises:
         KinecastError: as `read_frames`.
     """
-    path = existing(path)
+    strip, there = isinstance(path, Strip), existing(path)
     target = _target(size)
     check_reading(crop, limit=limit)
-    return islice(_fitted_frames(path, target, crop, strip), limit)
+    return islice(_fitted_frames(there, target, crop, strip), limit)
 
 
 def read_frames(
@@ -113,27 +112,27 @@ def read_frames(
     size: int | tuple[int, int] | None = None,
     crop: str = "center",
     limit: int | None = None,
-    strip: bool = False,
 ) -> Iterator[np.ndarray]:
     """Return the frames of a clip one at a time, uint8 (H, W, 3), RGB, upright; memory does not grow with the clip.
 
     A clip is what libav reads (mp4, mov, webm, mkv, avi, gif), a folder of pictures in natural order of their names,
-    or a picture (one frame). If the file is cut off or damaged, the frames up to there are given, then a
-    KinecastWarning.
+    a picture (one frame, or as many as an animated png, webp or avif has), or a `Strip`. "-" and pipes are read whole
+    first. Frames are as players and viewers show them: turned and mirrored as the file says, square pixels, on white,
+    in sRGB (HDR is tone mapped, and a ConversionWarning says so), fields of interlaced film made whole. If the file is
+    cut off or damaged, the frames up to there are given, then a KinecastWarning.
 
     Args:
-        path: the clip.
+        path: the clip; a `Strip` for a picture that is one.
         size: (height, width) of the frames, or the side of square ones, antialiased; None keeps what the crop leaves.
         crop: "center" is the largest box of the target's aspect ratio (a square for None) in the middle; "face" is
             one box for the whole clip around the face in its first frames, framed as in VoxCeleb; "none" is the
             whole frame, stretched to `size` if given.
         limit: the most frames to give.
-        strip: take a picture k >= 2 times as wide as high for a strip of k square frames.
 
     Raises:
         KinecastError: nothing to read, no frame in it, frames of several sizes, no face, or a foreign argument.
     """
-    frames = timed_frames(path, size, crop, limit, strip)
+    frames = timed_frames(path, size, crop, limit)
     return (frame for _, frame in frames)
 
 
@@ -143,12 +142,11 @@ def timed_batches(
     crop: str = "center",
     batch: int = 16,
     limit: int | None = None,
-    strip: bool = False,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Return what `timed_frames` gives as times, float64 (B,), and tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
     if batch < 1:
         raise KinecastError(f"batch: expected 1 frame or more, found {batch}")
-    frames = timed_frames(path, size, crop, limit, strip)
+    frames = timed_frames(path, size, crop, limit)
     chunks = iter(lambda: list(islice(frames, batch)), [])
     return (
         (np.array([time for time, _ in chunk]), to_tensor(np.stack([frame for _, frame in chunk]))) for chunk in chunks
@@ -161,10 +159,9 @@ def read_batches(
     crop: str = "center",
     batch: int = 16,
     limit: int | None = None,
-    strip: bool = False,
 ) -> Iterator[Tensor]:
     """Return the frames that `read_frames` gives as float32 tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
-    return (frames for _, frames in timed_batches(path, size, crop, batch, limit, strip))
+    return (frames for _, frames in timed_batches(path, size, crop, batch, limit))
 
 
 def read_image(path: str | Path, size: int | tuple[int, int] | None = None, crop: str = "center") -> Tensor:

@@ -17,7 +17,9 @@ from kinecast.cli.common import (
     ModelOption,
     PrecisionOption,
     SeedOption,
+    StripOption,
     TrueFpsOption,
+    clip_named,
     load_model,
     print_json,
     progress,
@@ -31,7 +33,10 @@ _MOTION = (".npz", _STREAM)
 
 
 def animate(
-    driving: Annotated[Path, typer.Option("--driving", help="The clip whose motion is used, or motion: .npz, .kcm.")],
+    driving: Annotated[
+        Path,
+        typer.Option("--driving", help="The clip whose motion is used, or motion: .npz, .kcm; - is standard input."),
+    ],
     output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
     source: Annotated[
         Path | None, typer.Option("--source", help="Picture or clip (its first frame); for transfer.")
@@ -66,6 +71,7 @@ def animate(
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the driving clip's sound.")] = True,
+    strip: StripOption = False,
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
@@ -121,7 +127,9 @@ def animate(
             heard = stream_sound(driving, motion.edges()[0]) if driving.suffix.lower() == _STREAM else None
             result = pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
         else:
-            result = pipeline.animate_clip(backbone, source, driving, output, options, forecaster, update)
+            result = pipeline.animate_clip(
+                backbone, source, clip_named(driving, strip), output, options, forecaster, update
+            )
     if report:
         with atomic_path(report) as temporary:
             temporary.write_text(json_module.dumps(result.to_dict(), indent=2))

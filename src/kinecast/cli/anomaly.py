@@ -17,6 +17,7 @@ from kinecast.cli.common import (
     LimitOption,
     PrecisionOption,
     SeedOption,
+    StripOption,
     load_model,
     print_json,
     progress,
@@ -55,6 +56,7 @@ def anomaly(
     limit: LimitOption = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
+    strip: StripOption = False,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -68,6 +70,7 @@ def anomaly(
     from kinecast.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder
     from kinecast.framing import check_reading
+    from kinecast.video import Strip
 
     config, rates = ScorerConfig(observe, ahead, samples, seed), Rates(frame_rate, clip_rate)
     check_reading(crop, limit=limit)
@@ -86,7 +89,7 @@ def anomaly(
 
     verdicts, alarmed = [], False
     try:
-        for verdict in detector.watch(islice(extractor.frames(source), limit)):
+        for verdict in detector.watch(islice(extractor.frames(Strip(source) if strip else source), limit)):
             verdicts.append(verdict)
             if detector.primary in verdict.clip_alarms and not alarmed:
                 alarmed = True

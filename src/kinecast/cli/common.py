@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,9 +29,19 @@ MeasuredFpsOption = Annotated[
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")]
+StripOption = Annotated[
+    bool, typer.Option("--strip", help="The clip is a picture of square frames beside each other: cut it up.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
 
 DEFAULT_BACKBONE = "face-128"
+
+
+def clip_named(path: Path, strip: bool) -> str | Path:
+    """Return a clip's path for the readers, with what `StripOption` says of it."""
+    from kinecast.video import Strip
+
+    return Strip(path) if strip else path
 
 
 def say(text: str) -> None:

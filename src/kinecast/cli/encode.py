@@ -16,7 +16,9 @@ from kinecast.cli.common import (
     ModelOption,
     PrecisionOption,
     SeedOption,
+    StripOption,
     TrueFpsOption,
+    clip_named,
     load_model,
     print_json,
     progress,
@@ -27,7 +29,7 @@ from kinecast.errors import KinecastError
 
 
 def encode(
-    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
+    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or - for standard input.")],
     output: Annotated[Path, WRITES_STREAM, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
     quality: Annotated[
         int,
@@ -68,6 +70,7 @@ def encode(
     sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="What sound may cost, 6 to 96.")] = 24.0,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
+    strip: StripOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -98,7 +101,7 @@ def encode(
         sound_kbps=sound_kbps if sound else None,
     )
     with progress() as update:
-        report = encode_clip(backbone, clip, output, options, update)
+        report = encode_clip(backbone, clip_named(clip, strip), output, options, update)
     if json:
         print_json(report)
     parts = [("times of frames", report["times_kbps"]), ("sound", report["sound_kbps"])]

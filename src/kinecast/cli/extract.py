@@ -16,7 +16,9 @@ from kinecast.cli.common import (
     ModelOption,
     PrecisionOption,
     SeedOption,
+    StripOption,
     TrueFpsOption,
+    clip_named,
     load_model,
     print_json,
     progress,
@@ -30,7 +32,7 @@ def extract(
     clips: Annotated[
         list[Path],
         typer.Argument(
-            help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames; several; or their folder."
+            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; several; or their folder."
         ),
     ],
     output: Annotated[
@@ -41,6 +43,7 @@ def extract(
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
+    strip: StripOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
     engine: EngineOption = "auto",
@@ -60,6 +63,8 @@ def extract(
     from kinecast.framing import check_reading
 
     found, several = clips_in(clips)
+    if several and strip:
+        raise KinecastError("strip: expected one picture, found several clips: extract them one by one")
     check_reading(crop, fps, limit)
     check_reading(fps=true_fps)
     if not several and (workers is not None or ray is not None):
@@ -73,7 +78,7 @@ def extract(
         _extract_all(backbone, found, output, model, crop, fps, true_fps, limit, workers, ray, device, json)
         return
     with progress() as update:
-        motion = pipeline.extract(backbone, found[0], crop, fps, limit, update, true_fps)
+        motion = pipeline.extract(backbone, clip_named(found[0], strip), crop, fps, limit, update, true_fps)
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)

@@ -14,9 +14,10 @@ from av.stream import Disposition
 from kinecast.errors import KinecastError
 from kinecast.media.times import DEFAULT_FPS, Timing, measured
 
-_READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures"
+_READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of pictures"
 # Named, because libav otherwise renders any text file as film and follows the addresses in a playlist.
 _FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,wav,mp3,flac,aac"
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
@@ -51,8 +52,10 @@ def _unreadable(path: Path) -> KinecastError:
     return KinecastError(f"{path}: expected a clip or picture ({_READABLE}), found a file of another kind: convert it")
 
 
-def clip_timing(path: Path) -> Timing:
-    """Tell a clip's rate and length from the times of its packets, without decoding one.
+def clip_timing(path: Path) -> tuple[Timing, int | None]:
+    """Tell a clip's rate and length from the times of its packets, and its number of frames if the header does.
+
+    Nothing is decoded.
 
     Raises:
         KinecastError: as `open_clip`.
@@ -60,42 +63,67 @@ def clip_timing(path: Path) -> Timing:
     with open_clip(path) as (container, stream):
         times, last = _packet_times(container, stream)
         tick = float(stream.time_base or 0)
-        return measured(times * tick, header_fps(stream), tick, last * tick)
+        # The header counts what an edit has taken out too.
+        frames = min(stream.frames, len(times)) or None
+        return measured(times * tick, header_fps(stream), tick, last * tick), frames
 
 
 def _packet_times(container: Any, stream: Any) -> tuple[np.ndarray, float]:
-    """Return when frames are shown, sorted, and how long the last one stays, in ticks of the stream's clock."""
-    shown, stored, last = array("d"), array("d"), (-1.0, 0.0)
+    """Return when frames are shown, sorted, and how long the last one stays, in ticks of the stream's clock.
+
+    Where the file does not say, they follow each other at the rate that its header claims.
+    """
+    times, last, count = array("d"), (-float("inf"), 0.0), 0
     with suppress(av.error.FFmpegError):  # the damage is told of when frames are decoded
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             if packet.is_corrupt:
                 break
-            if packet.pts is not None:
-                shown.append(packet.pts)
-                last = max(last, (packet.pts, packet.duration or 0))
-            if packet.dts is not None:
-                stored.append(packet.dts)
-    # avi and raw streams know only in what order and how fast frames are stored.
-    times = shown if len(shown) >= len(stored) else stored
+            count += 1
+            ticks = packet.pts if keeps_times(container) else packet.dts
+            if ticks is not None:
+                times.append(ticks)
+                last = max(last, (ticks, packet.duration or 0))
+    if 2 * len(times) < count:
+        step = 1 / float(header_fps(stream) * stream.time_base)
+        return np.arange(count) * step, step
     return np.sort(np.frombuffer(times, dtype=np.float64)), last[1]
+
+
+def keeps_times(container: Any) -> bool:
+    """Tell whether packets say when they are shown. In avi they have an order alone, and libav guesses badly."""
+    return container.format.name != "avi"
 
 
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Yield decoded frames; at the first damage those that the decoder still holds back, then None."""
+    decoder = _decoder(stream)
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 break
-            yield from packet.decode()
+            yield from decoder.decode(packet)
         else:
             return
     except av.error.FFmpegError:
         pass
     with suppress(av.error.FFmpegError):
-        yield from stream.codec_context.decode(None)
+        yield from decoder.decode(None)
     yield None
+
+
+def _decoder(stream: Any) -> Any:
+    """Return the stream's decoder. Transparency of VP8 and VP9 lies beside the pictures, where libvpx alone looks."""
+    if has_alpha_beside(stream):
+        with suppress(av.codec.codec.UnknownCodecError):
+            return av.CodecContext.create(_WITH_ALPHA[stream.codec_context.name], "r")
+    return stream.codec_context
+
+
+def has_alpha_beside(stream: Any) -> bool:
+    """Tell whether a webm says that it has transparency."""
+    return stream.codec_context.name in _WITH_ALPHA and stream.metadata.get("alpha_mode") == "1"
 
 
 def header_fps(stream: Any) -> float:

@@ -60,11 +60,12 @@ def measured(times: np.ndarray, header: float, tick: float, last: float = 0.0) -
         if not header * tick < 0.9:  # a rate as fine as the clock itself is the demuxer's guess
             header = 1 / last if last > tick else DEFAULT_FPS
         return Timing(header, True, max(count, 1) / header)
-    mean = (count - 1) / (times[-1] - times[0])
+    mean = float((count - 1) / (times[-1] - times[0]))
+    last = last if last > tick else 0.0
     for fps in (header, mean):
+        allowed = max(1.01 * tick, _LEAST_DRIFT / fps)
         drift = np.abs(times - times[0] - np.arange(count) / fps).max()
-        if drift <= max(1.01 * tick, _LEAST_DRIFT / fps):
+        if drift <= allowed and last <= 1.5 / fps + allowed:  # a last frame that is held is a time of its own
             return Timing(fps, True, count / fps)
-    last = last if last > tick else float(np.median(np.diff(times)))
-    duration = times[-1] - times[0] + last
-    return Timing(count / duration, False, float(duration))
+    duration = float(times[-1] - times[0] + (last or np.median(np.diff(times))))
+    return Timing(count / duration, False, duration)
