@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from helpers import draw_frames, make_clip
-from kinecast import KinecastError, pipeline
+from kinecast import KinecastError, pipeline, video
+from kinecast.driving import best_frame
 from kinecast.forecasters import build_forecaster
 from kinecast.motion import Motion
 from kinecast.pipeline import AnimateOptions, animate_clip, extract, forecast_mask, forecast_motion, published_kbps
@@ -59,7 +60,7 @@ def test_extract_in_chunks_is_detect_at_once(tmp_path):
     seen: list[int] = []
     motion = extract(model, clip, progress=lambda stage, frames: seen.append(frames))
     assert seen == [pipeline.BATCH, pipeline.BATCH, 3]
-    frames = torch.cat(list(pipeline.read_batches(clip, model.frame_size)))
+    frames = torch.cat(list(video.read_batches(clip, model.frame_size)))
     torch.testing.assert_close(motion.vectors(), model.detect(frames).vectors(), rtol=0, atol=1e-5)
 
 
@@ -68,10 +69,9 @@ def test_relative_motion_from_the_best_frame(tmp_path):
     model = tiny_fomm()
     clip = make_clip(tmp_path / "c.mp4", frames=8)
     motion = extract(model, clip)
-    options = AnimateOptions(mode="transfer", relative=True, best_frame=True)
-    assert pipeline._initial_frame(motion, motion[5], np.zeros(8, dtype=bool), options) == 5
+    assert best_frame(motion, motion[5], np.zeros(8, dtype=bool)) == 5
     hidden = np.arange(8) == 5  # a forecast frame is not there to be chosen
-    assert pipeline._initial_frame(motion, motion[5], hidden, options) != 5
+    assert best_frame(motion, motion[5], hidden) != 5
 
 
 @pytest.mark.parametrize("build", [tiny_fomm, tiny_face_vid2vid, lambda: tiny_fomm(num_keypoints=2)])
@@ -91,8 +91,8 @@ def test_scale_is_adapted_where_it_can_be(tmp_path, build):
 def test_report_of_a_reconstruction(tmp_path):
     model = tiny_fomm()
     clip = make_clip(tmp_path / "c.mp4", frames=9)
-    report = animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(fps=30))
-    frames = torch.cat(list(pipeline.read_batches(clip, model.frame_size)))
+    report = animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(true_fps=30))
+    frames = torch.cat(list(video.read_batches(clip, model.frame_size)))
     motion = model.detect(frames)
     rebuilt = model.animate(model.encode_source(frames[:1]), motion[:1], motion)
     assert report.quality["animated"]["mae"] == pytest.approx(float((rebuilt - frames).abs().mean()), rel=1e-4)

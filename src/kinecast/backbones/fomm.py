@@ -357,8 +357,7 @@ class FOMM(Backbone):
     @torch.inference_mode()
     def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
         """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1]."""
-        self._check_motion(source_motion)
-        self._check_motion(driving_motion)
+        self._check_pair(source_motion, driving_motion)
         source = _keypoints(source_motion)
         frames = []
         for start in range(0, len(driving_motion), self.chunk):

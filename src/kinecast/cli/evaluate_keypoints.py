@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import JsonOption, SeedOption, print_json, say
+from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.packages import needs
 
 _NOTE = (
@@ -21,7 +22,9 @@ _RELEASED_NOTE = (
 
 def evaluate_keypoints(
     data: Annotated[Path, typer.Option("--data", help="Folder of motion files, or one .npz of series.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for keypoints.md, results.json and models.")],
+    output: Annotated[
+        Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for keypoints.md, results.json and models.")
+    ],
     validate: Annotated[
         str, typer.Option("--validate", help="Regular expression of the persons evaluated on.")
     ] = "id10291",

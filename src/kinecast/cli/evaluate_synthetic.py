@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import JsonOption, SeedOption, print_json, say
+from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.packages import needs
 
 _NOTE = """\
@@ -23,7 +24,9 @@ Branches: `right` is the mean share of samples on the right branch, `share off` 
 
 def evaluate_synthetic(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for synthetic.md, pit.png, results.json and models.")
+        Path,
+        WRITES_FOLDER,
+        typer.Option("-o", "--output", help="Folder for synthetic.md, pit.png, results.json and models."),
     ],
     models: Annotated[
         str | None, typer.Option("--models", help="Forecasters, with commas. (default: all that can be trained)")

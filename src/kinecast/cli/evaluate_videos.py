@@ -7,12 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, DeviceOption, JsonOption, SeedOption, print_json, say
+from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
 from kinecast.packages import needs
 
 DatasetOption = Annotated[Path, typer.Option("--dataset", help="Folder of the data set, as it is distributed.")]
 OutputOption = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for report.md, results.json, figures, models and units.")
+    Path,
+    WRITES_FOLDER,
+    typer.Option("-o", "--output", help="Folder for report.md, results.json, figures, models and units."),
 ]
 LayoutOption = Annotated[
     str, typer.Option("--layout", help="voxceleb, bair, mgif (train/ and test/), or clips (with --validate).")
@@ -47,7 +50,9 @@ ReleasedOption = Annotated[
 ]
 JediOption = Annotated[Path | None, typer.Option("--jedi-weights", help="Folder with V-JEPA's published files.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")]
-CacheOption = Annotated[Path | None, typer.Option("--cache", help="Where motion is kept. (default: OUTPUT/cache)")]
+CacheOption = Annotated[
+    Path | None, WRITES_FOLDER, typer.Option("--cache", help="Where motion is kept. (default: OUTPUT/cache)")
+]
 CompareOption = Annotated[
     str | None,
     typer.Option("--compare", help="voxceleb, bair, mgif or none: published figures shown. (default: the layout's)"),

@@ -33,6 +33,7 @@ class DecodedFrame:
     vector: np.ndarray  # (D,) float32, motion units
     concealed: bool
     skipped: bool = False
+    number: int = 0  # as counted by the sender, of which packets carry the last 16 bits
 
 
 @dataclass
@@ -172,7 +173,7 @@ class MotionDecoder:
             while self._frame < time:
                 yield self._conceal(skipped=True)
             self._held = one, vector
-            yield DecodedFrame(self._frame - self._start, one, vector, concealed=False)
+            yield DecodedFrame(self._frame - self._start, one, vector, concealed=False, number=self._frame)
             self._frame += 1
 
     def _read(self, packet: MotionPacket) -> tuple[list[np.ndarray], list[int]]:
@@ -200,7 +201,7 @@ class MotionDecoder:
         assert self._held is not None  # nothing is taken before a key packet was decoded
         self.losses.skipped += skipped
         self.losses.concealed += not skipped
-        frame = DecodedFrame(self._frame - self._start, *self._held, concealed=True, skipped=skipped)
+        frame = DecodedFrame(self._frame - self._start, *self._held, True, skipped, self._frame)
         self._frame += 1
         return frame
 

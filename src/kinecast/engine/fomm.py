@@ -86,8 +86,7 @@ class EngineFOMM(Backbone):
     @torch.inference_mode()
     def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
         """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1]."""
-        self._check_motion(source_motion)
-        self._check_motion(driving_motion)
+        self._check_pair(source_motion, driving_motion)
         chunks = range(0, len(driving_motion), self.chunk)
         return torch.cat(
             [self._animate(state, source_motion, driving_motion[start : start + self.chunk]) for start in chunks]

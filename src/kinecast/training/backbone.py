@@ -24,7 +24,7 @@ from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
 from kinecast.backbones.tps import TPSConfig
 from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip, on_device
 from kinecast.errors import KinecastError
-from kinecast.files import atomic_path, existing_file, make_folder
+from kinecast.files import atomic_path, check_distinct, check_folder, existing_file, make_folder
 from kinecast.metrics.pixel import mae, ssim
 from kinecast.pictures import grid, to_tensor, to_uint8, write_image
 from kinecast.training.augment import Augmentation
@@ -35,6 +35,7 @@ from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, motion_losses
 from kinecast.training.perceptual import PerceptualLoss, load_features
 from kinecast.training.synchronised import synchronise
 
+WEIGHTS = "model.safetensors"  # in the folder of a run
 AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig
 _CONFIGS: dict[str, Any] = {"fomm": FOMMConfig, "tps": TPSConfig, "face-vid2vid": FaceVid2VidConfig}
 # Parts that make motion; with `train_motion = false` they stay as they are.
@@ -260,7 +261,9 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     fabric = Fabric(devices=devices, num_nodes=machines, **options)
     fabric.launch()
     torch.manual_seed(config.seed)
-    run = make_folder(config.output)
+    given = [config.initialise] if config.initialise else []
+    run = make_folder(check_folder(config.output, [*config.data, *given]))
+    check_distinct(run / WEIGHTS, given)
     if fabric.is_global_zero:
         _claim(run, config)
     else:
@@ -370,8 +373,8 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
             save()
     if fabric.is_global_zero:
         info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
-        save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
-        log(f"wrote {run / 'model.safetensors'}")
+        save_backbone(_averaged(config, average), run / WEIGHTS, info, half=True)
+        log(f"wrote {run / WEIGHTS}")
     if writer:
         writer.close()
     fabric.barrier()  # nobody ends, and is missed, while the first one still writes
