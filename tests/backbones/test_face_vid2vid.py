@@ -15,7 +15,7 @@ from kinecast.backbones.spade import SpectralConv2d
 from kinecast.backbones.volumes import coordinate_volume, gaussian_volumes, warp_volume
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
-from reference_weights import filled, golden, reference_folder
+from reference_weights import filled, golden, reference_folder, rounding
 from tiny import pictures
 from tiny_backbones import FACE_SETTINGS, merged, tiny_face_vid2vid
 
@@ -81,7 +81,7 @@ def test_parity_of_the_picture_with_the_published_network(published, reference, 
         f"{difference.mean():.1e} from the published head pose; max {chain.abs().max():.1e}, mean "
         f"{chain.abs().mean():.1e} from the two pictures alone",
     )
-    assert difference.max() <= PICTURE_PARITY
+    assert difference.max() <= PICTURE_PARITY * rounding()
     assert chain.abs().mean() <= PARITY
     assert wanted["prediction"].std() > 0.02, "a flat picture would agree with anything"
 
