@@ -134,13 +134,13 @@ def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
         yield frame
     else:
         return
-    for form, alike in groupby(chain([frame], frames), lambda f: (f.width, f.height, f.format)):
+    for form, alike in groupby(chain([frame], frames), lambda f: (f.width, f.height, f.format.name)):
         yield from _woven(alike, *form)
 
 
-def _woven(frames: Iterator[Any], width: int, height: int, pixels: Any) -> Iterator[Any]:
+def _woven(frames: Iterator[Any], width: int, height: int, pixels: str) -> Iterator[Any]:
     graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 1000))
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixels), time_base=Fraction(1, 1000))
     weave = graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
     graph.link_nodes(source, weave, graph.add("buffersink")).configure()
     times: deque[tuple[Any, Any]] = deque()  # the filter counts in other ticks, and holds a frame back
