@@ -2,13 +2,15 @@
 
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from helpers import draw_frames, write_clip
-from kinecast.errors import ConversionWarning
+from kinecast.errors import ConversionWarning, KinecastError
+from kinecast.media.display import Display
 from kinecast.video import probe, read_frames
 from media_files import HLG, PQ, SKIN, encode, hdr_clip, hdr_of, hdr_signal, of_fields, with_matrix, yuv
 
@@ -69,6 +71,18 @@ def test_large_film_without_a_matrix_is_bt709(tmp_path, size, matrix):
 def test_a_named_matrix_counts_at_every_size(tmp_path, tag, matrix):
     path = encode(tmp_path / "a.mp4", [yuv(flat((200, 30, 40), (720, 1280)), matrix)], context={"colorspace": tag})
     assert np.abs(first(path)[99, 99] - [200, 30, 40]).max() <= 5
+
+
+@pytest.mark.parametrize("matrix", range(18))
+def test_no_matrix_ends_in_libavs_error(matrix):
+    frame = yuv(flat((200, 30, 40)))
+    frame.colorspace = matrix
+    display = Display(Path("a.mp4"), None)
+    if matrix in (8, 11, 14, 15, 16, 17):
+        with pytest.raises(KinecastError, match="a.mp4: expected colours in RGB or Y'CbCr, found .*: export it as"):
+            display(frame)
+    else:
+        assert np.abs(display(frame)[9, 9].astype(int) - [200, 30, 40]).max() <= 30
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p10le", "yuv422p10le", "yuv444p", "yuv422p"])
