@@ -82,14 +82,9 @@ def extract(
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
-    facts = {
-        "frames": len(motion),
-        "fps": motion.fps,
-        "seconds": motion.duration,
-        "constant_rate": motion.times is None,
-    }
     if json:
-        print_json({**facts, "seconds": motion.duration, "motion_dim": motion.dim, "published_kbps": kbps})
+        facts = {"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps}
+        print_json(facts if motion.times is None else {**facts, "constant_rate": False, "seconds": motion.duration})
     rate = f"{motion.fps:g} fps" if motion.times is None else f"times of their own, {motion.fps:.4g} fps on average"
     say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {rate}, {kbps:.1f} kbps as floats")
 

@@ -17,13 +17,14 @@ from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import model_identity
-from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk, SoundUnit
+from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
 from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
+from kinecast.codec.sending import BATCH, Progress, Sending
 from kinecast.codec.sound import SoundWriter, stream_sound
 from kinecast.codec.stream import Beside, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
-from kinecast.codec.times import FrameClock, TimesUnit, TimesWriter
+from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
 from kinecast.footage import footage
@@ -35,14 +36,12 @@ from kinecast.video import VideoWriter, to_tensor, to_uint8
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
     from kinecast.backbones.base import Backbone
 
-BATCH = 8
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
 # The same error of a Jacobian moves a pixel less: its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the
 # least rate at equal pictures (docs/results/rate.md).
 _WIDER = {"jacobian": 8}
-Progress = Callable[[str, int], None]
 
 
 def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
@@ -123,12 +122,9 @@ def encode_clip(
     tables = profile_named(options.profile, options.model_name, layout)
     seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
     rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
-    beside = _Beside(None if seen.constant else TimesWriter(), _sound_of(clip, options))
-    started, count, end = time.perf_counter(), 0, 0.0
-    batches = seen.batches(BATCH)
-    edges, first = next(batches)
-    motion = backbone.detect(first.to(backbone.device)).to("cpu")
-    data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
+    started = time.perf_counter()
+    sending = Sending(backbone, seen, _sound_of(clip, options), progress)
+    data, mime = code_picture(to_uint8(sending.picture)[0], options.picture_quality)
     schedule, packing = None, options.packing
     if options.rate_kbps is not None:
         drawn = options.terms == "pictures"
@@ -137,31 +133,6 @@ def encode_clip(
         )
         loop = ClosedLoop(options.filler[1], distance, 0.0)
         schedule, packing = RateControl(loop, options.rate_kbps, float(rate)), replace(packing, skips=True)
-
-    def vectors() -> Iterator[np.ndarray]:
-        nonlocal count, end
-        current, shown = motion, edges
-        while True:
-            count += len(current)
-            progress("encode", len(current))
-            for i, vector in enumerate(current.vectors().numpy()):
-                beside.frame(shown[i : i + 2])
-                yield vector
-            end = float(shown[-1])
-            shown, frames = next(batches, (shown, None))
-            if frames is None:
-                return
-            current = backbone.detect(frames.to(backbone.device)).to("cpu")
-
-    sent = 0
-
-    def units() -> Iterator[MotionPacket | TimesUnit | SoundUnit]:
-        nonlocal sent
-        for packet in encode_motion(vectors(), layout, tables, packing, schedule):
-            sent += packet.count
-            yield from beside.units()
-            yield packet
-        yield from beside.rest()
 
     header = Header(
         layout,
@@ -172,16 +143,17 @@ def encode_clip(
         tables.name,
         tables.fingerprint(),
         options.filler[0],
-        EXTENDED if beside.used else VERSION,
+        EXTENDED if sending.extended else VERSION,
     )
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        sizes = write_stream(file, header, data, mime, units())
-    seconds = end if beside.timed else count / float(rate)
+        packets = encode_motion(sending.vectors(), layout, tables, packing, schedule)
+        sizes = write_stream(file, header, data, mime, sending.units(packets))
+    seconds = sending.seconds
     motion_bytes = sizes["payload_bytes"] + sizes["overhead_bytes"]
     return {
-        "frames": count,
-        "frames_sent": sent,
-        "fps": count / seconds if beside.timed else float(rate),
+        "frames": sending.frames,
+        "frames_sent": sending.sent,
+        "fps": float(rate) if seen.constant else sending.frames / seconds,
         "constant_rate": seen.constant,
         "profile": tables.name,
         **sizes,
@@ -202,42 +174,6 @@ def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
         warnings.warn(KinecastWarning(f"{clip}: it has no sound that could be sent"), stacklevel=3)
         return None
     return SoundWriter(source, options.sound_kbps)
-
-
-class _Beside:
-    """What is sent beside the motion: the times of frames where these need them, and sound if there is any."""
-
-    def __init__(self, times: TimesWriter | None, sound: SoundWriter | None) -> None:
-        self._times, self._sound, self._end = times, sound, 0.0
-
-    @property
-    def used(self) -> bool:
-        """Whether the stream has any of it."""
-        return self._times is not None or self._sound is not None
-
-    @property
-    def timed(self) -> bool:
-        """Whether frames have times."""
-        return self._times is not None
-
-    def frame(self, edges: np.ndarray) -> None:
-        """Take the edges (2,) of the next frame, in seconds."""
-        self._end = float(edges[1])
-        if self._times is not None:
-            self._times.add(edges)
-
-    def units(self) -> Iterator[TimesUnit | SoundUnit]:
-        """Yield what belongs before a packet of the frames so far."""
-        if self._times is not None:
-            yield from self._times.units()
-        if self._sound is not None:
-            yield from self._sound.until(self._end)
-
-    def rest(self) -> Iterator[TimesUnit | SoundUnit]:
-        """Yield what is left when all packets were written."""
-        yield from self.units()
-        if self._sound is not None:
-            yield from self._sound.flush()
 
 
 def renderer(backbone: "Backbone", picture: np.ndarray) -> Render:
@@ -292,7 +228,8 @@ def decode_clip(
                     writer.sound = stream_sound(path, clock.start(frames[0].number))
                 vectors = torch.from_numpy(np.stack([frame.vector for frame in frames]))
                 motion = backbone.unflatten(vectors).to(backbone.device)
-                edges = clock.edges([frame.number for frame in frames]) if clock.used else None
+                # Also where the first times were lost: later ones may come.
+                edges = clock.edges([frame.number for frame in frames]) if header.version == EXTENDED else None
                 writer.write(backbone.animate(state, source_motion, motion).cpu(), edges)
                 progress("decode", len(frames))
             written = writer.frames_written

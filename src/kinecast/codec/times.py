@@ -115,7 +115,8 @@ class FrameClock:
         """Take a unit, before the frames that it is about; more than can wait are dropped."""
         self.used = True
         time = unit.begin
-        self._ends.setdefault(unit.first - 1, time)  # where the first frame that is shown may begin
+        if len(self._ends) < _KEPT:
+            self._ends.setdefault(unit.first - 1, time)  # where the first frame that is shown may begin
         for number, duration in enumerate(unit.durations, unit.first):
             time += duration
             if len(self._ends) < _KEPT:
