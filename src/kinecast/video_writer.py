@@ -58,6 +58,7 @@ class VideoWriter:
         self.quality = quality
         self.frames_written = 0
         self._codec, self._pixels = _ENCODERS[self.path.suffix.lower()]
+        _check_encoder(self._codec)
         self._stream: Any = None
         self._converter = VideoReformatter()
 
@@ -137,3 +138,11 @@ class VideoWriter:
         if not self.frames_written:
             raise KinecastError(f"{self.path}: expected at least one frame to write, found none: check the input")
         self._container.mux(self._stream.encode(None))
+
+
+def _check_encoder(name: str) -> None:
+    """See that libav was built with an encoder, now rather than at the first frame."""
+    try:
+        av.Codec(name, "w")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise KinecastError(f"encoder {name}: expected a PyAV that has it, found none: pip install av") from error
