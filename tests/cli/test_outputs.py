@@ -288,3 +288,63 @@ def test_words_that_name_nothing_are_no_inputs(run: Callable[..., Any], place: P
     np.save(place / "motion/b.npy", np.zeros((30, 18), np.float32))
     result = run("evaluate", "synthetic", "--models", "repeat", "-o", "repeat", "--process", "oscillator", "--seeds", 0)
     assert "cannot write" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--sources", "gone"], "expected a folder of source pictures or clips"),
+        (["--sources", "motion"], "found none in it"),
+        (["--models", "gru,oracle"], "'oracle'"),
+        (["--models", "gone.safetensors"], "gone.safetensors"),
+        (["--jedi-weights", "gone"], "gone"),
+        (["--crop", "square"], "square"),
+    ],
+)
+def test_an_evaluation_looks_for_what_it_names_before_it_detects(
+    run: Callable[..., Any],
+    place: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.setattr("kinecast.evaluation.run.detect_task", lambda *a: pytest.fail("a clip was detected"))
+    make_clip(place / "clips/b.mp4", frames=3)
+    command = ("evaluate", "single", "--dataset", "clips", "--validate", "a", "--mode", "transfer", "--backbone", tiny)
+    result = run(*command, "-o", "out", "--device", "cpu", *arguments)
+    assert result.code == 1 and len(result.error_lines) == 1 and words in result.error_lines[0], result.err
+
+
+@pytest.mark.parametrize("arguments", [["--frames", 5], ["--fps", 0], ["--limit", 0]])
+def test_a_benchmark_checks_its_numbers_before_it_loads_a_model(
+    run: Callable[..., Any], place: Path, idle: None, arguments: list[Any]
+) -> None:
+    result = run("benchmark", "--clip", "in.mp4", *arguments)
+    assert result.code == 1 and arguments[0].strip("-") in result.error_lines[0], result.err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ('initialise = "gone.safetensors"', "gone.safetensors"),
+        ('[loss]\nnetwork_weights = "gone.pt"', "gone.pt"),
+        ('initialise = "out/model.safetensors"', "found an input"),
+        ('output = "clips"', "found an input"),
+    ],
+)
+def test_a_recipe_is_checked_before_its_clips_are_read(
+    run: Callable[..., Any], place: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, words: str
+) -> None:
+    monkeypatch.setattr("kinecast.training.backbone._split", lambda *a: pytest.fail("a clip was read"))
+    (place / "out/model.safetensors").write_bytes(b"weights")
+    where = "" if recipe.startswith("output") else 'output = "out"\n'
+    (place / "recipe.toml").write_text(f'data = ["clips"]\n{where}{recipe}\n')
+    result = run("train", "backbone", "recipe.toml", "--device", "cpu")
+    assert result.code == 1 and len(result.error_lines) == 1 and words in result.error_lines[0], result.err
+    assert (place / "out/model.safetensors").read_bytes() == b"weights"
+
+
+def test_distances_of_pictures_need_a_budget(run: Callable[..., Any], place: Path, idle: None) -> None:
+    result = run("encode", "in.mp4", "-o", "x.kcm", "--terms", "pictures")
+    assert result.code == 1 and "--rate-kbps" in result.error_lines[0]

@@ -261,7 +261,11 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     fabric = Fabric(devices=devices, num_nodes=machines, **options)
     fabric.launch()
     torch.manual_seed(config.seed)
-    given = [config.initialise] if config.initialise else []
+    given = [
+        path for path in (config.initialise, config.loss.network_weights if config.loss.perceptual else None) if path
+    ]
+    for path in given:  # they are read when all clips are
+        existing_file(path, "weights file")
     run = make_folder(check_folder(config.output, [*config.data, *given]))
     check_distinct(run / WEIGHTS, given)
     if fabric.is_global_zero:
