@@ -470,7 +470,7 @@ def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
 
 
 def _folder(config: BackboneTrainingConfig) -> Path:
-    """Make the folder of a run, which is none that is read, once the weights are there that are read after all clips."""
+    """Make the folder of a run, which must be none that is read; the weights that it names must be there."""
     loss = config.loss
     given = [path for path in (config.initialise, loss.network_weights if loss.perceptual else None) if path]
     for path in given:
