@@ -35,7 +35,6 @@ from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, motion_losses
 from kinecast.training.perceptual import PerceptualLoss, load_features
 from kinecast.training.synchronised import synchronise
 
-WEIGHTS = "model.safetensors"  # in the folder of a run
 AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig
 _CONFIGS: dict[str, Any] = {"fomm": FOMMConfig, "tps": TPSConfig, "face-vid2vid": FaceVid2VidConfig}
 # Parts that make motion; with `train_motion = false` they stay as they are.
@@ -261,9 +260,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     fabric = Fabric(devices=devices, num_nodes=machines, **options)
     fabric.launch()
     torch.manual_seed(config.seed)
-    given = [config.initialise] if config.initialise else []
-    run = make_folder(check_folder(config.output, [*config.data, *given]))
-    check_distinct(run / WEIGHTS, given)
+    run = _folder(config)
     if fabric.is_global_zero:
         _claim(run, config)
     else:
@@ -373,8 +370,8 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
             save()
     if fabric.is_global_zero:
         info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
-        save_backbone(_averaged(config, average), run / WEIGHTS, info, half=True)
-        log(f"wrote {run / WEIGHTS}")
+        save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
+        log(f"wrote {run / 'model.safetensors'}")
     if writer:
         writer.close()
     fabric.barrier()  # nobody ends, and is missed, while the first one still writes
@@ -470,6 +467,17 @@ def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
     rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     start = config.decay_from * config.steps
     return rise * (1.0 if step < start else (config.steps - step) / max(1.0, config.steps - start))
+
+
+def _folder(config: BackboneTrainingConfig) -> Path:
+    """Make the folder of a run, which must be none that is read; the weights that it names must be there."""
+    loss = config.loss
+    given = [path for path in (config.initialise, loss.network_weights if loss.perceptual else None) if path]
+    for path in given:
+        existing_file(path, "weights file")
+    run = make_folder(check_folder(config.output, [*config.data, *given]))
+    check_distinct(run / "model.safetensors", given)
+    return run
 
 
 def _claim(run: Path, config: BackboneTrainingConfig) -> None:
