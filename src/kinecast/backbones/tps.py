@@ -39,7 +39,7 @@ from kinecast.backbones.layers import (
 )
 from kinecast.backbones.points import hull_area
 from kinecast.backbones.resnet import ResNet18
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.states import completed, count_blocks, hourglass_sizes, read_config, sizes_of
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -500,7 +500,7 @@ class TPS(Backbone):
 
         `extras` are the config's keys that leave no trace in tensors (frame_size, kp_variance).
         """
-        model = cls(TPSConfig.from_dict({**infer_config(state), **(extras or {})}))
+        model = cls(TPSConfig.from_dict(completed(extras or {}, infer_config(state))))
         model.load_state_dict(dict(state))
         return model.eval()
 

@@ -12,7 +12,7 @@ _EXTRAS = (
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Check the installation: versions, devices, bundled weights, video codecs, optional packages."""
+    """Check the installation: versions, devices, bundled weights, video codecs, optional packages, training."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
     from importlib.util import find_spec
@@ -24,6 +24,7 @@ def doctor(json: JsonOption = False) -> None:
 
     from kinecast.device import DEVICES, choose_device
     from kinecast.errors import KinecastError
+    from kinecast.training.trial import trials
     from kinecast.zoo import TABLE
 
     rows: dict[str, str] = {"python": platform.python_version(), "machine": platform.platform()}
@@ -51,6 +52,7 @@ def doctor(json: JsonOption = False) -> None:
             rows[f"weights {entry.name}"] = "good"
         except KinecastError as error:
             rows[f"weights {entry.name}"] = str(error)
+    rows |= trials()
     if json:
         print_json(rows)
         return

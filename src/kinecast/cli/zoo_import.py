@@ -12,6 +12,14 @@ def zoo_import(
     checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint of FOMM, TPS or face-vid2vid (.pth.tar).")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")] = None,
     frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
+    align_corners: Annotated[
+        bool | None,
+        typer.Option(
+            "--align-corners/--no-align-corners",
+            help="How a FOMM's weights read the sampling grid: as trained under torch up to 1.2, or later.",
+            show_default="as published: --align-corners",
+        ),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -20,7 +28,7 @@ def zoo_import(
 
     from kinecast.backbones.checkpoints import import_published, save_backbone
 
-    model = import_published(checkpoint, frame_size)
+    model = import_published(checkpoint, frame_size, align_corners)
     stem = checkpoint.name.removesuffix(".tar").removesuffix(".pth")
     output = output or checkpoint.with_name(f"{stem}.safetensors")
     save_backbone(model, output, {"provenance": f"imported from {checkpoint.name}"}, half)
