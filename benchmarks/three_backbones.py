@@ -54,7 +54,7 @@ def coded(model: Backbone, clip: Path, quality: int) -> tuple[float, float]:
     """Return kbps of coded motion, and the MAE of the decoded clip, lossless as far as a writer of video can be."""
     with tempfile.TemporaryDirectory() as folder:
         stream, seen = Path(folder) / "c.kcm", Path(folder) / "c.mp4"
-        figures = encode_clip(model, clip, stream, EncodeOptions(quality, picture_quality=95, fps=TRUE_FPS))
+        figures = encode_clip(model, clip, stream, EncodeOptions(quality, picture_quality=95, true_fps=TRUE_FPS))
         decode_clip(model, stream, seen, quality=4)
         pairs = zip(*(read_batches(path, model.frame_size, "center", 32) for path in (clip, seen)), strict=True)
         return figures["motion_kbps"], float(torch.cat([mae(a, b) for a, b in pairs]).mean())

@@ -41,7 +41,7 @@ def motion_of(backbone: Path, data: Path) -> Path:
     for clip in list_clips([data / "voxceleb", data / "portraits"]):
         target = motion / f"{clip.stem}.npz"
         if not target.exists():
-            fps = ["--fps", TRUE_FPS] if clip.parent.name == "voxceleb" else []
+            fps = ["--true-fps", TRUE_FPS] if clip.parent.name == "voxceleb" else []
             run("extract", clip, "-o", target, "--model", backbone, *fps)
     return motion
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from helpers import draw_frames, make_clip, write_clip
-from kinecast import pipeline
+from kinecast import pipeline, video
 from kinecast.backbones.base import Backbone
 from kinecast.driving import Driving, background_motion, held_background
 from kinecast.errors import KinecastError
+from kinecast.footage import footage
 from kinecast.forecasters import build_forecaster
 from kinecast.pipeline import AnimateOptions, Report, animate_clip
 from tiny import pictures, tiny_fomm
@@ -41,13 +42,13 @@ def drawn(
 
     def animate(forecaster: str = "", **changes: object) -> tuple[Tensor, Report]:
         shown: list[Tensor] = []
-        add = pipeline._Scores.add
+        add = pipeline.Scores.add
 
         def listen(self, seen, true, rendered, mask):
             shown.extend(rendered)
             add(self, seen, true, rendered, mask)
 
-        monkeypatch.setattr(pipeline._Scores, "add", listen)
+        monkeypatch.setattr(pipeline.Scores, "add", listen)
         options = AnimateOptions(observed=4, horizon=2, **changes)  # type: ignore[arg-type]
         source = other if options.mode == "transfer" else None
         model = build_forecaster(forecaster, MODEL.motion_dim) if forecaster else None
@@ -59,7 +60,7 @@ def drawn(
 
 
 def _film(path: Path) -> Tensor:
-    return torch.cat(list(pipeline.read_batches(path, SIZE)))
+    return torch.cat(list(video.read_batches(path, SIZE)))
 
 
 def test_reconstruction_with_its_background_is_the_published_one(film, drawn):
@@ -90,7 +91,7 @@ def test_the_background_of_a_forecast_frame_is_the_last_one_sent(film, drawn):
 
 
 def test_the_background_moves_as_the_driving_clip_since_its_start(film, drawn):
-    frames, affine = _film(film), background_motion(MODEL, film, "center", FRAMES)
+    frames, affine = _film(film), background_motion(MODEL, footage(film, MODEL.frame_size), FRAMES)
     torch.testing.assert_close(affine, MODEL.background(frames[:1], frames), atol=1e-6, rtol=0)
     source, driving = MODEL.detect(pictures(1, SIZE)), Driving(MODEL.detect(frames), affine)
     for start in (0, 5):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.motion import Motion, concatenate
 
 quick = settings(
@@ -194,6 +194,58 @@ def test_components_that_are_no_motion(backbone, components, message):
     assert str(error.value).startswith(message)
 
 
+TIMES = torch.tensor([0.0, 0.04, 0.08, 0.5, 1.5, 1.54, 1.58, 1.62], dtype=torch.float64)
+
+
+def timed_motion() -> Motion:
+    return random_motion(8, fps=8 / 2.6, clip="a.mp4", times=TIMES, end=2.6)
+
+
+def assert_same_times(found: Motion, wanted: Motion) -> None:
+    assert_same(found, wanted)
+    assert found.times is not None and wanted.times is not None
+    assert found.times.tolist() == wanted.times.tolist() and found.end == wanted.end
+
+
+def test_times_go_with_the_frames():
+    motion = timed_motion()
+    assert motion.duration == 2.6
+    part = motion[2:5]
+    assert part.times is not None and part.times.tolist() == [0.08, 0.5, 1.5] and part.end == 1.54
+    assert motion[-1].end == 2.6
+    masked = motion[torch.arange(8) % 3 == 1]
+    assert masked.times is not None and masked.times.tolist() == [0.04, 1.5, 1.62] and masked.end == 2.6
+    assert len(motion[3:3]) == 0
+    assert_same_times(concatenate([motion[i] for i in range(8)]), motion)
+    assert_same_times(concatenate([motion[:3], motion[3:]]), motion)
+    assert_same_times(motion.with_vectors(motion.vectors()), motion)
+    assert motion.with_vectors(motion.vectors()[:4]).times is None
+
+
+def test_joined_clips_follow_each_other():
+    joined = concatenate([timed_motion(), random_motion(2, fps=10.0), timed_motion()[:1]])
+    assert joined.times is not None and joined.end == pytest.approx(2.84)
+    assert joined.times[8:].tolist() == pytest.approx([2.6, 2.7, 2.8])
+    with pytest.raises(KinecastError, match="expected times or a frame rate, found neither"):
+        concatenate([timed_motion(), random_motion(2)])
+
+
+def test_a_variable_rate_is_resampled_and_said():
+    with pytest.warns(KinecastWarning, match="a.mp4: its frame rate varies; it is resampled to a constant 25 fps"):
+        even = timed_motion().evenly_timed()
+    assert (even.times, even.fps, len(even)) == (None, 25, 65)
+    shown = np.searchsorted(TIMES.numpy(), np.arange(65) / 25 + 1e-9, side="right") - 1
+    assert bits(even.vectors()) == bits(timed_motion().vectors()[shown])
+
+
+def test_trembling_is_not_resampled():
+    times = torch.arange(8, dtype=torch.float64) / 25
+    times[1:] += torch.tensor([0.01, -0.01, 0.004, -0.01, 0.01, 0, 0.01], dtype=torch.float64)
+    motion = random_motion(8, fps=25.0, times=times, end=0.34)
+    assert motion.evenly_timed() is motion
+    assert random_motion(8).evenly_timed().times is None
+
+
 # --- on disk --------------------------------------------------------------------------------------------------------
 
 
@@ -224,6 +276,15 @@ def test_the_file_has_no_pickle(tmp_path):
         assert all(archive.read(name).startswith(b"\x93NUMPY") for name in archive.namelist())
 
 
+def test_times_come_back(tmp_path):
+    motion = timed_motion()
+    motion.save(tmp_path / "a.npz")
+    assert_same_times(Motion.load(tmp_path / "a.npz"), motion)
+    with np.load(tmp_path / "a.npz") as archive:
+        assert archive["times"].dtype == np.float64
+        assert json.loads(str(archive["header"]))["format"] == 2
+
+
 def test_saving_over_a_file_that_cannot_be_finished_leaves_it(tmp_path):
     path = tmp_path / "a.npz"
     random_motion().save(path)
@@ -236,6 +297,7 @@ def test_saving_over_a_file_that_cannot_be_finished_leaves_it(tmp_path):
 
 
 HEADER = {"format": 1, "backbone": "fomm", "fps": 25.0, "frame_size": [64, 64], "clip": "a.mp4"}
+TIMED = {**HEADER, "format": 2, "end": 1.0}
 MOTION = "expected a motion file of `kinecast extract`, "
 
 
@@ -250,8 +312,8 @@ def foreign(header=HEADER, value=None, **arrays):
     [
         ({"a": np.zeros(3), "b": np.zeros(3)}, MOTION + "found an .npz with a, b"),
         (
-            foreign({**HEADER, "format": 2}),
-            "expected motion format 1, found 2: update kinecast",
+            foreign({**HEADER, "format": 3}),
+            "expected motion format 1 or 2, found 3: update kinecast",
         ),
         (
             foreign(value=np.full((2, 3, 2), np.nan, np.float32)),
@@ -261,6 +323,11 @@ def foreign(header=HEADER, value=None, **arrays):
             foreign(jacobian=np.full((2, 3, 2, 2), np.inf, np.float32)),
             "expected finite numbers, found NaN or infinity in jacobian: extract it again",
         ),
+        (foreign({**HEADER, "format": 2, "end": 1.0}), MOTION + "found KeyError: 'times"),
+        (foreign(TIMED, times=np.array([0.0])), "motion: expected times of float64 (2,), found torch.float64 (1,)"),
+        (foreign(TIMED, times=np.array([0.5, 0.1])), "motion: expected times that increase up to its end"),
+        (foreign(TIMED, times=np.array([0.0, 1.0])), "motion: expected times that increase up to its end"),
+        (foreign(TIMED, times=np.array([0.0, np.nan])), "motion: expected times that increase up to its end"),
         (foreign({**HEADER, "backbone": "eigen"}), "motion of backbone 'eigen': expected one of fomm"),
         (foreign(roll=np.zeros(2)), "fomm motion: expected components value, jacobian; found roll"),
         (foreign(value=np.array("two")), MOTION + "found ValueError: "),

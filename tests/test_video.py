@@ -1,4 +1,3 @@
-import os
 import struct
 import tracemalloc
 import warnings
@@ -13,10 +12,10 @@ from av.stream import Disposition
 from PIL import Image
 from skimage.data import astronaut
 
-from helpers import draw_frames, make_clip, write_clip
+from helpers import as_plain_user, draw_frames, make_clip, write_clip
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.framing import crop_box
-from kinecast.video import VideoWriter, probe, read_batches, read_frames, read_image, write_image
+from kinecast.framing import crop_box, find_face
+from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, write_image
 
 
 def level_error(found: np.ndarray, true: np.ndarray) -> float:
@@ -24,7 +23,7 @@ def level_error(found: np.ndarray, true: np.ndarray) -> float:
     return float(np.abs(found.astype(int) - true.astype(int)).mean())
 
 
-def all_frames(path: Path, **options) -> np.ndarray:
+def all_frames(path: Path | str, **options) -> np.ndarray:
     return np.stack(list(read_frames(path, **options)))
 
 
@@ -123,8 +122,15 @@ def test_folder_in_natural_order(tmp_path):
 def test_strip_is_a_clip_of_squares(tmp_path):
     drawn = draw_frames(7, (16, 16))
     write_image(tmp_path / "strip.png", np.concatenate(list(drawn), axis=1))
-    assert level_error(all_frames(tmp_path / "strip.png"), drawn) == 0
-    assert probe(tmp_path / "strip.png").frames == 7
+    assert level_error(all_frames(Strip(tmp_path / "strip.png")), drawn) == 0
+    assert probe(Strip(tmp_path / "strip.png")).frames == 7
+
+
+def test_a_wide_picture_is_no_strip_unless_asked(tmp_path):
+    banner = draw_frames(1, (20, 40))
+    write_image(tmp_path / "banner.png", banner[0])
+    assert level_error(all_frames(tmp_path / "banner.png"), banner[:, :, 10:30]) == 0
+    assert probe(tmp_path / "banner.png").frames == 1
 
 
 def test_picture_is_a_clip_of_one_frame(tmp_path):
@@ -228,6 +234,15 @@ def test_face_crop_frames_head_and_shoulders(tmp_path):
     assert int(np.argmin(shift)) == 2
     assert all_frames(path, size=64, crop="face").shape == (4, 64, 64, 3)
     assert all_frames(path, size=(64, 48), crop="face", limit=1).shape == (1, 64, 48, 3)
+
+
+@pytest.mark.parametrize("degrees", [-45, 0, 30, 90])
+def test_a_head_that_is_tilted_is_found(degrees):
+    turned = Image.fromarray(astronaut()[:384]).rotate(degrees, center=(223, 105))
+    face = find_face([np.array(turned)])
+    assert face is not None
+    y, x, side = face
+    assert abs(y - 105) < 20 and abs(x - 223) < 25 and 85 < side < 125
 
 
 @pytest.mark.parametrize("face", [(2.0, 2.0, 30.0), (99.0, 150.0, 30.0), (50.0, 80.0, 500.0)])
@@ -404,8 +419,8 @@ def damaged_picture(folder: Path) -> Path:
 
 
 FOREIGN = (
-    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, or a folder of pictures), "
-    "found a file of another kind: convert it"
+    "{path}: expected a clip or picture (mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of "
+    "pictures), found a file of another kind: convert it"
 )
 
 
@@ -421,7 +436,8 @@ FOREIGN = (
         (sound_with_cover, "{path}: expected a clip with pictures, found only sound: choose a video file"),
         (
             no_pictures,
-            "{path}: expected a folder of pictures (png, jpg, webp), found none in it: name a clip, or another folder",
+            "{path}: expected a folder of pictures (png, jpg, webp, avif, heic), found none in it: name a clip, or "
+            "another folder",
         ),
         (
             two_sizes,
@@ -444,11 +460,11 @@ def test_unreadable_sources(tmp_path, capfd, make, message):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_clip_without_permission(tmp_path):
-    path = make_clip(tmp_path / "a.mp4", frames=1)
+def test_clip_without_permission(open_folder):
+    path = make_clip(open_folder / "a.mp4", frames=1)
+    assert len(all_frames(path)) == 1  # and all that reading imports is loaded
     path.chmod(0)
-    with pytest.raises(KinecastError) as error:
+    with as_plain_user(open_folder), pytest.raises(KinecastError) as error:
         all_frames(path)
     assert str(error.value) == f"{path}: expected a readable clip or picture, found no permission: change its mode"
 

@@ -9,8 +9,7 @@ moves as the driving's has since its clip began.
 Letters: T frames.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from torch import Tensor
 
 from kinecast.backbones import TPS
 from kinecast.backbones.base import Backbone
+from kinecast.backbones.points import hull_area
 from kinecast.errors import KinecastError
+from kinecast.footage import Footage
 from kinecast.motion import Motion
-from kinecast.video import read_batches
 
 BACKGROUND_DIM = 6  # numbers a frame: a 2x3 matrix
 _BATCH = 8
@@ -83,7 +83,7 @@ def tps_with(backbone: Backbone, part: str, option: str) -> TPS:
     return backbone
 
 
-def background_motion(backbone: Backbone, clip: str | Path, crop: str, frames: int) -> Tensor:
+def background_motion(backbone: Backbone, clip: Footage, frames: int) -> Tensor:
     """Return the background's motion from each of a clip's first T frames to the first of all, (T, 3, 3), streaming.
 
     Raises:
@@ -92,7 +92,7 @@ def background_motion(backbone: Backbone, clip: str | Path, crop: str, frames: i
     tps = tps_with(backbone, "bg_predictor", "background")
     found, first = torch.empty(frames, 3, 3), None
     start = 0
-    for batch in read_batches(clip, tps.frame_size, crop, _BATCH, frames):
+    for _, batch in replace(clip, limit=frames).batches(_BATCH):
         pictures = batch.to(tps.device)
         first = pictures[:1] if first is None else first
         found[start : start + len(batch)] = tps.background(first, pictures).cpu()
@@ -106,3 +106,35 @@ def held_background(background: Tensor | None, forecast: np.ndarray) -> Tensor |
         return None
     last = np.maximum.accumulate(np.where(forecast, 0, np.arange(len(forecast))))
     return background[torch.from_numpy(last)]
+
+
+def best_frame(motion: Motion, source: Motion, forecast: np.ndarray) -> int:
+    """Return which driving frame is posed most like the source (1), of those that are sent: not `forecast`, (T,) bool.
+
+    Raises:
+        KinecastError: key points of the source, or of all frames sent, that span no area, so that no pose can be told.
+    """
+    wanted = _pose(source)
+    poses = [None if hidden else _pose(motion[i]) for i, hidden in enumerate(forecast)]
+    if wanted is None or all(pose is None for pose in poses):
+        whose = "the source" if wanted is None else "a driving frame"
+        raise KinecastError(
+            f"best-frame: expected 3 or more key points of {whose} that span an area, found fewer or all on one line: "
+            "drop --best-frame"
+        )
+    return int(np.argmin([np.inf if pose is None else np.square(pose - wanted).sum() for pose in poses]))
+
+
+def _pose(motion: Motion) -> np.ndarray | None:
+    """Return what makes two poses alike: key points (K, 2) without place and size, or head angles, (3,).
+
+    None where the points span no area, and so have no size.
+    """
+    if "value" not in motion.components:
+        return motion.components["rotation"][0].numpy()
+    try:
+        area = hull_area(motion.components["value"])
+    except KinecastError:
+        return None
+    points = motion.components["value"][0].numpy()
+    return (points - points.mean(axis=0)) / max(area, 1e-8) ** 0.5

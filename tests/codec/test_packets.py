@@ -1,11 +1,12 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinecast.codec import Header, Layout, MotionPacket, ReferenceChunk, parse_unit, split_picture
-from kinecast.codec.packets import CHUNK, DATAGRAM, MAX_FRAMES, MAX_PICTURE, VERSION
+from kinecast.codec import Header, Layout, MotionPacket, ReferenceChunk, SoundUnit, TimesUnit, parse_unit, split_picture
+from kinecast.codec.packets import CHUNK, DATAGRAM, EXTENDED, MAX_FRAMES, MAX_PICTURE, VERSION, Unit
 from kinecast.codec.wire import checksum, put_varint, take_varint
 from kinecast.errors import KinecastError
 
@@ -14,11 +15,14 @@ HEADER = Header(Layout.fomm(), (30000, 1001), (128, 128), bytes(range(32)), "fac
 PACKET = MotionPacket(65535, 258, 30, b"payload of a packet", 0, True)
 LIVE = MotionPacket(7, 7, 1, b"one", 1, False)
 CHUNK_OF_PICTURE = next(split_picture(b"not really webp", "image/webp", 3))
-UNITS: dict[str, Header | MotionPacket | ReferenceChunk] = {
+UNITS: dict[str, Unit] = {
     "header": HEADER,
     "key_packet": PACKET,
     "live_packet": LIVE,
     "picture_chunk": CHUNK_OF_PICTURE,
+    "extended_header": replace(HEADER, version=EXTENDED),
+    "times": TimesUnit(120, 4000, (33, 33, 34, 100, 0, 33)),
+    "sound": SoundUnit(7, (b"not really opus", b"", b"packets")),
 }
 
 
@@ -81,8 +85,9 @@ def test_arbitrary_bytes_are_an_error_or_a_unit(data):
 
 def test_a_later_version_is_refused():
     data = bytearray(bytes(HEADER))
-    data[3] = VERSION + 1
-    with pytest.raises(KinecastError, match=f"expected format version {VERSION}, found {VERSION + 1}: update kinecast"):
+    data[3] = EXTENDED + 1
+    wanted = f"expected format version {VERSION} or {EXTENDED}, found {EXTENDED + 1}: update kinecast"
+    with pytest.raises(KinecastError, match=wanted):
         Header.parse(bytes(data))
 
 

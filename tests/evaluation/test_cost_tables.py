@@ -90,7 +90,7 @@ def test_rows_with_and_without_weights(little: None, weights: Path, film: Path, 
 def test_the_rate_is_that_of_a_stream_and_the_motion_what_it_decodes_to(film: Path, tmp_path: Path) -> None:
     model, path = tiny_tps(), tmp_path / "clip.kcm"
     motion, coded = coded_motion(model, "little.safetensors", Footage(film, fps=30))
-    sizes = encode_clip(model, film, path, EncodeOptions(fps=30, limit=24))
+    sizes = encode_clip(model, film, path, EncodeOptions(true_fps=30, limit=24))
     assert coded["kbps_every_frame"] == pytest.approx(sizes["motion_kbps"])
     with path.open("rb") as file:
         reader = StreamReader(file)

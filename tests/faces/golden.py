@@ -20,3 +20,9 @@ def pictures() -> dict[str, np.ndarray]:
     near = astronaut[30:190, 160:288]
     two = np.concatenate([near, near[:, ::-1]], axis=1)
     return {"one": np.ascontiguousarray(astronaut[:256, 96:352]), "two": two}
+
+
+def clip() -> np.ndarray:
+    """Return frames (6, 256, 256, 3) in which the face wanders, 25 a second."""
+    astronaut = skimage.data.astronaut()
+    return np.stack([astronaut[8 * i : 256 + 8 * i, 80 + 6 * i : 336 + 6 * i] for i in range(6)])

@@ -1,5 +1,6 @@
 """Faces in pictures against mediapipe: landmarks, blendshapes and poses; several faces, none, odd frames."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +20,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "face_landmarker.npz"
 
 @pytest.fixture(scope="module")
 def landmarker():
-    return Landmarker("cpu")
+    return Landmarker("cpu", "eager")
 
 
 @pytest.mark.parametrize("name", ["one", "two"])
@@ -101,3 +102,20 @@ def test_flipped_pictures_have_mirrored_landmarks(landmarker):
 def test_what_is_no_frame_is_refused(frame, landmarker):
     with pytest.raises(KinecastError, match="expected a frame as a uint8 array"):
         landmarker.detect(frame)
+
+
+@pytest.mark.parametrize("share", [0.07, 0.1, 0.15, 0.3])
+def test_small_faces_in_wide_pictures_are_found(share, landmarker):
+    near = Image.fromarray(pictures()["one"])  # whose face is 108 pixels wide
+    scene, width = np.full((540, 960, 3), 120, np.uint8), round(960 * share * 256 / 108)
+    scaled = np.array(near.resize((width, width), Image.Resampling.LANCZOS))[: 540 - 100, : 960 - 300]
+    scene[100 : 100 + len(scaled), 300 : 300 + scaled.shape[1]] = scaled
+    (face,) = landmarker.detect(scene)
+    assert abs(face.size / 960 / share - 1) < 0.1
+
+
+def test_one_face_that_the_detector_sees_twice_is_one(landmarker, monkeypatch):
+    frame = pictures()["one"]
+    (square,) = landmarker.find(frame)
+    monkeypatch.setattr(landmarker, "find", lambda *_: [square, replace(square, x=square.x + 6)])
+    assert len(landmarker.detect(frame)) == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from clips_with_sound import write_timed
 from helpers import make_clip
 from kinecast.backbones.checkpoints import save_backbone
 from kinecast.errors import KinecastError
@@ -37,6 +38,17 @@ def test_a_clip_is_a_camera_in_real_time(clip):
     assert time.monotonic() - started >= 29 / 12
     assert 1 <= len(frames) <= 30 and [f.number for f in frames] == sorted({f.number for f in frames})
     assert all(b.captured - a.captured > 0.08 for a, b in zip(frames, frames[1:], strict=False))
+
+
+def test_frames_of_a_variable_rate_come_at_their_times(tmp_path):
+    times = [0.0, 0.1, 0.2, 0.7]
+    clip = write_timed(tmp_path / "camera.mkv", times, 0.8, 0.7)
+    frames: list[CameraFrame] = []
+    started = time.time()
+    assert run(play_clip(clip, frames.append)) == 4
+    assert time.time() - started >= 0.7
+    assert frames and frames[-1].number == 3
+    assert frames[-1].captured - frames[0].captured == pytest.approx(0.7 - times[frames[0].number], abs=1e-6)
 
 
 def test_a_clip_that_cannot_be_read_is_said_in_a_line(tmp_path):
@@ -147,8 +159,9 @@ def called(start, address: str) -> tuple[EndProcess, EndProcess]:
 def test_a_process_that_is_killed_and_started_again_is_back_in_the_call(clip, tmp_path):
     """Three processes: a server, a host, and a guest that is killed with -9 and started anew.
 
-    Asserted: both see frames again at most RECOVERY_S later than after a first start. A start, which imports torch,
-    cannot be shorter than itself; how long it took here, beside other tests, the first one says.
+    Asserted: both see frames again at most RECOVERY_S later than after a first start, and MARGIN_S for tests that run
+    on the same cores. A start, which imports torch, cannot be shorter than itself; how long it took here, beside other
+    tests, the first one says.
     """
     with processes(clip, tmp_path) as (start, address):
         host, guest = called(start, address)
@@ -157,8 +170,8 @@ def test_a_process_that_is_killed_and_started_again_is_back_in_the_call(clip, tm
         guest.kill()
         time.sleep(1)  # what it had sent is shown
         again = start(1, "--invitation", host.invitation, "--seconds", "60")
-        assert again.first_after(again.started) < first + RECOVERY_S
-        assert host.first_after(again.started) < first + RECOVERY_S
+        assert again.first_after(again.started) < first + RECOVERY_S + MARGIN_S
+        assert host.first_after(again.started) < first + RECOVERY_S + MARGIN_S
         again.wait_for(lambda: len(again.received) > 3)
         host.process.send_signal(signal.SIGINT)
         other, result = host.end(), again.end()

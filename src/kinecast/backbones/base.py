@@ -42,7 +42,27 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
-        """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion."""
+        """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion.
+
+        With `adapt_scale` movements are as large as the source is beside `initial`.
+
+        Raises:
+            KinecastError: `adapt_scale` where `adapts_scale` says that it cannot be.
+        """
+
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return whether `relative_motion` can adapt the scale of these two poses (1 each).
+
+        Here never: this motion has no size, or that of the source already.
+        """
+        return False
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return what of the config decides results, leaves no trace in the tensors, and is not as published.
+
+        With the tensors it makes up which model this is (`codec.identity`).
+        """
 
     @abstractmethod
     def _template(self) -> Motion:
@@ -60,6 +80,17 @@ class Backbone(nn.Module, ABC):
                 f"found {motion.backbone} with {motion.dim}: extract it with this model"
             )
 
+    def _check_pair(self, source_motion: Motion, driving_motion: Motion) -> None:
+        """Check what `animate` is given.
+
+        Raises:
+            KinecastError: motion of another backbone, or none to animate by.
+        """
+        self._check_motion(source_motion)
+        self._check_motion(driving_motion)
+        if len(driving_motion) < 1:
+            raise KinecastError("driving motion: expected at least one frame, found none: use a clip with frames")
+
     def unflatten(self, vectors: Tensor) -> Motion:
         """Return the motion that `flatten` made `vectors` (T, D) of."""
         return self._template().with_vectors(vectors)
@@ -74,13 +105,15 @@ def check_frames(frames: Tensor, multiple: int) -> None:
     """Check a batch of pictures before a network sees it.
 
     Raises:
-        KinecastError: not (B, 3, H, W) floating point, or H or W not a multiple of `multiple`.
+        KinecastError: not (B, 3, H, W) floating point, none or empty ones, or H or W not a multiple of `multiple`.
     """
     if frames.ndim != 4 or frames.shape[1] != 3 or not frames.is_floating_point():
         raise KinecastError(
             f"frames: expected a floating-point tensor (B, 3, H, W) in [0, 1], "
             f"found {str(frames.dtype).removeprefix('torch.')} {tuple(frames.shape)}"
         )
+    if not frames.numel():
+        raise KinecastError(f"frames: expected at least one with pixels, found {tuple(frames.shape)}: check the input")
     height, width = frames.shape[2:]
     if height % multiple or width % multiple:
         raise KinecastError(

@@ -37,9 +37,16 @@ from kinecast.backbones.layers import (
     instance_norm,
     warp,
 )
-from kinecast.backbones.points import hull_area
+from kinecast.backbones.points import comparable, size_ratio
 from kinecast.backbones.resnet import ResNet18
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.states import (
+    completed,
+    count_blocks,
+    hourglass_sizes,
+    read_config,
+    sizes_of,
+    untold_settings,
+)
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -460,8 +467,7 @@ class TPS(Backbone):
 
         `background` (T, 3, 3) is what `background` gave for the same frames; without it the background stands still.
         """
-        self._check_motion(source_motion)
-        self._check_motion(driving_motion)
+        self._check_pair(source_motion, driving_motion)
         source, frames = source_motion.components["value"], []
         for start in range(0, len(driving_motion), self.chunk):
             chunk = slice(start, start + self.chunk)
@@ -474,7 +480,7 @@ class TPS(Backbone):
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Return p = s (p_d - p_d0) + p_source; s from hull areas."""
         src, drv, ini = (motion.components["value"] for motion in (source, driving, initial))
-        scale = (hull_area(src) / hull_area(ini)) ** 0.5 if adapt_scale else 1.0
+        scale = size_ratio(src, ini) if adapt_scale else 1.0
         return replace(driving, components={"value": scale * (drv - ini) + src})
 
     @torch.inference_mode()
@@ -490,6 +496,14 @@ class TPS(Backbone):
         shape = source.components["value"].expand_as(points)
         return replace(driving, components={"value": self.avd_network(shape, points)})
 
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return whether the keypoints of both poses span areas that can be compared."""
+        return comparable(source.components["value"], initial.components["value"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        return untold_settings(self.config, infer_config(self.state_dict()))
+
     def _template(self) -> Motion:
         points = torch.zeros(0, self.config.num_splines * POINTS, 2)
         return Motion(self.name, {"value": points}, frame_size=self.frame_size)
@@ -500,7 +514,7 @@ class TPS(Backbone):
 
         `extras` are the config's keys that leave no trace in tensors (frame_size, kp_variance).
         """
-        model = cls(TPSConfig.from_dict({**infer_config(state), **(extras or {})}))
+        model = cls(TPSConfig.from_dict(completed(extras or {}, infer_config(state))))
         model.load_state_dict(dict(state))
         return model.eval()
 

@@ -9,10 +9,11 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
+from kinecast import __version__
 from kinecast.cli.animate import animate
 from kinecast.cli.anomaly import anomaly
 from kinecast.cli.benchmark import benchmark
@@ -29,6 +30,7 @@ from kinecast.cli.evaluate_synthetic import evaluate_synthetic
 from kinecast.cli.evaluate_videos import evaluate_diverse, evaluate_paper, evaluate_single
 from kinecast.cli.extract import extract
 from kinecast.cli.forecast import forecast
+from kinecast.cli.outputs import guarded
 from kinecast.cli.serve import serve
 from kinecast.cli.train_backbone import train_backbone
 from kinecast.cli.train_forecaster import train_forecaster
@@ -36,6 +38,7 @@ from kinecast.cli.zoo_import import zoo_import
 from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.live import LOADING
+from kinecast.packages import explained
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
@@ -51,27 +54,37 @@ _evaluate = typer.Typer(help="Measure models without leaks.", no_args_is_help=Tr
 _data = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
 _zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
 for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, doctor, anomaly):
-    app.command()(command)
-_train.command("backbone")(train_backbone)
-_train.command("forecaster")(train_forecaster)
-_evaluate.command("keypoints")(evaluate_keypoints)
-_evaluate.command("rate")(evaluate_rate)
-_evaluate.command("synthetic")(evaluate_synthetic)
-_evaluate.command("single")(evaluate_single)
-_evaluate.command("diverse")(evaluate_diverse)
-_evaluate.command("paper")(evaluate_paper)
-_data.command("arms")(data_arms)
-_data.command("check")(data_check)
-_zoo.command("list")(zoo_list)
-_zoo.command("import")(zoo_import)
+    app.command()(guarded(command))
+_train.command("backbone")(guarded(train_backbone))
+_train.command("forecaster")(guarded(train_forecaster))
+_evaluate.command("keypoints")(guarded(evaluate_keypoints))
+_evaluate.command("rate")(guarded(evaluate_rate))
+_evaluate.command("synthetic")(guarded(evaluate_synthetic))
+_evaluate.command("single")(guarded(evaluate_single))
+_evaluate.command("diverse")(guarded(evaluate_diverse))
+_evaluate.command("paper")(guarded(evaluate_paper))
+_data.command("arms")(guarded(data_arms))
+_data.command("check")(guarded(data_check))
+_zoo.command("list")(guarded(zoo_list))
+_zoo.command("import")(guarded(zoo_import))
 app.add_typer(_train, name="train")
 app.add_typer(_evaluate, name="evaluate")
 app.add_typer(_data, name="data")
 app.add_typer(_zoo, name="zoo")
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kinecast {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
     pass
 
 
@@ -86,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except KinecastError as error:
         return _fail(error)
+    except ModuleNotFoundError as error:  # of an extra; where it is needed for certain that was checked before
+        return _fail(explained(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}: check the path, its permissions and the room on the disk")

@@ -12,14 +12,22 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
+    EngineOption,
     JsonOption,
     LimitOption,
+    PrecisionOption,
     SeedOption,
+    StripOption,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import Writes
+from kinecast.packages import needs
+
+_MOTION = (".npz", ".npy")
+_NAMES = ("anomaly.json", "timeline.png", "timeline.svg")
 
 
 def anomaly(
@@ -27,7 +35,11 @@ def anomaly(
     normal: Annotated[
         list[Path], typer.Option("--normal", help="Normal clips or motion: a folder or a file; repeatable.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for anomaly.json and the timeline.")],
+    output: Annotated[
+        Path,
+        Writes("folder", folder=True, names=_NAMES),
+        typer.Option("-o", "--output", help="Folder for anomaly.json and the timeline."),
+    ],
     model: Annotated[
         str, typer.Option("--model", help="Trained forecaster (a name, a file), or one to train here: gru-nf.")
     ] = "gru-nf",
@@ -43,6 +55,9 @@ def anomaly(
     svg: Annotated[bool, typer.Option("--svg", help="Timeline as svg, not png.")] = False,
     crop: CropOption = "center",
     limit: LimitOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
+    strip: StripOption = False,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -52,32 +67,30 @@ def anomaly(
     Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
     watched until Ctrl-C or --limit.
     """
+    needs("kinecast anomaly", "evaluate")
     from kinecast.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
     from kinecast.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder
+    from kinecast.framing import check_reading
+    from kinecast.video import Strip
 
+    config, rates = ScorerConfig(observe, ahead, samples, seed), Rates(frame_rate, clip_rate)
+    check_reading(crop, limit=limit)
+    trained_here = _trained_here(model)
+    extractor = _Extractor(backbone, crop, device, engine, precision)
+    extractor.check(source)
     make_folder(output)
-    extractor = _Extractor(backbone, crop, device)
     clips = {name: motion for path in normal for name, motion in extractor.series(path).items()}
     clips = cut(clips, cut_frames) if cut_frames else clips
-    config = ScorerConfig(observe, ahead, samples, seed)
     fit, calibration = split_normal(clips, fit_share, seed)
-    rates = Rates(frame_rate, clip_rate)
     rates.check(len(calibration))
-    scorer, calibration = _scorer(model, fit, calibration, config, steps, seed, output / "model.safetensors")
+    kept = output / "model.safetensors" if trained_here else None
+    scorer, calibration = _scorer(model, fit, calibration, config, steps, seed, kept)
     detector = Detector.calibrate(scorer, calibration, rates)
     say(f"calibrated: {detector.to_dict()['promise']}")
 
-    verdicts, alarmed = [], False
-    try:
-        for verdict in detector.watch(islice(extractor.frames(source), limit)):
-            verdicts.append(verdict)
-            if detector.primary in verdict.clip_alarms and not alarmed:
-                alarmed = True
-                say(f"frame {verdict.frame}: first alarm, {detector.primary} {verdict.scores[detector.primary]:.3g}")
-    except KeyboardInterrupt:
-        if not source.isdecimal():
-            raise
+    frames = extractor.frames(Strip(source) if strip else source)
+    verdicts = _watch(detector, islice(frames, limit), until_interrupted=source.isdecimal())
     first = {name: next(_alarms(verdicts, name), None) for name in detector.thresholds}
     result = {"input": source, "model": model, "frames": len(verdicts), "first_alarm": first, **detector.to_dict()}
     figure = output / f"timeline.{'svg' if svg else 'png'}"
@@ -92,25 +105,53 @@ def anomaly(
     say(f"wrote {output / 'anomaly.json'} and {figure}")
 
 
+def _watch(detector: Any, frames: Iterator[Any], until_interrupted: bool) -> list[Any]:
+    """Return the verdict of each frame, and tell the first alarm as it comes; Ctrl-C may be the end of a camera."""
+    verdicts: list[Any] = []
+    alarmed = False
+    try:
+        for verdict in detector.watch(frames):
+            verdicts.append(verdict)
+            if detector.primary in verdict.clip_alarms and not alarmed:
+                alarmed = True
+                say(f"frame {verdict.frame}: first alarm, {detector.primary} {verdict.scores[detector.primary]:.3g}")
+    except KeyboardInterrupt:
+        if not until_interrupted:
+            raise
+    return verdicts
+
+
 def _alarms(verdicts: Any, name: str) -> Iterator[int]:
     """Yield the frames of alarms per clip."""
     return (verdict.frame for verdict in verdicts if name in verdict.clip_alarms)
 
 
+def _trained_here(name: str) -> bool:
+    """Return whether a model is one to train; of another, see that it can be loaded before anything is detected."""
+    from kinecast.forecasters import FORECASTERS
+    from kinecast.forecasters.storage import WEIGHTLESS
+    from kinecast.zoo import load_forecaster, names
+
+    if name in FORECASTERS and name not in (*names("forecaster"), *WEIGHTLESS):
+        return True
+    if name not in WEIGHTLESS:
+        load_forecaster(name, "cpu")
+    return False
+
+
 def _scorer(
-    name: str, fit: Any, calibration: Any, config: Any, steps: int, seed: int, path: Path
+    name: str, fit: Any, calibration: Any, config: Any, steps: int, seed: int, path: Path | None
 ) -> tuple[Any, dict[str, Any]]:
     """Return a scorer of a model that is loaded or trained, and the clips left to calibrate it: none it was fitted on.
 
-    A model that is trained is kept at `path`.
+    A model that is trained is kept at `path`; None loads it.
     """
     from kinecast.anomaly import scorer_of, train_scorer
     from kinecast.errors import KinecastError
-    from kinecast.forecasters import FORECASTERS
-    from kinecast.forecasters.storage import WEIGHTLESS, save_forecaster
-    from kinecast.zoo import forecaster_for, names
+    from kinecast.forecasters.storage import save_forecaster
+    from kinecast.zoo import forecaster_for
 
-    if name in FORECASTERS and name not in (*names("forecaster"), *WEIGHTLESS):
+    if path is not None:
         say(f"training {name} on {len(fit)} normal clips, {steps} steps")
         scorer = train_scorer(fit, config, name, steps, seed)
         save_forecaster(scorer.model, path)
@@ -128,16 +169,25 @@ def _scorer(
 class _Extractor:
     """Motion of whatever the command is given; the backbone is loaded when a picture is first looked at."""
 
-    def __init__(self, name: str, crop: str, device: str) -> None:
-        self.name, self.crop, self.device = name, crop, device
+    def __init__(self, name: str, crop: str, device: str, engine: str, precision: str) -> None:
+        self.name, self.crop, self.how = name, crop, (device, engine, precision)
         self.loaded: Any = None
 
     @property
     def backbone(self) -> Any:
         """The backbone."""
         if self.loaded is None:
-            self.loaded = load_model(self.name, self.device)
+            self.loaded = load_model(self.name, *self.how)
         return self.loaded
+
+    def check(self, source: str) -> None:
+        """See that the input can be read, before the normal clips are; a camera is not asked."""
+        from kinecast.video import probe
+
+        if Path(source).suffix in _MOTION:
+            self._one(source)
+        elif not source.isdecimal():
+            probe(source)
 
     def series(self, path: Path) -> dict[str, Any]:
         """Return the motion of normal clips: motion files, a clip, or a folder of either."""
@@ -158,18 +208,23 @@ class _Extractor:
         """Yield the motion (D,) of each frame of the input as it comes."""
         from kinecast.anomaly import frames_of
         from kinecast.camera import camera_frames
-        from kinecast.data.keypoint_store import load_series
-        from kinecast.errors import KinecastError
         from kinecast.pictures import to_tensor
         from kinecast.video import read_frames
 
-        if Path(source).suffix in (".npz", ".npy"):
-            series = load_series(source)
-            if len(series) != 1:
-                raise KinecastError(f"{source}: expected the motion of one clip, found {len(series)}: name one file")
-            yield from frames_of(next(iter(series.values())))
+        if Path(source).suffix in _MOTION:
+            yield from frames_of(self._one(source))
             return
         size = self.backbone.frame_size
         pictures = camera_frames(int(source), size) if source.isdecimal() else read_frames(source, size, self.crop)
         for picture in pictures:
             yield self.backbone.detect(to_tensor(picture).to(self.backbone.device)).vectors()[0].cpu()
+
+    def _one(self, source: str) -> Any:
+        """Return the motion (T, D) in a file of one clip's."""
+        from kinecast.data.keypoint_store import load_series
+        from kinecast.errors import KinecastError
+
+        series = load_series(source)
+        if len(series) != 1:
+            raise KinecastError(f"{source}: expected the motion of one clip, found {len(series)}: name one file")
+        return next(iter(series.values()))

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from kinecast.cli.common import DEFAULT_BACKBONE, FpsOption, JsonOption, LimitOption, print_json, say
+from kinecast.cli.common import (
+    DEFAULT_BACKBONE,
+    EngineOption,
+    JsonOption,
+    LimitOption,
+    MeasuredFpsOption,
+    PrecisionOption,
+    print_json,
+    say,
+)
+from kinecast.cli.outputs import Writes
 
 
 def benchmark(
@@ -28,11 +38,15 @@ def benchmark(
         Path | None,
         typer.Option("--clip", help="Rebuild this clip with the models, for their rate as coded and their error."),
     ] = None,
-    fps: FpsOption = None,
+    fps: MeasuredFpsOption = None,
     limit: LimitOption = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for cost.md and cost.json.")] = None,
-    engine: Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")] = "exact",
+    output: Annotated[
+        Path | None,
+        Writes("folder", folder=True, names=("cost.md", "cost.json")),
+        typer.Option("-o", "--output", help="Folder for cost.md and cost.json."),
+    ] = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", help="Calibrate int8 on the frames of this clip first.")
     ] = None,
@@ -60,7 +74,7 @@ def benchmark(
         sections,
         write_tables,
     )
-    from kinecast.evaluation.tables import show
+    from kinecast.terminal import show
 
     named = model or ([DEFAULT_BACKBONE] if clip or not tables else [])
     chosen = [Contender.parse(each, forecaster) for each in named]

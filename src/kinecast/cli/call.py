@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, JsonOption, ModelOption, SeedOption, print_json, say
+from kinecast.cli.common import (
+    DEFAULT_BACKBONE,
+    CropOption,
+    EngineOption,
+    JsonOption,
+    ModelOption,
+    PrecisionOption,
+    SeedOption,
+    print_json,
+    say,
+)
+from kinecast.cli.outputs import WRITES_CLIP
 from kinecast.errors import KinecastError
 
 if TYPE_CHECKING:
@@ -44,10 +55,10 @@ def call(
     turn_password: Annotated[
         str, typer.Option("--turn-password", envvar="KINECAST_TURN_PASSWORD", help="Its password.")
     ] = "",
-    record: Annotated[Path | None, typer.Option("--record", help="Clip to write of what you see.")] = None,
+    record: Annotated[Path | None, WRITES_CLIP, typer.Option("--record", help="Clip to write of what you see.")] = None,
     model: ModelOption = DEFAULT_BACKBONE,
-    engine: Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")] = "bf16",
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "bf16",
     crop: CropOption = "center",
     seed: SeedOption = 0,
     port: Annotated[
@@ -60,7 +71,9 @@ def call(
         bool, typer.Option("--headless", help="No page: --input is the camera.", rich_help_panel=_HEADLESS)
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Clip to write of what was seen.", rich_help_panel=_HEADLESS)
+        Path | None,
+        WRITES_CLIP,
+        typer.Option("--output", help="Clip to write of what was seen.", rich_help_panel=_HEADLESS),
     ] = None,
     seconds: Annotated[
         float | None,

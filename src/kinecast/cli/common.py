@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,10 +14,34 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything rand
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file.")]
 CropOption = Annotated[str, typer.Option("--crop", help="center, face or none.")]
-FpsOption = Annotated[float | None, typer.Option("--fps", help="True frame rate, where the file's own is wrong.")]
+FpsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--fps", help="Resample to this constant rate; of pictures, their rate. (default: each frame at its own time)"
+    ),
+]
+TrueFpsOption = Annotated[
+    float | None, typer.Option("--true-fps", help="True frame rate, where the times in the file are wrong.")
+]
+# Of commands that measure: they never resample, and --fps was their name for it first.
+MeasuredFpsOption = Annotated[
+    float | None, typer.Option("--true-fps", "--fps", help="True frame rate, where the times in the file are wrong.")
+]
+EngineOption = Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")]
+StripOption = Annotated[
+    bool, typer.Option("--strip", help="The clip is a picture of square frames beside each other: cut it up.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
 
 DEFAULT_BACKBONE = "face-128"
+
+
+def clip_named(path: Path, strip: bool) -> str | Path:
+    """Return a clip's path for the readers, with what `StripOption` says of it."""
+    from kinecast.video import Strip
+
+    return Strip(path) if strip else path
 
 
 def say(text: str) -> None:
@@ -29,11 +54,11 @@ def print_json(values: Mapping[str, Any]) -> None:
     print(json.dumps(values, indent=2))
 
 
-def load_model(name: str, device: str) -> Any:
+def load_model(name: str, device: str, engine: str = "auto", precision: str = "exact") -> Any:
     """Load a backbone and say on which device."""
     from kinecast.zoo import load_backbone
 
-    model = load_backbone(name, device)
+    model = load_backbone(name, device, engine, precision)
     say(f"{name} on {model.device}, engine {model.engine} {model.precision}: {model.reason}")
     return model
 
@@ -44,16 +69,17 @@ def progress(unit: str = "frames") -> Iterator[Callable[[str, int], None]]:
     if not sys.stderr.isatty():
         yield lambda stage, frames: None
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
+
+    from kinecast.terminal import plain_console, text_column
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:.0f} " + unit),
+        text_column("{task.description}"),
+        text_column("{task.completed:.0f} " + unit),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(stage: str, frames: int) -> None:

@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from kinecast.cli.common import JsonOption, SeedOption, print_json, progress, say
+from kinecast.cli.outputs import WRITES_FOLDER
 
 
 def data_arms(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for train/, test/ and faults/.")],
+    output: Annotated[
+        Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for train/, test/ and faults/.")
+    ],
     clips: Annotated[int, typer.Option("--clips", help="Clips without a fault, both sides together.")] = 100,
     faults: Annotated[int, typer.Option("--faults", help="Clips of each fault: jam, slip, drop, jitter.")] = 0,
     frames: Annotated[int, typer.Option("--frames", help="Frames a clip, at 10 a second.")] = 30,

@@ -8,19 +8,23 @@ import typer
 from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     DeviceOption,
+    EngineOption,
     JsonOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_CLIP
+from kinecast.packages import needs
 
 
 def decode(
     stream: Annotated[Path, typer.Argument(help="Motion stream of `kinecast encode` (.kcm).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
+    output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
     model: ModelOption = DEFAULT_BACKBONE,
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
@@ -33,16 +37,22 @@ def decode(
             "(straight to the next frame), hold, damped, gru, vrnn, or a file.",
         ),
     ] = "auto",
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the stream's sound, if it has any.")] = True,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
+    needs("kinecast decode", "codec")
     from kinecast.codec.clips import decode_clip
     from kinecast.codec.filling import INTERPOLATE
-    from kinecast.fillers import load_filler
+    from kinecast.fillers import advised_filler, load_filler
 
-    backbone = load_model(model, device)
+    backbone = load_model(model, device, engine, precision)
+    dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)
+    chosen = load_filler(forecast, dim, seed) if named else None  # the user's choice, unlike a stream's, is an order
     with progress() as update:
         report = decode_clip(
             backbone,
@@ -50,8 +60,9 @@ def decode(
             output,
             quality,
             update,
-            lambda name: load_filler(name if forecast == "auto" else forecast, backbone.motion_dim, seed),
+            lambda name: chosen or advised_filler(name, dim, seed),
             interpolated=forecast == INTERPOLATE,
+            sound=sound,
         )
     if json:
         print_json(report)
@@ -60,4 +71,4 @@ def decode(
         for key, word in (("skipped", "left out by the sender"), ("concealed", "lost"))
         if report[key]
     )
-    say(f"wrote {output}: {report['frames']} frames at {report['fps']:g} fps{filled}")
+    say(f"wrote {output}: {report['frames']} frames at {report['fps']:.4g} fps{filled}")

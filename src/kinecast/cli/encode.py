@@ -9,21 +9,29 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
+    EngineOption,
     FpsOption,
     JsonOption,
     LimitOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
+    StripOption,
+    TrueFpsOption,
+    clip_named,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_STREAM
+from kinecast.errors import KinecastError
+from kinecast.packages import needs
 
 
 def encode(
-    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
+    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or - for standard input.")],
+    output: Annotated[Path, WRITES_STREAM, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
     quality: Annotated[
         int,
         typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians."),
@@ -57,7 +65,13 @@ def encode(
     model: ModelOption = DEFAULT_BACKBONE,
     crop: CropOption = "center",
     fps: FpsOption = None,
+    true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
+    sound: Annotated[bool, typer.Option("--sound", help="Send the clip's sound too: Opus, one channel.")] = False,
+    sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="What sound may cost, 6 to 96.")] = 24.0,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
+    strip: StripOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -66,10 +80,13 @@ def encode(
 
     --seed is the forecaster's, if it samples.
     """
+    needs("kinecast encode", "codec")
     from kinecast.codec.clips import EncodeOptions, encode_clip
     from kinecast.fillers import load_filler
 
-    backbone = load_model(model, device)
+    if terms != "keypoints" and rate_kbps is None:
+        raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
+    backbone = load_model(model, device, engine, precision)
     filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
     options = EncodeOptions(
         quality,
@@ -82,13 +99,17 @@ def encode(
         fps=fps,
         limit=limit,
         terms=terms,
+        true_fps=true_fps,
+        sound_kbps=sound_kbps if sound else None,
     )
     with progress() as update:
-        report = encode_clip(backbone, clip, output, options, update)
+        report = encode_clip(backbone, clip_named(clip, strip), output, options, update)
     if json:
         print_json(report)
+    parts = [("times of frames", report["times_kbps"]), ("sound", report["sound_kbps"])]
+    beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
     say(
-        f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:g} fps, motion "
+        f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:.4g} fps, motion "
         f"{report['motion_kbps']:.2f} kbps ({report['overhead_kbps']:.2f} of it framing), picture "
-        f"{report['picture_bytes']} bytes, {report['total_kbps']:.2f} kbps in all"
+        f"{report['picture_bytes']} bytes{beside}, {report['total_kbps']:.2f} kbps in all"
     )

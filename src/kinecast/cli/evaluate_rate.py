@@ -10,17 +10,21 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
-    FpsOption,
+    EngineOption,
     JsonOption,
     LimitOption,
+    MeasuredFpsOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
+from kinecast.packages import needs
 
 PARTS = ("codecs", "frames", "losses")
 _ACCOUNTING = (
@@ -34,7 +38,7 @@ _ACCOUNTING = (
 def evaluate_rate(
     clips: Annotated[list[Path], typer.Argument(help="Clips of people that the model was not trained on.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for rate.md, results.json, figures and units.")
+        Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for rate.md, results.json, figures and units.")
     ],
     model: ModelOption = DEFAULT_BACKBONE,
     part: Annotated[list[str] | None, typer.Option("--part", help="codecs, frames or losses. (default: all)")] = None,
@@ -48,15 +52,19 @@ def evaluate_rate(
     ] = None,
     face_every: Annotated[int, typer.Option("--face-every", help="Look at the face in every so many-th frame.")] = 4,
     crop: CropOption = "center",
-    fps: FpsOption = None,
+    fps: MeasuredFpsOption = None,
     limit: LimitOption = None,
     workers: WorkersOption = None,
     ray: RayOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
+    needs("kinecast evaluate rate", "codec")
+    needs("kinecast evaluate rate", "evaluate")
     from kinecast.codec.clips import header_size, profile_named
     from kinecast.errors import KinecastError
     from kinecast.evaluation.crew import Crew
@@ -70,17 +78,19 @@ def evaluate_rate(
     from kinecast.evaluation.workers import backbone_digest
     from kinecast.files import make_folder
     from kinecast.fillers import load_fillers
+    from kinecast.framing import check_reading
 
     parts, codecs = part or list(PARTS), codec or list(CODECS)
     for what, chosen, known in (("part", parts, PARTS), ("codec", codecs, tuple(CODECS))):
         if foreign := [name for name in chosen if name not in known]:
             raise KinecastError(f"{what}: expected {', '.join(known)}; found {foreign[0]!r}")
+    check_reading(crop, fps, limit)
     if face_every < 1:
         raise KinecastError(f"face-every: expected 1 frame or more, found {face_every}")
     if absent := [name for name in codecs if not CODECS[name].available]:
         say(f"this PyAV lacks the encoders of {', '.join(absent)}: left out")
     codecs = [name for name in codecs if name not in absent]
-    backbone = load_model(model, device)
+    backbone = load_model(model, device, engine, precision)
     forecasts = load_fillers(forecast, backbone.motion_dim, seed)
     measures = Distortions(face_api, face_every)
     for reason in measures.missing.values():

@@ -7,11 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, DeviceOption, JsonOption, SeedOption, print_json, say
+from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
+from kinecast.packages import needs
 
 DatasetOption = Annotated[Path, typer.Option("--dataset", help="Folder of the data set, as it is distributed.")]
 OutputOption = Annotated[
-    Path, typer.Option("-o", "--output", help="Folder for report.md, results.json, figures, models and units.")
+    Path,
+    WRITES_FOLDER,
+    typer.Option("-o", "--output", help="Folder for report.md, results.json, figures, models and units."),
 ]
 LayoutOption = Annotated[
     str, typer.Option("--layout", help="voxceleb, bair, mgif (train/ and test/), or clips (with --validate).")
@@ -46,7 +50,9 @@ ReleasedOption = Annotated[
 ]
 JediOption = Annotated[Path | None, typer.Option("--jedi-weights", help="Folder with V-JEPA's published files.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")]
-CacheOption = Annotated[Path | None, typer.Option("--cache", help="Where motion is kept. (default: OUTPUT/cache)")]
+CacheOption = Annotated[
+    Path | None, WRITES_FOLDER, typer.Option("--cache", help="Where motion is kept. (default: OUTPUT/cache)")
+]
 CompareOption = Annotated[
     str | None,
     typer.Option("--compare", help="voxceleb, bair, mgif or none: published figures shown. (default: the layout's)"),
@@ -84,6 +90,7 @@ def evaluate_single(
     json: JsonOption = False,
 ) -> None:
     """One trajectory a window, animated: MAE, SSIM, JEDi, and the scores of the motion. Stop it and it goes on."""
+    needs("kinecast evaluate single", "evaluate")
     _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1), locals())
 
 
@@ -117,6 +124,7 @@ def evaluate_diverse(
     json: JsonOption = False,
 ) -> None:
     """Many samples a window, all animated: diversity (APD) against error, the best kept by an oracle and all beside."""
+    needs("kinecast evaluate diverse", "evaluate")
     jedi_weights = None
     _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep), locals())
 
@@ -156,6 +164,7 @@ def evaluate_paper(
     json: JsonOption = False,
 ) -> None:
     """All tables and figures of the paper on one data set: single and diverse, reconstruction and transfer."""
+    needs("kinecast evaluate paper", "evaluate")
     studies = _studies("single", "both", horizon, models, windows_per_clip, samples, 1)
     of_samples = (diverse_windows_per_clip, diverse_samples, keep)
     _run([*studies, *_studies("diverse", "both", horizon, diverse_models, *of_samples)], locals())

@@ -9,16 +9,22 @@ from kinecast.cli.common import (
     DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
+    EngineOption,
     FpsOption,
     JsonOption,
     LimitOption,
     ModelOption,
+    PrecisionOption,
     SeedOption,
+    StripOption,
+    TrueFpsOption,
+    clip_named,
     load_model,
     print_json,
     progress,
     say,
 )
+from kinecast.cli.outputs import WRITES_EITHER
 from kinecast.cli.workers import RayOption, WorkersOption
 
 
@@ -26,16 +32,22 @@ def extract(
     clips: Annotated[
         list[Path],
         typer.Argument(
-            help="mp4, mov, webm, gif, a folder of pictures, or a strip of frames; several; or their folder."
+            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; several; or their folder."
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")],
+    output: Annotated[
+        Path, WRITES_EITHER, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")
+    ],
     model: ModelOption = DEFAULT_BACKBONE,
     crop: CropOption = "center",
     fps: FpsOption = None,
+    true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
+    strip: StripOption = False,
     workers: WorkersOption = None,
     ray: RayOption = None,
+    engine: EngineOption = "auto",
+    precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -47,30 +59,44 @@ def extract(
     from kinecast import pipeline
     from kinecast.errors import KinecastError
     from kinecast.evaluation.extraction import clips_in
+    from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
+    from kinecast.framing import check_reading
 
     found, several = clips_in(clips)
-    if several:
-        _extract_all(found, output, model, crop, fps, limit, workers, ray, device, json)
-        return
-    if workers is not None or ray is not None:
+    if several and strip:
+        raise KinecastError("strip: expected one picture, found several clips: extract them one by one")
+    check_reading(crop, fps, limit)
+    check_reading(fps=true_fps)
+    if not several and (workers is not None or ray is not None):
         raise KinecastError("workers and ray: expected several clips, or a folder of them, found one: drop the option")
-    backbone = load_model(model, device)
+    if several:
+        check_folder(output)
+    else:
+        check_output(output, MOTION_OUTPUTS, "motion file")
+    backbone = load_model(model, device, engine, precision)
+    if several:
+        _extract_all(backbone, found, output, model, crop, fps, true_fps, limit, workers, ray, device, json)
+        return
     with progress() as update:
-        motion = pipeline.extract(backbone, found[0], crop, fps, limit, update)
+        motion = pipeline.extract(backbone, clip_named(found[0], strip), crop, fps, limit, update, true_fps)
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
     if json:
-        print_json({"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps})
-    say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {motion.fps:g} fps, {kbps:.1f} kbps as floats")
+        facts = {"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps}
+        print_json(facts if motion.times is None else {**facts, "constant_rate": False, "seconds": motion.duration})
+    rate = f"{motion.fps:g} fps" if motion.times is None else f"times of their own, {motion.fps:.4g} fps on average"
+    say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {rate}, {kbps:.1f} kbps as floats")
 
 
 def _extract_all(
+    backbone: Any,
     clips: list[Path],
     output: Path,
     model: str,
     crop: str,
     fps: float | None,
+    true_fps: float | None,
     limit: int | None,
     workers: int | None,
     ray: str | None,
@@ -81,9 +107,8 @@ def _extract_all(
     from kinecast.evaluation.extraction import ExtractSettings, ExtractWorker, extract_all
     from kinecast.evaluation.workers import backbone_digest
 
-    backbone = load_model(model, device)
     weights = backbone_digest(backbone)
-    settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit)
+    settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit, true_fps)
     with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
         frames, faults = extract_all(crew, settings, clips, output, say, update)
     facts: dict[str, Any] = {"clips": frames, "left_out": faults, "motion_dim": backbone.motion_dim}

@@ -6,11 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import DeviceOption, JsonOption, SeedOption, print_json, say
+from kinecast.cli.outputs import WRITES_MOTION
+from kinecast.errors import KinecastError
 
 
 def forecast(
     motion: Annotated[Path, typer.Argument(help="Motion file of `kinecast extract` (.npz).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Motion file to write; several samples get numbers.")],
+    output: Annotated[
+        Path, WRITES_MOTION, typer.Option("-o", "--output", help="Motion file to write; several samples get numbers.")
+    ],
     model: Annotated[
         str, typer.Option("--model", help="Forecaster: a name of `kinecast zoo list`, repeat, velocity, or a file.")
     ] = "vrnn",
@@ -22,16 +26,20 @@ def forecast(
 ) -> None:
     """Forecast every second block of a motion from the observed block before it alone, and say how far it is off."""
     from kinecast.data.windows import parse_horizon
+    from kinecast.files import MOTION_OUTPUTS, check_output
     from kinecast.motion import Motion
     from kinecast.pipeline import forecast_motion
     from kinecast.zoo import forecaster_for
 
     observed, ahead = parse_horizon(horizon)
-    true = Motion.load(motion)
+    if samples < 1:
+        raise KinecastError(f"samples: expected at least 1, found {samples}")
+    outputs = [check_output(path, MOTION_OUTPUTS, "motion file", [motion]) for path in numbered(output, samples)]
+    true = Motion.load(motion).evenly_timed()
     forecaster = forecaster_for(model, true.dim, device)
     say(f"{model} on {forecaster.device}")
     futures, mask = forecast_motion(true, forecaster, observed, ahead, samples, seed)
-    for path, future in zip(numbered(output, len(futures)), futures, strict=True):
+    for path, future in zip(outputs, futures, strict=True):
         future.save(path)
     figures: dict[str, Any] = {
         "forecaster": forecaster.name,
@@ -62,6 +70,7 @@ def _errors(true: Any, futures: Any, observed: int, ahead: int) -> dict[str, flo
     import torch
 
     from kinecast.forecasters.objectives import fair_crps
+    from kinecast.median import sample_median
 
     window = observed + ahead
     whole = len(true) // window * window
@@ -69,7 +78,7 @@ def _errors(true: Any, futures: Any, observed: int, ahead: int) -> dict[str, flo
     sampled, truth = stacked[:, :, observed:], true.vectors()[:whole].unflatten(0, (-1, window))
     last, truth = truth[:, observed - 1 : observed], truth[:, observed:]
     errors = {
-        "mae": float((sampled.quantile(0.5, dim=0) - truth).abs().mean()),
+        "mae": float((sample_median(sampled) - truth).abs().mean()),
         "mae_repeat_last": float((last - truth).abs().mean()),
     }
     return errors | ({"crps": float(fair_crps(sampled, truth).mean())} if len(futures) > 1 else {})

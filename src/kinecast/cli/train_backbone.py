@@ -7,12 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import DeviceOption, JsonOption, print_json, say
+from kinecast.cli.outputs import WRITES_FOLDER
+from kinecast.packages import needs
 
 
 def train_backbone(
     config: Annotated[Path | None, typer.Argument(help="Recipe (.toml); see recipes/.")] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of clips; may be repeated.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run.")] = None,
+    output: Annotated[Path | None, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder of the run.")] = None,
     validate: Annotated[str | None, typer.Option("--validate", help="Regular expression of persons kept out.")] = None,
     initialise: Annotated[str | None, typer.Option("--initialise", help="Weights to start from.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Training steps.")] = None,
@@ -30,6 +32,7 @@ def train_backbone(
 
     Without a recipe, --data alone trains the compact 128x128 model with mobilenet-v2 perceptual features.
     """
+    needs("kinecast train backbone", "train")
     from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, train_backbone
 
     given: dict[str, Any] = {

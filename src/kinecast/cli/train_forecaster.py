@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import DeviceOption, JsonOption, SeedOption, print_json, say
+from kinecast.cli.outputs import WRITES_TRAINED
 
 
 def train_forecaster(
     data: Annotated[Path, typer.Option("--data", help="Folder of motion files, or one .npz / .npy of (T, D) arrays.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
+    output: Annotated[Path, WRITES_TRAINED, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
     model: Annotated[str, typer.Option("--model", help="gru, vrnn, damped, climatology, ...")] = "vrnn",
     preset: Annotated[
         str | None, typer.Option("--preset", help="small, published or released. (default: small)")

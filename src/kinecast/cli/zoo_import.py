@@ -6,12 +6,23 @@ from typing import Annotated
 import typer
 
 from kinecast.cli.common import JsonOption, print_json, say
+from kinecast.cli.outputs import WRITES_WEIGHTS
 
 
 def zoo_import(
     checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint of FOMM, TPS or face-vid2vid (.pth.tar).")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")] = None,
+    output: Annotated[
+        Path | None, WRITES_WEIGHTS, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")
+    ] = None,
     frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
+    align_corners: Annotated[
+        bool | None,
+        typer.Option(
+            "--align-corners/--no-align-corners",
+            help="How a FOMM's weights read the sampling grid: as trained under torch up to 1.2, or later.",
+            show_default="as published: --align-corners",
+        ),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -20,11 +31,22 @@ def zoo_import(
 
     from kinecast.backbones.checkpoints import import_published, save_backbone
 
-    model = import_published(checkpoint, frame_size)
-    stem = checkpoint.name.removesuffix(".tar").removesuffix(".pth")
-    output = output or checkpoint.with_name(f"{stem}.safetensors")
+    output = output or _beside(checkpoint)
+    model = import_published(checkpoint, frame_size, align_corners)
     save_backbone(model, output, {"provenance": f"imported from {checkpoint.name}"}, half)
     config = model.config.to_dict()
     if json:
         print_json({"output": str(output), "backbone": model.name, "config": config})
     say(f"wrote {output}: {model.name} with {json_module.dumps(config)}")
+
+
+def _beside(checkpoint: Path) -> Path:
+    """Return the default output: a name that nobody typed, so that nothing may be there."""
+    from kinecast.errors import KinecastError
+    from kinecast.files import check_output
+
+    stem = checkpoint.name.removesuffix(".tar").removesuffix(".pth")
+    output = check_output(checkpoint.with_name(f"{stem}.safetensors"))
+    if output.exists():
+        raise KinecastError(f"{output}: expected no file of this name, found one: name it with -o to replace it")
+    return output

@@ -11,11 +11,12 @@ from kinecast.codec.decoder import DecodedFrame, Losses, MotionDecoder, decode_m
 from kinecast.codec.encoder import FILE, LIVE, MotionEncoder, Packing, encode_levels, encode_motion
 from kinecast.codec.filling import Expectation, fill, interpolate
 from kinecast.codec.identity import model_identity
-from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, parse_unit, split_picture
+from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, SoundUnit, parse_unit, split_picture
 from kinecast.codec.profiles import Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, dequantize, quantize
 from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, RateControl, in_pictures, in_steps
 from kinecast.codec.stream import PictureAssembler, StreamReader, write_stream
+from kinecast.codec.times import TimesUnit
 
 __all__ = [
     "FILE",
@@ -37,7 +38,9 @@ __all__ = [
     "Profile",
     "RateControl",
     "ReferenceChunk",
+    "SoundUnit",
     "StreamReader",
+    "TimesUnit",
     "decode_motion",
     "dequantize",
     "encode_levels",

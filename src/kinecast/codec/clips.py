@@ -11,32 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
-from kinecast.codec.filling import FILLERS, Forecast, damped, fill, interpolate
+from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import model_identity
-from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk
+from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
 from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
-from kinecast.codec.stream import PictureAssembler, StreamReader, code_picture, open_picture, write_stream
+from kinecast.codec.sending import BATCH, Progress, Sending
+from kinecast.codec.sound import SoundWriter, stream_sound
+from kinecast.codec.stream import Beside, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
+from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.files import atomic_path, existing_file
+from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
+from kinecast.footage import footage
+from kinecast.framing import check_reading
 from kinecast.motion import LAYOUTS, Motion
-from kinecast.video import VideoWriter, probe, read_batches, to_tensor, to_uint8
+from kinecast.sound import check_sound_kbps, clip_sound
+from kinecast.video import VideoWriter, to_tensor, to_uint8
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
     from kinecast.backbones.base import Backbone
 
-BATCH = 8
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
 # The same error of a Jacobian moves a pixel less: its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the
 # least rate at equal pictures (docs/results/rate.md).
 _WIDER = {"jacobian": 8}
-Progress = Callable[[str, int], None]
 
 
 def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
@@ -65,7 +70,9 @@ class EncodeOptions:
     `quality` (1 to 9) are the steps, of which a higher number has finer ones. `rate_kbps` is a budget for motion
     packets: frames whose absence the receiver would notice least are left out until it is met. `filler` is what a
     receiver fills them with: a name for the header, and the forecast. What is noticed is measured on `terms`:
-    "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's.
+    "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's. `fps` resamples to a
+    constant rate, `true_fps` is that of a clip whose times are wrong, `limit` the most frames. `sound_kbps` is what the
+    clip's sound may cost; None leaves it out.
     """
 
     quality: int = DEFAULT_QUALITY
@@ -79,12 +86,16 @@ class EncodeOptions:
     limit: int | None = None
     packing: Packing = FILE
     terms: str = TERMS[0]
+    true_fps: float | None = None
+    sound_kbps: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.picture_quality <= 100:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise KinecastError(f"fps: expected a rate in (0, 1000], found {self.fps}")
+        check_reading(self.crop, self.fps, self.limit)
+        check_reading(fps=self.true_fps)
+        if self.sound_kbps is not None:
+            check_sound_kbps(self.sound_kbps)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
         if self.terms not in TERMS:
@@ -100,18 +111,20 @@ def encode_clip(
 ) -> dict[str, Any]:
     """Encode a clip: its first frame as the reference picture, and motion; returns sizes and rates.
 
+    Where the frame rate is not constant, the frames' times travel too, and if asked for, sound.
+
     Raises:
         KinecastError: unreadable input, a number out of range, or an output that cannot be written.
     """
     options = options or EncodeOptions()
-    rate = Fraction(options.fps or probe(clip).fps).limit_denominator(1001)
-    started, count = time.perf_counter(), 0
-    batches = read_batches(clip, backbone.frame_size, options.crop, BATCH, options.limit)
-    first = next(batches)
-    motion = backbone.detect(first.to(backbone.device)).to("cpu")
-    layout = layout_for_quality(motion, options.quality)
+    check_output(output, STREAM_OUTPUTS, "motion stream", [clip])
+    layout = layout_for_quality(backbone.unflatten(torch.empty(0, backbone.motion_dim)), options.quality)
     tables = profile_named(options.profile, options.model_name, layout)
-    data, mime = code_picture(to_uint8(first[:1])[0], options.picture_quality)
+    seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
+    rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
+    started = time.perf_counter()
+    sending = Sending(backbone, seen, _sound_of(clip, options), progress)
+    data, mime = code_picture(to_uint8(sending.picture)[0], options.picture_quality)
     schedule, packing = None, options.packing
     if options.rate_kbps is not None:
         drawn = options.terms == "pictures"
@@ -121,51 +134,46 @@ def encode_clip(
         loop = ClosedLoop(options.filler[1], distance, 0.0)
         schedule, packing = RateControl(loop, options.rate_kbps, float(rate)), replace(packing, skips=True)
 
-    def vectors() -> Iterator[np.ndarray]:
-        nonlocal count
-        current = motion
-        while True:
-            count += len(current)
-            progress("encode", len(current))
-            yield from current.vectors().numpy()
-            frames = next(batches, None)
-            if frames is None:
-                return
-            current = backbone.detect(frames.to(backbone.device)).to("cpu")
-
-    sent = 0
-
-    def packets() -> Iterator[MotionPacket]:
-        nonlocal sent
-        for packet in encode_motion(vectors(), layout, tables, packing, schedule):
-            sent += packet.count
-            yield packet
-
     header = Header(
         layout,
         (rate.numerator, rate.denominator),
         backbone.frame_size,
-        model_identity(backbone.state_dict()),
+        model_identity(backbone),
         options.model_name,
         tables.name,
         tables.fingerprint(),
         options.filler[0],
+        EXTENDED if sending.extended else VERSION,
     )
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        sizes = write_stream(file, header, data, mime, packets())
-    seconds = count / float(rate)
+        packets = encode_motion(sending.vectors(), layout, tables, packing, schedule)
+        sizes = write_stream(file, header, data, mime, sending.units(packets))
+    seconds = sending.seconds
     motion_bytes = sizes["payload_bytes"] + sizes["overhead_bytes"]
     return {
-        "frames": count,
-        "frames_sent": sent,
-        "fps": float(rate),
+        "frames": sending.frames,
+        "frames_sent": sending.sent,
+        "fps": float(rate) if seen.constant else sending.frames / seconds,
+        "constant_rate": seen.constant,
         "profile": tables.name,
         **sizes,
         "motion_kbps": 8 * motion_bytes / seconds / 1000,
         "overhead_kbps": 8 * sizes["overhead_bytes"] / seconds / 1000,
+        "times_kbps": 8 * sizes["times_bytes"] / seconds / 1000,
+        "sound_kbps": 8 * sizes["sound_bytes"] / seconds / 1000,
         "total_kbps": 8 * sum(sizes.values()) / seconds / 1000,
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
+    if options.sound_kbps is None:
+        return None
+    source = clip_sound(clip)
+    if source is None:
+        warnings.warn(KinecastWarning(f"{clip}: it has no sound that could be sent"), stacklevel=3)
+        return None
+    return SoundWriter(source, options.sound_kbps)
 
 
 def renderer(backbone: "Backbone", picture: np.ndarray) -> Render:
@@ -186,35 +194,43 @@ def decode_clip(
     output: str | Path,
     quality: int = 18,
     progress: Progress = lambda stage, frames: None,
-    filler: Callable[[str], Forecast] = FILLERS.__getitem__,
+    filler: Callable[[str], Forecast | None] = FILLERS.get,
     interpolated: bool = False,
+    sound: bool = True,
 ) -> dict[str, Any]:
-    """Draw the clip that a .kcm file describes.
+    """Draw the clip that a .kcm file describes, with its sound if it has any and `sound` is set.
 
     Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
-    `filler` gives for the name in the header, or interpolated.
+    `filler` gives for the name in the header, or interpolated. Where it gives None they are filled by `damped`, with a
+    warning: the name is advice.
 
     Raises:
         KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
     """
     path = existing_file(stream, "motion stream (.kcm)")
+    check_output(output, CLIP_OUTPUTS, "clip", [path])
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone.state_dict()), str(path))
+        check_model(header, backbone, model_identity(backbone), str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
-        forecast = None if interpolated else filler(header.filler)
+        forecast = None if interpolated else _advised(filler, header.filler, path)
         units = reader.units()
         picture = _picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
         state, source_motion = backbone.encode_source(source), backbone.detect(source)
+        clock = FrameClock(header.rate)
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            shown = _frames(units, decoder)
+            shown = _frames(units, decoder, clock)
             shown = interpolate(shown) if forecast is None else fill(shown, forecast)
             for frames in _batches(shown):
+                if not writer.frames_written and sound and header.version == EXTENDED:
+                    writer.sound = stream_sound(path, clock.start(frames[0].number))
                 vectors = torch.from_numpy(np.stack([frame.vector for frame in frames]))
                 motion = backbone.unflatten(vectors).to(backbone.device)
-                writer.write(backbone.animate(state, source_motion, motion).cpu())
+                # Also where the first times were lost: later ones may come.
+                edges = clock.edges([frame.number for frame in frames]) if header.version == EXTENDED else None
+                writer.write(backbone.animate(state, source_motion, motion).cpu(), edges)
                 progress("decode", len(frames))
             written = writer.frames_written
     if reader.skipped:
@@ -224,7 +240,38 @@ def decode_clip(
             ),
             stacklevel=2,
         )
-    return {"frames": written, "fps": header.fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
+    fps = written / clock.seconds if clock.used else header.fps
+    return {"frames": written, "fps": fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
+
+
+def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
+    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate whatever is wanted by it.
+
+    Frames that the sender left out, or that damage hit, are interpolated.
+
+    Raises:
+        KinecastError: as `decode_clip`.
+    """
+    path = existing_file(stream, "motion stream (.kcm)")
+    with path.open("rb") as file:
+        reader = StreamReader(file)
+        header = reader.header
+        check_model(header, backbone, model_identity(backbone), str(path))
+        units = reader.units()
+        picture = _picture(units, header, path)
+        clock = FrameClock(header.rate)
+        vectors, edges = list[np.ndarray](), list[np.ndarray]()
+        for frame in interpolate(_frames(units, MotionDecoder(header.layout, profile_for(header)), clock)):
+            vectors.append(frame.vector)
+            edges.append(clock.edges([frame.number]))
+    if not vectors:
+        raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
+    motion = backbone.unflatten(torch.from_numpy(np.stack(vectors).astype(np.float32)))
+    motion = replace(motion, fps=header.fps, frame_size=backbone.frame_size, clip=path.name)
+    if clock.used:
+        begins, ends = torch.from_numpy(np.array(edges)).T
+        motion = replace(motion, fps=len(motion) / clock.seconds, times=begins, end=float(ends[-1]))
+    return to_tensor(picture[None]), motion
 
 
 def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
@@ -277,20 +324,37 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
         )
 
 
-def _picture(units: Iterator[ReferenceChunk | MotionPacket], header: Header, path: Path) -> np.ndarray:
+def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) -> Forecast:
+    """Return the filler of a name; if it is not to be had, say so and return the default one."""
+    forecast = filler(name)
+    if forecast is not None:
+        return forecast
+    warnings.warn(
+        KinecastWarning(
+            f"{path}: expected a filler that is known here, found {name!r}: "
+            f"frames that were left out or lost are filled by {DEFAULT_FILLER}"
+        ),
+        stacklevel=3,
+    )
+    return FILLERS[DEFAULT_FILLER]
+
+
+def _picture(units: Iterator[Beside], header: Header, path: Path) -> np.ndarray:
     assembler = PictureAssembler()
     for unit in units:
         if isinstance(unit, MotionPacket):
             break
-        if (whole := assembler.push(unit)) is not None:
+        if isinstance(unit, ReferenceChunk) and (whole := assembler.push(unit)) is not None:
             return open_picture(whole[2], header.frame_size)
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _frames(units: Iterator[ReferenceChunk | MotionPacket], decoder: MotionDecoder) -> Iterator[DecodedFrame]:
+def _frames(units: Iterator[Beside], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
     for unit in units:
         if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
             yield from decoder.push(unit)
+        elif isinstance(unit, TimesUnit):
+            clock.take(unit)
     yield from decoder.flush()
 
 

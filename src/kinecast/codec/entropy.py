@@ -14,6 +14,7 @@ import numpy as np
 
 from kinecast.codec.quantizer import MAX_LEVEL
 from kinecast.errors import KinecastError
+from kinecast.packages import optional
 
 TOTAL = 1 << 16
 PHASES = 8  # a table for each eighth of a step that the prediction may stand beside a level
@@ -82,23 +83,30 @@ class Coder(Protocol):
         """Code how many frames are left out; a decoder ignores `gap`."""
 
 
-class GapModel:
-    """How many frames a sender leaves out before the next: counted, in whole numbers, since the last key packet."""
+class CountModel:
+    """How often each of a few symbols came, in whole numbers, from counts to begin with."""
 
-    def __init__(self) -> None:
-        self._counts = np.maximum(32 >> np.minimum(np.arange(MAX_SKIP + 1), 5), 1)
+    def __init__(self, counts: np.ndarray) -> None:
+        self._counts = counts
 
     def frequencies(self) -> np.ndarray:
-        """(64,) whole numbers of at least 1 that sum to 2**16; what the rounding leaves goes to the commonest gap."""
+        """(N,) whole numbers of at least 1 that sum to 2**16; what the rounding leaves goes to the commonest symbol."""
         found = 1 + self._counts * (TOTAL - len(self._counts)) // self._counts.sum()
         found[self._counts.argmax()] += TOTAL - found.sum()
         return found
 
-    def note(self, gap: int) -> None:
+    def note(self, symbol: int) -> None:
         """Count one; old ones fade."""
-        self._counts[gap] += 24
+        self._counts[symbol] += 24
         if self._counts.sum() > 1024:
             self._counts = (self._counts + 1) >> 1
+
+
+class GapModel(CountModel):
+    """How many frames a sender leaves out before the next, since the last key packet."""
+
+    def __init__(self) -> None:
+        super().__init__(np.maximum(32 >> np.minimum(np.arange(MAX_SKIP + 1), 5), 1))
 
 
 class Encoder:
@@ -128,6 +136,11 @@ class Encoder:
         """Encode how many frames are left out, with frequencies of `GapModel`, and return it."""
         self._coder.encode(gap, _table(frequencies))
         return gap
+
+    def raw(self, bits: int, number: int) -> int:
+        """Encode a number of at most 16 bits as it is, and return it."""
+        self._coder.encode(number, _uniform(bits))
+        return number
 
     @property
     def bits(self) -> int:
@@ -197,6 +210,17 @@ class Decoder:
         """
         try:
             return int(self._coder.decode(_table(frequencies)))
+        except AssertionError as error:
+            raise _damaged() from error
+
+    def raw(self, bits: int, number: int = 0) -> int:
+        """Decode a number of at most 16 bits.
+
+        Raises:
+            KinecastError: no encoder writes this.
+        """
+        try:
+            return int(self._coder.decode(_uniform(bits)))
         except AssertionError as error:
             raise _damaged() from error
 
@@ -273,13 +297,7 @@ def _uniform(bits: int) -> Any:
 
 @cache
 def _library() -> Any:
-    try:
-        import constriction
-    except ImportError as error:
-        raise KinecastError(
-            "the motion codec: expected the package constriction, found none: pip install 'kinecast[codec]'"
-        ) from error
-    return constriction
+    return optional("the motion codec", "constriction")
 
 
 def _damaged() -> KinecastError:

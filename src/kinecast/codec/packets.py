@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from kinecast.codec.quantizer import FINE, MAX_COMPONENTS, MAX_DIM, Component, Layout
+from kinecast.codec.times import TIMES, TimesUnit
 from kinecast.codec.wire import (
     checksum,
     put_text,
@@ -21,7 +22,7 @@ from kinecast.codec.wire import (
 )
 from kinecast.errors import KinecastError
 
-VERSION = 1
+VERSION, EXTENDED = 1, 2  # with times or sound beside the motion it is the second
 MAGIC = b"KCM"
 DATAGRAM = 1200  # bytes of one unit: below the path MTU of 1280 that IPv6 promises, with IP, UDP and DTLS headers
 MAX_HEADER = 1024
@@ -30,7 +31,10 @@ CHUNK = 1100  # bytes of a picture in one chunk
 _HALF = 1 << 15  # of the numbers that a packet has for sequences and frames
 MAX_FRAMES = 128  # of one packet; bounds what a few hostile bytes can make a decoder do
 MIMES = ("image/webp", "image/jpeg", "image/png", "image/avif")
-_REFERENCE, _MOTION = 0x52, 0x80
+MAX_SOUNDS = 64  # packets of sound in one unit
+SOUND_ROOM = 1150  # bytes of packets of sound in one unit, which with the rest fits a datagram
+_MOST_SOUNDS = (1 << 32) - 1  # number of a packet of sound: over two years
+_REFERENCE, _SOUND, _MOTION = 0x52, 0x53, 0x80
 _KEY, _COUNTED, _WIDE, _BACK, _SKIPS = 1, 2, 4, 8, 16
 
 
@@ -38,10 +42,11 @@ _KEY, _COUNTED, _WIDE, _BACK, _SKIPS = 1, 2, 4, 8, 16
 class Header:
     """What a decoder must know before the first frame.
 
-    `model` is the sha256 of the backbone's weights (`codec.identity`), `model_name` is for error messages only.
+    `model` is the sha256 of the backbone (`codec.identity`), `model_name` is for error messages only.
     `rate` is the frame rate as a fraction, `frame_size` (height, width). `profile` names the prediction tables, and
     `fingerprint` their content, the entropy tables included. `filler` says how the sender expects frames that it
-    leaves out to be filled (`codec.filling`), and is advice: it decides no bit.
+    leaves out to be filled (`codec.filling`), and is advice: it decides no bit. `version` is EXTENDED where the stream
+    has times of frames or sound.
     """
 
     layout: Layout
@@ -52,6 +57,7 @@ class Header:
     profile: str = ""
     fingerprint: bytes = bytes(8)
     filler: str = "hold"
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         numerator, denominator = self.rate
@@ -75,7 +81,7 @@ class Header:
         body += put_text(self.layout.name) + put_varint(self.layout.keypoints) + bytes([len(self.layout.components)])
         for part in self.layout.components:
             body += put_text(part.name) + put_varint(part.width) + put_varint(part.step)
-        data = MAGIC + bytes([VERSION]) + put_varint(len(body)) + body
+        data = MAGIC + bytes([self.version]) + put_varint(len(body)) + body
         return data + checksum(data)
 
     @classmethod
@@ -90,9 +96,9 @@ class Header:
         if magic != MAGIC:
             raise KinecastError(f"{what}: expected it to start with {MAGIC!r}, found {magic!r}: this is no .kcm stream")
         version, rest = take_number(rest, 1, what)
-        if version != VERSION:
+        if version not in (VERSION, EXTENDED):
             raise KinecastError(
-                f"{what}: expected format version {VERSION}, found {version}: update kinecast to read it"
+                f"{what}: expected format version {VERSION} or {EXTENDED}, found {version}: update kinecast to read it"
             )
         size, rest = take_varint(rest, what, MAX_HEADER)
         body, rest = take(rest, size, what)
@@ -121,7 +127,7 @@ class Header:
             raise KinecastError(f"{what}: expected no bytes after its fields, found {len(body)}: it is damaged")
         layout = Layout(name, keypoints, tuple(parts))
         rate, frame_size = (numbers[0], numbers[1]), (numbers[2], numbers[3])
-        return cls(layout, rate, frame_size, model, model_name, profile, fingerprint, filler), rest
+        return cls(layout, rate, frame_size, model, model_name, profile, fingerprint, filler, version), rest
 
 
 @dataclass(frozen=True)
@@ -261,7 +267,47 @@ class MotionPacket:
         return cls(sequence, frame, count, payload, back, wide, bool(flags & _SKIPS)), rest
 
 
-Unit = Header | ReferenceChunk | MotionPacket
+@dataclass(frozen=True)
+class SoundUnit:
+    """Some packets of sound in a row, of which `first` is the number of the first."""
+
+    first: int
+    packets: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.first <= _MOST_SOUNDS and 1 <= len(self.packets) <= MAX_SOUNDS):
+            raise KinecastError(f"sound: expected 1 to {MAX_SOUNDS} packets in a unit, found {len(self.packets)}")
+        if sum(len(packet) + 2 for packet in self.packets) > SOUND_ROOM:
+            raise KinecastError(f"sound: expected at most {SOUND_ROOM} bytes in a unit, found more: lower --sound-kbps")
+
+    def __bytes__(self) -> bytes:
+        data = bytes([_SOUND]) + put_varint(self.first) + bytes([len(self.packets)])
+        data += b"".join(put_varint(len(packet)) + packet for packet in self.packets)
+        return data + checksum(data)
+
+    @classmethod
+    def parse(cls, data: bytes) -> tuple[Self, bytes]:
+        """Read a unit.
+
+        Raises:
+            KinecastError: cut off, damaged, or beyond a limit.
+        """
+        what = "sound"
+        kind, rest = take_number(data, 1, what)
+        if kind != _SOUND:
+            raise KinecastError(f"{what}: expected first byte 0x{_SOUND:02x}, found 0x{kind:02x}: it is damaged")
+        first, rest = take_varint(rest, what, _MOST_SOUNDS)
+        count, rest = take_number(rest, 1, what)
+        packets = []
+        for _ in range(min(count, MAX_SOUNDS + 1)):
+            size, rest = take_varint(rest, what, SOUND_ROOM)
+            packet, rest = take(rest, size, what)
+            packets.append(packet)
+        rest = take_checksum(data[: len(data) - len(rest)], rest, what)
+        return cls(first, tuple(packets)), rest
+
+
+Unit = Header | TimesUnit | SoundUnit | ReferenceChunk | MotionPacket
 
 
 def parse_unit(data: bytes) -> tuple[Unit, bytes]:
@@ -276,6 +322,10 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
         return Header.parse(data)
     if data[0] == _REFERENCE:
         return ReferenceChunk.parse(data)
+    if data[0] == TIMES:
+        return TimesUnit.parse(data)
+    if data[0] == _SOUND:
+        return SoundUnit.parse(data)
     if data[0] & 0xE0 == _MOTION:
         return MotionPacket.parse(data)
     raise KinecastError(

@@ -15,11 +15,14 @@ from kinecast.codec.packets import (
     Header,
     MotionPacket,
     ReferenceChunk,
+    SoundUnit,
     parse_unit,
     split_picture,
 )
+from kinecast.codec.times import TimesUnit
 from kinecast.errors import KinecastError
 
+Beside = ReferenceChunk | TimesUnit | SoundUnit | MotionPacket  # what stands after a header
 _PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may promise any size
 
 
@@ -68,8 +71,8 @@ class StreamReader:
         self._fill(MAX_HEADER + 16)
         self.header, self._buffer = Header.parse(self._buffer)
 
-    def units(self) -> Iterator[ReferenceChunk | MotionPacket]:
-        """Yield chunks and packets to the end of the file."""
+    def units(self) -> Iterator[Beside]:
+        """Yield all units after the header to the end of the file."""
         while self._fill(2 * DATAGRAM):
             try:
                 unit, self._buffer = parse_unit(self._buffer)
@@ -90,7 +93,7 @@ class StreamReader:
         while (
             step < len(self._buffer)
             and self._buffer[step] & 0xE0 != 0x80
-            and self._buffer[step] not in b"R" + MAGIC[:1]
+            and self._buffer[step] not in b"RST" + MAGIC[:1]
         ):
             step += 1
         self._buffer = self._buffer[step:]
@@ -98,16 +101,28 @@ class StreamReader:
 
 
 def write_stream(
-    file: BinaryIO, header: Header, picture: bytes, mime: str, packets: Iterable[MotionPacket]
+    file: BinaryIO,
+    header: Header,
+    picture: bytes,
+    mime: str,
+    units: Iterable[MotionPacket] | Iterable[MotionPacket | TimesUnit | SoundUnit],
 ) -> dict[str, int]:
-    """Write a stream as its packets come; returns the bytes of header, picture, payload and overhead of packets."""
-    sizes = {"header_bytes": file.write(bytes(header)), "picture_bytes": 0, "payload_bytes": 0, "overhead_bytes": 0}
+    """Write a stream as its units come; returns the bytes of header, picture, times, sound, and of motion packets.
+
+    Of these, payload and overhead are told apart.
+    """
+    kinds = ("header", "picture", "times", "sound", "payload", "overhead")
+    sizes = dict.fromkeys((f"{kind}_bytes" for kind in kinds), 0)
+    sizes["header_bytes"] = file.write(bytes(header))
     for chunk in split_picture(picture, mime):
         sizes["picture_bytes"] += file.write(bytes(chunk))
-    for packet in packets:
-        size = file.write(bytes(packet))
-        sizes["payload_bytes"] += len(packet.payload)
-        sizes["overhead_bytes"] += size - len(packet.payload)
+    for unit in units:
+        size = file.write(bytes(unit))
+        if isinstance(unit, MotionPacket):
+            sizes["payload_bytes"] += len(unit.payload)
+            sizes["overhead_bytes"] += size - len(unit.payload)
+        else:
+            sizes["times_bytes" if isinstance(unit, TimesUnit) else "sound_bytes"] += size
     return sizes
 
 

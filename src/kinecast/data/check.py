@@ -2,7 +2,9 @@
 
 Every clip is decoded to its end. *Broken* is what would stop a run or spoil its figures: a clip that cannot be read or
 is cut off, is too short, of a wrong size, or missing from the folder; a person or a file's content on both sides of
-the split. *Odd* is what a run copes with: a content twice on one side, a size unlike most others', an empty folder.
+the split. *Odd* is what a run copes with: a content twice on one side, a size unlike most others', an empty folder, and
+clips that kinecast shows right but other programs may not: of a variable or misstated rate, HDR, turned or mirrored,
+with pixels that are not square, interlaced, transparent, or large without naming their colour matrix.
 """
 
 import re
@@ -18,8 +20,9 @@ from typing import Literal, NamedTuple
 # The walk and the names are the readers' own, so that what is checked is what is read.
 from kinecast.data.datasets import LAYOUTS, Clip, found_in, person_in, split_folder
 from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, person_of
-from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning
 from kinecast.files import existing_file
+from kinecast.media.notes import Note, clip_notes
 from kinecast.pictures import PICTURE_SUFFIXES
 from kinecast.video import read_frames
 
@@ -97,6 +100,7 @@ class _Read(NamedTuple):
     content: str
     kind: str = ""
     error: str = ""
+    notes: tuple[Note, ...] = ()
 
 
 def check_dataset(
@@ -202,18 +206,24 @@ def _read_all(clips: Sequence[Clip], workers: int) -> Iterator[_Read]:
 def _read(clip: Clip) -> _Read:
     """Decode a clip to its end."""
     frames, size, content = 0, None, ""
+    notes: tuple[Note, ...] = ()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", KinecastWarning)
         try:
             content = clip.hashed().content
             pictures = read_frames(clip.path, crop="none") if clip.record is None else clip.frames(_BAIR_SIZE, "none")
+            notes = tuple(clip_notes(clip.path)) if clip.record is None else ()
             for picture in pictures:
                 size = (picture.shape[0], picture.shape[1])
                 frames += 1
         except (KinecastError, OSError) as error:
             return _Read(frames, size, content, _kind(clip), _one_line(error, clip))
-    cut = next((w.message for w in caught if issubclass(w.category, KinecastWarning)), None)
-    return _Read(frames, size, content, "cut off" if cut else "", _one_line(cut, clip) if cut else "")
+    cut = next((w.message for w in caught if _is_damage(w.category)), None)
+    return _Read(frames, size, content, "cut off" if cut else "", _one_line(cut, clip) if cut else "", notes)
+
+
+def _is_damage(category: type[Warning]) -> bool:
+    return issubclass(category, KinecastWarning) and not issubclass(category, ConversionWarning)
 
 
 def _kind(clip: Clip) -> str:
@@ -230,6 +240,8 @@ def _of_clip(clip: Clip, result: _Read, config: CheckConfig) -> Iterator[Finding
     elif result.frames < config.min_frames:
         text = f"expected at least {config.min_frames} frames, found {result.frames}"
         yield Finding("broken", clip.name, "too short", text)
+    for kind, text in result.notes:
+        yield Finding("odd", clip.name, kind, text)
     if config.size and result.size and result.size != config.size:
         yield Finding("broken", clip.name, "size", f"expected {_shown(config.size)}, found {_shown(result.size)}")
 

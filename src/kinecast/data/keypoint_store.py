@@ -23,7 +23,7 @@ def load_series(path: str | Path) -> dict[str, Tensor]:
     `path` is a folder of files or one file. A file is: a motion file of `kinecast extract`; an .npy array (T, D);
     an .npz of one or many arrays (T, D); or an .npz with `<clip>.value` (T, K, 2) and optionally `<clip>.jacobian`
     (T, K, 2, 2), which become the FOMM layout. Series are named after their file, or in an .npz of many after their
-    key.
+    key. Motion of a variable rate is resampled to a constant one, and said to be.
 
     Raises:
         KinecastError: nothing is there, a file is foreign, or a series is empty, of another D, or holds NaN.
@@ -55,7 +55,7 @@ def _read(file: Path) -> dict[str, Tensor]:
             return {file.stem: _tensor(file, loaded)}
         with loaded:
             if "header" in loaded.files:
-                return {file.stem: Motion.load(file).vectors()}
+                return {file.stem: Motion.load(file).evenly_timed().vectors()}
             arrays = {name: loaded[name] for name in loaded.files}
     except KinecastError:
         raise

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.backbones.base import Backbone, check_frames, check_source
-from kinecast.backbones.fomm import FOMM, SourceState, warp_pixels
+from kinecast.backbones.fomm import FOMM, KPDetector, OcclusionAwareGenerator, SourceState, warp_pixels
 from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2, transform_points
 from kinecast.engine.parts import Parts
 from kinecast.errors import KinecastError
@@ -47,6 +47,16 @@ class EngineFOMM(Backbone):
         """D of the model."""
         return self.model.motion_dim
 
+    @property
+    def kp_detector(self) -> KPDetector:
+        """The model's own detector: what reads parts by name need not know whether an engine runs them."""
+        return self.model.kp_detector
+
+    @property
+    def generator(self) -> OcclusionAwareGenerator:
+        """The model's own generator."""
+        return self.model.generator
+
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the model's own tensors under their own names."""
         return self.model.state_dict(*args, **kwargs)
@@ -76,8 +86,7 @@ class EngineFOMM(Backbone):
     @torch.inference_mode()
     def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
         """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1]."""
-        self._check_motion(source_motion)
-        self._check_motion(driving_motion)
+        self._check_pair(source_motion, driving_motion)
         chunks = range(0, len(driving_motion), self.chunk)
         return torch.cat(
             [self._animate(state, source_motion, driving_motion[start : start + self.chunk]) for start in chunks]
@@ -92,7 +101,8 @@ class EngineFOMM(Backbone):
         mixed = torch.einsum("bkz,bkij->bijz", weights, affine)
         flow = (mixed * _homogeneous(height, width, mixed)).sum(dim=2).view(-1, 2, height, width)
         seen = torch.sigmoid(occlusion[0]) if occlusion else None
-        warped = [warp_features(features, flow, seen) for features in state.features]
+        corners = self.config.align_corners
+        warped = [warp_features(features, flow, seen, corners) for features in state.features]
         if state.image is not None:
             warped.append(warp_pixels(state.image, flow))
         return self.parts.renderer(*warped)
@@ -112,7 +122,11 @@ class EngineFOMM(Backbone):
         grid = affine.flatten(0, 2) @ _homogeneous(height, width, affine)
         grid = grid.view(1, batch * (count + 1), 2, height * width).permute(0, 1, 3, 2)
         warped = F.grid_sample(
-            small_source, grid.reshape(1, -1, width, 2), mode="bilinear", padding_mode="zeros", align_corners=False
+            small_source,
+            grid.reshape(1, -1, width, 2),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=self.config.align_corners,
         ).view(3, batch, count + 1, height, width)
         maps = points.new_zeros(batch, count + 1, 4, height, width)
         maps[:, 1:, 0] = self._heatmaps(points, height, width) - self._heatmaps(anchor, height, width)
@@ -131,22 +145,33 @@ class EngineFOMM(Backbone):
         """Return what the model returns."""
         return self.model.relative_motion(source, driving, initial, adapt_scale)
 
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return what the model returns."""
+        return self.model.adapts_scale(source, initial)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the model returns: an engine changes none."""
+        return self.model.settings()
+
     def _template(self) -> Motion:
         return self.model._template()
 
 
-def warp_features(features: Tensor, flow: Tensor, seen: Tensor | None) -> Tensor:
+def warp_features(features: Tensor, flow: Tensor, seen: Tensor | None, align_corners: bool = False) -> Tensor:
     """Warp the features (1, C, h', w') of one source by flows (B, 2, h, w) and hide them by `seen` (B, 1, h, w).
 
-    Flow and map are resized to h' x w'. Bilinear with zeros outside, pixel centres at half steps: each output row is a
-    weighted sum of four rows of C features, so the map multiplies four weights and not C features.
+    Flow and map are resized to h' x w'. Bilinear with zeros outside: each output row is a weighted sum of four rows of
+    C features, so the map multiplies four weights and not C features. With `align_corners` -1 and 1 are the outermost
+    pixels' centres, otherwise their edges.
     """
     channels, height, width = features.shape[1:]
     guide = flow if seen is None else torch.cat([flow, seen], dim=1)
     if guide.shape[2:] != features.shape[2:]:
         guide = F.interpolate(guide, size=(height, width), mode="bilinear", align_corners=False)
-    x = (guide[:, 0] + 1) * (width / 2) - 0.5
-    y = (guide[:, 1] + 1) * (height / 2) - 0.5
+    if align_corners:
+        x, y = (guide[:, 0] + 1) * ((width - 1) / 2), (guide[:, 1] + 1) * ((height - 1) / 2)
+    else:
+        x, y = (guide[:, 0] + 1) * (width / 2) - 0.5, (guide[:, 1] + 1) * (height / 2) - 0.5
     left, top = x.floor(), y.floor()
     x, y = x - left, y - top
     places, weights = [], []

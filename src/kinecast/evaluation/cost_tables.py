@@ -25,10 +25,11 @@ from kinecast.codec.schedule import Blocks
 from kinecast.device import choose_device
 from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED, Published, cost_table
+from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED, Published, check_frames, cost_table
 from kinecast.evaluation.tables import markdown, provenance
 from kinecast.files import atomic_path, make_folder
 from kinecast.forecasters import Forecaster, build_forecaster
+from kinecast.framing import check_reading
 from kinecast.motion import Motion
 from kinecast.pipeline import PLAIN_VIDEO_KBPS, AnimateOptions, animate_clip, extract, forecast_mask
 from kinecast.zoo import forecaster_for, load_backbone
@@ -83,6 +84,9 @@ class Footage:
     fps: float | None = None
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        check_reading(fps=self.fps, limit=self.limit)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -93,6 +97,9 @@ class Timing:
     precision: str = "exact"
     rounds: int = 1
     frames: int = 12
+
+    def __post_init__(self) -> None:
+        check_frames(self.frames)
 
 
 def cost_rows(
@@ -135,7 +142,7 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
     Raises:
         KinecastError: a clip that cannot be read, or is shorter than a window.
     """
-    motion = extract(backbone, footage.path, fps=footage.fps, limit=footage.limit)
+    motion = extract(backbone, footage.path, limit=footage.limit, true_fps=footage.fps)
     forecast_mask(len(motion), OBSERVED, HORIZON)  # checks the length
     motion = motion[: len(motion) - len(motion) % (OBSERVED + HORIZON)]
     layout, vectors = layout_for_quality(motion), motion.vectors().numpy()
@@ -161,7 +168,7 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
 
 def errors(backbone: Backbone, forecaster: Forecaster, footage: Footage, motion: Motion) -> dict[str, float]:
     """Return the MAE of a clip rebuilt from its first frame and decoded motion in the 6-6 pattern, by kind of frame."""
-    options = AnimateOptions(observed=OBSERVED, horizon=HORIZON, fps=footage.fps, limit=len(motion))
+    options = AnimateOptions(observed=OBSERVED, horizon=HORIZON, limit=len(motion), true_fps=footage.fps, sound=False)
     with TemporaryDirectory() as folder:
         output = Path(folder) / "rebuilt.mp4"
         found = animate_clip(backbone, None, footage.path, output, options, forecaster, motion=motion)

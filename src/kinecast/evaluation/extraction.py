@@ -20,7 +20,7 @@ from kinecast.files import make_folder
 from kinecast.pipeline import extract
 
 JOURNAL = "extract.jsonl"
-EXTRACT_VERSION = 1  # part of every key: raise it when the same clip gives other motion
+EXTRACT_VERSION = 2  # part of every key: raise it when the same clip gives other motion
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class ExtractSettings:
     crop: str
     fps: float | None
     limit: int | None
+    true_fps: float | None = None
 
 
 class ExtractWorker(BackboneWorker):
@@ -48,7 +49,7 @@ class ExtractWorker(BackboneWorker):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                motion = extract(backbone, clip, how.crop, how.fps, how.limit)
+                motion = extract(backbone, clip, how.crop, how.fps, how.limit, true_fps=how.true_fps)
             except KinecastError as error:
                 return Done((0, str(error), []))
         remarks = [str(warning.message) for warning in caught]

@@ -14,6 +14,7 @@ from kinecast.data.datasets import LAYOUTS, Clip
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError
 from kinecast.evaluation.protocol import PROTOCOLS
+from kinecast.framing import check_reading
 
 ENGINES = ("eager", "fast")  # not auto: it may choose another on another day, and figures would differ
 KINDS = ("single", "diverse")
@@ -85,6 +86,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise KinecastError(f"engine: expected one of {', '.join(ENGINES)}; found {self.engine!r}")
+        check_reading(self.crop)
         if self.layout not in LAYOUTS:
             raise KinecastError(f"layout: expected one of {', '.join(LAYOUTS)}; found {self.layout!r}")
         if self.protocol not in PROTOCOLS:

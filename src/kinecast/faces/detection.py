@@ -1,5 +1,7 @@
 """From the detector's numbers to squares around faces: anchors, decoding and merging of boxes."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,14 +12,14 @@ from kinecast.faces.networks import DETECTOR_PIXELS
 from kinecast.faces.squares import Square, around
 
 LEAST_SCORE = 0.5
-_SAME = 0.5  # intersection over union from which two boxes are of one face
+SAME = 0.5  # intersection over union from which two boxes are of one face
 _LIMIT = 100.0  # of scores, before the sigmoid
 _GRIDS = ((16, 2), (8, 6))  # places across the picture, anchors at each
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A face: corners of its box (2, 2), six points (6, 2), both from 0 to 1 across the square seen, and a score.
+    """A face: corners of its box (2, 2) and six points (6, 2), both in pixels of the picture, and a score.
 
     The points are the subject's right and left eye, nose, mouth, right and left ear.
     """
@@ -38,26 +40,35 @@ def anchors() -> np.ndarray:
     return np.concatenate(found)
 
 
-def decode(boxes: Tensor, scores: Tensor) -> list[Detection]:
-    """Return the faces of one picture, best first, from the detector's boxes (896, 16) and scores (896,).
+def decode(boxes: Tensor, scores: Tensor, seen: Sequence[Square]) -> list[Detection]:
+    """Return the faces of one picture, best first.
 
     Boxes that overlap are averaged by score, as Bazarevsky et al. 2019 do, not dropped: it keeps a face from trembling.
+
+    Args:
+        boxes: (N, 896, 16) by the detector, for each square that it was shown.
+        scores: (N, 896).
+        seen: the squares.
     """
     sure = 1 / (1 + np.exp(-np.clip(scores.double().numpy(), -_LIMIT, _LIMIT)))
-    keep = np.flatnonzero(sure >= LEAST_SCORE)
-    keep = keep[np.argsort(-sure[keep], kind="stable")]
-    numbers = boxes.double().numpy()[keep].reshape(-1, 8, 2) / DETECTOR_PIXELS
-    size = numbers[:, 1:2]
-    numbers[:, [0, 2, 3, 4, 5, 6, 7]] += anchors()[keep][:, None]
-    corners = np.concatenate([numbers[:, :1] - size / 2, numbers[:, :1] + size / 2], axis=1)
-    return _merged(np.concatenate([corners, numbers[:, 2:]], axis=1), sure[keep])
+    kept, kept_scores = [], []
+    for square, numbers, chances in zip(seen, boxes.double().numpy(), sure, strict=True):
+        keep = np.flatnonzero(chances >= LEAST_SCORE)
+        rows = numbers[keep].reshape(-1, 8, 2) / DETECTOR_PIXELS
+        half = rows[:, 1:2] / 2
+        points = np.concatenate([rows[:, :1], rows[:, 2:]], axis=1) + anchors()[keep][:, None]
+        kept.append(square.place(np.concatenate([points[:, :1] - half, points[:, :1] + half, points[:, 1:]], axis=1)))
+        kept_scores.append(chances[keep])
+    faces, found = np.concatenate(kept), np.concatenate(kept_scores)
+    order = np.argsort(-found, kind="stable")
+    return _merged(faces[order], found[order])
 
 
 def _merged(faces: np.ndarray, scores: np.ndarray) -> list[Detection]:
     """Merge faces (N, 8, 2), two corners and six points each, best first."""
     found = []
     while len(faces):
-        same = _overlap(faces[0, :2], faces[:, :2]) > _SAME
+        same = overlap(faces[0, :2], faces[:, :2]) > SAME
         same[0] = True
         mean = np.average(faces[same], axis=0, weights=scores[same])
         found.append(Detection(mean[:2], mean[2:], float(scores[0])))
@@ -65,7 +76,7 @@ def _merged(faces: np.ndarray, scores: np.ndarray) -> list[Detection]:
     return found
 
 
-def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the intersection over union of a box (2, 2) with boxes (N, 2, 2)."""
     shared = np.minimum(box[1], boxes[:, 1]) - np.maximum(box[0], boxes[:, 0])
     both = np.clip(shared, 0, None).prod(axis=1)
@@ -78,10 +89,22 @@ def whole(height: int, width: int) -> Square:
     return Square(width / 2, height / 2, float(max(height, width)))
 
 
-def face_square(detection: Detection, seen: Square) -> Square:
-    """Return the square that the landmark network is shown for a detection in the square `seen`."""
-    box, points = seen.place(detection.box), seen.place(detection.points)
-    return around(box, points[0], points[1])
+def parts(height: int, width: int) -> list[Square]:
+    """Return squares of half the larger side that overlap by half and cover a picture; none if it is small anyway."""
+    side = max(height, width) / 2
+    if side <= DETECTOR_PIXELS:
+        return []
+
+    def middles(length: int) -> list[float]:
+        steps = max(math.ceil((length - side) / (side / 2)), 0)
+        return [length / 2] if steps == 0 else [side / 2 + (length - side) * i / steps for i in range(steps + 1)]
+
+    return [Square(x, y, side) for y in middles(height) for x in middles(width)]
 
 
-__all__ = ["LEAST_SCORE", "Detection", "anchors", "decode", "face_square", "whole"]
+def face_square(detection: Detection) -> Square:
+    """Return the square that the landmark network is shown for a detection."""
+    return around(detection.box, detection.points[0], detection.points[1])
+
+
+__all__ = ["LEAST_SCORE", "SAME", "Detection", "anchors", "decode", "face_square", "overlap", "parts", "whole"]

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from kinecast.device import choose_device
 from kinecast.faces import topology
-from kinecast.faces.detection import decode, face_square, whole
+from kinecast.faces.detection import SAME, decode, face_square, overlap, parts, whole
+from kinecast.faces.engines import build
 from kinecast.faces.geometry import pose
 from kinecast.faces.networks import CROP_PIXELS, DETECTOR_PIXELS
 from kinecast.faces.squares import Square, around, as_picture, cut
-from kinecast.faces.weights import load_blendshapes, load_detector, load_landmarks, mean_face
+from kinecast.faces.weights import mean_face
 
 LEAST_PRESENCE = 0.5
 _BATCH = 16  # crops looked at together
@@ -41,12 +42,17 @@ class Face:
     @property
     def size(self) -> float:
         """The larger side of the box around the landmarks, in pixels."""
-        return float(np.ptp(self.landmarks[:, :2], axis=0).max())
+        return float(np.ptp(self.box, axis=0).max())
 
     @property
     def centre(self) -> np.ndarray:
         """The middle (2,) of the box around the landmarks, x and y in pixels."""
-        return (self.landmarks[:, :2].min(axis=0) + self.landmarks[:, :2].max(axis=0)) / 2
+        return self.box.mean(axis=0)
+
+    @property
+    def box(self) -> np.ndarray:
+        """The corners (2, 2) of the box around the landmarks, the upper left one first, x and y in pixels."""
+        return np.stack([self.landmarks[:, :2].min(axis=0), self.landmarks[:, :2].max(axis=0)])
 
     @property
     def square(self) -> Square:
@@ -60,16 +66,15 @@ class Landmarker:
 
     Args:
         device: auto, cpu, cuda or mps.
+        engine: eager, fast, openvino, or auto, the fastest that is installed: see `kinecast.faces.engines`.
 
     Raises:
-        KinecastError: a device that is not there, damaged weights.
+        KinecastError: a device or an engine that is not there, damaged weights.
     """
 
-    def __init__(self, device: str = "auto") -> None:
+    def __init__(self, device: str = "auto", engine: str = "auto") -> None:
         self.device = choose_device(device)
-        self._detector = load_detector().to(self.device)
-        self._landmarks = load_landmarks().to(self.device)
-        self._blendshapes = load_blendshapes().to(self.device)
+        self.networks = build(self.device, engine)
 
     def detect(self, frame: Frame) -> list[Face]:
         """Return every face of a frame, the largest first.
@@ -82,28 +87,44 @@ class Landmarker:
     def detect_all(self, frames: Sequence[Frame] | Tensor) -> list[list[Face]]:
         """Return for each frame its faces, the largest first; frames need not be of one size.
 
+        The detector is shown the whole frame, and where there is no face in that, parts of half the size.
+
         Args:
             frames: a list of frames, or a tensor (T, 3, H, W).
 
         Raises:
             KinecastError: not frames.
         """
-        places = [(i, square) for i, frame in enumerate(frames) for square in self.find(frame)]
-        seen = self.look([frames[i] for i, _ in places], [square for _, square in places])
+        found = self._present(frames, closer=False)
+        empty = [i for i, faces in enumerate(found) if not faces]
+        for i, faces in zip(empty, self._present([frames[i] for i in empty], closer=True), strict=True):
+            found[i] = faces
+        return found
+
+    def _present(self, frames: Sequence[Frame] | Tensor, closer: bool) -> list[list[Face]]:
+        places = [(i, square) for i, frame in enumerate(frames) for square in self.find(frame, closer)]
+        looked_at = self.look([frames[i] for i, _ in places], [square for _, square in places])
         found: list[list[Face]] = [[] for _ in frames]
-        for (i, _), face in zip(places, seen, strict=True):
+        for (i, _), face in zip(places, looked_at, strict=True):
             if face.presence >= LEAST_PRESENCE:
                 found[i].append(face)
-        return [sorted(faces, key=lambda face: -face.size) for faces in found]
+        return [_distinct(sorted(faces, key=lambda face: -face.size)) for faces in found]
 
     @torch.inference_mode()
-    def find(self, frame: Frame) -> list[Square]:
-        """Return the squares in which the detector sees faces, the surest first."""
+    def find(self, frame: Frame, closer: bool = False) -> list[Square]:
+        """Return the squares in which the detector sees faces, the surest first.
+
+        Args:
+            frame: one frame.
+            closer: show it parts of half the size, not the whole; a frame of 256 pixels or less has none.
+        """
         picture = as_picture(frame)
-        seen = whole(picture.shape[1], picture.shape[2])
-        shown = cut(picture, [seen], DETECTOR_PIXELS, "zeros").to(self.device)
-        boxes, scores = self._detector(shown * 2 - 1)
-        return [face_square(detection, seen) for detection in decode(boxes[0].cpu(), scores[0].cpu())]
+        height, width = picture.shape[1:]
+        seen = parts(height, width) if closer else [whole(height, width)]
+        if not seen:
+            return []
+        boxes, scores = self.networks.detector(cut(picture, seen, DETECTOR_PIXELS, "zeros").to(self.device) * 2 - 1)
+        return [face_square(detection) for detection in decode(boxes.cpu(), scores.cpu(), seen)]
 
     def look(self, frames: Sequence[Frame], squares: Sequence[Square]) -> list[Face]:
         """Return a face for each square of the frame beside it; its `presence` says whether there is one.
@@ -132,7 +153,7 @@ class Landmarker:
         """
         points = np.asarray(landmarks, np.float32)
         read = torch.from_numpy(points[:, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
-        scores, mean = self._blendshapes(read).cpu().numpy(), mean_face()
+        scores, mean = self.networks.blendshapes(read).cpu().numpy(), mean_face()
         return [
             Face(one, shapes, sure, pose(one, mean.vertices, mean.pose_weights, *size))
             for one, shapes, sure, size in zip(points, scores, presence, sizes, strict=True)
@@ -142,8 +163,17 @@ class Landmarker:
     def _points(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> tuple[np.ndarray, list[float]]:
         """Return landmarks (N, 478, 3) in the pictures, and how surely a face is in each square."""
         crops = torch.cat([cut(p, [s], CROP_PIXELS) for p, s in zip(pictures, squares, strict=True)])
-        points, presence = self._landmarks(crops.to(self.device))
+        points, presence = self.networks.landmarks(crops.to(self.device))
         placed = []
-        for square, found in zip(squares, points.double().cpu().numpy() / CROP_PIXELS, strict=True):
+        for square, found in zip(squares, points.cpu().double().numpy() / CROP_PIXELS, strict=True):
             placed.append(np.concatenate([square.place(found[:, :2]), found[:, 2:] * square.side], axis=1))
         return np.stack(placed), presence.sigmoid().cpu().tolist()
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
+    """Leave out faces that are others seen twice: the detector's boxes were apart, their landmarks are not."""
+    kept: list[Face] = []
+    for face in faces:
+        if not kept or overlap(face.box, np.stack([other.box for other in kept])).max() <= SAME:
+            kept.append(face)
+    return kept

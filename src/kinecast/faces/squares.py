@@ -77,31 +77,47 @@ def cut(picture: Tensor, squares: Sequence[Square], pixels: int, beyond: str = "
         pixels: the side of what is returned.
         beyond: the picture is "zeros" (black) or its "border", repeated.
     """
-    return torch.cat([_cut_one(picture, square, pixels, beyond) for square in squares]).mul(255).round().div(255)
+    return torch.cat([_cut_one(picture, square, pixels, beyond) for square in squares]).round_().div_(255)
 
 
 def _cut_one(picture: Tensor, square: Square, pixels: int, beyond: str) -> Tensor:
-    steps = torch.arange(pixels) / pixels
-    rows, columns = torch.meshgrid(steps, steps, indexing="ij")
-    places = torch.from_numpy(square.place(torch.stack([columns, rows], dim=-1).numpy()))
+    """Return what a square shows, (1, 3, pixels, pixels) from 0 to 255."""
     height, width = picture.shape[1:]
-    block = max(int(square.side / pixels), 1) if square.side > 2 * pixels else 1
-    low = places.amin(dim=(0, 1)).floor().long() - block
-    high = places.amax(dim=(0, 1)).ceil().long() + 1 + block
-    left, top = min(max(int(low[0]), 0), width - 1), min(max(int(low[1]), 0), height - 1)
-    right, bottom = max(min(int(high[0]) + 1, width), left + 1), max(min(int(high[1]) + 1, height), top + 1)
-    seen = _averaged(picture[:, top:bottom, left:right], block)
-    size = torch.tensor([seen.shape[2], seen.shape[1]])
-    index = (places - torch.tensor([left, top]) - (block - 1) / 2) / block
-    grid = (2 * index + 1) / size - 1  # of which grid_sample makes the index again
-    return F.grid_sample(seen[None], grid[None].to(seen), padding_mode=beyond, align_corners=False)
+    block = int(square.side / pixels) if square.side > 2 * pixels else 1
+    corners = square.place(np.array([(0, 0), (0, 1), (1, 0), (1, 1)]))
+    low, high = np.floor(corners.min(axis=0)).astype(int) - block, np.ceil(corners.max(axis=0)).astype(int) + 1 + block
+    left, top = min(max(low[0], 0), width - 1), min(max(low[1], 0), height - 1)
+    right, bottom = max(min(high[0] + 1, width), left + 1), max(min(high[1] + 1, height), top + 1)
+    seen = _averaged(picture[:, top:bottom, left:right], block)[None]
+    first = (corners[0] - (left, top) - (block - 1) / 2) / block
+    grid = _grid(first, square.side / pixels / block, square.angle, pixels, (seen.shape[3], seen.shape[2]))
+    return F.grid_sample(seen, grid.to(seen.device), padding_mode=beyond, align_corners=False)
+
+
+def _grid(first: np.ndarray, step: float, angle: float, pixels: int, size: tuple[int, int]) -> Tensor:
+    """Return grid_sample's places (1, pixels, pixels, 2) of a turned square in a picture of `size`, width and height.
+
+    Args:
+        first: the middle of the square's first pixel, x and y, in pixels of the picture.
+        step: from one pixel to the next.
+        angle: that the square is turned by.
+        pixels: the square's side.
+        size: of the picture.
+    """
+    along, across = step * math.cos(angle), step * math.sin(angle)
+    count = torch.arange(pixels, dtype=torch.float32)
+    grid = torch.empty(1, pixels, pixels, 2)
+    for axis, (by_column, by_row) in enumerate(((along, -across), (across, along))):
+        scale, shift = 2 / size[axis], (2 * first[axis] + 1) / size[axis] - 1
+        torch.add((count * (by_row * scale))[:, None], count * (by_column * scale) + shift, out=grid[0, ..., axis])
+    return grid
 
 
 def _averaged(picture: Tensor, block: int) -> Tensor:
-    """Average blocks of pixels; what is left over at the edges counts too. Returns float32 in [0, 1]."""
+    """Average blocks of pixels; what is left over at the edges counts too. Returns float32 from 0 to 255."""
     if block == 1:
-        return picture.float().div(255) if picture.dtype == torch.uint8 else picture.float()
+        return picture.float() if picture.dtype == torch.uint8 else picture.float() * 255
     if picture.dtype == torch.uint8:  # Pillow does not make a float of each pixel first
         reduced = np.asarray(Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).reduce(block))
-        return torch.from_numpy(reduced.copy()).permute(2, 0, 1).float() / 255
-    return F.avg_pool2d(picture.float()[None], block, ceil_mode=True, count_include_pad=False)[0]
+        return torch.from_numpy(reduced.copy()).permute(2, 0, 1).float()
+    return F.avg_pool2d(picture.float()[None] * 255, block, ceil_mode=True, count_include_pad=False)[0]

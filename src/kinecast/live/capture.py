@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from kinecast.live.config import CameraFrame
-from kinecast.video import probe, read_frames
+from kinecast.timing import Shown, with_ends
+from kinecast.video import probe, timed_frames
 
 _AHEAD = 2  # frames that are decoded before their time
 
@@ -16,31 +17,32 @@ _AHEAD = 2  # frames that are decoded before their time
 async def play_clip(
     path: Path, submit: Callable[[CameraFrame], None], fps: float | None = None, repeat: bool = False
 ) -> int:
-    """Give a clip's frames at its own pace, decoded off the event loop; returns how many there were when it ends.
+    """Give a clip's frames at their own times, decoded off the event loop; returns how many there were when it ends.
 
     A machine that cannot decode in time gives fewer frames, as a camera would, never later ones.
 
     Args:
         path: whatever `kinecast.video.read_frames` reads.
         submit: takes each frame, with the time at which it was due.
-        fps: the true frame rate where the container's is wrong.
+        fps: the true frame rate where the times in the file are wrong.
         repeat: begin again at the end, until cancelled.
 
     Raises:
         KinecastError: it cannot be read.
     """
     loop = asyncio.get_running_loop()
-    rate = fps or (await loop.run_in_executor(None, probe, path)).fps
-    queue: asyncio.Queue[np.ndarray | None] = asyncio.Queue(_AHEAD)
-    reader = asyncio.ensure_future(_read(path, queue, repeat))
+    info = await loop.run_in_executor(None, probe, path)
+    queue: asyncio.Queue[Shown[np.ndarray] | None] = asyncio.Queue(_AHEAD)
+    reader = asyncio.ensure_future(_read(path, queue, fps, info.duration, repeat))
     started, number = time.time(), 0
     try:
-        while (picture := await queue.get()) is not None:
-            due = started + number / rate
+        while (shown := await queue.get()) is not None:
+            begin, end, picture = shown
+            due = started + begin
             now = time.time()
             if now < due:
                 await asyncio.sleep(due - now)
-            if now - due < 1 / rate:
+            if now < started + end:
                 submit(CameraFrame(picture, due, number))
             number += 1
         await reader  # raises what went wrong
@@ -49,15 +51,27 @@ async def play_clip(
         reader.cancel()
 
 
-async def _read(path: Path, queue: "asyncio.Queue[np.ndarray | None]", repeat: bool) -> None:
+async def _read(
+    path: Path,
+    queue: "asyncio.Queue[Shown[np.ndarray] | None]",
+    fps: float | None,
+    duration: float | None,
+    repeat: bool,
+) -> None:
     loop = asyncio.get_running_loop()
+    start = end = 0.0
     try:
         while True:
-            frames: Iterator[np.ndarray] = read_frames(path, crop="none")
-            while (picture := await loop.run_in_executor(None, next, frames, None)) is not None:
-                await queue.put(picture)
+            timed = timed_frames(path, crop="none")
+            if fps is not None:
+                timed = ((i / fps, picture) for i, (_, picture) in enumerate(timed))
+            frames = with_ends(timed, duration if fps is None else None)
+            while (shown := await loop.run_in_executor(None, next, frames, None)) is not None:
+                end = start + shown[1]
+                await queue.put((start + shown[0], end, shown[2]))
             if not repeat:
                 return
+            start = end
     finally:
         if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
             await queue.put(None)

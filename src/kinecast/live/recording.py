@@ -1,12 +1,14 @@
 """What is shown, into a clip, at a constant frame rate, in a thread of its own."""
 
+import contextvars
 import queue
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from kinecast.errors import KinecastError
+from kinecast.files import check_output
+from kinecast.live.faults import reason_of
 from kinecast.video import VideoWriter
 
 _WAITING = 50  # frames: a disk that is slower loses the newest
@@ -24,15 +26,14 @@ class Recorder:
     """
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._writer = VideoWriter(path, fps)
-        if not path.parent.is_dir():
-            raise KinecastError(f"cannot write {path}: expected its folder, found none: make it")
+        self._writer = VideoWriter(check_output(path), fps)
         self._fps, self._queue = fps, queue.Queue[tuple[np.ndarray, int] | None](_WAITING)
         self._started: float | None = None
         self._written = 0  # frames handed over
         self.dropped = 0
         self.error: str | None = None
-        self._thread = threading.Thread(target=self._run, name="kinecast-record", daemon=True)
+        in_context = contextvars.copy_context().run  # which knows what files are read
+        self._thread = threading.Thread(target=in_context, args=(self._run,), name="kinecast-record", daemon=True)
         self._thread.start()
 
     def add(self, picture: np.ndarray, now: float) -> None:
@@ -56,19 +57,20 @@ class Recorder:
         return self.error
 
     def _run(self) -> None:
-        first = self._queue.get()
+        shown = iter(self._queue.get, None)
+        first = next(shown, None)
         if first is None:
             self.error = f"{self._writer.path}: nothing was shown, so there is no recording"
             return
         try:
             with self._writer as writer:
-                last, item = first[0], self._queue.get()
-                while item is not None:
-                    for _ in range(item[1]):  # the frame before stood until this one
+                last = first[0]
+                for picture, count in shown:
+                    for _ in range(count):  # the frame before stood until this one
                         writer.write(last)
-                    last, item = item[0], self._queue.get()
+                    last = picture
                 writer.write(last)
-        except KinecastError as error:
-            self.error = str(error)
-            while self._queue.get() is not None:
+        except Exception as error:  # of whatever kind: `close` waits for this thread
+            self.error = f"recording: {reason_of(error)}"
+            for _ in shown:
                 pass  # whoever adds must not be stopped by a full disk

@@ -1,0 +1,108 @@
+"""What commands write: every output is checked before any work, by one function around all commands.
+
+A parameter that names an output is marked, `Annotated[Path, Writes(...), typer.Option(...)]`; whatever else names a
+file or folder that is there is taken for an input.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from typer.models import ArgumentInfo
+
+from kinecast.errors import KinecastError
+from kinecast.files import (
+    CLIP_OUTPUTS,
+    MOTION_OUTPUTS,
+    REPORT_OUTPUTS,
+    STREAM_OUTPUTS,
+    WEIGHTS_OUTPUTS,
+    check_distinct,
+    check_folder,
+    check_output,
+    kept,
+    same_place,
+)
+
+
+@dataclass(frozen=True)
+class Writes:
+    """Marks a parameter whose value a command writes.
+
+    It is a file with one of the `suffixes`, whose folder is perhaps made; or a `folder`, in which files of the `names`
+    are written; or either, of which the command knows and checks which.
+    """
+
+    what: str
+    suffixes: tuple[str, ...] = ()
+    folder: bool = False
+    folder_is_made: bool = False
+    names: tuple[str, ...] = ()
+
+    def check(self, path: Path, inputs: list[Path]) -> None:
+        """Raise a KinecastError if it cannot be written, or would replace an input."""
+        if self.folder:
+            check_folder(path, inputs)
+            for name in self.names:
+                check_distinct(path / name, inputs)
+        elif self.suffixes:
+            check_output(path, self.suffixes, self.what, inputs, self.folder_is_made)
+        else:
+            check_distinct(path, inputs)
+
+
+_Mark = TypeVar("_Mark")
+WRITES_CLIP = Writes("clip", CLIP_OUTPUTS)
+WRITES_MOTION = Writes("motion file", MOTION_OUTPUTS)
+WRITES_STREAM = Writes("motion stream", STREAM_OUTPUTS)
+WRITES_WEIGHTS = Writes("weights file", WEIGHTS_OUTPUTS)
+WRITES_TRAINED = Writes("weights file", WEIGHTS_OUTPUTS, folder_is_made=True)
+WRITES_REPORT = Writes("report", REPORT_OUTPUTS)
+WRITES_FOLDER = Writes("folder", folder=True)
+WRITES_EITHER = Writes("motion file or folder")
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the command with its outputs checked first, and its inputs kept from being replaced while it runs.
+
+    Raises:
+        KinecastError: an output that cannot be written, or is an input, or two that are one.
+    """
+
+    @wraps(command)
+    def run(**values: Any) -> Any:
+        marks, places = marked(command, Writes), marked(command, ArgumentInfo)
+        outputs = [(marks[name], Path(value)) for name, value in values.items() if name in marks and value is not None]
+        inputs = [path for name in values.keys() - marks.keys() for path in _named(values[name], name in places)]
+        for i, (mark, path) in enumerate(outputs):
+            mark.check(path, inputs)
+            if not mark.folder and any(same_place(path, other) for _, other in outputs[:i]):
+                raise KinecastError(f"cannot write {path}: it is named for two outputs: rename one")
+        with kept(inputs):
+            return command(**values)
+
+    return run
+
+
+def marked(command: Callable[..., Any], kind: type[_Mark]) -> dict[str, _Mark]:
+    """Return the marks of a kind in the annotations of a command's parameters, by parameter."""
+    hints = get_type_hints(command, include_extras=True)
+    metadata = ((name, mark) for name, hint in hints.items() for mark in getattr(hint, "__metadata__", ()))
+    return {name: mark for name, mark in metadata if isinstance(mark, kind)}
+
+
+def _named(value: Any, place: bool) -> Iterator[Path]:
+    """Yield the files and folders that a parameter's value names; of an option's words those that name a file."""
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _named(each, place)
+    elif isinstance(value, Path) or (isinstance(value, str) and place):
+        if os.path.exists(value):  # False for what can be no path, as an invitation
+            yield Path(value)
+    elif isinstance(value, str):
+        words = (value, *re.split(r"[,=+]", value))  # lists of models, LABEL=BACKBONE+FORECASTER
+        yield from (Path(word) for word in dict.fromkeys(words) if os.path.isfile(word))

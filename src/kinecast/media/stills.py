@@ -1,0 +1,203 @@
+"""Picture files, still and animated: upright, in sRGB, on white."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+
+from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.media.colour import HDR
+from kinecast.media.display import Display, on_white
+from kinecast.media.times import DEFAULT_FPS
+
+# Named, because Pillow otherwise takes text files for XBM, film for MPEG stubs, and runs Ghostscript on PostScript.
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
+PICTURE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".hif"),
+    *(".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
+)
+_ANIMATED = ("PNG", "WEBP", "AVIF")  # of tiff and mpo, the further pictures are other ones
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc", b"hevx")
+_MOST_PIXELS = 64_000_000  # a larger JPEG is decoded at a half, quarter or eighth, which costs no memory
+_LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # what Pillow opens of other kinds
+_SHORTEST = 0.011  # seconds: a delay below is none, as browsers have it
+_UNTIMED = 0.1  # seconds, that they give such a frame
+
+
+def open_picture(path: Path) -> np.ndarray | None:
+    """Read a picture file as an upright frame (H, W, 3), or return None if the file is no picture.
+
+    EXIF orientation and colour profiles are applied, transparent parts show white, 16-bit grey is scaled to 8 bits. Of
+    an animated picture it is the first frame. A JPEG of more than 64 megapixels is read at a part of its size.
+
+    Raises:
+        KinecastError: it is a picture, but damaged or too large.
+    """
+    frames = open_pictures(path)
+    return None if frames is None else next(frames)[1]
+
+
+def open_pictures(path: Path) -> Iterator[tuple[float, np.ndarray]] | None:
+    """Return the frames of a picture file, as `open_picture`, each with the seconds that it stays.
+
+    None if the file is no picture. A still one stays for 1 / DEFAULT_FPS.
+
+    Raises:
+        KinecastError: as `open_picture`.
+    """
+    with _told(path):
+        image = _opened(path)
+    return None if image is None else _frames(path, image)
+
+
+def picture_delays(path: Path) -> list[float] | None:
+    """Return how long each frame of a picture file stays, in seconds; None if the file is no picture.
+
+    Raises:
+        KinecastError: as `open_picture`.
+    """
+    with _told(path):
+        image = _opened(path)
+    if image is None:
+        return None
+    if _count(image) > 1:
+        return [seconds for seconds, _ in _frames(path, image)]
+    image.close()
+    return [1 / DEFAULT_FPS]
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KinecastError:
+        raise
+    # Pillow's readers raise SyntaxError, ValueError and EOFError on damaged data as well as OSError.
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise KinecastError(f"{path}: expected a whole picture, found {_one_line(error)}: export it again") from error
+
+
+def _opened(path: Path) -> Any:
+    """Return what Pillow, or libheif, makes of a file, not yet decoded; None if it is no picture."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if _is_heif(head):
+        return _heif(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=PICTURE_FORMATS)
+    except UnidentifiedImageError:
+        return None
+    except Image.DecompressionBombError as error:
+        if not head.startswith(b"\xff\xd8"):
+            raise _too_large(path) from error
+        image = JpegImageFile(path)
+    if image.format in ("JPEG", "MPO") and image.width * image.height > _MOST_PIXELS:
+        part = next((n for n in (2, 4) if image.width * image.height <= _MOST_PIXELS * n * n), 8)
+        image.draft(None, (image.width // part, image.height // part))
+    return image
+
+
+def _too_large(path: Path) -> KinecastError:
+    return KinecastError(
+        f"{path}: expected a picture of at most {_LARGEST // 10**6} megapixels, found a larger one: save it smaller, "
+        "or as JPEG, which can be read in parts"
+    )
+
+
+def _is_heif(head: bytes) -> bool:
+    """Tell HEIC from AVIF, and from film, by the brands at the head of the file: both may call themselves mif1."""
+    brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4))]
+    return head[4:8] == b"ftyp" and brands[0] in _HEIF_BRANDS and b"avif" not in brands
+
+
+def _heif(path: Path) -> Any:
+    import pi_heif  # seldom needed
+
+    file = pi_heif.open_heif(path)
+    if file.size[0] * file.size[1] > _LARGEST:
+        raise _too_large(path)
+    meant = file.info.get("nclx_profile") or {}
+    if meant.get("transfer_characteristics") not in HDR:
+        return file.to_pillow()
+    levels = np.ascontiguousarray(pi_heif.open_heif(path, convert_hdr_to_8bit=False))
+    form = ("rgb" if levels.shape[2] == 3 else "rgba", levels.dtype.itemsize * levels.shape[2] * 8)
+    frame: Any = av.VideoFrame.from_ndarray(
+        levels, format={24: "rgb24", 32: "rgba"}.get(form[1], f"{form[0]}{form[1]}le")
+    )
+    frame.color_trc, frame.color_primaries = meant["transfer_characteristics"], meant["color_primaries"]
+    return Image.fromarray(Display(path, None)(frame))
+
+
+def _frames(path: Path, image: Any) -> Iterator[tuple[float, np.ndarray]]:
+    count = _count(image)
+    first = 1 if image.info.get("default_image") and count > 1 else 0  # for viewers that do not know of animation
+    with image:
+        for index in range(first, count):
+            try:
+                with _told(path):
+                    if count > 1:
+                        image.seek(index)
+                    frame = _upright_rgb(path, image)
+            except KinecastError:
+                if index == first:
+                    raise
+                text = f"the file is cut off or damaged: the first {index - first} frames are used"
+                warnings.warn(KinecastWarning(f"{path}: {text}"), stacklevel=2)
+                return
+            yield _seconds(image) if count > 1 else 1 / DEFAULT_FPS, frame
+
+
+def _count(image: Any) -> int:
+    return getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+
+
+def _seconds(image: Any) -> float:
+    seconds = float(image.info.get("duration", 0)) / 1000
+    return seconds if seconds >= _SHORTEST else _UNTIMED
+
+
+def _upright_rgb(path: Path, image: Any) -> np.ndarray:
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it copies all others too
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        # Pillow's own conversion clips instead of scaling; "I" is how some files of 16 bits arrive.
+        white = 1.0 if image.mode == "F" else 65535.0
+        grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
+        return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+    image = _in_srgb(path, image)
+    if image.has_transparency_data:
+        return on_white(image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _in_srgb(path: Path, image: Any) -> Any:
+    """Apply the colour profile that a picture brings, if it is another than sRGB's."""
+    data = image.info.get("icc_profile")
+    if not data:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(data))
+        if ImageCms.getProfileDescription(profile).startswith("sRGB"):
+            return image
+        if image.mode not in ("RGB", "CMYK", "L"):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        target = image.mode if image.mode == "RGBA" else "RGB"
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=target)
+    except (ImageCms.PyCMSError, OSError) as error:
+        text = f"the colour profile does not fit the picture ({_one_line(error)}): colours are used as they stand"
+        warnings.warn(KinecastWarning(f"{path}: {text}"), stacklevel=2)
+        return image
+    return converted
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
