@@ -155,7 +155,7 @@ def test_checking_an_output_leaves_everything_as_it_was(tmp_path, old, name):
     assert os.listdir(tmp_path) == [old.name] and (old.read_bytes(), old.stat().st_mtime_ns) == (b"old", before)
 
 
-@pytest.mark.parametrize("make", [missing_folder, file_for_folder, folder_for_file, device, read_only_folder])
+@pytest.mark.parametrize("make", [missing_folder, file_for_folder, folder_for_file, device])
 def test_an_output_that_cannot_be_written_is_found_by_checking(tmp_path, make):
     path, message = make(tmp_path)
     with pytest.raises(KinecastError) as error:
