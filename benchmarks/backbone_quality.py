@@ -31,6 +31,7 @@ from kinecast.data.video_folder import list_clips
 from kinecast.errors import KinecastError
 from kinecast.evaluation.cost import count_macs
 from kinecast.evaluation.distortions import Distortions
+from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from kinecast.metrics.face import FaceDistances
 from kinecast.motion import Motion
 from kinecast.video import caption, grid, read_batches, read_frames, read_image, to_uint8, write_image
@@ -38,7 +39,6 @@ from kinecast.video import caption, grid, read_batches, read_frames, read_image,
 BATCH = 8
 PAIRS = 4  # true and rebuilt, in the picture
 TRANSFER_FRAMES = 24  # of each clip, evenly spaced
-EYES = (33, 263)  # outer corners, of the landmarks
 Pictures = list[np.ndarray]
 
 
@@ -92,7 +92,7 @@ def transfer(
 ) -> tuple[dict[str, float], Pictures]:
     """Return the figures of one picture animated by one clip, and driving and animated frames by turns."""
     motion, anchor = driver.motion, model.detect(source)
-    moved = model.relative_motion(anchor, motion, motion[:1], adapt_scale=True)
+    moved = model.relative_motion(anchor, motion, motion[:1], model.adapts_scale(anchor, motion[:1]))
     animated = model.animate(model.encode_source(source), anchor, moved)
     face = faces.look(source[0])
     found: dict[str, list[float]] = {"identity": [], "motion": [], "motion_still": []}
@@ -114,11 +114,12 @@ def transfer(
 
 def _normalised(faces: FaceDistances, frames: Tensor) -> list[np.ndarray | None]:
     """Return the landmarks of each frame relative to the eyes' distance in the first; None without a face."""
-    found = [faces.landmarks.face(frame) for frame in frames]
-    if found[0] is None:
+    found = [faces.landmarker.detect(frame) for frame in frames]
+    points = [each[0].landmarks[:, :2] if each else None for each in found]
+    if points[0] is None:
         return [None] * len(frames)
-    eyes = float(np.linalg.norm(found[0][0][EYES[0]] - found[0][0][EYES[1]]))
-    return [None if each is None else each[0] / max(eyes, 1.0) for each in found]
+    eyes = float(np.linalg.norm(points[0][RIGHT_EYE_CORNER] - points[0][LEFT_EYE_CORNER]))
+    return [None if each is None else each / max(eyes, 1.0) for each in points]
 
 
 def _length(change: np.ndarray) -> float:

@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def _seeds() -> None:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An mp4 of 12 frames, 64x64, 25 fps. Read it, do not change it."""
     return make_clip(tmp_path_factory.mktemp("clip") / "blob.mp4")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, as pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="kinecast-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

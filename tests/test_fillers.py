@@ -1,10 +1,25 @@
 import numpy as np
 import pytest
+import torch
 
 from kinecast.codec.filling import damped, hold
 from kinecast.errors import KinecastError
 from kinecast.fillers import filler_names, load_filler, load_fillers, of_forecaster
 from kinecast.forecasters import build_forecaster
+from kinecast.forecasters.base import ForecasterConfig
+from kinecast.forecasters.baselines import RepeatLast
+from kinecast.median import sample_median
+
+
+class _Symmetric(RepeatLast):
+    """Draws S numbers that lie evenly from 0 to 1."""
+
+    name = "symmetric"
+    deterministic = False
+
+    def _sample(self, observed, horizon, samples, generator):
+        spaced = torch.linspace(0, 1, samples).view(-1, 1, 1, 1)
+        return spaced.expand(samples, len(observed), horizon, self.motion_dim)
 
 
 def test_names_are_those_without_weights_and_those_of_the_zoo():
@@ -27,6 +42,18 @@ def test_too_short_a_past_is_held():
     forecast = of_forecaster(build_forecaster("velocity", 3))
     assert np.array_equal(forecast(np.ones((1, 3), np.float32), 2), np.ones((2, 3)))
     assert forecast(np.array([[0, 0, 0], [1, 1, 1]], np.float32), 2)[1].tolist() == [3, 3, 3]
+
+
+def test_what_is_expected_of_samples_does_not_drift():
+    """Of a process whose samples lie evenly about 0.5, the median is there, and not a sample below it."""
+    forecast = of_forecaster(_Symmetric(2, ForecasterConfig()))
+    assert np.abs(forecast(np.zeros((3, 2), np.float32), 40) - 0.5).max() < 1e-6
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_the_median_is_that_of_numpy(count):
+    samples = torch.randn(count, 3, 4, generator=torch.Generator().manual_seed(count))
+    np.testing.assert_allclose(sample_median(samples).numpy(), np.median(samples.numpy(), axis=0), rtol=1e-6)
 
 
 def test_foreign_names_and_sizes_are_refused():

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from helpers import make_clip
+from helpers import draw_frames, make_clip
 from kinecast import KinecastError, pipeline, video
 from kinecast.driving import best_frame
 from kinecast.forecasters import build_forecaster
 from kinecast.motion import Motion
 from kinecast.pipeline import AnimateOptions, animate_clip, extract, forecast_mask, forecast_motion, published_kbps
 from tiny import tiny_fomm
+from tiny_backbones import tiny_face_vid2vid
 
 
 def _motion(frames: int) -> Motion:
@@ -70,6 +72,20 @@ def test_relative_motion_from_the_best_frame(tmp_path):
     assert best_frame(motion, motion[5], np.zeros(8, dtype=bool)) == 5
     hidden = np.arange(8) == 5  # a forecast frame is not there to be chosen
     assert best_frame(motion, motion[5], hidden) != 5
+
+
+@pytest.mark.parametrize("build", [tiny_fomm, tiny_face_vid2vid, lambda: tiny_fomm(num_keypoints=2)])
+def test_scale_is_adapted_where_it_can_be(tmp_path, build):
+    """As the demo asks, with whatever model it is given."""
+    model = build()
+    clip, source = make_clip(tmp_path / "c.mp4", frames=4), tmp_path / "s.png"
+    Image.fromarray(draw_frames(1)[0][::-1]).save(source)
+    animated = {}
+    for adapt in (None, False):
+        options = AnimateOptions(mode="transfer", relative=True, adapt_scale=adapt)
+        animate_clip(model, source, clip, tmp_path / "o.mp4", options)
+        animated[adapt] = (tmp_path / "o.mp4").read_bytes()
+    assert (animated[None] == animated[False]) == (model.motion_dim != tiny_fomm().motion_dim)
 
 
 def test_report_of_a_reconstruction(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from kinecast.codec.filling import FILLERS, Forecast, hold
 from kinecast.errors import KinecastError
 from kinecast.forecasters import Forecaster
+from kinecast.median import sample_median
 from kinecast.zoo import forecaster_for, names
 
 SAMPLES = 16  # of a forecaster that samples, whose median is shown: one sample alone is a guess, not an expectation
@@ -37,6 +38,19 @@ def load_filler(name: str | Path, motion_dim: int, seed: int = 0) -> Forecast:
     return of_forecaster(forecaster_for(name, motion_dim, "cpu"), seed)
 
 
+def advised_filler(name: str, motion_dim: int, seed: int = 0) -> Forecast | None:
+    """Return the filler that a stream's header names, None if it is not to be had: unknown, or of another D.
+
+    A forecaster's file is looked for in the present folder only: a stream does not choose where this machine reads.
+    """
+    if Path(name).name != name:
+        return None
+    try:
+        return load_filler(name, motion_dim, seed)
+    except KinecastError:
+        return None
+
+
 def load_fillers(chosen: Iterable[str] | None, motion_dim: int, seed: int = 0) -> dict[str, Forecast]:
     """Return several by name; all that are bundled for this D if none is chosen."""
     if chosen is not None:
@@ -59,6 +73,6 @@ def of_forecaster(model: Forecaster, seed: int = 0) -> Forecast:
             return hold(observed, horizon)
         samples = 1 if model.deterministic else SAMPLES
         futures = model.forecast(torch.from_numpy(observed)[None], horizon, samples, seed)
-        return futures.median(dim=0).values[0].numpy()
+        return sample_median(futures)[0].numpy()
 
     return forecast

@@ -5,24 +5,22 @@ A frame is a uint8 array (H, W, 3), RGB; sizes are (height, width) in pixels.
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from kinecast.errors import KinecastError
+from kinecast.faces import Landmarker, choose
 
 CROPS = ("center", "face", "none")
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 FACE_FRAMES = range(0, 51, 10)  # the frames of a clip in which a face is looked for: its first two seconds
 
-# In VoxCeleb's crops the box that this detector finds has 0.62 of the frame's side and its centre in the middle
-# (medians over the 33 clips of shared/data): what the models were trained on, hence the box to cut around a face.
-_FACE_SHARE = 0.62
-_FACE_SMALLEST = 0.15  # of the frame's shorter side; below that, the detector mostly finds texture
-_DETECTOR_WINDOW = 24  # pixels: it sees nothing smaller
-_FACE_PIXELS = 256  # the shorter side of the frames that it is given
+# In VoxCeleb's crops the box around the landmarks has 0.61 of the frame's side, and its centre is 0.07 of its own side
+# below the middle (medians over the 33 clips of shared/data): what the models were trained on, hence how to frame.
+_FACE_SHARE = 0.61
+_FACE_LOW = 0.07
 
 
 def check_reading(crop: str = "center", fps: float | None = None, limit: int | None = None) -> None:
@@ -87,27 +85,22 @@ def centred(frame: np.ndarray, target: tuple[int, int]) -> np.ndarray:
     return fit(frame, crop_box((frame.shape[0], frame.shape[1]), target, "center"), target)
 
 
-def find_face(frames: Iterable[np.ndarray]) -> tuple[float, float, float] | None:
-    """Return centre y, x and side in pixels of the face: the median over the frames of the largest one in each.
+def find_face(frames: Iterable[np.ndarray], which: str | int = "largest") -> tuple[float, float, float] | None:
+    """Return centre y, x and side in pixels of a face, as VoxCeleb frames it: the median over the frames.
 
-    None if no frame shows a face from the front at least _FACE_SMALLEST high.
+    Args:
+        frames: (H, W, 3), uint8.
+        which: the face taken in each, as `kinecast.faces.choose` has it.
+
+    Returns:
+        None if no frame shows such a face.
     """
     found = []
     for frame in frames:
-        scale = min(1.0, _FACE_PIXELS / min(frame.shape[:2]))
-        grey = Image.fromarray(frame).convert("L")
-        grey = grey.resize((round(grey.width * scale), round(grey.height * scale)), Image.Resampling.BOX)
-        largest = min(grey.size)
-        smallest = max(round(_FACE_SMALLEST * largest), _DETECTOR_WINDOW)
-        if largest < _DETECTOR_WINDOW:
-            continue
-        faces = _detector().detect_multi_scale(
-            np.asarray(grey), 1.1, 1, min_size=(smallest, smallest), max_size=(largest, largest)
-        )
-        if faces:
-            face = max(faces, key=lambda f: f["height"])
-            centre = (face["r"] + face["height"] / 2, face["c"] + face["width"] / 2)
-            found.append([value / scale for value in (*centre, face["height"])])
+        face = choose(_landmarker().detect(frame), which)
+        if face is not None:
+            x, y = face.centre
+            found.append((y - _FACE_LOW * face.size, x, face.size))
     if not found:
         return None
     y, x, side = np.median(found, axis=0)
@@ -115,8 +108,5 @@ def find_face(frames: Iterable[np.ndarray]) -> tuple[float, float, float] | None
 
 
 @cache
-def _detector() -> Any:
-    from skimage.data import lbp_frontal_face_cascade_filename  # slow to import, and seldom needed
-    from skimage.feature import Cascade
-
-    return Cascade(lbp_frontal_face_cascade_filename())
+def _landmarker() -> Landmarker:
+    return Landmarker("cpu", "eager")  # what compiles takes longer than the few frames

@@ -142,7 +142,7 @@ class AnimateOptions:
 
     mode: str = "reconstruction"
     relative: bool = False
-    adapt_scale: bool = False
+    adapt_scale: bool | None = False  # None: where the poses have sizes that can be compared
     best_frame: bool = False
     avd: bool = False
     background: bool = False
@@ -381,7 +381,10 @@ def _scene(
     if options.relative:
         beside = source_motion.to("cpu")
         initial = known[best_frame(known.motion, beside, mask) if options.best_frame else 0]
-        known, *futures = (each.relative(backbone, beside, initial, options.adapt_scale) for each in (known, *futures))
+        adapt = options.adapt_scale
+        if adapt is None:
+            adapt = backbone.adapts_scale(beside, initial.motion)
+        known, *futures = (each.relative(backbone, beside, initial, adapt) for each in (known, *futures))
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
     return _Scene(backbone, picture, state, source_motion, known, futures, mask)

@@ -1,9 +1,13 @@
 """Weight files: our own and the published ones come back whole, and everything else is refused in one line."""
 
+import copy
+import datetime
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -17,6 +21,7 @@ from kinecast.backbones.checkpoints import import_published, load_backbone_file,
 from kinecast.backbones.fomm import FOMM
 from kinecast.errors import KinecastError
 from kinecast.training.discriminator import MultiScaleDiscriminator
+from kinecast.weight_files import read_torch
 from tiny import pictures, tiny_fomm
 
 
@@ -105,7 +110,7 @@ def test_saving_leaves_the_model_as_it_is(tmp_path):
 # --- published files ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize(
     "changes",
@@ -134,6 +139,82 @@ def test_published_to_ours_and_back(tmp_path):
     torch.save({k: v for k, v in published(model).items() if k in ("generator", "kp_detector")}, tmp_path / "a.pth.tar")
     save_backbone(import_published(tmp_path / "a.pth.tar"), tmp_path / "a.safetensors", {})
     assert_same_outputs(load_backbone_file(tmp_path / "a.safetensors"), model)
+
+
+def test_what_numpy_left_in_a_checkpoint_is_passed_over(tmp_path):
+    """One's own training leaves epochs and losses as numpy numbers and arrays: torch alone refuses the file."""
+    model = tiny_fomm(frame_size=(256, 256))
+    left = {
+        "epoch": np.int64(5),
+        "best": np.float64(0.1),
+        "done": np.bool_(True),
+        "losses": np.zeros((3, 2), np.float32),
+        "names": np.array(["l1", "kp"]),
+        "objects": np.array([None, 3], dtype=object),
+        "kind": np.dtype("float32"),
+        "random": np.random.RandomState(0).get_state(),
+        "history": [{"step": np.int32(1), "loss": np.float32(2)}],
+    }
+    for zipped in (True, False):
+        found = import_published(saved(published(model) | left, tmp_path / "a.pth.tar", zipped))
+        assert_same_outputs(found, model)
+
+
+def test_files_of_numpy_1_and_2_are_read(tmp_path):
+    """Functions of numpy have one home before version 2 and another since: files name the one of their day."""
+    path = saved({"epoch": np.int64(5), "losses": np.zeros(3)}, tmp_path / "a.pth", zipped=False)
+    content = path.read_bytes()
+    here, there = (b"numpy._core.", b"numpy.core.") if b"numpy._core." in content else (b"numpy.core.", b"numpy._core.")
+    assert content.count(here) >= 2
+    for data in (content, content.replace(here, there)):
+        path.write_bytes(data)
+        assert set(read_torch(path)) == {"epoch", "losses"}
+
+
+def test_nothing_of_numpy_is_called(tmp_path):
+    """An array over bytes of the file would be an array of pointers into memory."""
+
+    class Pointers:
+        def __reduce__(self):
+            return np.ndarray, ((1,), "O", b"\1" * 8)
+
+    found = read_torch(saved({"a": Pointers()}, tmp_path / "a.pth"))
+    assert not isinstance(found["a"], np.ndarray)
+
+
+def test_numpy_lets_nothing_else_in(tmp_path):
+    for name, value in {"path": Path("x"), "function": np.load, "time": datetime.timedelta(1)}.items():
+        path = saved(published(tiny_fomm()) | {name: value, "epoch": np.int64(5)}, tmp_path / "a.pth.tar")
+        with pytest.raises(KinecastError, match="refused: expected tensors only"):
+            import_published(path)
+
+
+def compiled(module: Any) -> Any:
+    return torch.compile(module)
+
+
+@pytest.mark.parametrize("deep", [True, False], ids=["a part of a part", "the whole network"])
+def test_prefixes_of_wrappers_at_any_level(tmp_path, deep):
+    """torch.compile and DataParallel name what they wrapped, be it the network, a part, or a part of a part."""
+    model = tiny_fomm(frame_size=(256, 256))
+    wanted = copy.deepcopy(model)
+    if deep:
+        model.kp_detector.predictor = compiled(torch.nn.DataParallel(model.kp_detector.predictor))
+        model.generator.bottleneck = torch.nn.DataParallel(model.generator.bottleneck)  # type: ignore[assignment]
+        modules = {"generator": model.generator, "kp_detector": model.kp_detector}
+        checkpoint = {name: compiled(module).state_dict() for name, module in modules.items()}
+        assert "_orig_mod.predictor._orig_mod.module.encoder.down_blocks.0.conv.weight" in checkpoint["kp_detector"]
+    else:
+        checkpoint = dict(compiled(model).state_dict())
+        assert all(name.startswith("_orig_mod.") for name in checkpoint)
+    assert_same_outputs(import_published(saved(checkpoint, tmp_path / "a.pth.tar")), wanted)
+
+
+def test_a_tensor_with_and_without_a_prefix_is_refused(tmp_path):
+    checkpoint = published(tiny_fomm())
+    checkpoint["generator"]["module.final.bias"] = torch.zeros(3)
+    with pytest.raises(KinecastError, match="expected one tensor final.bias, found it with and without the prefix"):
+        import_published(saved(checkpoint, tmp_path / "a.pth.tar"))
 
 
 def test_half_precision_checkpoints_are_read_as_float32(tmp_path):
@@ -315,13 +396,15 @@ def nan_in_ours(folder: Path) -> Path:
 RUN = "refused: expected tensors only, found a pickle that would run code (posix.system)"
 UNKNOWN = "refused: expected tensors only, found a pickle that is damaged or of another kind"
 FOMM_PARTS = "expected a FOMM checkpoint with generator and kp_detector, found "
+CUT = "expected a torch checkpoint, found the first "
+TEXT = "found text that begins with 'keypoints': download the file itself"
 DAMAGED = "expected a torch checkpoint, found a damaged or foreign file ("
 REFUSED = [
     (code, {"zipped": True}, [RUN]),
     (code, {"zipped": False}, [RUN]),
     (plain_pickle, {"protocol": 2}, [RUN]),
     (plain_pickle, {"protocol": 4}, [UNKNOWN]),
-    (disguised, {}, ["expected safetensors, found a damaged or foreign file"]),
+    (disguised, {}, ["expected safetensors, found a pickle, as old torch checkpoints are: "]),
     (tps, {}, ["expected the tensors of a TPS", "is this another model?"]),
     (tps_part, {}, ["expected a TPS checkpoint with kp_detector, dense_motion_network and inpainting_network, found "]),
     (face_vid2vid, {}, ["expected the tensors of a face-vid2vid", "is this another model?"]),
@@ -342,12 +425,12 @@ REFUSED = [
     (one_tensor, {}, [FOMM_PARTS + "Tensor"]),
     (not_finite, {"value": torch.nan}, ["expected finite weights, found NaN or infinity in generator.final.bias"]),
     (not_finite, {"value": -torch.inf}, ["expected finite weights, found NaN or infinity in generator.final.bias"]),
-    (truncated, {"zipped": True}, [DAMAGED]),
+    (truncated, {"zipped": True}, [CUT, "whose end is missing: download it again"]),
     (truncated, {"zipped": False}, [DAMAGED]),
     (empty, {"name": "a.pth.tar"}, ["expected a weights file, found an empty file (0 bytes)"]),
     (empty, {"name": "a.safetensors"}, ["expected a weights file, found an empty file (0 bytes)"]),
-    (text, {"name": "a.pth.tar"}, [UNKNOWN]),
-    (text, {"name": "a.safetensors"}, ["expected safetensors, found a damaged or foreign file"]),
+    (text, {"name": "a.pth.tar"}, ["expected a torch checkpoint, " + TEXT]),
+    (text, {"name": "a.safetensors"}, ["expected safetensors, " + TEXT]),
     (nothing, {}, ["expected a weights file, found nothing there: check the path"]),
     (a_folder, {}, ["expected a weights file, found a folder: name a file"]),
     (
@@ -362,7 +445,7 @@ REFUSED = [
     (with_metadata, {"config": "3"}, ["expected a config in the metadata, found TypeError"]),
     (with_metadata, {"config": '{"wings": 2}'}, ["FOMM config:", "wings"]),
     (with_metadata, {"config": '{"num_keypoints": 9}'}, ["size mismatch for kp_detector.kp.weight"]),
-    (cut_safetensors, {}, ["expected safetensors, found a damaged or foreign file"]),
+    (cut_safetensors, {}, ["expected safetensors, found ", " bytes of a safetensors file of "]),
     (without_tensor, {}, ["Missing key(s)", '"generator.final.bias"']),
     (nan_in_ours, {}, ["expected finite weights, found NaN or infinity in kp_detector.kp.weight"]),
 ]

@@ -80,6 +80,21 @@ def test_relative_motion_without_change_is_the_source(model):
     torch.testing.assert_close(found.vectors(), source.vectors().expand(3, -1), atol=1e-4, rtol=0)
 
 
+def test_a_backbone_says_whether_it_can_adapt_the_scale(model):
+    """It can exactly where relative motion does so without an error."""
+    motion = model.detect(pictures(2, SIZE))
+    one_place = motion.with_vectors(torch.zeros_like(motion.vectors()))
+    for source, initial in ((motion[0], motion[1]), (motion[0], one_place[0]), (one_place[0], motion[0])):
+        if model.adapts_scale(source, initial):
+            found = model.relative_motion(source, motion, initial, adapt_scale=True)
+            assert torch.isfinite(found.vectors()).all()
+        else:
+            with pytest.raises(KinecastError, match="adapt scale: expected"):
+                model.relative_motion(source, motion, initial, adapt_scale=True)
+    assert not model.adapts_scale(one_place[0], motion[0])
+    assert model.adapts_scale(motion[0], motion[0]) == (model.name != "face-vid2vid")
+
+
 def test_what_does_not_fit_is_refused(model):
     frames = pictures(2, SIZE)
     with pytest.raises(KinecastError, match="frames: expected height and width in multiples of"):

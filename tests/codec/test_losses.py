@@ -34,6 +34,17 @@ def assert_never_wrong(frames):
         assert frame.concealed or np.array_equal(frame.levels, LEVELS[frame.index])
 
 
+def test_a_packet_is_decoded_when_it_is_given():
+    """Whether its frames are looked at or not: the next packet starts from it."""
+    decoder = MotionDecoder(LAYOUT, PROFILE)
+    for packet in PACKETS[:-2]:
+        decoder.push(packet)
+    decoder.push(PACKETS[-1])  # waits for the one before it
+    assert decoder.losses.decoded == 58
+    decoder.flush()
+    assert (decoder.losses.decoded, decoder.losses.useless, decoder.losses.lost) == (58, 1, 1)
+
+
 def test_order_within_the_window_does_not_matter():
     shuffled = [PACKETS[i + j] for i in range(0, 60, 4) for j in (2, 0, 3, 1) if i + j < 60]
     frames, losses = decode(shuffled)

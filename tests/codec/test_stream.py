@@ -1,4 +1,7 @@
+import hashlib
 import io
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,17 @@ from kinecast.codec import (
 from kinecast.codec.identity import model_identity
 from kinecast.codec.stream import code_picture, open_picture, write_stream
 from kinecast.errors import KinecastError
+from kinecast.zoo import load_backbone
+from tiny import tiny_fomm
+from tiny_backbones import tiny_face_vid2vid, tiny_tps
 
 LAYOUT = Layout.plain(6)
+TINY = {"fomm": tiny_fomm, "tps": tiny_tps, "face-vid2vid": tiny_face_vid2vid}
+SETTINGS = {  # that no tensor tells, and another value than the published one
+    "fomm": (("temperature", 0.2), ("head_padding", 1), ("kp_variance", 0.02)),
+    "tps": (("kp_variance", 0.02),),
+    "face-vid2vid": (("temperature", 0.2), ("kp_variance", 0.02)),
+}
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 
 
@@ -79,17 +91,56 @@ def test_chunks_of_two_pictures_are_told_apart():
     assert [assembler.push(chunk) is not None for chunk in reversed(one)] == [False, False, True]
 
 
-def test_identity_follows_values_names_and_shapes_only():
+@dataclass(frozen=True)
+class _Model:
+    """A model as far as its identity goes."""
+
+    tensors: dict
+    given: dict = field(default_factory=dict)
+
+    def state_dict(self):
+        return self.tensors
+
+    def settings(self):
+        return self.given
+
+
+def test_identity_follows_values_names_shapes_and_settings_only():
     state = {
         "a.weight": np.ones((2, 3), np.float32),
         "b.bias": np.zeros(2, np.float32),
         "n.num_batches_tracked": np.array(3),
     }
     same = {"b.bias": np.zeros(2), "a.weight": np.ones((2, 3))}
-    assert model_identity(state) == model_identity(same) and len(model_identity(state)) == 32
-    for other in (
-        {**same, "b.bias": np.array([0, 1e-7])},
-        {**same, "a.weight": np.ones((3, 2))},
-        {"b.bias": np.zeros(2)},
-    ):
-        assert model_identity(other) != model_identity(state)
+    identity = model_identity(_Model(state))
+    assert identity == model_identity(_Model(same)) and len(identity) == 32
+    others = [
+        _Model({**same, "b.bias": np.array([0, 1e-7])}),
+        _Model({**same, "a.weight": np.ones((3, 2))}),
+        _Model({"b.bias": np.zeros(2)}),
+        _Model(same, {"temperature": 0.2}),
+        _Model(same, {"temperature": 0.3}),
+        _Model(same, {"kp_variance": 0.2}),
+    ]
+    assert len({identity, *map(model_identity, others)}) == 7
+
+
+def test_with_published_settings_an_identity_is_that_of_the_tensors():
+    """Streams that were written before settings counted are still decoded."""
+    model = load_backbone("tiny", "cpu", "eager")
+    digest = hashlib.sha256(b"kinecast model 1\n")
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.endswith("num_batches_tracked"):
+            digest.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor.numpy().astype("<f4").tobytes())
+    assert model_identity(model) == digest.digest()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_weights_that_differ_in_a_setting_are_different_models(name):
+    """Tensors alone do not say how they are used: at another temperature the keypoints are elsewhere."""
+    plain: Any = TINY[name]()
+    for changed, value in SETTINGS[name]:
+        other = type(plain)(replace(plain.config, **{changed: value}))
+        other.load_state_dict(plain.state_dict())
+        assert other.settings() == {changed: value} and model_identity(other) != model_identity(plain)
+    assert plain.settings() == {}

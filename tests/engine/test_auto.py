@@ -1,7 +1,10 @@
 """`auto` measures, keeps the tolerance asked for, says why, and remembers."""
 
 import json
+import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import torch
 
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
-from kinecast.engine import accelerate, auto
+from kinecast.engine import accelerate, auto, fast
 from kinecast.engine.fast import build_fast
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.parts import Parts
@@ -81,7 +84,7 @@ def test_the_choice_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(AssertionError, match="measured again"):  # other weights are another choice
         accelerate(tiny_fomm(seed=1))
     (kept,) = (tmp_path / "choices").iterdir()
-    for text in ("no json", json.dumps({"engine": "fast", "precision": "int8", "reason": ""})):
+    for text in ("no json", json.dumps({"engine": "fast", "precision": "int8", "reason": "", "lack": ""})):
         kept.write_text(text)
         with pytest.raises(AssertionError, match="measured again"):
             accelerate(model)
@@ -91,11 +94,94 @@ def test_what_cannot_be_had_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> Non
     def missing(model: FOMM, precision: str) -> Backbone:
         raise KinecastError("expected a calibrated model, found none")
 
-    offer(monkeypatch, {("fast", "bf16"): build_fast, ("openvino", "int8"): missing})
+    def bf16(model: FOMM, precision: str) -> Backbone:
+        return EngineFOMM(model, build_fast(model, "exact").parts, "fast", precision)  # on every processor
+
+    offer(monkeypatch, {("fast", "bf16"): bf16, ("openvino", "int8"): missing})
     times(monkeypatch, {"eager": 10, "fast": 5})
     with pytest.warns(KinecastWarning, match="precision int8 is not to be had: expected a calibrated model"):
         chosen = accelerate(tiny_fomm(), precision="int8")
     assert (chosen.engine, chosen.precision) == ("fast", "bf16")
+
+
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(auto, "_installed", lambda package: "")
+
+
+def test_what_cannot_be_had_is_said_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra there is no candidate that could fail, and a choice of earlier builds none."""
+    without_openvino(monkeypatch)
+    times(monkeypatch, {"eager": 10, "fast": 5})
+    model = tiny_fomm()
+    for ending in ("", "(measured earlier)"):
+        with pytest.warns(
+            KinecastWarning, match=r"precision int8 is not .* pip install 'kinecast\[engine\]'; taken: fast"
+        ):
+            assert accelerate(model, precision="int8").reason.endswith(ending)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accelerate(model, precision="exact")
+
+
+def test_what_can_be_had_since_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(monkeypatch, {"eager": 10, "fast": 5})
+    model = tiny_fomm()
+    offer(monkeypatch, {("fast", "exact"): build_fast})
+    with pytest.warns(KinecastWarning, match="precision int8 is not to be had: expected a calibrated model"):
+        accelerate(model, precision="int8")
+    monkeypatch.setattr(auto, "lack_of", lambda model, precision: "")  # it was calibrated
+    offer(
+        monkeypatch,
+        {("fast", "int8"): lambda model, level: EngineFOMM(model, build_fast(model, "exact").parts, "fast", level)},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert accelerate(model, precision="int8").precision == "int8"
+
+
+def test_a_precision_outside_its_tolerance_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "bfloat16_available", lambda: True)
+    offer(monkeypatch, {("fast", "bf16"): wrong})
+    times(monkeypatch, {"eager": 10, "fast": 5})
+    for _ in range(2):
+        with pytest.warns(KinecastWarning, match="bf16 is not to be had: fast bf16 5.0 ms .* outside its tolerance"):
+            assert accelerate(tiny_fomm(), precision="bf16").engine == "eager"
+
+
+def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "bfloat16_available", lambda: False)
+    times(monkeypatch, {"eager": 10, "fast": 5, "openvino": 20})
+    monkeypatch.setattr(auto, "_candidates", lambda precision: [("fast", "exact"), ("fast", "bf16")])
+    with pytest.warns(KinecastWarning, match="bf16 is not to be had: expected a processor .*; taken: fast exact"):
+        assert accelerate(tiny_fomm(), precision="bf16").precision == "exact"
+    for engine in ("fast", "openvino"):  # OpenVINO would compute in float32 and call it bf16
+        monkeypatch.setitem(sys.modules, "openvino", sys)  # no part of it is reached
+        with pytest.raises(KinecastError, match="precision bf16: expected a processor with AVX-512 or AMX, found"):
+            accelerate(tiny_fomm(), engine, "bf16")
+
+
+def test_a_backbone_without_engines_says_that_it_has_one_precision() -> None:
+    model = tiny_fomm().to("meta")
+    with pytest.warns(KinecastWarning, match="int8 is not to be had: fomm on meta has none; taken: eager exact"):
+        assert accelerate(model, precision="int8") is model
+
+
+@pytest.mark.parametrize(
+    ("precision", "bfloat16", "taken"), [("int8", True, "bf16"), ("bf16", False, "exact"), ("int8", False, "exact")]
+)
+def test_a_call_says_so_too(monkeypatch: pytest.MonkeyPatch, precision: str, bfloat16: bool, taken: str) -> None:
+    from kinecast.live import models
+    from kinecast.live.config import CallConfig
+
+    model = tiny_fomm()
+    monkeypatch.setattr(models, "load_backbone", lambda *arguments: model)
+    monkeypatch.setattr(
+        models, "accelerate", lambda model, engine, level: SimpleNamespace(engine=engine, precision=level)
+    )
+    monkeypatch.setattr(fast, "bfloat16_available", lambda: bfloat16)
+    with pytest.warns(KinecastWarning, match=f"precision {precision} is not to be had: .*; taken: fast {taken}"):
+        models._backbone(CallConfig(precision=precision))
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

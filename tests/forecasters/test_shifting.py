@@ -1,5 +1,6 @@
 """VAE and NF: what they see, how they go on beyond k frames, and that they learn a distribution that is known."""
 
+import math
 from typing import Any
 
 import pytest
@@ -126,6 +127,32 @@ def test_the_published_vae_has_the_latents_spread_alone() -> None:
         last.bias.fill_(-40)  # no deviation left in the latent
     samples = model.forecast(batch[:, :K], K, samples=3)
     assert samples.std(dim=0).amax() < 1e-2 * batch.std()
+
+
+@pytest.mark.parametrize("preset", ["small", "published"])
+def test_the_vaes_bound_is_of_a_drawn_latent_and_of_its_divergence_from_the_prior(preset: str) -> None:
+    torch.manual_seed(0)
+    model = build_forecaster("vae", 3, preset, latent=3, mlp=16)
+    assert isinstance(model, VAE)
+    frames, later = torch.randn(40, 3), torch.randn(40, 3)
+    with torch.no_grad():
+        torch.manual_seed(5)
+        total, parts = model.pair_loss(frames, later)
+        q = model.posterior(frames)
+        torch.manual_seed(5)
+        error = (model.decoder(q.rsample()) - later).square().mean()
+        central = (model.central(frames) - later).square().mean()
+    if preset == "published":
+        fit = parts["squared"]
+    else:  # of deviation 1
+        fit = 2 * parts["nll"] - math.log(2 * math.pi)
+    torch.testing.assert_close(fit, error)
+    assert not torch.isclose(fit, central, rtol=1e-4)
+    variance = q.stddev.square()
+    kl = 0.5 * (variance + q.mean.square() - 1 - variance.log()).sum(dim=1).mean() / 3
+    torch.testing.assert_close(parts["kl"], kl)
+    told = parts["squared" if preset == "published" else "nll"]
+    torch.testing.assert_close(total, told + model.config.kl_weight * kl)
 
 
 def test_the_flow_alone_is_its_forecast_where_nothing_is_remembered() -> None:

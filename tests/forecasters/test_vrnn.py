@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributions import Normal
 
 from ar_motion import ar_windows
 from kinecast.forecasters import build_forecaster
@@ -37,6 +38,41 @@ def test_the_prior_learns_from_the_divergence_alone() -> None:
     assert (divergence > 0).all()
     divergence.sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.prior_net.parameters())
+
+
+def test_the_divergence_is_of_the_posterior_from_the_prior() -> None:
+    """KL(q || p) by its formula (Kingma & Welling 2014, appendix B, for any prior), not KL(p || q)."""
+    model, batch = small(), ar_windows(8, 7)
+    with torch.no_grad():
+        units = model.normalizer(batch[:, :6])
+        state = model._encode(units, batch[:, :6])
+        _, divergence = model.bound(units, state, batch, 6)
+        q, p = model.posterior(state, (batch[:, 6] - batch[:, 5]) / units.step[:, 0]), model.prior(state)
+
+    def kl(a: Normal, b: Normal) -> torch.Tensor:
+        ratio = (a.stddev / b.stddev).square()
+        return 0.5 * (ratio - 1 - ratio.log() + ((a.mean - b.mean) / b.stddev).square()).sum(dim=1)
+
+    torch.testing.assert_close(divergence[:, 0], kl(q, p))
+    assert ((kl(q, p) - kl(p, q)).abs() > 1e-3).all()
+
+
+def test_the_likelihood_is_of_latents_that_are_drawn() -> None:
+    """At the posterior's mean it would be no bound: a wide posterior would cost nothing."""
+    model, batch = small(), ar_windows(4, 7)
+    with torch.no_grad():
+        units = model.normalizer(batch[:, :6])
+        state = model._encode(units, batch[:, :6])
+        increment, following = ((batch[:, t] - batch[:, t - 1]) / units.step[:, 0] for t in (5, 6))
+        q = model.posterior(state, following)
+        torch.manual_seed(5)
+        surprise, _ = model.bound(units, state, batch, 6)
+        torch.manual_seed(5)
+        drawn, central = (
+            -model.decode(state, z, increment).log_prob(following).sum(dim=1) for z in (q.rsample(), q.mean)
+        )
+    torch.testing.assert_close(surprise[:, 0], drawn)
+    assert ((surprise[:, 0] - central).abs() > 1e-4).all()
 
 
 def test_terms_of_the_bound_see_no_later_frame() -> None:

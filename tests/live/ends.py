@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from helpers import draw_frames
+from kinecast.backbones.base import Backbone
 from kinecast.codec import model_identity
 from kinecast.codec.filling import damped
 from kinecast.live.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.live.models import Models
+from kinecast.live.peer import Peer
 from kinecast.live.session import CallSession
 from tiny import tiny_fomm
 
@@ -31,8 +33,12 @@ def run(work: Coroutine[Any, Any, Any], seconds: float = 30.0) -> Any:
 @cache
 def models(seed: int = 0) -> Models:
     """Return a tiny backbone at 64x64, loaded, with the forecast that needs no weights."""
-    backbone = tiny_fomm(seed)
-    return Models(backbone, model_identity(backbone.state_dict()), damped, None, None)
+    return models_of(tiny_fomm(seed))
+
+
+def models_of(backbone: Backbone) -> Models:
+    """Return a backbone as a call has it."""
+    return Models(backbone, model_identity(backbone), damped, None, None)
 
 
 @cache
@@ -42,6 +48,30 @@ def camera_frames() -> np.ndarray:
 
 def config(**changes: Any) -> CallConfig:
     return CallConfig(**{"model": "tiny", "engine": "eager", "fps": FPS, **changes})
+
+
+class FakePeer(Peer):
+    """What `Exchange` needs of a connection: it counts what is refused and keeps what is answered."""
+
+    def __init__(self) -> None:
+        self.refused, self.closed = 0, False
+        self.answers: list[tuple[str, bytes]] = []
+
+    def refuse(self) -> None:
+        self.refused += 1
+
+    def send(self, channel: str, data: bytes) -> bool:
+        self.answers.append((channel, data))
+        return True
+
+    def start(self) -> None:
+        pass
+
+    def waiting(self, channel: str) -> int:
+        return 0
+
+    def check_memory(self) -> None:
+        pass
 
 
 class End:

@@ -15,31 +15,7 @@ from kinecast.live.peer import CHANNELS, Peer
 from kinecast.live.receiving import Receiver
 from kinecast.live.rooms import Rooms, _sealed
 from kinecast.live.sending import Sender
-from live.ends import camera_frames, config, models, run
-
-
-class FakePeer(Peer):
-    """What `Exchange` needs of a connection: it counts what is refused and keeps what is answered."""
-
-    def __init__(self) -> None:
-        self.refused, self.closed = 0, False
-        self.answers: list[tuple[str, bytes]] = []
-
-    def refuse(self) -> None:
-        self.refused += 1
-
-    def send(self, channel: str, data: bytes) -> bool:
-        self.answers.append((channel, data))
-        return True
-
-    def start(self) -> None:
-        pass
-
-    def waiting(self, channel: str) -> int:
-        return 0
-
-    def check_memory(self) -> None:
-        pass
+from live.ends import FakePeer, camera_frames, config, models, run
 
 
 def good_messages() -> list[tuple[str, bytes]]:

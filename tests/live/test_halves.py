@@ -3,6 +3,7 @@
 import io
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from helpers import draw_frames
+from kinecast.backbones import FOMM, Backbone
 from kinecast.codec import Header, MotionPacket, ReferenceChunk, model_identity, split_picture
 from kinecast.codec.filling import damped
 from kinecast.codec.stream import code_picture, open_picture
@@ -20,20 +22,23 @@ from kinecast.forecasters import build_forecaster
 from kinecast.live.concealment import Concealment, Idle
 from kinecast.live.config import CameraFrame
 from kinecast.live.messages import Hello, Use, parse_control
+from kinecast.live.models import Models
 from kinecast.live.receiving import MAX_PICTURE, Receiver
 from kinecast.live.sending import GAIN, Sender
+from kinecast.motion import Motion
 from kinecast.pictures import to_tensor, to_uint8
 from kinecast.zoo import load_backbone
-from live.ends import FPS, camera_frames, config, models
+from live.ends import FPS, camera_frames, config, models, models_of
 from tiny import tiny_fomm
+from tiny_backbones import tiny_face_vid2vid, tiny_tps
 
 
 class Wire:
     """A sender whose messages go straight to a receiver; its clock is the frames' own."""
 
-    def __init__(self, avatar: np.ndarray | None = None, **changes) -> None:
+    def __init__(self, avatar: np.ndarray | None = None, loaded: Models | None = None, **changes) -> None:
         self.now = 1000.0
-        loaded = models()
+        loaded = loaded or models()
         model, settings = (loaded.backbone, loaded.identity), config(**changes)
         self.sender: Any = Sender(*model, settings, avatar, lambda: self.now)
         self.receiver: Any = Receiver(*model, settings, damped, None, lambda: self.now)
@@ -154,6 +159,56 @@ def test_a_pause_is_frozen_at_once_and_ends_with_a_key():
     assert shown.state == "received" and shown.number > 100 * FPS
 
 
+@pytest.mark.parametrize("jump", [-3600.0, -2.5, 2.5, 3600.0, 1e9])
+@pytest.mark.parametrize("lasting", [False, True])
+def test_frames_with_a_time_far_off_stop_nothing(jump, lasting):
+    """One alone, or the clock was set: all that follow are shown, and the other side is told of the new beginning."""
+    wire = Wire()
+    wire.now = 1e6
+    for frame in camera_frames()[:6]:
+        wire.film(frame)
+    before = wire.film(camera_frames()[6], captured=wire.now + jump)
+    shown = [wire.film(f, captured=wire.now + (jump if lasting else 0)) for f in camera_frames()[7:16]]
+    assert [frame.state for frame in (before, *shown)] == ["received"] * 10
+    assert [frame.number for frame in shown] == list(range(before.number + 1, before.number + 10))
+    assert shown[-1].captured == pytest.approx(wire.now - 1 / FPS + (jump if lasting else 0), abs=1 / FPS)
+
+
+def test_a_pause_is_one_although_the_clock_was_set_in_it():
+    wire = Wire()
+    for frame in camera_frames()[:6]:
+        wire.film(frame)
+    wire.now += 10
+    shown = wire.film(camera_frames()[7], captured=wire.now - 400)
+    assert shown.state == "received" and 10 * FPS < shown.number < 11 * FPS
+
+
+def test_a_camera_frame_has_a_time():
+    for wrong in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(KinecastError, match="camera frame: expected seconds since 1970"):
+            CameraFrame(camera_frames()[0], wrong, 0)
+
+
+def test_half_a_frame_that_was_encoded_is_followed_by_a_key(monkeypatch):
+    wire = Wire()
+    for frame in camera_frames()[:6]:
+        wire.film(frame)
+    model = wire.sender._encoder._model
+    real = model.code_frame
+
+    def failing(coder, levels, elapsed):
+        real(coder, levels, elapsed)
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(model, "code_frame", failing)
+    assert wire.film(camera_frames()[6]).state == "forecast"
+    monkeypatch.undo()
+    assert [str(error) for error in wire.sender.take_errors()] == ["too large"]
+    assert [wire.film(frame).state for frame in camera_frames()[7:12]] == ["received"] * 5
+    packets = [MotionPacket.parse(data)[0] for channel, data in wire.messages if channel == "motion"]
+    assert packets[-5].key and packets[-5].frame == packets[-6].frame + 2
+
+
 # --- references ------------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +287,60 @@ def test_an_avatar_moves_from_rest_as_i_move():
     for frame in frames[1:8]:
         moved = wire.film(frame)
     assert np.abs(wire.receiver._concealment.at(moved.number) - rest).max() > 0.005
+
+
+def coincident() -> FOMM:
+    """A FOMM whose keypoints all lie in one place."""
+    model = tiny_fomm(estimate_jacobian=False)
+    with torch.no_grad():
+        for parameter in model.kp_detector.kp.parameters():
+            parameter.zero_()
+    return model
+
+
+@pytest.mark.parametrize("kind", ["face-vid2vid", "tps", "two points", "one place"])
+def test_an_avatar_moves_whatever_the_backbone(kind):
+    """Also where points have no size to scale movements by."""
+    made: dict[str, Callable[[], Backbone]] = {
+        "face-vid2vid": tiny_face_vid2vid,
+        "tps": tiny_tps,
+        "two points": lambda: tiny_fomm(num_keypoints=2),
+        "one place": coincident,
+    }
+    wire = Wire(avatar_picture(), models_of(made[kind]()), quality=9)
+    shown = [wire.film(frame) for frame in camera_frames()[:8]]
+    assert [frame.state for frame in shown if frame is not None] == ["received"] * 7
+    assert wire.sender.take_errors() == []
+    adapts = wire.sender._backbone.adapts_scale(wire.sender._active.motion, wire.sender._active.motion)
+    assert adapts == (kind == "tps")
+
+
+def test_an_avatar_does_not_start_from_a_black_frame():
+    """It moves as I have moved since its first frame."""
+    wire, black = Wire(avatar=avatar_picture()), np.zeros((64, 64, 3), np.uint8)
+    assert [wire.film(black) for _ in range(4)] == [None] * 4
+    wire.film(camera_frames()[0])
+    start = wire.sender._initial[0].vectors()
+    assert torch.equal(start, models().backbone.detect(to_tensor(camera_frames()[0])).vectors())
+
+
+def test_an_avatar_does_not_start_from_a_frame_that_cannot_be_told(monkeypatch):
+    """All frames after it would be measured from it."""
+    wire = Wire(avatar=avatar_picture())
+    real = wire.sender._backbone.detect
+
+    def degenerate(frames: torch.Tensor) -> Motion:
+        motion = real(frames)
+        flat = {"jacobian": torch.zeros_like(motion.components["jacobian"])}  # cannot be inverted
+        return replace(motion, components={**motion.components, **flat})
+
+    wire.film(camera_frames()[0])  # the avatar's picture is sent, and had
+    monkeypatch.setattr(wire.sender._backbone, "detect", degenerate)
+    assert wire.film(camera_frames()[1]) is None
+    monkeypatch.undo()
+    (error,) = wire.sender.take_errors()
+    assert "found NaN or infinity" in str(error)
+    assert [wire.film(frame).state for frame in camera_frames()[2:6]] == ["received"] * 4
 
 
 def test_an_avatar_can_be_put_on_and_taken_off():
@@ -317,7 +426,7 @@ def good_header(**changes) -> Header:
 
 def test_headers_of_other_models_profiles_and_rates_are_refused():
     receiver().take_header(good_header())
-    foreign = model_identity(tiny_fomm(5).state_dict())
+    foreign = model_identity(tiny_fomm(5))
     for changes, line in (
         ({"model": foreign}, "expected the model"),
         ({"rate": (500, 1)}, "1 to 60 frames a second"),

@@ -318,3 +318,27 @@ def test_a_taken_port_is_said_in_a_line():
             await Server(port=server._port).start()
 
     serving(test)
+
+
+def test_a_place_is_kept_whatever_one_visit_raises(monkeypatch):
+    """An error of a kind that was not thought of would take the task with it, and the way to meet again."""
+    visits: list[int] = []
+
+    async def visit(self, session, admitted) -> None:
+        visits.append(len(visits))
+        if not admitted.done():
+            admitted.set_result(None)
+            raise ValueError("odd\nanswer")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RoomSignalling, "_visit", visit)
+
+    async def work() -> None:
+        troubles: list[str | None] = []
+        room = RoomSignalling("http://127.0.0.1:1", new_secret(), "host", None, print, print, troubles.append)
+        await room.open()
+        await until(lambda: len(visits) == 2, 5, "another visit")
+        await room.close()
+        assert troubles == ["the signalling server: odd answer; trying again"]
+
+    run(work())

@@ -14,7 +14,8 @@ from kinecast.live.config import CameraFrame, LinkFaults
 from kinecast.live.peer import MAX_MESSAGE, Peer
 from kinecast.live.rooms import Server
 from kinecast.video import probe
-from live.ends import MARGIN_S, RECOVERY_S, End, by_hand, camera_frames, models, opened, refused, run, until
+from live.ends import MARGIN_S, RECOVERY_S, End, by_hand, camera_frames, models, models_of, opened, refused, run, until
+from tiny_backbones import tiny_face_vid2vid
 
 
 @pytest.fixture(autouse=True)
@@ -444,3 +445,55 @@ def test_a_clip_to_record_that_cannot_be_written_is_said_before_the_call(tmp_pat
         assert "expected a clip name" in await refused(wrong.session.open())
 
     run(work())
+
+
+def test_a_job_of_the_meeting_that_fails_is_told(monkeypatch):
+    """What aiortc or the system raises is of many kinds; it must not vanish with the task."""
+    real = Peer.offer
+    failed: list[Peer] = []
+
+    async def offer(peer: Peer) -> str:
+        if not failed:
+            failed.append(peer)
+            raise OSError("No route to host")
+        return await real(peer)
+
+    monkeypatch.setattr(Peer, "offer", offer)
+
+    async def work():
+        host, guest = End(), End()
+        async with Server() as server, opened(host, guest):
+            await guest.session.join_room(await host.session.host_room(server.address))
+            await until(lambda: host.lines("error"), 10, "told")
+            assert host.lines("error") == ["OSError: No route to host"]
+            host.session._meeting._asked = 0.0
+            host.session._meeting.again()
+            await until(lambda: received(host, guest), 15, "frames")
+
+    run(work(), 60)
+
+
+def test_an_avatar_call_with_a_backbone_that_has_no_scale_and_with_bad_frames(monkeypatch):
+    """Such calls ended at the avatar's first frame, and with each other error of one."""
+    loaded = models_of(tiny_face_vid2vid())
+    real, calls = loaded.backbone.detect, [0]
+
+    def sometimes(frames: Any) -> Any:
+        calls[0] += 1
+        if calls[0] % 5 == 0:
+            raise RuntimeError("one bad frame")
+        return real(frames)
+
+    monkeypatch.setattr(loaded.backbone, "detect", sometimes)
+
+    async def work():
+        one, other = End(loaded), End(loaded)
+        async with opened(one, other):
+            one.session.set_avatar(np.ascontiguousarray(camera_frames()[0][::-1]))
+            await by_hand(one, other)
+            await until(lambda: received(one, other, count=12), 20, "frames both ways")
+            await until(lambda: one.session.stats().failed > 1, what="counted")
+            assert one.state == "connected" and not one.lines("error")
+            assert one.lines("notice") and all("RuntimeError: one bad frame" in line for line in one.lines("notice"))
+
+    run(work(), 60)

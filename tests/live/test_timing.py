@@ -1,6 +1,7 @@
-"""Jitter buffer, link faults, figures: by a clock of their own."""
+"""Jitter buffer, link faults, faults here, figures: by a clock of their own."""
 
 import asyncio
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from kinecast.codec.packets import MotionPacket
 from kinecast.errors import KinecastError
 from kinecast.live.config import LinkFaults
+from kinecast.live.faults import Faults, repeat
 from kinecast.live.figures import Allowance, Quantiles, Rate
 from kinecast.live.jitter import MAX_WAITING, JitterBuffer
 from kinecast.live.links import FaultyLink
@@ -93,6 +95,18 @@ def test_without_a_key_packet_nothing_begins_and_it_says_so():
     assert buffer.push(packet(4), 5 / FPS)  # late, which a key would not mend
 
 
+def test_the_delay_falls_again_after_a_bad_stretch():
+    """Slowly, for each change of it is seen; and only once the bad packets are out of sight."""
+    buffer, random = JitterBuffer(FPS, 100), np.random.default_rng(0)
+    delays = []
+    for n in range(1200):
+        late = 0.05 * float(random.random()) if n < 200 else 0.0
+        buffer.push(packet(n, key=n == 0), 10 + n / FPS + late)
+        delays.append(buffer.delay)
+    assert min(delays[50:200]) > 0.04
+    assert delays[1199] < 0.006 and all(b <= a for a, b in pairwise(delays[460:]))
+
+
 # --- link faults -----------------------------------------------------------------------------------------------------
 
 
@@ -138,6 +152,55 @@ def test_impossible_links_are_refused():
             LinkFaults(**wrong)
 
 
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_fault_is_a_notice_many_are_seldom_told_and_lasting_ones_are_an_error():
+    now, said = [50.0], []
+    faults = Faults("one was passed over", "none can be sent", lambda *line: said.append(line), lambda: now[0])
+    faults.failed(RuntimeError("out of\nmemory"))
+    assert said == [("notice", "one was passed over: RuntimeError: out of memory")]
+    for _ in range(90):  # every second one: never more than a line in ten seconds
+        faults.worked()
+        now[0] += 0.1
+        faults.failed(KinecastError("frames: expected others"))
+    assert len(said) == 1 and faults.total == 91
+    faults.worked()
+    now[0] += 2
+    for _ in range(60):
+        faults.failed(KinecastError("frames: expected others"))
+        now[0] += 0.1
+    assert said[1:] == [
+        ("notice", "one was passed over: frames: expected others"),
+        ("error", "none can be sent: frames: expected others"),
+    ]
+    faults.worked()
+    faults.worked()
+    assert said[3:] == [("notice", "it works again")]
+
+
+def test_a_step_that_fails_is_repeated():
+    steps: list[int] = []
+
+    async def step() -> None:
+        steps.append(len(steps))
+        await asyncio.sleep(0)
+        if len(steps) % 2:
+            raise ValueError("odd")
+        if len(steps) > 3:
+            await asyncio.Event().wait()
+
+    async def work() -> None:
+        said: list[str] = []
+        task = asyncio.ensure_future(repeat(step, Faults("a", "b", lambda kind, line: said.append(line))))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert len(steps) == 4 and said == ["a: ValueError: odd"] and task.cancelled()
+
+    run(work())
+
+
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +214,24 @@ def test_rates_are_of_the_last_seconds_and_take_constant_memory():
     assert len(rate._bins) <= 17
     now[0] += 10
     assert rate.per_second() == 0
+
+
+def test_a_rate_can_be_read_while_a_camera_counts():
+    now = [100.0]
+    rate = Rate(lambda: now[0])
+
+    class Amount(float):
+        """Whoever adds it up is interrupted by another thread that counts."""
+
+        def __radd__(self, other: float) -> float:
+            now[0] += 0.3
+            rate.add()
+            return other + 1.0
+
+    for _ in range(5):
+        now[0] += 0.3
+        rate.add(Amount(1.0))
+    assert rate.recent() > 0
 
 
 def test_quantiles_and_allowances():

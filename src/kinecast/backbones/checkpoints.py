@@ -1,16 +1,12 @@
 """Weight files of backbones: safetensors of our own, and published `.pth.tar` files read as tensors only."""
 
 import json
-import pickle
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,6 +14,7 @@ from kinecast.backbones import BACKBONES, AnyBackbone
 from kinecast.backbones.base import Backbone
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file
+from kinecast.weight_files import one_line, read_tensors, read_torch, without_wrappers
 
 KIND = "kinecast-backbone-1"
 
@@ -87,13 +84,7 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
     Raises:
         KinecastError: not a safetensors file, or of another kind, or with NaN.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:  # the latter two from names that are no text
-        found = f"a damaged or foreign file ({_line(error)})"
-        raise KinecastError(f"{path}: expected safetensors, found {found}") from error
+    metadata, state = read_tensors(path)
     if metadata.get("kind") != kind:
         raise KinecastError(
             f"{path}: expected weights of kind {kind}, found {metadata.get('kind', 'none named')}: "
@@ -115,7 +106,7 @@ def import_published(path: str | Path, frame_size: int = 256) -> AnyBackbone:
         KinecastError: a pickle that would execute code, a checkpoint of another model, missing or foreign tensors, NaN.
     """
     path = existing_file(path, "checkpoint")
-    checkpoint = _read_checkpoint(path)
+    checkpoint = _parts(path, read_torch(path))
     found = list(checkpoint) if isinstance(checkpoint, dict) else [type(checkpoint).__name__]
     name = next((name for mark, name in _MARKS.items() if mark in found), "fomm")
     kind = _PUBLISHED[name]
@@ -132,31 +123,33 @@ def import_published(path: str | Path, frame_size: int = 256) -> AnyBackbone:
         ):
             raise KinecastError(f"{path}: expected {part} to be a state dict of tensors, found other values in it")
     state = {
-        f"{part}.{key.removeprefix('module.')}": tensor.float() if tensor.is_floating_point() else tensor
+        f"{part}.{key}": tensor.float() if tensor.is_floating_point() else tensor
         for part in parts
-        for key, tensor in checkpoint[part].items()
+        for key, tensor in _unwrapped(path, checkpoint[part]).items()
     }
     _check_finite(path, state)
     return _build(path, name, state, {"frame_size": (frame_size, frame_size)})
 
 
-def _read_checkpoint(path: Path) -> Any:
-    """Read a torch file as tensors and plain values only."""
+def _parts(path: Path, checkpoint: Any) -> Any:
+    """Return state dicts by part, also of a checkpoint that is the one state dict of a whole network."""
+    if not isinstance(checkpoint, dict) or not all(isinstance(name, str) for name in checkpoint):
+        return checkpoint
+    checkpoint = _unwrapped(path, checkpoint)
+    if not all(isinstance(value, Tensor) and "." in name for name, value in checkpoint.items()):
+        return checkpoint
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in checkpoint.items():
+        part, _, key = name.partition(".")
+        parts.setdefault(part, {})[key] = tensor
+    return parts
+
+
+def _unwrapped(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice to its own developers on unusual pickles
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        kind = f"would run code ({asked.group(1)})" if asked else "is damaged or of another kind"
-        raise KinecastError(
-            f"{path}: refused: expected tensors only, found a pickle that {kind}: get the file from its authors"
-        ) from error
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = f"{type(error).__name__}: {_line(error)}"
-        raise KinecastError(
-            f"{path}: expected a torch checkpoint, found a damaged or foreign file ({reason}): copy it again"
-        ) from error
+        return without_wrappers(state)
+    except KinecastError as error:
+        raise KinecastError(f"{path}: {error}") from error
 
 
 def _build(path: Path, name: str, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -> AnyBackbone:
@@ -165,12 +158,7 @@ def _build(path: Path, name: str, state: Mapping[str, Tensor], extras: Mapping[s
     except KinecastError as error:
         raise KinecastError(f"{path}: {error}") from error
     except RuntimeError as error:  # load_state_dict lists missing and foreign tensors, one a line
-        raise KinecastError(f"{path}: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """Return an error's first words on one line: torch writes lists and traces of many."""
-    return " ".join(str(error).split())[:600]
+        raise KinecastError(f"{path}: {one_line(error)}") from error
 
 
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:

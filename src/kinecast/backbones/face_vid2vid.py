@@ -31,7 +31,7 @@ from kinecast.backbones.head_pose import (
 )
 from kinecast.backbones.layers import AntiAliasDownsample, DownBlock2d, ResBlock2d, SameBlock2d, UpBlock2d
 from kinecast.backbones.spade import SpadeDecoder
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
 from kinecast.backbones.volumes import (
     Hourglass3d,
     ResBlock3d,
@@ -398,6 +398,10 @@ class FaceVid2Vid(Backbone):
             "translation": drv.translation - ini.translation + src.translation,
         }
         return replace(driving, components=components)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         components = {

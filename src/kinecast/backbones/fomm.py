@@ -34,8 +34,8 @@ from kinecast.backbones.layers import (
     transform_points,
     warp,
 )
-from kinecast.backbones.points import hull_area
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.points import comparable, size_ratio
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -369,12 +369,20 @@ class FOMM(Backbone):
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Return v = s (v_d - v_d0) + v_source and J = (J_d J_d0^-1) J_source, section 3.4; s from hull areas."""
         src, drv, ini = _keypoints(source), _keypoints(driving), _keypoints(initial)
-        scale = (hull_area(src.value) / hull_area(ini.value)) ** 0.5 if adapt_scale else 1.0
+        scale = size_ratio(src.value, ini.value) if adapt_scale else 1.0
         components = {"value": scale * (drv.value - ini.value) + src.value}
         if drv.jacobian is not None and ini.jacobian is not None and src.jacobian is not None:
             change = multiply_2x2(drv.jacobian, invert_2x2(ini.jacobian))
             components["jacobian"] = multiply_2x2(change, src.jacobian)
         return replace(driving, components=components)
+
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return whether the keypoints of both poses span areas that can be compared."""
+        return comparable(source.components["value"], initial.components["value"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         count = self.config.num_keypoints

@@ -4,6 +4,9 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 
+_LEAST_AREA = 1e-6  # of the frame's 4: an eighth of a pixel a side at 256 pixels
+_MOST_RATIO = 10.0  # of two sizes; points further apart in size are not of the same kind of thing
+
 
 def hull_area(points: Tensor) -> float:
     """Return the area of the convex hull of points (1, N, 2).
@@ -14,8 +17,39 @@ def hull_area(points: Tensor) -> float:
     from scipy.spatial import ConvexHull, QhullError  # scipy comes with scikit-image
 
     try:
-        return float(ConvexHull(points[0].cpu().numpy()).volume)
-    except QhullError as error:
+        area = float(ConvexHull(points[0].cpu().numpy()).volume)
+    except (QhullError, ValueError) as error:  # the latter: not finite
+        raise _no_area() from error
+    if area < _LEAST_AREA:
+        raise _no_area()
+    return area
+
+
+def size_ratio(source: Tensor, initial: Tensor) -> float:
+    """Return how much larger the source's points (1, N, 2) lie than the initial ones: the root of the hulls' areas.
+
+    Raises:
+        KinecastError: one of them spans no area, or they differ by more than a factor of 10.
+    """
+    ratio = (hull_area(source) / hull_area(initial)) ** 0.5
+    if not 1 / _MOST_RATIO <= ratio <= _MOST_RATIO:
         raise KinecastError(
-            "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: leave it out"
-        ) from error
+            f"adapt scale: expected keypoints whose sizes differ by a factor of at most {_MOST_RATIO:g}, "
+            f"found {ratio:.3g}: leave it out"
+        )
+    return ratio
+
+
+def comparable(source: Tensor, initial: Tensor) -> bool:
+    """Return whether `size_ratio` has an answer."""
+    try:
+        size_ratio(source, initial)
+    except KinecastError:
+        return False
+    return True
+
+
+def _no_area() -> KinecastError:
+    return KinecastError(
+        "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: leave it out"
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -33,6 +34,25 @@ def read_config(
         raise
     except (TypeError, ValueError) as error:
         raise KinecastError(f"{label} config: {error}: see {kind.__name__} for the keys") from error
+
+
+def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config (a dataclass) has other than by default and tensors do not tell, by dotted name.
+
+    `told` is the nested values that are read from the tensors. The frame size is left out: it is where weights are at
+    their best, changes no result, and a stream says it itself.
+    """
+
+    def differing(values: Mapping[str, Any], told: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(told, Mapping) and isinstance(told.get(name), Mapping) and isinstance(value, Mapping):
+                yield from differing(value, told[name], usual[name], f"{prefix}{name}.")
+            elif name not in told and value != usual[name]:
+                kind = type(usual[name])  # a file may say 1 where a float is meant
+                yield prefix + name, kind(value) if kind in (bool, int, float) else value
+
+    found = dict(differing(asdict(config), told, asdict(type(config)()), ""))
+    return {name: value for name, value in found.items() if name != "frame_size"}
 
 
 @contextmanager

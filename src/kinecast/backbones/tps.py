@@ -37,9 +37,9 @@ from kinecast.backbones.layers import (
     instance_norm,
     warp,
 )
-from kinecast.backbones.points import hull_area
+from kinecast.backbones.points import comparable, size_ratio
 from kinecast.backbones.resnet import ResNet18
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of
+from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -473,7 +473,7 @@ class TPS(Backbone):
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Return p = s (p_d - p_d0) + p_source; s from hull areas."""
         src, drv, ini = (motion.components["value"] for motion in (source, driving, initial))
-        scale = (hull_area(src) / hull_area(ini)) ** 0.5 if adapt_scale else 1.0
+        scale = size_ratio(src, ini) if adapt_scale else 1.0
         return replace(driving, components={"value": scale * (drv - ini) + src})
 
     @torch.inference_mode()
@@ -488,6 +488,14 @@ class TPS(Backbone):
         points = driving.components["value"]
         shape = source.components["value"].expand_as(points)
         return replace(driving, components={"value": self.avd_network(shape, points)})
+
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return whether the keypoints of both poses span areas that can be compared."""
+        return comparable(source.components["value"], initial.components["value"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         points = torch.zeros(0, self.config.num_splines * POINTS, 2)

@@ -38,6 +38,7 @@ from kinecast.cli.zoo_import import zoo_import
 from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.live import LOADING
+from kinecast.packages import explained
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
@@ -98,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except KinecastError as error:
         return _fail(error)
+    except ModuleNotFoundError as error:  # of an extra; where it is needed for certain that was checked before
+        return _fail(explained(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}: check the path, its permissions and the room on the disk")

@@ -24,6 +24,7 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.outputs import Writes
+from kinecast.packages import needs
 
 _MOTION = (".npz", ".npy")
 _NAMES = ("anomaly.json", "timeline.png", "timeline.svg")
@@ -66,6 +67,7 @@ def anomaly(
     Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
     watched until Ctrl-C or --limit.
     """
+    needs("kinecast anomaly", "evaluate")
     from kinecast.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
     from kinecast.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder

@@ -74,7 +74,7 @@ def benchmark(
         sections,
         write_tables,
     )
-    from kinecast.evaluation.tables import show
+    from kinecast.terminal import show
 
     named = model or ([DEFAULT_BACKBONE] if clip or not tables else [])
     chosen = [Contender.parse(each, forecaster) for each in named]

@@ -69,16 +69,17 @@ def progress(unit: str = "frames") -> Iterator[Callable[[str, int], None]]:
     if not sys.stderr.isatty():
         yield lambda stage, frames: None
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
+
+    from kinecast.terminal import plain_console, text_column
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.completed:.0f} " + unit),
+        text_column("{task.description}"),
+        text_column("{task.completed:.0f} " + unit),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as bar:
         tasks: dict[str, TaskID] = {}
 
         def update(stage: str, frames: int) -> None:

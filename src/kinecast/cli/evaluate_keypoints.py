@@ -7,6 +7,7 @@ import typer
 
 from kinecast.cli.common import JsonOption, SeedOption, print_json, say
 from kinecast.cli.outputs import WRITES_FOLDER
+from kinecast.packages import needs
 
 _NOTE = (
     "Errors and scores in raw motion units, lower is better; coverage is of the central interval, its level is right. "
@@ -54,6 +55,7 @@ def evaluate_keypoints(
     json: JsonOption = False,
 ) -> None:
     """Train on some people, forecast the others', and say in one table how good that is. Models are kept and reused."""
+    needs("kinecast evaluate keypoints", "evaluate")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
     from kinecast.data.windows import parse_horizon
@@ -92,7 +94,8 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     from dataclasses import asdict
 
     from kinecast.evaluation.keypoints import keypoint_table
-    from kinecast.evaluation.tables import markdown, show, write_report
+    from kinecast.evaluation.tables import markdown, write_report
+    from kinecast.terminal import show
 
     tables = keypoint_table(series, weights, config, output / "models", say)
     text = ""
@@ -145,7 +148,8 @@ def _as_released(
 
     from kinecast.data.windows import split_by_person
     from kinecast.evaluation.protocol import RELEASED_PHI, released_table
-    from kinecast.evaluation.tables import markdown, show, write_report
+    from kinecast.evaluation.tables import markdown, write_report
+    from kinecast.terminal import show
 
     tables, text = {}, ""
     header = ("reading", "MAE min-max", "MAE raw")

@@ -24,6 +24,7 @@ from kinecast.cli.common import (
 )
 from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
+from kinecast.packages import needs
 
 PARTS = ("codecs", "frames", "losses")
 _ACCOUNTING = (
@@ -62,6 +63,8 @@ def evaluate_rate(
     json: JsonOption = False,
 ) -> None:
     """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
+    needs("kinecast evaluate rate", "codec")
+    needs("kinecast evaluate rate", "evaluate")
     from kinecast.codec.clips import header_size, profile_named
     from kinecast.errors import KinecastError
     from kinecast.evaluation.crew import Crew

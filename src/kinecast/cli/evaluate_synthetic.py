@@ -7,6 +7,7 @@ import typer
 
 from kinecast.cli.common import JsonOption, SeedOption, print_json, say
 from kinecast.cli.outputs import WRITES_FOLDER
+from kinecast.packages import needs
 
 _NOTE = """\
 Energy distance: squared form, of a window's samples to the true conditional distribution given its observed frames,
@@ -45,12 +46,14 @@ def evaluate_synthetic(
     json: JsonOption = False,
 ) -> None:
     """Train on simulated motion, and compare samples with the true conditional distribution. Models are kept."""
+    needs("kinecast evaluate synthetic", "evaluate")
     from dataclasses import asdict
 
     from kinecast.data.synthetic import PROCESSES
     from kinecast.data.windows import parse_horizon
     from kinecast.evaluation.synthetic import MODELS, SyntheticTableConfig, pit_figure, synthetic_table
-    from kinecast.evaluation.tables import markdown, show, write_report
+    from kinecast.evaluation.tables import markdown, write_report
+    from kinecast.terminal import show
 
     config = SyntheticTableConfig(
         processes=tuple(process or PROCESSES),

@@ -9,6 +9,7 @@ import typer
 from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, DeviceOption, JsonOption, SeedOption, print_json, say
 from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
+from kinecast.packages import needs
 
 DatasetOption = Annotated[Path, typer.Option("--dataset", help="Folder of the data set, as it is distributed.")]
 OutputOption = Annotated[
@@ -89,6 +90,7 @@ def evaluate_single(
     json: JsonOption = False,
 ) -> None:
     """One trajectory a window, animated: MAE, SSIM, JEDi, and the scores of the motion. Stop it and it goes on."""
+    needs("kinecast evaluate single", "evaluate")
     _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1), locals())
 
 
@@ -122,6 +124,7 @@ def evaluate_diverse(
     json: JsonOption = False,
 ) -> None:
     """Many samples a window, all animated: diversity (APD) against error, the best kept by an oracle and all beside."""
+    needs("kinecast evaluate diverse", "evaluate")
     jedi_weights = None
     _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep), locals())
 
@@ -161,6 +164,7 @@ def evaluate_paper(
     json: JsonOption = False,
 ) -> None:
     """All tables and figures of the paper on one data set: single and diverse, reconstruction and transfer."""
+    needs("kinecast evaluate paper", "evaluate")
     studies = _studies("single", "both", horizon, models, windows_per_clip, samples, 1)
     of_samples = (diverse_windows_per_clip, diverse_samples, keep)
     _run([*studies, *_studies("diverse", "both", horizon, diverse_models, *of_samples)], locals())

@@ -70,6 +70,7 @@ def _errors(true: Any, futures: Any, observed: int, ahead: int) -> dict[str, flo
     import torch
 
     from kinecast.forecasters.objectives import fair_crps
+    from kinecast.median import sample_median
 
     window = observed + ahead
     whole = len(true) // window * window
@@ -77,7 +78,7 @@ def _errors(true: Any, futures: Any, observed: int, ahead: int) -> dict[str, flo
     sampled, truth = stacked[:, :, observed:], true.vectors()[:whole].unflatten(0, (-1, window))
     last, truth = truth[:, observed - 1 : observed], truth[:, observed:]
     errors = {
-        "mae": float((sampled.quantile(0.5, dim=0) - truth).abs().mean()),
+        "mae": float((sample_median(sampled) - truth).abs().mean()),
         "mae_repeat_last": float((last - truth).abs().mean()),
     }
     return errors | ({"crps": float(fair_crps(sampled, truth).mean())} if len(futures) > 1 else {})

@@ -8,6 +8,7 @@ import typer
 
 from kinecast.cli.common import DeviceOption, JsonOption, print_json, say
 from kinecast.cli.outputs import WRITES_FOLDER
+from kinecast.packages import needs
 
 
 def train_backbone(
@@ -31,6 +32,7 @@ def train_backbone(
 
     Without a recipe, --data alone trains the compact 128x128 model with mobilenet-v2 perceptual features.
     """
+    needs("kinecast train backbone", "train")
     from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, train_backbone
 
     given: dict[str, Any] = {

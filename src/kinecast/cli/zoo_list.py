@@ -7,9 +7,7 @@ def zoo_list(json: JsonOption = False) -> None:
     """List the bundled weights, checked against their sha256."""
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.table import Table
-
+    from kinecast.terminal import show
     from kinecast.zoo import TABLE
 
     for entry in TABLE:
@@ -17,7 +15,5 @@ def zoo_list(json: JsonOption = False) -> None:
     if json:
         print_json({"weights": [asdict(entry) | {"bytes": entry.path.stat().st_size} for entry in TABLE]})
         return
-    table = Table("name", "kind", "MB", "licence", "provenance")
-    for entry in TABLE:
-        table.add_row(entry.name, entry.kind, f"{entry.path.stat().st_size / 1e6:.2f}", entry.licence, entry.provenance)
-    Console().print(table)
+    rows = [(e.name, e.kind, f"{e.path.stat().st_size / 1e6:.2f}", e.licence, e.provenance) for e in TABLE]
+    show(None, ("name", "kind", "MB", "licence", "provenance"), rows, numbers=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
-from kinecast.codec.filling import FILLERS, Forecast, damped, fill, interpolate
+from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import model_identity
 from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
 from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
@@ -138,7 +138,7 @@ def encode_clip(
         layout,
         (rate.numerator, rate.denominator),
         backbone.frame_size,
-        model_identity(backbone.state_dict()),
+        model_identity(backbone),
         options.model_name,
         tables.name,
         tables.fingerprint(),
@@ -194,14 +194,15 @@ def decode_clip(
     output: str | Path,
     quality: int = 18,
     progress: Progress = lambda stage, frames: None,
-    filler: Callable[[str], Forecast] = FILLERS.__getitem__,
+    filler: Callable[[str], Forecast | None] = FILLERS.get,
     interpolated: bool = False,
     sound: bool = True,
 ) -> dict[str, Any]:
     """Draw the clip that a .kcm file describes, with its sound if it has any and `sound` is set.
 
     Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
-    `filler` gives for the name in the header, or interpolated.
+    `filler` gives for the name in the header, or interpolated. Where it gives None they are filled by `damped`, with a
+    warning: the name is advice.
 
     Raises:
         KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
@@ -211,9 +212,9 @@ def decode_clip(
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone.state_dict()), str(path))
+        check_model(header, backbone, model_identity(backbone), str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
-        forecast = None if interpolated else filler(header.filler)
+        forecast = None if interpolated else _advised(filler, header.filler, path)
         units = reader.units()
         picture = _picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
@@ -255,7 +256,7 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone.state_dict()), str(path))
+        check_model(header, backbone, model_identity(backbone), str(path))
         units = reader.units()
         picture = _picture(units, header, path)
         clock = FrameClock(header.rate)
@@ -321,6 +322,21 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
             f"{where}: expected {backbone.motion_dim} numbers a frame at {backbone.frame_size}, found "
             f"{header.layout.dim} at {header.frame_size}: it is damaged"
         )
+
+
+def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) -> Forecast:
+    """Return the filler of a name; if it is not to be had, say so and return the default one."""
+    forecast = filler(name)
+    if forecast is not None:
+        return forecast
+    warnings.warn(
+        KinecastWarning(
+            f"{path}: expected a filler that is known here, found {name!r}: "
+            f"frames that were left out or lost are filled by {DEFAULT_FILLER}"
+        ),
+        stacklevel=3,
+    )
+    return FILLERS[DEFAULT_FILLER]
 
 
 def _picture(units: Iterator[Beside], header: Header, path: Path) -> np.ndarray:

@@ -71,11 +71,8 @@ class MotionDecoder:
         self._state: int | None = None  # sequence number of the packet after which the model stands; None: broken
         self._held: tuple[np.ndarray, np.ndarray] | None = None
 
-    def push(self, packet: MotionPacket) -> Iterator[DecodedFrame]:
-        """Take a packet; yields the frames whose turn has come. Take them all before the next packet.
-
-        Nothing is given before the first key packet.
-        """
+    def push(self, packet: MotionPacket) -> list[DecodedFrame]:
+        """Take a packet; returns the frames whose turn has come, none before the first key packet."""
         if self._next is None:
             self._join(packet)
         elif self._place(packet):
@@ -85,17 +82,21 @@ class MotionDecoder:
             self._stale += 1
             if self._stale >= _RESTART:
                 self._leave()
+        frames: list[DecodedFrame] = []
         while (
             self._next is not None
             and self._waiting
             and (self._next in self._waiting or len(self._waiting) > self.reorder)
         ):
-            yield from self._take(min(self._waiting))
+            frames += self._take(min(self._waiting))
+        return frames
 
-    def flush(self) -> Iterator[DecodedFrame]:
-        """Yield the frames of packets that still wait: no others will come."""
+    def flush(self) -> list[DecodedFrame]:
+        """Return the frames of packets that still wait: no others will come."""
+        frames: list[DecodedFrame] = []
         while self._waiting:
-            yield from self._take(min(self._waiting))
+            frames += self._take(min(self._waiting))
+        return frames
 
     def _join(self, packet: MotionPacket) -> None:
         """Start at a key packet; those that came just before it, but belong after it, wait in `_early`."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from kinecast.codec.quantizer import MAX_LEVEL
 from kinecast.errors import KinecastError
+from kinecast.packages import optional
 
 TOTAL = 1 << 16
 PHASES = 8  # a table for each eighth of a step that the prediction may stand beside a level
@@ -296,13 +297,7 @@ def _uniform(bits: int) -> Any:
 
 @cache
 def _library() -> Any:
-    try:
-        import constriction
-    except ImportError as error:
-        raise KinecastError(
-            "the motion codec: expected the package constriction, found none: pip install 'kinecast[codec]'"
-        ) from error
-    return constriction
+    return optional("the motion codec", "constriction")
 
 
 def _damaged() -> KinecastError:

@@ -33,6 +33,7 @@ def damped(observed: np.ndarray, horizon: int) -> np.ndarray:
 
 
 FILLERS: dict[str, Forecast] = {"hold": hold, "damped": damped}  # that need no weights
+DEFAULT_FILLER = "damped"  # where the one that a stream advises is not to be had
 INTERPOLATE = "interpolate"  # not a forecast: it waits for the next frame
 
 

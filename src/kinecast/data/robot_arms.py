@@ -31,6 +31,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from kinecast.errors import KinecastError
+from kinecast.packages import optional
 
 Fault = Literal["jam", "slip", "drop", "jitter"]
 Policy = Literal["wander", "push", "circle"]
@@ -327,14 +328,8 @@ def _points(policy: Policy, boxes: np.ndarray, random: np.random.Generator) -> I
 def _pybullet() -> tuple[Any, str]:
     """Return pybullet and the folder of its models."""
     with _quiet_stdout():  # pybullet greets on the C library's stdout, where results belong
-        try:
-            import pybullet
-            import pybullet_data
-        except ImportError as error:
-            raise KinecastError(
-                "robot arms: expected pybullet, found none: run `pip install 'kinecast[arms]'`"
-            ) from error
-    return pybullet, pybullet_data.getDataPath()
+        pybullet, data = (optional("robot arms", name) for name in ("pybullet", "pybullet_data"))
+    return pybullet, data.getDataPath()
 
 
 @contextmanager

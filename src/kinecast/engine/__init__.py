@@ -88,4 +88,30 @@ def builder(engine: str) -> "Callable[[Backbone, str], Backbone]":
     return build_openvino
 
 
-__all__ = ["ENGINES", "PRECISIONS", "SUPPORTED", "TOLERANCES", "Tolerance", "accelerate", "builder", "check"]
+def check_able(engine: str, model: "Backbone", precision: str) -> None:
+    """Check that an engine can run a model at a precision on this machine, without building anything.
+
+    Raises:
+        KinecastError: it cannot, and why.
+    """
+    if engine == "fast":
+        from kinecast.engine.fast import check_fast
+
+        check_fast(model, precision)
+    elif engine == "openvino":
+        from kinecast.engine.compiled import check_openvino
+
+        check_openvino(model, precision)
+
+
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "SUPPORTED",
+    "TOLERANCES",
+    "Tolerance",
+    "accelerate",
+    "builder",
+    "check",
+    "check_able",
+]

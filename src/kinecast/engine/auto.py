@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
 from kinecast.codec.identity import model_identity
-from kinecast.engine import PRECISIONS, SUPPORTED, TOLERANCES, builder
+from kinecast.engine import PRECISIONS, SUPPORTED, TOLERANCES, builder, check_able
 from kinecast.engine.cache import cache_folder, key_of
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, make_folder
@@ -29,7 +29,7 @@ Pair = tuple[str, str]  # engine, precision
 LOG = logging.getLogger("kinecast.engine")
 _FRAMES = 5  # timed, after one that is not
 _WORTH = 0.95  # a later candidate must take at most this share of the best time so far
-_VERSION = 1  # of the engines: raise it when a change makes old choices wrong
+_VERSION = 2  # of the engines: raise it when a change makes old choices wrong
 
 
 @dataclass(frozen=True)
@@ -53,44 +53,90 @@ class Measured:
         return f"{self.engine} {self.precision} {self.ms:.1f} ms (mean difference {self.mean:.1e}{verdict})"
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What is remembered: a pair, why it was taken, and what was found wrong with all of the precision asked for."""
+
+    engine: str
+    precision: str
+    reason: str
+    lack: str
+
+
 def choose(model: Backbone, precision: str) -> Backbone:
     """Return the model run by the fastest engine that keeps `precision`.
 
-    A wish for int8 may be answered by bf16 or exact, for bf16 by exact, never the other way round. An extra that is
-    missing, or int8 that was not calibrated, is warned of when the precision asked for needs it.
+    A wish for int8 may be answered by bf16 or exact, for bf16 by exact, never the other way round. That a precision
+    cannot be had here is warned of every time, with the reason.
     """
     if not isinstance(model, FOMM) or model.device.type != "cpu":
         model.reason = f"auto: the only engine for {model.name} on {model.device.type}"
+        if precision != "exact":
+            warn_of_lack(precision, f"{model.name} on {model.device.type} has none", model)
         return model
-    path = cache_folder() / "choices" / f"{_key(model, precision)}.json"
+    lack = lack_of(model, precision)
+    path = cache_folder() / "choices" / f"{_key(model, precision, lack)}.json"
     known = _remembered(path, precision)
-    if known is not None:
-        engine, level, reason = known
+    chosen = None if known is None else _chosen_earlier(model, known)
+    if chosen is None or known is None:
+        chosen, known = _measured_choice(model, precision)
+        _remember(path, known)
+    if lack or known.lack:
+        warn_of_lack(precision, lack or known.lack, chosen)
+    return chosen
+
+
+def lack_of(model: FOMM, precision: str) -> str:
+    """Return why no engine can run a model on the CPU at a precision, or nothing if one can."""
+    reasons = []
+    for engine in (name for name, levels in SUPPORTED.items() if precision in levels):
         try:
-            chosen = builder(engine)(model, level)
-        except KinecastError as error:  # a converted model was removed since: measure again
-            LOG.info("auto: %s can no longer be used: %s", engine, error)
+            check_able(engine, model, precision)
+        except KinecastError as error:
+            reasons.append(str(error).removeprefix(f"precision {precision}: "))
         else:
-            chosen.reason = f"{reason} (measured earlier)"
-            LOG.info("%s", chosen.reason)
-            return chosen
-    return _measured_choice(model, precision, path)
+            return ""
+    return reasons[0]
 
 
-def _measured_choice(model: FOMM, precision: str, path: Path) -> Backbone:
+def warn_of_lack(precision: str, lack: str, chosen: Backbone) -> None:
+    """Say that a precision is not to be had, why, and what is taken instead."""
+    warnings.warn(
+        f"precision {precision} is not to be had: {lack}; taken: {chosen.engine} {chosen.precision}",
+        KinecastWarning,
+        stacklevel=5,
+    )
+
+
+def _chosen_earlier(model: FOMM, known: _Choice) -> Backbone | None:
+    try:
+        chosen = builder(known.engine)(model, known.precision)
+    except KinecastError as error:  # a converted model was removed since: measure again
+        LOG.info("auto: %s can no longer be used: %s", known.engine, error)
+        return None
+    chosen.reason = f"{known.reason} (measured earlier)"
+    LOG.info("%s", chosen.reason)
+    return chosen
+
+
+def _measured_choice(model: FOMM, precision: str) -> tuple[Backbone, _Choice]:
+    frames = _warm_up_frames(model)
     able: dict[Pair, Backbone] = {("eager", "exact"): model}
+    rendered = {("eager", "exact"): _render(model, frames)}
+    missing = []
     for engine, level in _candidates(precision):
         try:
-            able[engine, level] = builder(engine)(model, level)
+            candidate = builder(engine)(model, level)
+            rendered[engine, level] = _render(candidate, frames)  # OpenVINO compiles at the first run
+            able[engine, level] = candidate
         except KinecastError as error:
-            if level == precision == "int8":
-                warnings.warn(f"precision {precision} is not to be had: {error}", KinecastWarning, stacklevel=4)
             LOG.info("auto: %s %s: %s", engine, level, error)
-    frames = _warm_up_frames(model)
-    times, reference = _times(able, frames), _render(model, frames)
+            if level == precision:
+                missing.append(str(error))
+    times = _times(able, frames)
     found = []
-    for pair, candidate in able.items():
-        difference = (_render(candidate, frames) - reference).abs()
+    for pair in able:
+        difference = (rendered[pair] - rendered["eager", "exact"]).abs()
         found.append(Measured(*pair, times[pair], float(difference.max()), float(difference.mean())))
     fastest = found[0]
     for measured in found[1:]:
@@ -99,8 +145,9 @@ def _measured_choice(model: FOMM, precision: str, path: Path) -> Backbone:
     chosen = able[fastest.engine, fastest.precision]
     chosen.reason = f"auto: {fastest.engine} {fastest.precision} was fastest of {'; '.join(map(str, found))}"
     LOG.info("%s", chosen.reason)
-    _remember(path, fastest, chosen.reason)
-    return chosen
+    asked = [measured for measured in found if measured.precision == precision]
+    lack = "" if any(measured.good for measured in asked) else "; ".join([*map(str, asked), *missing])
+    return chosen, _Choice(fastest.engine, fastest.precision, chosen.reason, lack)
 
 
 def _candidates(precision: str) -> list[Pair]:
@@ -135,13 +182,12 @@ def _warm_up_frames(model: Backbone) -> Tensor:
     return torch.cat([wide[..., shift : shift + width] for shift in (0, 4, 8)])
 
 
-def _key(model: FOMM, precision: str) -> str:
+def _key(model: FOMM, precision: str, lack: str) -> str:
     from kinecast.engine.machine import processor
 
+    identity, threads = model_identity(model).hex(), torch.get_num_threads()
     versions = [_installed(package) for package in ("torch", "openvino")]
-    return key_of(
-        _VERSION, model_identity(model.state_dict()).hex(), precision, processor(), torch.get_num_threads(), *versions
-    )
+    return key_of(_VERSION, identity, precision, processor(), threads, *versions, lack)
 
 
 def _installed(package: str) -> str:
@@ -151,23 +197,21 @@ def _installed(package: str) -> str:
         return ""
 
 
-def _remembered(path: Path, precision: str) -> tuple[str, str, str] | None:
+def _remembered(path: Path, precision: str) -> _Choice | None:
     try:
         values = json.loads(path.read_text())
-        engine, level, reason = values["engine"], values["precision"], values["reason"]
+        known = _Choice(*(str(values[field.name]) for field in fields(_Choice)))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not measured yet, or by a hand: it is measured anew
     allowed = PRECISIONS[: PRECISIONS.index(precision) + 1]
-    if engine not in SUPPORTED or level not in SUPPORTED[engine] or level not in allowed:
-        return None
-    return engine, level, str(reason)
+    fits = known.precision in SUPPORTED.get(known.engine, ()) and known.precision in allowed
+    return known if fits else None
 
 
-def _remember(path: Path, measured: Measured, reason: str) -> None:
-    values = {"engine": measured.engine, "precision": measured.precision, "reason": reason}
+def _remember(path: Path, choice: _Choice) -> None:
     try:
         make_folder(path.parent)
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(values) + "\n")
+            temporary.write_text(json.dumps(asdict(choice)) + "\n")
     except KinecastError as error:
         LOG.info("auto: the choice is not remembered: %s", error)

@@ -12,7 +12,6 @@ import logging
 import sys
 from collections.abc import Iterable
 from contextlib import redirect_stdout
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.parts import Parts, folded_parts
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
+from kinecast.packages import optional
 
 _FINAL = r".*final[./].*Convolution"  # its own or, of the compact generator, the module itself
 _SOURCE_EVERY = 64  # frames after which another source is taken, so that not one face gives all ranges
@@ -94,12 +94,7 @@ def renderer_inputs(model: FOMM, frames: Iterable[Tensor], limit: int) -> list[l
 
 
 def _nncf() -> Any:
-    try:
-        with redirect_stdout(sys.stderr):  # its log takes the stdout that it finds
-            nncf = import_module("nncf")
-    except ImportError as error:
-        raise KinecastError(
-            "precision int8: expected the extra `engine`, found no nncf: pip install 'kinecast[engine]'"
-        ) from error
+    with redirect_stdout(sys.stderr):  # its log takes the stdout that it finds
+        nncf = optional("calibration", "nncf")
     logging.getLogger("nncf").setLevel(logging.WARNING)
     return nncf

@@ -6,15 +6,16 @@
 | bf16 | float32 | bfloat16 | bfloat16 |
 | int8 | float32, by `fast` | bfloat16, by `fast` | int8 (`kinecast.engine.calibration`), the rest of it bfloat16 |
 
-With int8 only the renderer is OpenVINO's: for the other parts the packed kernels of `fast` took less time.
+With int8 only the renderer is OpenVINO's: for the other parts the packed kernels of `fast` took less time. Where the
+processor has no bfloat16, float32 takes its place beside int8.
 Conversion takes seconds and is kept in the cache folder, under the identity of the weights.
 """
 
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,13 @@ from kinecast.backbones.fomm import FOMM
 from kinecast.codec.identity import model_identity
 from kinecast.engine.cache import cache_folder, key_of
 from kinecast.engine.convolution import bfloat16_available
-from kinecast.engine.fast import needs_fomm_on_cpu
+from kinecast.engine.fast import needs_bfloat16, needs_fomm_on_cpu
 from kinecast.engine.fomm import EngineFOMM
+from kinecast.engine.machine import processor
 from kinecast.engine.parts import Parts, folded_parts
 from kinecast.errors import KinecastError
+from kinecast.packages import optional
+from kinecast.weight_files import one_line
 
 PARTS = ("detector", "encoder", "hourglass", "renderer")
 _VERSION = 2  # of the parts: raise it when they change
@@ -43,10 +47,10 @@ def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
     """Compile a FOMM for the CPU; converts it first if the cache does not hold it.
 
     Raises:
-        KinecastError: the extra is missing, another backbone or device, int8 that was not calibrated.
+        KinecastError: the extra is missing, another backbone or device, bf16 on a processor without it, int8 that was
+            not calibrated.
     """
-    model = needs_fomm_on_cpu(model, "openvino")
-    openvino()
+    model = check_openvino(model, precision)
     if precision == "int8":
         return EngineFOMM(model, _int8_parts(model), "openvino", precision)
     folder, hint = converted(model), "bf16" if precision == "bf16" else "f32"
@@ -59,15 +63,27 @@ def build_openvino(model: Backbone, precision: str) -> EngineFOMM:
     return EngineFOMM(model, parts, "openvino", precision)
 
 
-def _int8_parts(model: FOMM) -> Parts:
-    path = quantised_path(model)
-    if not path.exists():
+def check_openvino(model: Backbone, precision: str) -> FOMM:
+    """Return the model if this engine can run it here.
+
+    Raises:
+        KinecastError: as `build_openvino`.
+    """
+    model = needs_fomm_on_cpu(model, "openvino")
+    openvino()
+    if precision == "bf16":
+        needs_bfloat16()
+    if precision == "int8" and not quantised_path(model).exists():
         raise KinecastError(
             "precision int8: expected a calibrated model, found none for these weights: calibrate it on your clips "
             "with `kinecast benchmark --calibrate CLIP` or kinecast.engine.calibration.calibrate"
         )
-    others = folded_parts(model, "bf16" if bfloat16_available() else "exact")
-    return replace(others, renderer=CompiledPart(path, "bf16", single=True))
+    return model
+
+
+def _int8_parts(model: FOMM) -> Parts:
+    precision, hint = ("bf16", "bf16") if bfloat16_available() else ("exact", "f32")
+    return replace(folded_parts(model, precision), renderer=CompiledPart(quantised_path(model), hint, single=True))
 
 
 def openvino() -> Any:
@@ -76,12 +92,7 @@ def openvino() -> Any:
     Raises:
         KinecastError: it is not installed.
     """
-    try:
-        return import_module("openvino")
-    except ImportError as error:
-        raise KinecastError(
-            "engine openvino: expected the extra `engine`, found none: pip install 'kinecast[engine]'"
-        ) from error
+    return optional("engine openvino", "openvino")
 
 
 class CompiledPart:
@@ -128,32 +139,53 @@ class CompiledPart:
             # Otherwise threads of every process that has one are bound to the first core, and share it.
             "ENABLE_CPU_PINNING": False,
         }
-        return core.compile_model(model, "CPU", settings)
+        try:
+            return core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:  # it has no kernel for a layer on this processor
+            raise KinecastError(
+                f"engine openvino: expected to compile {self.path.stem} for {processor()}, found "
+                f"{one_line(error)}: use engine fast or auto"
+            ) from error
 
 
 def converted(model: FOMM) -> Path:
     """Return the folder with the model's four parts as OpenVINO IR, converting them if they are not there."""
-    folder = model_folder(model)
-    if all((folder / f"{part}.xml").exists() for part in PARTS):
+
+    def parts() -> dict[str, tuple[nn.Module, list[Tensor]]]:
+        found = folded_parts(model, native=False)
+        return {part: (getattr(found, part), example_inputs(model, part)) for part in PARTS}
+
+    return stored(model_folder(model), PARTS, parts)
+
+
+def stored(folder: Path, names: Sequence[str], make: Callable[[], dict[str, tuple[nn.Module, list[Tensor]]]]) -> Path:
+    """Return a folder with networks as OpenVINO IR, converting them if they are not there.
+
+    Args:
+        folder: where they are kept.
+        names: of the networks, and their files.
+        make: what gives each network, by name, and example inputs.
+    """
+    if all((folder / f"{name}.xml").exists() for name in names):
         return folder
-    parts = folded_parts(model, native=False)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        for part in PARTS:
-            _convert(getattr(parts, part), example_inputs(model, part), Path(name) / f"{part}.xml")
-        for part in PARTS:  # weights before the description: a half-moved part is not taken for a whole one
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        for name, (network, examples) in make().items():
+            _convert(network, examples, Path(temporary) / f"{name}.xml")
+        for name in names:  # weights before the description: a half-moved part is not taken for a whole one
             for suffix in (".bin", ".xml"):
-                (Path(name) / part).with_suffix(suffix).replace((folder / part).with_suffix(suffix))
+                (Path(temporary) / name).with_suffix(suffix).replace((folder / name).with_suffix(suffix))
     return folder
 
 
-def _convert(part: nn.Module, examples: list[Tensor], path: Path) -> None:
+def _convert(network: nn.Module, examples: list[Tensor], path: Path) -> None:
     package = openvino()
-    shapes = [(-1, example.shape[1], -1, -1) for example in examples]
+    # number and size of pictures are left open; of anything else only the number is
+    shapes = [(-1, x.shape[1], *((-1,) * 2 if x.ndim == 4 else x.shape[2:])) for x in examples]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size
-        network = package.convert_model(part, example_input=tuple(examples), input=shapes)
-    package.save_model(network, path, compress_to_fp16=False)
+        converted_network = package.convert_model(network, example_input=tuple(examples), input=shapes)
+    package.save_model(converted_network, path, compress_to_fp16=False)
 
 
 def example_inputs(model: FOMM, part: str) -> list[Tensor]:
@@ -175,9 +207,7 @@ def example_inputs(model: FOMM, part: str) -> list[Tensor]:
 def model_folder(model: FOMM) -> Path:
     """Return where the cache keeps what is made of these weights by this version of OpenVINO."""
     return (
-        cache_folder()
-        / "openvino"
-        / key_of(_VERSION, version("openvino"), model_identity(model.state_dict()).hex(), model.config)
+        cache_folder() / "openvino" / key_of(_VERSION, version("openvino"), model_identity(model).hex(), model.config)
     )
 
 

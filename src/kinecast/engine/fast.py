@@ -15,12 +15,32 @@ def build_fast(model: Backbone, precision: str) -> EngineFOMM:
     Raises:
         KinecastError: another backbone or another device, or a processor without bfloat16.
     """
+    model = check_fast(model, precision)
+    return EngineFOMM(model, folded_parts(model, precision), "fast", precision)
+
+
+def check_fast(model: Backbone, precision: str) -> FOMM:
+    """Return the model if this engine can run it here.
+
+    Raises:
+        KinecastError: as `build_fast`.
+    """
     model = needs_fomm_on_cpu(model, "fast")
-    if precision == "bf16" and not bfloat16_available():
+    if precision == "bf16":
+        needs_bfloat16()
+    return model
+
+
+def needs_bfloat16() -> None:
+    """Check that the processor has bfloat16 convolutions. OpenVINO would compute in float32 without a word.
+
+    Raises:
+        KinecastError: it has none.
+    """
+    if not bfloat16_available():
         raise KinecastError(
             f"precision bf16: expected a processor with AVX-512 or AMX, found {processor()}: use precision exact"
         )
-    return EngineFOMM(model, folded_parts(model, precision), "fast", precision)
 
 
 def needs_fomm_on_cpu(model: Backbone, engine: str) -> FOMM:

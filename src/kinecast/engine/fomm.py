@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.backbones.base import Backbone, check_frames, check_source
-from kinecast.backbones.fomm import FOMM, SourceState, warp_pixels
+from kinecast.backbones.fomm import FOMM, KPDetector, OcclusionAwareGenerator, SourceState, warp_pixels
 from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2, transform_points
 from kinecast.engine.parts import Parts
 from kinecast.errors import KinecastError
@@ -46,6 +46,16 @@ class EngineFOMM(Backbone):
     def motion_dim(self) -> int:
         """D of the model."""
         return self.model.motion_dim
+
+    @property
+    def kp_detector(self) -> KPDetector:
+        """The model's own detector: what reads parts by name need not know whether an engine runs them."""
+        return self.model.kp_detector
+
+    @property
+    def generator(self) -> OcclusionAwareGenerator:
+        """The model's own generator."""
+        return self.model.generator
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the model's own tensors under their own names."""
@@ -129,6 +139,14 @@ class EngineFOMM(Backbone):
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Return what the model returns."""
         return self.model.relative_motion(source, driving, initial, adapt_scale)
+
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return what the model returns."""
+        return self.model.adapts_scale(source, initial)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the model returns: an engine changes none."""
+        return self.model.settings()
 
     def _template(self) -> Motion:
         return self.model._template()

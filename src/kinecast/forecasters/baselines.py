@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
+from kinecast.median import sample_median
 
 _PHI_GRID = 2001  # values tried in [0, 1]; the error is a smooth polynomial of phi
 
@@ -134,7 +135,7 @@ class Climatology(Baseline):
         self.residuals = (kept[:, observed:] - kept[:, observed - 1 : observed]).contiguous()
 
     def _central(self, observed: Tensor, horizon: int) -> Tensor:
-        return observed[:, -1:] + self._bank(horizon).median(dim=0).values
+        return observed[:, -1:] + sample_median(self._bank(horizon))
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         bank = self._bank(horizon)

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file
 from kinecast.forecasters import FORECASTERS, Forecaster, build_forecaster, forecaster_class
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
+from kinecast.weight_files import read_tensors, without_wrappers
 
 _KIND = "forecaster"
 _FORMAT = "1"
@@ -48,7 +47,8 @@ def load_forecaster_file(path: str | Path) -> Forecaster:
             config or hold NaN.
     """
     path = existing_file(path, "forecaster file (.safetensors)")
-    metadata, tensors = _read(path)
+    metadata, tensors = read_tensors(path)
+    tensors = without_wrappers(tensors)
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise KinecastError(f"{path}: expected finite weights, found NaN or infinity in {name}: train it again")
@@ -93,11 +93,3 @@ def open_forecaster(name_or_path: str, motion_dim: int) -> Forecaster:
             "train one on motion of this backbone"
         )
     return model
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise KinecastError(f"{path}: expected safetensors, found {error}: train or download it again") from error

@@ -14,6 +14,7 @@ from kinecast.errors import KinecastError
 
 PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with: a plain video call of a talking head
 MAX_CAMERA_SIDE = 4096
+_LATEST = 1e11  # s since 1970
 State = Literal["new", "waiting", "connecting", "connected", "interrupted", "reconnecting", "ended"]
 ShownState = Literal["received", "forecast", "idle", "frozen"]
 
@@ -125,6 +126,8 @@ class CameraFrame:
             raise KinecastError(f"camera frame: expected uint8 (H, W, 3), found {self.picture.dtype} {shape}")
         if not all(8 <= side <= MAX_CAMERA_SIDE for side in shape[:2]):
             raise KinecastError(f"camera frame: expected 8 to {MAX_CAMERA_SIDE} pixels a side, found {shape[:2]}")
+        if not 0 <= self.captured < _LATEST:  # also refuses NaN
+            raise KinecastError(f"camera frame: expected seconds since 1970, found {self.captured}")
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ class CallStats:
     share_forecast: float = 0.0
     loss: float = 0.0
     refused: int = 0  # messages that were not what they should be
+    failed: int = 0  # frames and messages that something failed on here, and that were passed over
     pictures_sent: int = 0
     pictures_received: int = 0
     queues: dict[str, int] = field(default_factory=dict)

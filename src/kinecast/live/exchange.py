@@ -3,12 +3,15 @@
 Sending: the newest camera frame goes to a worker thread, which detects and encodes; what it gives back is sent.
 Playing: whenever a frame is due by the play-out clock, what has come goes to another worker thread, which decodes and
 draws. Each worker has one frame at a time, so that nothing queues up: who is slower than the camera passes frames over.
+
+Each loop repeats a step. One that fails is counted and said (`Faults`), and the next one follows: whatever a frame, a
+packet or a message does here, the call goes on.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,18 +19,18 @@ from kinecast.codec import Header, MotionPacket, ReferenceChunk
 from kinecast.errors import KinecastError
 from kinecast.live import messages as m
 from kinecast.live.config import CallConfig, CameraFrame, ShownFrame
+from kinecast.live.faults import Faults, repeat
 from kinecast.live.figures import Allowance, Quantiles, Rate
 from kinecast.live.links import FaultyLink
 from kinecast.live.models import Models, worker
 from kinecast.live.peer import Peer
+from kinecast.live.pings import Pings, microseconds
 from kinecast.live.receiving import Job, Played, Receiver
 from kinecast.live.sending import Message, Sender
 
 INTERRUPTED_S = 1.0  # without any message, while the other side sends video,
 QUIET_S = 3.0  # and while it does not
 _BEAT_S = 0.25
-_PING_S = 2.0  # between pings,
-_PING_SOON_S = 0.3  # and while nothing comes
 _CAMERA_S = 1.0  # without a frame: the other side is told that the camera stopped
 _REPORT_S = 1.0  # between reports of losses
 _KEY_S = 0.1  # between requests of a key packet
@@ -46,6 +49,7 @@ class Exchange:
         on_bye: the other side hung up, with its reason.
         on_unusable: what the other side sends cannot be used at all, with the line that says why.
         on_resume: the secret of the room to meet again.
+        clock: seconds, steady.
     """
 
     def __init__(
@@ -57,11 +61,12 @@ class Exchange:
         on_bye: Callable[[str], None],
         on_unusable: Callable[[str], None],
         on_resume: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._models = config, models
         self._on_frame, self._on_line = on_frame, on_line
         self._on_bye, self._on_unusable, self._on_resume = on_bye, on_unusable, on_resume
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._clock = asyncio.get_running_loop(), clock
         self.peer: Peer | None = None
         self.heard = 0.0  # when any message came last
         self.avatar: np.ndarray | None = models.avatar
@@ -71,47 +76,49 @@ class Exchange:
         self._said: m.Sending | None = None
         self._link: FaultyLink | None = None
         self._sender: Sender | None = None
-        self._receiver = Receiver(models.backbone, models.identity, config, models.forecast, models.sampler)
+        self._receiver = Receiver(models.backbone, models.identity, config, models.forecast, models.sampler, clock)
         self._workers = worker("kinecast-send"), worker("kinecast-play")
         self._slot: CameraFrame | None = None
         self._slot_lock = threading.Lock()
         self._fresh = asyncio.Event()
         self._last_number = -1
-        self._pings: dict[int, float] = {}
-        self._pinged = self._key_asked = self._camera_at = self._reported_at = 0.0
+        self.pings = Pings(clock)
+        self._key_asked = self._camera_at = self._reported_at = 0.0
         self._reported = 0  # share of losses that the other side was told of last
         self._key_allowed = Allowance(4, 8)
-        self._round_trips: list[tuple[float, float]] = []  # round trip, offset of the other clock
-        self.offset: float | None = None  # s to add to this clock for theirs
+        self._faults = {
+            kind: Faults(one, lasting, on_line, clock)
+            for kind, one, lasting in (
+                ("send", "a camera frame was passed over", "no camera frame can be sent"),
+                ("play", "a frame was not shown", "nothing new can be shown"),
+                ("take", "a message was passed over", "what the other side says cannot be read"),
+                ("beat", "the connection was not looked after", "the connection cannot be looked after"),
+            )
+        }
         self.captured, self.sent, self.shown, self.forecast = Rate(), Rate(), Rate(), Rate()
         self.packets, self.lost = Rate(), Rate()
         self.latency = Quantiles()
         self.dropped_camera = self.dropped_late = self.pictures_sent = self.pictures_received = 0
         self.refused = 0  # of connections that ended
-        self._tasks = [
-            asyncio.ensure_future(self._guarded(loop)) for loop in (self._sending, self._playing, self._beating)
-        ]
+        loops = {"send": self._send_next, "play": self._play_next, "beat": self._beat}
+        self._tasks = [asyncio.ensure_future(repeat(step, self._faults[kind])) for kind, step in loops.items()]
 
-    async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
-        """A loop that fails ends the call with its error, never in silence."""
-        try:
-            await loop()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            self._on_unusable(f"the call failed here: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-            raise
+    @property
+    def failed(self) -> int:
+        """How often something failed here and was passed over."""
+        return sum(faults.total for faults in self._faults.values())
 
     # --- connections ------------------------------------------------------------------------------------------------
 
     def attach(self, peer: Peer) -> None:
         """Go on over a connection that has just been opened: both streams begin anew."""
         self.detach()
-        self.peer, self.heard = peer, time.monotonic()
+        self.peer, self.heard = peer, self._clock()
         self._camera_at = self.heard  # it may begin to give frames only now
-        self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar)
+        self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar, self._clock)
         self._receiver.begin()
-        self._last_number, self._said, self._pings = -1, None, {}
+        self.pings.begin()
+        self._last_number, self._said = -1, None
         self.theirs = m.Sending(video=True, audio=True, camera=True)
         if self._config.link is not None:
             self._link = FaultyLink(self._config.link, lambda data: peer.send("motion", data))
@@ -129,7 +136,7 @@ class Exchange:
     @property
     def silent_s(self) -> float:
         """Seconds since the other side was heard; endless without a connection."""
-        return time.monotonic() - self.heard if self.peer is not None else float("inf")
+        return self._clock() - self.heard if self.peer is not None else float("inf")
 
     @property
     def interrupted(self) -> bool:
@@ -160,12 +167,15 @@ class Exchange:
             else:
                 packet, rest = MotionPacket.parse(data)
                 _nothing_after(rest)
-                if not self._receiver.take_packet(packet, time.monotonic()):
+                if not self._receiver.take_packet(packet, self._clock()):
                     self._ask_key()  # the first key packet was lost: the next of itself comes seconds later
         except KinecastError:
             peer.refuse()
             return
-        self.heard = time.monotonic()
+        except Exception as error:  # a fault of this side; raised here, it would end aiortc's loop and the connection
+            self._faults["take"].failed(error)
+            return
+        self.heard = self._clock()
 
     def _take_reliable(self, peer: Peer, data: bytes) -> None:
         if data[:1] == b"{":
@@ -227,22 +237,12 @@ class Exchange:
             if self._sender is not None and self._key_allowed.take():
                 self._sender.request_key()
         elif isinstance(signal, m.Ping):
-            self._send_motion(m.write_signal(m.Pong(signal.sent, _microseconds())))
+            self._send_motion(m.write_signal(m.Pong(signal.sent, microseconds())))
         elif isinstance(signal, m.LossReport):
             if self._sender is not None:
                 self._sender.loss = signal.share / 255
-        elif (sent := self._pings.pop(signal.sent, None)) is not None:
-            now = time.time()
-            trip = time.monotonic() - sent
-            offset = signal.answered / 1e6 - (now - trip / 2)
-            # The quickest of the last pings is least delayed, and so most symmetrical (as in RFC 5905).
-            self._round_trips = [*self._round_trips[-15:], (trip, offset)]
-            self.offset = min(self._round_trips)[1]
-
-    @property
-    def round_trip_ms(self) -> float | None:
-        """The last ping's way there and back."""
-        return 1000 * self._round_trips[-1][0] if self._round_trips else None
+        else:
+            self.pings.answered(signal)
 
     def _unusable(self, peer: Peer, line: str) -> None:
         peer.send("picture", m.write_control(m.Bye("what is sent cannot be used: " + _plain(line)[:150])))
@@ -258,27 +258,30 @@ class Exchange:
             self.captured.add()
         self._loop.call_soon_threadsafe(self._fresh.set)
 
-    async def _sending(self) -> None:
-        while True:
-            await self._fresh.wait()
-            self._fresh.clear()
-            with self._slot_lock:
-                frame, self._slot = self._slot, None
-            self._camera_at = time.monotonic()
-            peer, sender = self.peer, self._sender
-            if frame is None or peer is None or sender is None or self.video_muted:
-                continue
-            if peer.waiting("motion") > _MOTION_WAITING or peer.waiting("picture") > _PICTURE_WAITING:
-                self.dropped_camera += 1
-                continue
-            sender.avatar = self.avatar
-            try:
-                out = await self._loop.run_in_executor(self._workers[0], sender.process, frame)
-            except KinecastError as error:
-                self._on_unusable(f"the camera's picture cannot be used: {error}")
-                continue
-            if peer is self.peer:
-                self._send_all(peer, sender, out)
+    async def _send_next(self) -> None:
+        await self._fresh.wait()
+        self._fresh.clear()
+        with self._slot_lock:
+            frame, self._slot = self._slot, None
+        self._camera_at = self._clock()
+        peer, sender = self.peer, self._sender
+        if frame is None or peer is None or sender is None or self.video_muted:
+            return
+        if peer.waiting("motion") > _MOTION_WAITING or peer.waiting("picture") > _PICTURE_WAITING:
+            self.dropped_camera += 1
+            return
+        sender.avatar = self.avatar
+        out = await self._loop.run_in_executor(self._workers[0], sender.process, frame)
+        if peer is self.peer:
+            self._send_all(peer, sender, out)
+        self._report("send", sender.take_errors())
+
+    def _report(self, kind: str, errors: list[Exception]) -> None:
+        """Tell of what failed in a step, or take note that nothing did."""
+        for error in errors:
+            self._faults[kind].failed(error)
+        if not errors:
+            self._faults[kind].worked()
 
     def _send_all(self, peer: Peer, sender: Sender, out: list[Message]) -> None:
         for channel, data in out:
@@ -296,7 +299,7 @@ class Exchange:
             self.peer.send("motion", data)
 
     def _tell_sending(self) -> None:
-        camera = time.monotonic() - self._camera_at < _CAMERA_S
+        camera = self._clock() - self._camera_at < _CAMERA_S
         now = m.Sending(video=not self.video_muted, audio=not self.audio_muted, camera=camera)
         if self.peer is not None and now != self._said and self.peer.send("picture", m.write_control(now)):
             if self._said is not None and now.camera != self._said.camera:
@@ -305,45 +308,49 @@ class Exchange:
 
     # --- playing ----------------------------------------------------------------------------------------------------
 
-    async def _playing(self) -> None:
-        receiver = self._receiver
-        while True:
-            now = time.monotonic()
-            paused = not (self.theirs.video and self.theirs.camera)
-            job = receiver.due(now, paused) if self.peer is not None else None
-            if self.peer is None:
-                await self._show_without(receiver)
-            elif job is not None and (job.number > self._last_number or job.packets or job.pictures):
-                await self._play(receiver, job)
-            else:
-                due = receiver.jitter.time_of(self._last_number + 1) if receiver.jitter is not None else None
-                await asyncio.sleep(min(max(due - now, 0.001), 0.05) if due is not None else 0.02)
+    async def _play_next(self) -> None:
+        receiver, now = self._receiver, self._clock()
+        if self.peer is None:
+            await self._show_without(receiver)
+            return
+        paused = not (self.theirs.video and self.theirs.camera)
+        job = receiver.due(now, paused, self._last_number)
+        if job is not None:
+            await self._play(receiver, job)
+            return
+        due = receiver.jitter.time_of(self._last_number + 1) if receiver.jitter is not None else None
+        await asyncio.sleep(min(max(due - now, 0.001), 0.05) if due is not None else 0.02)
 
     async def _play(self, receiver: Receiver, job: Job) -> None:
         peer, fresh = self.peer, job.number > self._last_number
         blocked = receiver.jitter is not None and receiver.jitter.blocked(job.number)
         played: Played = await self._loop.run_in_executor(self._workers[1], receiver.play, job, fresh)
+        if peer is None or peer is not self.peer:
+            return  # another connection: its frames are numbered anew
         if fresh:
             if self._last_number >= 0:
                 self.dropped_late += job.number - self._last_number - 1
             self._last_number = job.number
-        if peer is not None and peer is self.peer:
-            self._answer(peer, played)
-            if blocked or played.need_key:
-                self._ask_key()
+        self._answer(peer, played)
+        if blocked or played.need_key:
+            self._ask_key()
         self._show(played.shown)
+        if played.errors or played.shown is not None:
+            self._report("play", played.errors)
 
     def _answer(self, peer: Peer, played: Played) -> None:
         for number in played.have:
             self.pictures_received += 1
             peer.send("picture", m.write_control(m.Have(number)))
         for number, line in played.unreadable:
-            self._on_line("error", line)
+            self._on_line("notice", line)  # it is asked for again
             peer.refuse()
+            peer.send("picture", m.write_control(m.Again(number)))
+        for number in played.again:
             peer.send("picture", m.write_control(m.Again(number)))
 
     def _ask_key(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._key_asked > _KEY_S:
             self._key_asked = now
             self._send_motion(m.write_signal(m.KeyRequest()))
@@ -355,33 +362,33 @@ class Exchange:
             self.shown.add()
         if frame.state in ("forecast", "idle"):
             self.forecast.add()
-        if frame.state == "received" and frame.captured is not None and self.offset is not None:
-            self.latency.add(1000 * (time.time() + self.offset - frame.captured))
+        if frame.state == "received" and frame.captured is not None and self.pings.offset is not None:
+            self.latency.add(1000 * (time.time() + self.pings.offset - frame.captured))
         self._on_frame(frame)
 
     async def _show_without(self, receiver: Receiver) -> None:
         """Show what there is to show while there is no connection, at the pace of the call."""
-        started = time.monotonic()
+        started = self._clock()
         frame = await self._loop.run_in_executor(self._workers[1], receiver.without_connection)
         self._show(frame)
-        await asyncio.sleep(max(1 / self._config.fps - (time.monotonic() - started), 0.001))
+        if frame is not None:
+            self._report("play", [])
+        await asyncio.sleep(max(1 / self._config.fps - (self._clock() - started), 0.001))
 
     # --- heartbeat --------------------------------------------------------------------------------------------------
 
-    async def _beating(self) -> None:
-        while True:
-            await asyncio.sleep(_BEAT_S)
-            peer, now = self.peer, time.monotonic()
-            if peer is None:
-                continue
-            wait = _PING_SOON_S if self.silent_s > _PING_SOON_S or self.offset is None else _PING_S
-            if now - self._pinged >= wait:
-                self._pinged, stamp = now, _microseconds()
-                self._pings = {**dict(list(self._pings.items())[-7:]), stamp: now}
-                self._send_motion(m.write_signal(m.Ping(stamp)))
-            self._tell_sending()
-            self._count_losses()
-            peer.check_memory()
+    async def _beat(self) -> None:
+        await asyncio.sleep(_BEAT_S)
+        peer = self.peer
+        if peer is None:
+            return
+        ping = self.pings.due(self.silent_s)
+        if ping is not None:
+            self._send_motion(m.write_signal(ping))
+        self._tell_sending()
+        self._count_losses()
+        peer.check_memory()
+        self._report("beat", [])
 
     def _count_losses(self) -> None:
         jitter = self._receiver.jitter
@@ -390,8 +397,8 @@ class Exchange:
             self.packets.add(received + lost)
             self.lost.add(lost)
         share = min(round(255 * self.loss), 255)
-        if (share or self._reported) and time.monotonic() - self._reported_at > _REPORT_S:
-            self._reported, self._reported_at = share, time.monotonic()
+        if (share or self._reported) and self._clock() - self._reported_at > _REPORT_S:
+            self._reported, self._reported_at = share, self._clock()
             self._send_motion(m.write_signal(m.LossReport(share)))
 
     @property
@@ -407,7 +414,7 @@ class Exchange:
 
     def queues(self) -> dict[str, int]:
         """Return the lengths of every queue."""
-        found = {"camera": int(self._slot is not None), "pings": len(self._pings), **self._receiver.queues()}
+        found = {"camera": int(self._slot is not None), "pings": len(self.pings), **self._receiver.queues()}
         if self._link is not None:
             found["faulty_link"] = len(self._link)
         if self.peer is not None:
@@ -418,10 +425,6 @@ class Exchange:
 def _nothing_after(rest: bytes) -> None:
     if rest:
         raise KinecastError(f"message: expected one unit, found {len(rest)} bytes after it")
-
-
-def _microseconds() -> int:
-    return int(time.time() * 1e6)
 
 
 def _plain(text: str) -> str:

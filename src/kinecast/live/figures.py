@@ -37,7 +37,8 @@ class Rate:
     def recent(self) -> float:
         """Return the sum of the last four seconds."""
         first = int(self._clock() * _BINS / _SECONDS) - _BINS
-        return sum(amount for bin_, amount in self._bins if bin_ > first)
+        bins = tuple(self._bins)  # at once: a camera's thread may count meanwhile
+        return sum(amount for bin_, amount in bins if bin_ > first)
 
 
 class Quantiles:

@@ -14,6 +14,7 @@ from typing import Any
 from kinecast.errors import KinecastError
 from kinecast.live import memberships
 from kinecast.live.config import CallConfig
+from kinecast.live.faults import reason_of
 from kinecast.live.invitation import HandText, Invitation, check_secret, check_server, new_secret
 from kinecast.live.messages import Resume, write_control
 from kinecast.live.peer import MAX_SDP, Peer
@@ -286,8 +287,8 @@ class Meeting:
         async def guarded() -> None:
             try:
                 await work
-            except KinecastError as error:
-                self._on_line("error", str(error))
+            except Exception as error:  # a full disk, or what aiortc raises: it must not vanish with the task
+                self._on_line("error", reason_of(error))
 
         task = asyncio.ensure_future(guarded())
         self._tasks.add(task)

@@ -12,7 +12,7 @@ from kinecast.backbones.base import Backbone
 from kinecast.codec import model_identity
 from kinecast.codec.filling import FILLERS, Forecast
 from kinecast.engine import accelerate
-from kinecast.engine.convolution import bfloat16_available
+from kinecast.engine.auto import lack_of, warn_of_lack
 from kinecast.errors import KinecastError
 from kinecast.fillers import load_filler, of_forecaster
 from kinecast.forecasters.base import Forecaster
@@ -50,7 +50,7 @@ def load_models(config: CallConfig) -> Models:
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
     else:
         forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
-    models = Models(backbone, model_identity(backbone.state_dict()), forecast, sampler, _avatar(config))
+    models = Models(backbone, model_identity(backbone), forecast, sampler, _avatar(config))
     warm_up(models)
     return models
 
@@ -64,7 +64,12 @@ def _backbone(config: CallConfig) -> Backbone:
     plain = load_backbone(config.model, "auto", "eager")
     if not isinstance(plain, FOMM) or plain.device.type != "cpu":
         return plain
-    return accelerate(plain, "fast", "bf16" if config.precision != "exact" and bfloat16_available() else "exact")
+    wanted = "exact" if config.precision == "exact" else "bf16"
+    lack = lack_of(plain, wanted)
+    chosen = accelerate(plain, "fast", "exact" if lack else wanted)
+    if lack or config.precision != wanted:
+        warn_of_lack(config.precision, lack or "in a call auto is the engine fast, which has none", chosen)
+    return chosen
 
 
 def warm_up(models: Models) -> None:

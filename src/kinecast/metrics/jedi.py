@@ -12,11 +12,9 @@ in one folder. Without them the column says `needs weights`.
 Letters: V videos, T frames, P patches, C numbers a patch, n and m videos of two sets.
 """
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +23,12 @@ from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
+from kinecast.weight_files import read_torch, without_wrappers
 
 NEEDS_WEIGHTS = "needs weights"  # what a table shows where there are none
 ENCODER_FILE, PROBE_FILE = "vith16.pth.tar", "ssv2-probe.pth.tar"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as V-JEPA was trained
-_PREFIXES = ("module.", "backbone.")  # of the wrappers that were saved along
+_BACKBONE = "backbone."  # of the class that the encoder was saved in
 _POOLER = "pooler."
 
 
@@ -252,27 +251,12 @@ def jedi_cell(value: float | None) -> str:
 
 def _part(path: Path, name: str) -> dict[str, Tensor]:
     """Return one state dict of a checkpoint, without its wrappers' prefixes; other parts stay on the disk."""
-    try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise KinecastError(
-            f"{path}: refused: expected tensors and plain values only, found a pickle that would run code: save its "
-            f"part {name!r} alone, where you trust the file"
-        ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise KinecastError(f"{path}: expected a torch checkpoint, found {reason}: copy it again") from error
+    checkpoint = read_torch(path, mmap=True)
     part = checkpoint.get(name) if isinstance(checkpoint, dict) else None
     if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
         found = ", ".join(map(str, checkpoint)) if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise KinecastError(f"{path}: expected a checkpoint with the state dict {name!r}, found {found or 'nothing'}")
-    return {_unwrapped(key): tensor.float() for key, tensor in part.items()}
-
-
-def _unwrapped(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+    return {key.removeprefix(_BACKBONE): tensor.float() for key, tensor in without_wrappers(part).items()}
 
 
 def _assign(module: nn.Module, path: Path, state: Mapping[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
+from kinecast.median import sample_median
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -54,10 +55,7 @@ def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
 def median_error(samples: Tensor, truth: Tensor) -> Tensor:
     """Return the absolute error of the samples' median, number by number, (B, H, D)."""
     _check(samples, truth)
-    middle = samples.shape[0] // 2
-    ordered = samples.sort(dim=0).values
-    median = ordered[middle] if samples.shape[0] % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-    return (median - truth).abs()
+    return (sample_median(samples) - truth).abs()
 
 
 def spread(samples: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
+from kinecast.weight_files import read_torch
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -21,10 +21,5 @@ def load_state(path: Path) -> dict[str, Any]:
     Raises:
         KinecastError: the file is damaged or foreign.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise KinecastError(
-            f"{path}: expected a training checkpoint, found {error}: delete it to start anew"
-        ) from error
+    state: dict[str, Any] = read_torch(path, "a training checkpoint", advice="delete it to start anew")
     return state

@@ -20,6 +20,7 @@ from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
 from kinecast.forecasters import Forecaster, build_forecaster
 from kinecast.forecasters.objectives import fair_crps
+from kinecast.median import sample_median
 from kinecast.training.checkpoint import load_state, save_state
 
 _SCORED_SAMPLES = 32  # of each validation window
@@ -134,7 +135,7 @@ def scores_of(model: Forecaster, windows: Windows, seed: int = 0) -> dict[str, f
     samples = model.forecast(observed, truth.shape[1], count, seed=seed).to(truth.device)
     return {
         "crps": float(fair_crps(samples, truth).mean()),
-        "mae": float((samples.quantile(0.5, dim=0) - truth).abs().mean()),
+        "mae": float((sample_median(samples) - truth).abs().mean()),
         "mae_repeat_last": float((observed[:, -1:] - truth).abs().mean()),
     }
 

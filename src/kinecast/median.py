@@ -1,0 +1,12 @@
+"""The median of samples. `torch.median` gives the lower middle of an even number: samples of one distribution drift."""
+
+from torch import Tensor
+
+
+def sample_median(samples: Tensor) -> Tensor:
+    """Return the median over samples (S, ...), number by number: of an even S the mean of the two in the middle.
+
+    As `Tensor.quantile(0.5, dim=0)`, which refuses more than 2^24 numbers.
+    """
+    ordered = samples.sort(dim=0).values
+    return (ordered[(len(samples) - 1) // 2] + ordered[len(samples) // 2]) / 2

