@@ -61,7 +61,8 @@ def copy(clip, path, frames=50, edges=None, fps=25):
 def test_sound_is_kept_in_sync(clips, tmp_path, name, suffix, codec):
     found = copy(clips[name], tmp_path / f"out{suffix}")
     assert sound_codec(found) == codec
-    assert abs(beep_of(found) - flash_of(found)) < SYNC
+    given = beep_of(clips[name]) - flash_of(clips[name])  # WMA does not say by how much its encoder is late
+    assert abs(beep_of(found) - flash_of(found) - given) < SYNC
     video, audio = lengths_of(found)
     assert abs(audio - video) < SYNC
 
