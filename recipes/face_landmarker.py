@@ -1,6 +1,6 @@
 """Convert Google's face landmarker bundle into the weights that kinecast.faces reads; print what they are.
 
-    pip install tflite
+    pip install tflite  # in the extra dev
     python recipes/face_landmarker.py ../shared/data/models/face_landmarker.task
 
 The networks are stored in half precision in the bundle and stay so: nothing is rounded. Constants are taken in the

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import as_plain_user
 from kinecast.errors import KinecastError
-from kinecast.files import atomic_path, existing_file, make_folder
+from kinecast.files import atomic_path, check_folder, check_output, existing_file, kept, make_folder
 
 FIX = "choose a folder that exists, is writable and has room"
 
@@ -88,9 +88,11 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path, make)
 def test_a_folder_that_may_not_be_written_is_found_before_the_work(open_folder):
     open_folder.chmod(0o555)
     path = open_folder / "a.npz"
-    with as_plain_user(open_folder), pytest.raises(KinecastError) as error, atomic_path(path):
-        pytest.fail("the block must not run")
-    assert str(error.value) == f"cannot write {path}: Permission denied: {FIX}"
+    with as_plain_user(open_folder):
+        for check in (check_output, lambda name: atomic_path(name).__enter__()):
+            with pytest.raises(KinecastError) as error:
+                check(path)
+            assert str(error.value) == f"cannot write {path}: Permission denied: {FIX}"
 
 
 def test_make_folder(tmp_path):
@@ -119,3 +121,71 @@ def test_existing_file(tmp_path, name, message):
     with pytest.raises(KinecastError) as error:
         existing_file(tmp_path / name, "motion file")
     assert str(error.value) == f"{tmp_path / name}: expected a motion file, {message}"
+
+
+def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path, old):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "there" / "link.npz"
+    link.symlink_to(old)
+    with atomic_path(link) as temporary:
+        assert temporary.parent == old.parent  # a rename works within one file system
+        temporary.write_bytes(b"new")
+    assert link.is_symlink() and old.read_bytes() == b"new"
+
+
+def test_a_write_protected_file_is_not_replaced(old, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(KinecastError, match="write-protected"), atomic_path(old):
+        pytest.fail("the block must not run")
+    with pytest.raises(KinecastError, match="write-protected"):
+        check_output(old)
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    path = tmp_path / ("é" * 125 + ".npz")  # 254 bytes of at most 255
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+    too_long = tmp_path / ("e" * 300 + ".npz")
+    for check in (check_output, lambda name: atomic_path(name).__enter__()):
+        with pytest.raises(KinecastError, match="File name too long"):
+            check(too_long)
+
+
+@pytest.mark.parametrize("name", ["new.npz", "motion.npz"])
+def test_checking_an_output_leaves_everything_as_it_was(tmp_path, old, name):
+    before = old.stat().st_mtime_ns
+    assert check_output(tmp_path / name, (".npz",), "motion file", [tmp_path / "other.npz"]) == tmp_path / name
+    assert os.listdir(tmp_path) == [old.name] and (old.read_bytes(), old.stat().st_mtime_ns) == (b"old", before)
+
+
+@pytest.mark.parametrize("make", [missing_folder, file_for_folder, folder_for_file, device])
+def test_an_output_that_cannot_be_written_is_found_by_checking(tmp_path, make):
+    path, message = make(tmp_path)
+    with pytest.raises(KinecastError) as error:
+        check_output(path)
+    assert str(error.value) == f"cannot write {path}: {message}"
+
+
+def test_a_folder_for_outputs_is_made_later(tmp_path, old):
+    assert check_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b" and os.listdir(tmp_path) == [old.name]
+    assert check_output(tmp_path / "a" / "x.npz", folder_is_made=True) and os.listdir(tmp_path) == [old.name]
+    for path in (old, old / "a", old / "a" / "b"):
+        with pytest.raises(KinecastError, match="expected a folder, found a file"):
+            check_folder(path)
+    with pytest.raises(KinecastError, match="found an input"):
+        check_folder(tmp_path, [tmp_path.parent / "." / tmp_path.name])
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_what_is_kept_cannot_be_replaced_under_another_name(tmp_path, old, link):
+    link(old, tmp_path / "other.npz")
+    with kept([old, tmp_path / "gone.npz"]):
+        for path in (old, tmp_path / "other.npz"):
+            with pytest.raises(KinecastError, match="found an input"), atomic_path(path):
+                pytest.fail("the block must not run")
+        with atomic_path(tmp_path / "gone.npz") as temporary:
+            temporary.write_bytes(b"new")
+    with atomic_path(old) as temporary:
+        temporary.write_bytes(b"new")
+    assert old.read_bytes() == b"new"

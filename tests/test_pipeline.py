@@ -1,5 +1,7 @@
 """The pipeline as functions: what is forecast, from what, and what the report counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,18 @@ from helpers import draw_frames, make_clip
 from kinecast import KinecastError, pipeline, video
 from kinecast.driving import best_frame
 from kinecast.forecasters import build_forecaster
-from kinecast.motion import Motion
-from kinecast.pipeline import AnimateOptions, animate_clip, extract, forecast_mask, forecast_motion, published_kbps
+from kinecast.motion import Motion, concatenate
+from kinecast.pipeline import (
+    AnimateOptions,
+    animate_clip,
+    animate_motion,
+    extract,
+    forecast_mask,
+    forecast_motion,
+    published_kbps,
+)
 from tiny import tiny_fomm
-from tiny_backbones import tiny_face_vid2vid
+from tiny_backbones import tiny_face_vid2vid, tiny_tps
 
 
 def _motion(frames: int) -> Motion:
@@ -127,3 +137,82 @@ def test_modes_and_sources_that_do_not_fit(tmp_path, clip):
         animate_clip(model, other, clip, tmp_path / "o.mp4", AnimateOptions())
     with pytest.raises(KinecastError, match="expected a rate"):
         animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(fps=0))
+
+
+def test_motion_of_another_length_than_the_clip(tmp_path):
+    model = tiny_fomm()
+    clip = make_clip(tmp_path / "c.mp4", frames=12)
+    motion = extract(model, clip)
+    longer = concatenate([motion, motion[:3]])
+    with pytest.raises(KinecastError, match="of 12 frames, found 15"):
+        animate_clip(model, None, clip, tmp_path / "o.mp4", motion=longer)
+    assert not (tmp_path / "o.mp4").exists()
+    assert animate_clip(model, None, clip, tmp_path / "o.mp4", motion=motion[:10]).frames == 10
+    assert animate_clip(model, None, clip, tmp_path / "o.mp4", AnimateOptions(limit=9), motion=longer).frames == 9
+
+
+def _coincident(motion: Motion, frames: slice) -> Motion:
+    value = motion.components["value"].clone()
+    value[frames] = value[frames, :1]
+    return replace(motion, components={**motion.components, "value": value})
+
+
+def test_best_frame_of_coincident_points():
+    """Such a frame has no pose to compare: it is passed over, and if no other is left, that is said in one line."""
+    motion = _motion(6)
+    shown = np.zeros(6, dtype=bool)
+    assert best_frame(_coincident(motion, slice(0, 3)), motion[4], shown) == 4
+    for driving, source in (
+        (_coincident(motion, slice(None)), motion[4]),
+        (motion, _coincident(motion[4], slice(None))),
+    ):
+        with pytest.raises(KinecastError, match="3 or more key points .* drop --best-frame"):
+            best_frame(driving, source, shown)
+
+
+@pytest.mark.parametrize("make", [tiny_fomm, tiny_tps, tiny_face_vid2vid])
+def test_no_frames_are_one_line(make):
+    model = make()
+    frames = torch.rand(1, 3, *model.frame_size)
+    state, motion = model.encode_source(frames), model.detect(frames)
+    for none in (frames[:0], frames[..., :0], frames[:, :, :0]):
+        with pytest.raises(KinecastError, match="expected at least one with pixels"):
+            model.detect(none)
+    with pytest.raises(KinecastError, match="at least one frame"):
+        model.animate(state, motion, motion[:0])
+
+
+def test_samples_need_a_forecaster(tmp_path, clip):
+    with pytest.raises(KinecastError, match="name one with --forecast"):
+        animate_clip(tiny_fomm(), None, clip, tmp_path / "o.mp4", AnimateOptions(samples=5))
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_motion_animates_as_its_clip_does(tmp_path, relative):
+    model = tiny_fomm()
+    clip, source = make_clip(tmp_path / "c.mp4", frames=11), make_clip(tmp_path / "s.mp4", frames=1, size=(40, 48))
+    options = AnimateOptions(mode="transfer", relative=relative, observed=3, horizon=2, quality=0)
+    held = build_forecaster("repeat", model.motion_dim)
+    for forecaster in (None, held):
+        by_clip = animate_clip(model, source, clip, tmp_path / "a.mp4", options, forecaster)
+        motion = extract(model, clip)
+        by_motion = animate_motion(model, source, motion, tmp_path / "b.mp4", options, forecaster)
+        assert replace(by_clip, seconds={}) == replace(by_motion, seconds={})
+        assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert animate_motion(model, source, motion, tmp_path / "c.gif", AnimateOptions("transfer", limit=4)).frames == 4
+
+
+@pytest.mark.parametrize(
+    ("motion", "options", "message"),
+    [
+        (_motion(4), {"compare": True}, "found motion without pictures"),
+        (Motion("tps", {"value": torch.rand(4, 5, 2)}), {}, "expected motion of fomm"),
+        (replace(_motion(4), frame_size=(256, 256)), {}, "name the model that it was extracted with"),
+        (_motion(4)[:0], {}, "at least one frame"),
+    ],
+)
+def test_motion_that_does_not_fit(tmp_path, clip, motion, options, message):
+    model = tiny_fomm(num_keypoints=3)
+    with pytest.raises(KinecastError, match=message):
+        animate_motion(model, clip, motion, tmp_path / "o.mp4", AnimateOptions("transfer", **options))
+    assert not (tmp_path / "o.mp4").exists()

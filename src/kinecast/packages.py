@@ -39,6 +39,7 @@ _CONSTRICTION = Package("constriction", ("constriction",))
 CORE = (
     *_named("torch", "numpy", "av", "safetensors", "typer", "rich", "scipy"),
     Package("pillow", ("PIL",)),
+    Package("pi-heif", ("pi_heif",)),
     Package("scikit-image", ("skimage",)),
 )
 EXTRAS: dict[str, tuple[Package, ...]] = {

@@ -71,6 +71,7 @@ class VideoWriter:
         self.frames_written = 0
         self._codec, self._pixels = _ENCODERS[self.path.suffix.lower()]
         self.sound = sound
+        _check_encoder(self._codec)
         self._stream: Any = None
         self._last_size = 0  # bytes of the last packet
         self._track: SoundTrack | None = None
@@ -257,3 +258,11 @@ class _EdgeClock:
         """Say how long a frame stays: of the last one nothing else tells."""
         if packet.pts in self._ends:
             packet.duration = self._ends.pop(packet.pts) - packet.pts
+
+
+def _check_encoder(name: str) -> None:
+    """See that libav was built with an encoder, now rather than at the first frame."""
+    try:
+        av.Codec(name, "w")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise KinecastError(f"encoder {name}: expected a PyAV that has it, found none: pip install av") from error

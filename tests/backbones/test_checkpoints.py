@@ -23,6 +23,7 @@ from kinecast.errors import KinecastError
 from kinecast.training.discriminator import MultiScaleDiscriminator
 from kinecast.weight_files import read_torch
 from tiny import pictures, tiny_fomm
+from tiny_backbones import tiny_tps
 
 
 def published(model: FOMM, prefix: str = "") -> dict:
@@ -55,7 +56,10 @@ def assert_same_outputs(found: Backbone, wanted: Backbone) -> None:
 
 # --- our own files --------------------------------------------------------------------------------------------------
 
-LEAVES_NO_TRACE = {"frame_size": (64, 96), "temperature": 0.3, "head_padding": 3, "kp_variance": 0.05}
+LEAVES_NO_TRACE = {
+    **{"frame_size": (64, 96), "temperature": 0.3, "head_padding": 3},
+    **{"kp_variance": 0.05, "align_corners": True},
+}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_saving_leaves_the_model_as_it_is(tmp_path):
     ids=["another width and K", "single map"],
 )
 def test_published_checkpoints_give_identical_outputs(tmp_path, prefix, zipped, changes):
-    model = tiny_fomm(**changes)
+    model = tiny_fomm(**changes, align_corners=True)  # as the published ones were trained
     path = tmp_path / "vox-cpk.pth.tar"
     torch.save(published(model, prefix), path, _use_new_zipfile_serialization=zipped)
     for found in (import_published(path), load_backbone_file(path)):
@@ -135,7 +139,7 @@ def test_published_checkpoints_give_identical_outputs(tmp_path, prefix, zipped, 
 
 
 def test_published_to_ours_and_back(tmp_path):
-    model = tiny_fomm(frame_size=(256, 256))
+    model = tiny_fomm(frame_size=(256, 256), align_corners=True)
     torch.save({k: v for k, v in published(model).items() if k in ("generator", "kp_detector")}, tmp_path / "a.pth.tar")
     save_backbone(import_published(tmp_path / "a.pth.tar"), tmp_path / "a.safetensors", {})
     assert_same_outputs(load_backbone_file(tmp_path / "a.safetensors"), model)
@@ -215,6 +219,32 @@ def test_a_tensor_with_and_without_a_prefix_is_refused(tmp_path):
     checkpoint["generator"]["module.final.bias"] = torch.zeros(3)
     with pytest.raises(KinecastError, match="expected one tensor final.bias, found it with and without the prefix"):
         import_published(saved(checkpoint, tmp_path / "a.pth.tar"))
+
+
+def test_how_a_published_fomm_reads_its_grid_is_chosen_on_import_and_kept(tmp_path):
+    model = tiny_fomm()
+    path = tmp_path / "a.pth.tar"
+    torch.save(published(model), path)
+    found = {corners: import_published(path, 64, corners) for corners in (None, True, False)}
+    settings = {corners: each.config.to_dict()["align_corners"] for corners, each in found.items()}
+    assert settings == {None: True, True: True, False: False}
+    assert_same_outputs(found[False], model)
+    assert_same_outputs(found[None], found[True])
+    assert (outputs(found[True])[1] - outputs(found[False])[1]).abs().max() > 0.01, "the setting must matter"
+    for corners in (True, False):
+        save_backbone(found[corners], tmp_path / "a.safetensors", {})
+        assert_same_outputs(load_backbone_file(tmp_path / "a.safetensors"), found[corners])
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_other_backbones_have_one_way_to_read_their_grid(tmp_path, corners):
+    parts: dict = {}
+    for name, tensor in tiny_tps().state_dict().items():
+        part, name = name.split(".", 1)
+        parts.setdefault(part, {})[name] = tensor
+    torch.save(parts, tmp_path / "a.pth.tar")
+    with pytest.raises(KinecastError, match=r"a\.pth\.tar: expected align_corners for a FOMM alone, found a TPS"):
+        import_published(tmp_path / "a.pth.tar", 32, corners)
 
 
 def test_half_precision_checkpoints_are_read_as_float32(tmp_path):

@@ -130,7 +130,8 @@ def test_published_checkpoints_give_identical_outputs(model, tmp_path, prefix):
     foreign = {"discriminator": {"a": torch.zeros(1)}, "optimizer": {"state": {}, "param_groups": [{"lr": 1.0}]}}
     for more in ({}, foreign | {"epoch": 99}):
         torch.save(checkpoint | more, tmp_path / "a.pth.tar")
-        found = import_published(tmp_path / "a.pth.tar", SIZE[0])
+        corners = False if model.name == "fomm" else None  # the tiny one is as today's
+        found = import_published(tmp_path / "a.pth.tar", SIZE[0], corners)
         assert_same(found, model)
 
 

@@ -1,6 +1,7 @@
 """face-vid2vid: parity with the published network, both generators, the grid of sizes, and the formulas."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from kinecast.backbones.spade import SpectralConv2d
 from kinecast.backbones.volumes import coordinate_volume, gaussian_volumes, warp_volume
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
-from reference_weights import filled, golden, reference_folder
+from reference_weights import filled, golden, reference_folder, rounding
 from tiny import pictures
 from tiny_backbones import FACE_SETTINGS, merged, tiny_face_vid2vid
 
@@ -81,7 +82,7 @@ def test_parity_of_the_picture_with_the_published_network(published, reference, 
         f"{difference.mean():.1e} from the published head pose; max {chain.abs().max():.1e}, mean "
         f"{chain.abs().mean():.1e} from the two pictures alone",
     )
-    assert difference.max() <= PICTURE_PARITY
+    assert difference.max() <= PICTURE_PARITY * rounding()
     assert chain.abs().mean() <= PARITY
     assert wanted["prediction"].std() > 0.02, "a flat picture would agree with anything"
 
@@ -103,13 +104,58 @@ def test_sizes_of_the_published_network_are_inferred(published):
     assert published.config.to_dict() == wanted
 
 
-def test_the_original_generator_has_as_many_tensors_as_published():
+def test_the_original_generator_has_the_published_tensors():
     with torch.device("meta"):
-        sizes = [
-            len(FaceVid2Vid(FaceVid2VidConfig(generator=GeneratorConfig(spade=spade))).generator.state_dict())
+        states = {
+            spade: FaceVid2Vid(FaceVid2VidConfig(generator=GeneratorConfig(spade=spade))).generator.state_dict()
             for spade in (128, None)
-        ]
-    assert sizes == [386, 304]
+        }
+    assert {spade: len(state) for spade, state in states.items()} == {128: 386, None: 304}
+    first = {spade: tuple(state["first.conv.weight"].shape) for spade, state in states.items()}
+    assert first == {128: (64, 3, 3, 3), None: (64, 3, 7, 7)}
+    assert tuple(states[None]["final.weight"].shape) == (3, 64, 7, 7)
+
+
+def test_a_checkpoint_of_the_original_generator_is_read_and_computed_as_published(tmp_path):
+    """Its first convolution is 7x7 over three pixels of padding; computed here by hand, step by step."""
+    model = tiny_face_vid2vid(generator={"spade": None})
+    path = checkpoint_of(model, tmp_path)
+    state = model.generator.state_dict()
+    assert state["first.conv.weight"].shape[2:] == (7, 7)
+    found = import_published(path, 32)
+    assert found.config == model.config
+    source = pictures(1, (32, 32))
+    with torch.no_grad():
+        padded = F.pad(source, (3, 3, 3, 3)).unfold(2, 7, 1).unfold(3, 7, 1)  # (1, 3, 32, 32, 7, 7)
+        plain = torch.einsum("bchwij,ocij->bohw", padded, state["first.conv.weight"])
+        plain = plain + state["first.conv.bias"][:, None, None]
+        mean, variance, scale, shift = (
+            state[f"first.norm.{name}"][:, None, None] for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        wanted = F.relu((plain - mean) / (variance + 1e-5).sqrt() * scale + shift)
+        torch.testing.assert_close(found.generator.first(source), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_narrower_first_convolution_of_our_own_still_loads(tmp_path):
+    """Files of 0.1.0 had 3x3 there, and their config did not say so."""
+    model = tiny_face_vid2vid(generator={"spade": None, "first_kernel": 3})
+    config = model.config.to_dict()
+    del config["generator"]["first_kernel"]
+    again = FaceVid2Vid.from_state_dict(model.state_dict(), config)
+    assert again.config == model.config
+    found = import_published(checkpoint_of(model, tmp_path), 32)
+    assert found.config == model.config
+    assert torch.equal(found.generator.first(pictures(1, (32, 32))), model.generator.first(pictures(1, (32, 32))))
+
+
+def checkpoint_of(model: FaceVid2Vid, folder: Path) -> Path:
+    """Write a checkpoint as the published ones are."""
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        part, name = name.split(".", 1)
+        parts.setdefault(part, {})[name] = tensor
+    torch.save({**parts, "epoch": 99}, folder / "vox.pth.tar")
+    return folder / "vox.pth.tar"
 
 
 # --- sizes ----------------------------------------------------------------------------------------------------------
@@ -117,6 +163,8 @@ def test_the_original_generator_has_as_many_tensors_as_published():
 GRID = {
     "SPADE": {},
     "original": {"generator": {"spade": None}},
+    "original, narrow start": {"generator": {"spade": None, "first_kernel": 3}},
+    "SPADE, wide start": {"generator": {"first_kernel": 7}},
     "no occlusion": {"generator": {"estimate_occlusion": False}},
     "one keypoint": {"num_keypoints": 1},
     "wide frame": {"frame_size": (32, 48)},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinecast.backbones.fomm import FOMM, FOMMConfig, Keypoints, infer_config, warp_pixels
+from kinecast.backbones.fomm import FOMM, DenseMotion, FOMMConfig, Keypoints, infer_config, warp_pixels
 from kinecast.backbones.layers import coordinate_grid
 from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
@@ -112,7 +112,7 @@ def test_the_discriminator_loads_under_the_published_names(filled):
 
 # --- sizes ----------------------------------------------------------------------------------------------------------
 
-EXTRAS = ("frame_size", "temperature", "head_padding", "kp_variance")
+EXTRAS = ("frame_size", "temperature", "head_padding", "kp_variance", "align_corners")
 GRID = {
     f"K={k} scale={scale:g} {jacobian}": {
         "num_keypoints": k,
@@ -147,8 +147,20 @@ GRID = {
     "three down blocks": {"generator": {"num_down_blocks": 3, "max_features": 32, "num_bottleneck_blocks": 2}},
     "no bottleneck": {"generator": {"num_bottleneck_blocks": 0}},
     "compact": COMPACT,
-    "what leaves no trace": {"temperature": 0.5, "head_padding": 3, "kp_variance": 0.1},
+    "what leaves no trace": {"temperature": 0.5, "head_padding": 3, "kp_variance": 0.1, "align_corners": True},
 }
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_standing_still_leaves_features_as_they_are_with_align_corners(corners):
+    """The grid runs from corner to corner, so that only this reading of it makes the identity the identity."""
+    model = tiny_fomm(align_corners=corners, estimate_occlusion=False)
+    source = pictures(1)
+    state = model.generator.encode(source)
+    still = coordinate_grid(16, 16, source)[None]  # of the features' size
+    rendered = model.generator.decode(state, DenseMotion(still, source.new_zeros(1, 5, 16, 16), None))
+    difference = (rendered - model.generator.render(*state.features)).abs().max()
+    assert difference < 1e-4 if corners else difference > 1e-3
 
 
 def repeated(points: Keypoints, batch: int) -> Keypoints:

@@ -10,7 +10,7 @@ from kinecast.backbones.layers import AntiAliasDownsample, coordinate_grid
 from kinecast.backbones.tps import POINTS, TPS, TPSConfig, _contributions, infer_config, spline_grids
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
-from reference_weights import filled, golden, reference_folder
+from reference_weights import filled, golden, reference_folder, rounding
 from tiny import pictures
 from tiny_backbones import TPS_SETTINGS, merged, tiny_tps
 
@@ -64,7 +64,8 @@ def test_parity_with_the_published_network(published, reference, record_property
     record_property("measured", f"TPS vox-256 against the published network, max abs difference: {shown}")
     assert set(found) == set(wanted)
     assert all(found[name].shape == wanted[name].shape for name in wanted)
-    assert max(differences.values()) <= PARITY
+    allowed = {name: PARITY * (rounding() if name.startswith("prediction") else 1) for name in differences}
+    assert all(differences[name] <= allowed[name] for name in differences)
     assert wanted["prediction"].std() > 0.02, "a flat picture would agree with anything"
     assert published.config == TPSConfig()
     assert published.motion_dim == 100

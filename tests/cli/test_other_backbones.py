@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinecast.backbones import TPS, AnyBackbone, FaceVid2Vid
+from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid
 from kinecast.backbones.checkpoints import save_backbone
 from kinecast.codec import StreamReader, decode_motion
 from kinecast.codec.clips import profile_for
@@ -123,14 +123,31 @@ def test_tps_moves_the_background_and_keeps_the_shape(run, clip, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_zoo_import(run, kind, tmp_path):
     model = KINDS[kind]()
-    parts: dict = {"epoch": 99, "optimizer": {"state": {}}}
-    for name, tensor in model.state_dict().items():
-        part, name = name.split(".", 1)
-        parts.setdefault(part, {})[name] = tensor
-    torch.save(parts, tmp_path / "vox.pth.tar")
+    published(model, tmp_path / "vox.pth.tar")
     result = run("zoo", "import", tmp_path / "vox.pth.tar", "--frame-size", 32, "--json")
     assert result.code == 0, result.err
     assert json.loads(result.out)["backbone"] == kind
     imported = load_backbone(tmp_path / "vox.safetensors", "cpu")
     frames = pictures(2, (32, 32))
     assert torch.equal(imported.detect(frames).vectors(), model.detect(frames).vectors())
+
+
+def published(model: AnyBackbone, path) -> None:
+    """Write a checkpoint as the published ones are."""
+    parts: dict = {"epoch": 99, "optimizer": {"state": {}}}
+    for name, tensor in model.state_dict().items():
+        part, name = name.split(".", 1)
+        parts.setdefault(part, {})[name] = tensor
+    torch.save(parts, path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "corners"), [((), True), (("--align-corners",), True), (("--no-align-corners",), False)], ids=str
+)
+def test_zoo_import_of_a_fomm_says_how_its_grid_is_read(run, flags, corners, tmp_path):
+    published(ALL["fomm"](), tmp_path / "vox.pth.tar")
+    result = run("zoo", "import", tmp_path / "vox.pth.tar", "--frame-size", 32, "--json", *flags)
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["config"]["align_corners"] is corners
+    imported = load_backbone(tmp_path / "vox.safetensors", "cpu", "eager")
+    assert isinstance(imported, FOMM) and imported.config.align_corners is corners

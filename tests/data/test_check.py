@@ -3,17 +3,20 @@
 import json
 import shutil
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import draw_frames, make_clip
+from helpers import draw_frames, make_clip, write_clip
 from kinecast.cli import main
 from kinecast.data.check import CheckConfig, Finding, Report, check_dataset, counted
 from kinecast.errors import KinecastError
+from media_files import HLG, SKIN, encode, hdr_clip, hdr_of, of_fields, with_matrix, yuv
 from tfrecords import write_bair
 
 VOXCELEB = CheckConfig("voxceleb")
@@ -155,6 +158,73 @@ def test_bair_records(tmp_path: Path) -> None:
     write_bair(train, [clips[1], clips[0]])
     twice = only(check_dataset(tmp_path, CheckConfig("bair")))
     assert twice[:3] == ("broken", "train/a/1", "duplicate")
+
+
+def _mirrored(path: Path) -> None:
+    with_matrix(write_clip(path.with_suffix(".mov"), draw_frames(3)), path, (-1, 0, 0, 1))
+    path.with_suffix(".mov").unlink()
+
+
+def _turned(path: Path) -> None:
+    with_matrix(write_clip(path.with_suffix(".mov"), draw_frames(3)), path, (0, 1, -1, 0))
+    path.with_suffix(".mov").unlink()
+
+
+def _uneven(path: Path) -> None:
+    encode(path, [yuv(frame) for frame in draw_frames(6)], times=[0, 33, 66, 166, 266, 366])
+
+
+def _too_fast(path: Path) -> None:
+    times = [round(1000 * i / 30) for i in range(12)]
+    frames = [yuv(frame) for frame in draw_frames(12)]
+    encode(path.with_suffix(".webm"), frames, "libvpx", rate=1000, times=times)
+
+
+def _hdr(path: Path) -> None:
+    hdr_clip(path, np.tile(hdr_of(SKIN, HLG), (64, 64, 1)), HLG)
+
+
+def _oblong_pixels(path: Path) -> None:
+    encode(path, [yuv(frame) for frame in draw_frames(3)], context={"sample_aspect_ratio": Fraction(4, 3)})
+
+
+def _interlaced(path: Path) -> None:
+    fields = [of_fields(yuv(frame, pixels="yuv422p"), "tff") for frame in draw_frames(3)]
+    encode(path, fields, pixels="yuv422p", options={"flags": "+ilme+ildct"})
+
+
+def _transparent(path: Path) -> None:
+    frame = av.VideoFrame.from_ndarray(np.full((64, 64, 4), 99, np.uint8), format="rgba").reformat(format="yuva420p")
+    options = {"auto-alt-ref": "0"}
+    encode(path.with_suffix(".webm"), [frame] * 3, "libvpx", "yuva420p", options=options, metadata={"alpha_mode": "1"})
+
+
+def _large(path: Path) -> None:
+    write_clip(path, draw_frames(2, (720, 1280)))
+
+
+@pytest.mark.parametrize(
+    "make, kind, words",
+    [
+        (_mirrored, "mirrored", "shown mirrored"),
+        (_turned, "turned", "turned by 90 degrees"),
+        (_uneven, "rate", "a variable rate"),
+        (_too_fast, "header", "the header claims 1000 fps, the frames come at "),
+        (_hdr, "hdr", "HDR (HLG), tone mapped"),
+        (_oblong_pixels, "pixels", "not square, 4:3"),
+        (_interlaced, "interlaced", "interlaced"),
+        (_transparent, "alpha", "transparent parts"),
+        (_large, "matrix", "no colour matrix is named: BT.709 is assumed"),
+    ],
+)
+def test_what_other_programs_may_show_otherwise_is_odd(
+    tmp_path: Path, make: Callable[[Path], None], kind: str, words: str
+) -> None:
+    make(tmp_path / "clip.mp4")
+    report = check_dataset(tmp_path, CheckConfig())
+    found = only(report)
+    assert (found.level, found.clip, found.kind) == ("odd", "clip", kind) and words in found.text
+    assert not report.broken
 
 
 def test_mgif(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "padded heads": {"detector": {"scale_factor": 1.0}, "head_padding": 3, "temperature": 0.2},
     "no down block": {"generator": {"num_down_blocks": 0}},
     "compact": COMPACT,
+    "corners aligned": {"frame_size": (24, 56), "align_corners": True},
+    "compact, corners aligned": {**COMPACT, "align_corners": True},
     "skips alone": {"frame_size": (24, 56), "generator": {"skips": True}},
     "pixels passed through alone": {"frame_size": (24, 56), "generator": {"pass_through": True}},
     "shuffle and skips": {"generator": {"shuffle": 2, "skips": True}},

@@ -215,3 +215,7 @@ def test_the_command(clip, tmp_path, capsys):
         assert (tmp_path / f"rate/rate-{name}.png").stat().st_size > 1000
     assert main([*command, "--codec", "h266"]) == 1
     assert "codec: expected x264, x265, av1, vp9; found 'h266'" in capsys.readouterr().err
+
+
+def test_landmarks_need_no_other_package(measures):
+    assert "landmark" in measures.names and "landmark" not in measures.missing

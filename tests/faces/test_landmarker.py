@@ -1,5 +1,6 @@
 """Faces in pictures against mediapipe: landmarks, blendshapes and poses; several faces, none, odd frames."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -111,3 +112,10 @@ def test_small_faces_in_wide_pictures_are_found(share, landmarker):
     scene[100 : 100 + len(scaled), 300 : 300 + scaled.shape[1]] = scaled
     (face,) = landmarker.detect(scene)
     assert abs(face.size / 960 / share - 1) < 0.1
+
+
+def test_one_face_that_the_detector_sees_twice_is_one(landmarker, monkeypatch):
+    frame = pictures()["one"]
+    (square,) = landmarker.find(frame)
+    monkeypatch.setattr(landmarker, "find", lambda *_: [square, replace(square, x=square.x + 6)])
+    assert len(landmarker.detect(frame)) == 1

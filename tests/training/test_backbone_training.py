@@ -17,7 +17,9 @@ from kinecast import load_backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
 from kinecast.backbones.fomm import FOMMConfig
 from kinecast.errors import KinecastError
+from kinecast.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, learning_rate_factor, train_backbone
+from kinecast.training.backbone_config import changed_settings
 from kinecast.training.checkpoint import load_state
 from kinecast.video import read_image
 from tiny import COMPACT, tiny_fomm, tiny_settings
@@ -236,6 +238,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(clips, tmp_path, straight,
 
 CHILD = """
 import json, os, signal, sys, torch
+from kinecast.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 def log(line):
@@ -383,6 +386,95 @@ def test_the_folder_of_another_run_is_refused(straight, clips, name):
     assert (output / "config.json").read_bytes() == before
 
 
+OTHERS = {
+    "person": "^(id[0-9]+_.)",
+    "crop": "none",
+    "balance": 0.1,
+    "train_motion": False,
+    "initialise": "face-128",
+    "betas": [0.9, 0.999],
+    "dropout_splines": 0.1,
+    "backbone": "tps",
+    "loss": {"perceptual": 0.0, "pixel": 10.0, "adversarial": 1.0},
+    "augmentation": {"flip": False},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_a_run_learns_may_not_change_when_it_is_resumed(straight, clips, name):
+    output = straight[0]
+    changes = {name: OTHERS[name]} | ({"model": TPS_SETTINGS} if name == "backbone" else {})
+    before = {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    with pytest.raises(KinecastError) as error:
+        train_backbone(configured(clips, output, **changes), lambda line: None)
+    said = str(error.value)
+    assert said.startswith(f"{output}: expected the run of this config, found one with another ")
+    assert said.endswith(": name a new output folder") and "\n" not in said
+    assert {"loss": "loss.adversarial", "augmentation": "augmentation.flip"}.get(name, name) in said
+    assert {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()} == before
+
+
+def test_every_setting_is_said_to_be_changeable_or_not(straight, clips):
+    """A setting that a later version adds is refused until somebody says otherwise."""
+    saved = asdict(configured(clips, straight[0]))
+    changeable = {
+        *("output", "steps", "batch_size", "learning_rate", "warmup_steps", "decay_from", "average"),
+        *("precision", "accelerator", "devices"),
+        *("log_every", "checkpoint_every", "validate_every", "validation_frames"),
+    }
+    values = {
+        "output": "elsewhere",
+        "precision": "bf16-mixed",
+        "accelerator": "auto",
+        "decay_from": 0.9,
+        "average": 0.5,
+    }
+    for name in changeable:
+        changed = BackboneTrainingConfig.from_dict(saved | {name: values.get(name, 2 * (saved[name] or 1))})
+        assert changed_settings(saved, changed) == [], name
+    assert set(OTHERS) | {"model", "data", "validate", "seed"} | changeable == set(saved)
+
+
+def test_a_run_of_an_earlier_version_goes_on(clips, tmp_path):
+    """Its config knows less: what it does not say is what that version did."""
+    config = configured(clips, tmp_path / "run", steps=1)
+    train_backbone(config, lambda line: None)
+    path = tmp_path / "run" / "config.json"
+    saved = json.loads(path.read_text())
+    del saved["model"]["align_corners"], saved["dropout_splines"]
+    path.write_text(json.dumps(saved))
+    lines: list[str] = []
+    train_backbone(configured(clips, tmp_path / "run", steps=2), lines.append)
+    assert lines[0] == "going on from step 1"
+    path.write_text("{}]")
+    with pytest.raises(KinecastError, match="config.json: expected the config of a run, found another file"):
+        train_backbone(configured(clips, tmp_path / "run", steps=2), lines.append)
+
+
+def test_a_checkpoint_without_its_discriminator_is_told_in_one_line(clips, tmp_path):
+    train_backbone(configured(clips, tmp_path / "run", steps=1), lambda line: None)
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(KinecastError, match="expected a run with a discriminator, found one without"):
+        train_backbone(configured(clips, tmp_path / "run", steps=2, loss=ADVERSARIAL), lambda line: None)
+
+
+@pytest.mark.parametrize("learning_rate", [2e-4, 1e30], ids=["to the end", "to an error"])
+def test_training_leaves_the_process_as_it_was(clips, tmp_path, learning_rate):
+    torch.manual_seed(11)
+    before = torch.get_rng_state(), torch.backends.cudnn.benchmark, torch.get_num_threads()
+    assert not flushes_denormals()
+    config = configured(clips, tmp_path / "run", steps=5, learning_rate=learning_rate, validate="")
+    failed = False
+    try:
+        train_backbone(config, lambda line: None)
+    except KinecastError:
+        failed = True
+    assert failed == (learning_rate > 1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (torch.backends.cudnn.benchmark, torch.get_num_threads()) == before[1:]
+    assert not flushes_denormals()
+
+
 def test_a_loss_that_is_no_number_stops_the_run(clips, tmp_path):
     config = configured(clips, tmp_path / "run", learning_rate=1e30, steps=20, validate="")
     with pytest.raises(KinecastError) as error:
@@ -425,6 +517,7 @@ def test_the_adversarial_variant_trains_both_networks(clips, tmp_path):
 
 SCRIPT = """
 import json, sys, torch
+from kinecast.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 torch.set_num_threads(1)

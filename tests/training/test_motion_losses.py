@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from kinecast.backbones import FOMM, TPS, FaceVid2Vid
+from kinecast.backbones.fomm import FOMMConfig
+from kinecast.backbones.layers import coordinate_grid
+from kinecast.backbones.tps import TPSConfig
+from kinecast.errors import KinecastError
 from kinecast.training.losses import RandomTransform
+from kinecast.training.methods import METHODS, method_named, method_of
 from kinecast.training.motion_losses import (
     PUBLISHED_WEIGHTS,
     avd_loss,
@@ -14,7 +20,7 @@ from kinecast.training.motion_losses import (
     keypoint_prior,
     tps_losses,
 )
-from tiny import pictures
+from tiny import pictures, tiny_fomm
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
 
 SIZE = (32, 32)
@@ -88,6 +94,16 @@ def test_keypoint_prior():
     assert keypoint_prior(points * torch.tensor([1.0, 2, 1])) < 1e-6
 
 
+def test_expression_is_the_sum_of_its_numbers():
+    model = tiny_face_vid2vid()
+    source, driving = frames()
+    with torch.no_grad():
+        shifts = model.he_estimator(driving).expression
+        found = face_losses(model, source, driving, transform())[1]["expression"]
+    assert shifts.shape == (4, 3, 3)
+    torch.testing.assert_close(found, shifts.abs().sum() / 4)
+
+
 def test_head_pose_is_compared_where_it_is_known():
     model = tiny_face_vid2vid()
     source, driving = frames()
@@ -96,7 +112,8 @@ def test_head_pose_is_compared_where_it_is_known():
         assert "head_pose" not in face_losses(model, source, driving, transform())[1]
         found = face_losses(model, source, driving, transform(), rotation + 0.25)[1]
     assert set(found) == set(PUBLISHED_WEIGHTS["face-vid2vid"])
-    torch.testing.assert_close(found["head_pose"], torch.tensor(0.25))
+    degrees = torch.rad2deg(torch.tensor(0.25))
+    torch.testing.assert_close(found["head_pose"], 3 * degrees)  # of yaw, pitch and roll
 
 
 def test_avd_is_trained_apart():
@@ -115,3 +132,51 @@ def test_avd_is_trained_apart():
     assert all(p.grad is None for name, p in model.named_parameters() if not name.startswith("avd_network."))
     with pytest.raises(ValueError, match="expected a TPS with an AVD network"):
         avd_loss(tiny_tps(avd=None), source, driving, transform())
+
+
+# --- which backbone is trained how ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.__name__)
+def test_every_backbone_is_trained_by_losses_of_its_own(kind):
+    model = {FOMM: tiny_fomm(frame_size=SIZE), TPS: tiny_tps(), FaceVid2Vid: tiny_face_vid2vid()}[kind]
+    method = method_of(kind)
+    drawn = method.transform(model.config, 4, torch.Generator().manual_seed(0))
+    prediction, losses = method.losses(model, *frames(), drawn, 0.3)
+    assert prediction.shape == (4, 3, *SIZE)
+    unasked = {"head_pose"}  # needs another estimator
+    assert set(losses) - {"avd"} == set(method.weights) - unasked
+    assert ("avd" in losses) == (kind is TPS)
+    assert len(method.parts_of_motion(model)) == {FOMM: 2, TPS: 4, FaceVid2Vid: 3}[kind]
+
+
+def test_every_backbone_has_the_warp_it_was_published_with():
+    points, seed = torch.tensor([[[0.3, -0.7]]]), 5
+    controls = coordinate_grid(5, 5, points).view(-1, 2)
+    offsets = points[0] - controls
+    far, straight = offsets.abs().sum(dim=1), offsets.square().sum(dim=1)
+    bases = {"L1": far**2 * torch.log(far + 1e-6), "thin plate": straight * torch.log(straight + 1e-9)}
+    for name, basis, corners in (("fomm", "L1", False), ("tps", "thin plate", True), ("face-vid2vid", "L1", False)):
+        method = method_named(name)
+        drawn = method.transform(method.sizes(), 1, torch.Generator().manual_seed(seed))
+        wanted = points[0] @ drawn.affine[0, :, :2].T + drawn.affine[0, :, 2] + (drawn.weights[0] * bases[basis]).sum()
+        torch.testing.assert_close(drawn.warp_points(points)[0], wanted)
+        assert drawn.align_corners is corners
+    aligned = method_named("fomm").transform(FOMMConfig(align_corners=True), 1, torch.Generator())
+    assert aligned.align_corners
+
+
+def test_a_warp_that_moves_nothing_leaves_the_picture_of_tps_as_it_is():
+    method, frame = method_named("tps"), pictures(2, (32, 48))
+    still = RandomTransform(2, torch.Generator(), 0, 0, **method.warp(TPSConfig()))
+    torch.testing.assert_close(still.transform(frame), frame, atol=1e-5, rtol=0)
+
+
+def test_what_has_no_method_is_not_trained_as_something_else():
+    class Other(TPS):
+        pass
+
+    with pytest.raises(KinecastError, match="expected a backbone of fomm, tps, face-vid2vid, found Other"):
+        method_of(Other)
+    with pytest.raises(KinecastError, match="expected backbone fomm, tps, face-vid2vid, found 'other'"):
+        method_named("other")

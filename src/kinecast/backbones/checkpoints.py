@@ -26,12 +26,13 @@ class _Published:
     title: str
     parts: tuple[str, ...]
     extras: tuple[str, ...] = ()
+    corners: bool = False  # whether its config says how the sampling grid is read
 
 
 # Told apart by a part that only they have; what has none of those is taken for a FOMM.
 _MARKS = {"inpainting_network": "tps", "he_estimator": "face-vid2vid"}
 _PUBLISHED = {
-    "fomm": _Published("FOMM", ("generator", "kp_detector")),
+    "fomm": _Published("FOMM", ("generator", "kp_detector"), corners=True),
     "tps": _Published(
         "TPS", ("kp_detector", "dense_motion_network", "inpainting_network"), ("bg_predictor", "avd_network")
     ),
@@ -95,15 +96,19 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
     return metadata, state
 
 
-def import_published(path: str | Path, frame_size: int = 256) -> AnyBackbone:
+def import_published(path: str | Path, frame_size: int = 256, align_corners: bool | None = None) -> AnyBackbone:
     """Read a published checkpoint of FOMM, TPS or face-vid2vid: state dicts by part, and others that are not needed.
 
     Args:
         path: the `.pth.tar` file.
         frame_size: height and width that the weights were trained at; the tensors do not say.
+        align_corners: how a FOMM's weights were trained to read the sampling grid; the tensors do not say this either.
+            None is True, for the published ones were trained under torch 1.0, where that was the default; name False
+            for weights trained under torch 1.3 or later. TPS and face-vid2vid have but one way.
 
     Raises:
-        KinecastError: a pickle that would execute code, a checkpoint of another model, missing or foreign tensors, NaN.
+        KinecastError: a pickle that would execute code, a checkpoint of another model, missing or foreign tensors, NaN,
+            `align_corners` named for another backbone than FOMM.
     """
     path = existing_file(path, "checkpoint")
     checkpoint = _parts(path, read_torch(path))
@@ -128,7 +133,12 @@ def import_published(path: str | Path, frame_size: int = 256) -> AnyBackbone:
         for key, tensor in _unwrapped(path, checkpoint[part]).items()
     }
     _check_finite(path, state)
-    return _build(path, name, state, {"frame_size": (frame_size, frame_size)})
+    extras: dict[str, Any] = {"frame_size": (frame_size, frame_size)}
+    if kind.corners:
+        extras["align_corners"] = True if align_corners is None else align_corners
+    elif align_corners is not None:
+        raise KinecastError(f"{path}: expected align_corners for a FOMM alone, found a {kind.title}: leave it out")
+    return _build(path, name, state, extras)
 
 
 def _parts(path: Path, checkpoint: Any) -> Any:

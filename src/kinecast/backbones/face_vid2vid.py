@@ -31,8 +31,16 @@ from kinecast.backbones.head_pose import (
 )
 from kinecast.backbones.layers import AntiAliasDownsample, DownBlock2d, ResBlock2d, SameBlock2d, UpBlock2d
 from kinecast.backbones.spade import SpadeDecoder
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
+from kinecast.backbones.states import (
+    completed,
+    count_blocks,
+    hourglass_sizes,
+    read_config,
+    sizes_of,
+    untold_settings,
+)
 from kinecast.backbones.volumes import (
+    Conv3d,
     Hourglass3d,
     ResBlock3d,
     UpBlock3d,
@@ -79,6 +87,7 @@ class GeneratorConfig:
     """Numbers of the generator: a volume of `channels` x `depth` from the encoder's features.
 
     `spade` is the width of the conditioning layers; None is the original decoder of plain residual blocks.
+    `first_kernel` is the side of the first convolution's kernel; None is the published one, 3 with SPADE and 7 without.
     """
 
     block_expansion: int = 64
@@ -90,6 +99,17 @@ class GeneratorConfig:
     blocks: int = 6
     spade: int | None = 128
     estimate_occlusion: bool = True
+    first_kernel: int | None = None
+
+    @property
+    def first_side(self) -> int:
+        """Side of the first convolution's kernel."""
+        return self.first_kernel or self.published_side
+
+    @property
+    def published_side(self) -> int:
+        """Side of that kernel in published weights."""
+        return 7 if self.spade is None else 3
 
 
 @dataclass(frozen=True)
@@ -179,7 +199,7 @@ class KPDetector(nn.Module):
         super().__init__()
         self.down = AntiAliasDownsample(3, config.detector.scale_factor)
         self.predictor = VolumePredictor(config.detector)
-        self.kp = nn.Conv3d(self.predictor.out_features, config.num_keypoints, 3, padding=1)
+        self.kp = Conv3d(self.predictor.out_features, config.num_keypoints, 3, padding=1)
         self.temperature = config.temperature
 
     def forward(self, image: Tensor) -> Tensor:
@@ -207,12 +227,12 @@ class DenseMotionNetwork(nn.Module):
         super().__init__()
         part, volume = config.dense_motion, config.generator
         candidates = config.num_keypoints + 1
-        self.compress = nn.Conv3d(volume.channels, part.compress, 1)
+        self.compress = Conv3d(volume.channels, part.compress, 1)
         self.norm = nn.BatchNorm3d(part.compress)
         self.hourglass = Hourglass3d(
             (part.compress + 1) * candidates, part.block_expansion, part.num_blocks, part.max_features
         )
-        self.mask = nn.Conv3d(self.hourglass.out_features, candidates, 7, padding=3)
+        self.mask = Conv3d(self.hourglass.out_features, candidates, 7, padding=3)
         self.occlusion: nn.Conv2d | None = None
         if volume.estimate_occlusion:
             self.occlusion = nn.Conv2d(self.hourglass.out_features * volume.depth, 1, 7, padding=3)
@@ -268,7 +288,7 @@ class Generator(nn.Module):
         widths = [min(part.max_features, part.block_expansion * 2**i) for i in range(part.num_down_blocks + 1)]
         steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.dense_motion_network = DenseMotionNetwork(config)
-        self.first = SameBlock2d(3, widths[0])
+        self.first = SameBlock2d(3, widths[0], part.first_side)
         self.down_blocks = nn.ModuleList(DownBlock2d(narrow, wide) for narrow, wide in steps)
         self.second = nn.Conv2d(widths[-1], part.channels * part.depth, 1)
         self.resblocks_3d = nn.Sequential()
@@ -417,7 +437,7 @@ class FaceVid2Vid(Backbone):
 
         `extras` are the config's keys that leave no trace in tensors (frame_size, temperature, kp_variance).
         """
-        model = cls(FaceVid2VidConfig.from_dict({**infer_config(state), **(extras or {})}))
+        model = cls(FaceVid2VidConfig.from_dict(completed(extras or {}, infer_config(state))))
         model.load_state_dict(dict(state))
         return model.eval()
 
@@ -474,6 +494,8 @@ def _generator_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]
     hidden = state.get(f"{prefix}.decoder.up_0.norm_0.mlp_shared.0.bias")
     # With no block in the volume, the network that compresses it still says how many channels it has.
     channels = state[f"{prefix}.dense_motion_network.compress.weight"].shape[1]
+    spade = None if hidden is None else len(hidden)
+    side = state[f"{prefix}.first.conv.weight"].shape[-1]
     return {
         "block_expansion": first,
         "max_features": max(widths),
@@ -484,6 +506,7 @@ def _generator_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]
         "blocks": count_blocks(state, f"{prefix}.decoder.G_middle_")
         if hidden is not None
         else count_blocks(state, f"{prefix}.resblocks_2d."),
-        "spade": None if hidden is None else len(hidden),
+        "spade": spade,
+        "first_kernel": None if side == GeneratorConfig(spade=spade).published_side else side,
         "estimate_occlusion": f"{prefix}.dense_motion_network.occlusion.weight" in state,
     }

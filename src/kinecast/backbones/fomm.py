@@ -35,7 +35,14 @@ from kinecast.backbones.layers import (
     warp,
 )
 from kinecast.backbones.points import comparable, size_ratio
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
+from kinecast.backbones.states import (
+    completed,
+    count_blocks,
+    hourglass_sizes,
+    read_config,
+    sizes_of,
+    untold_settings,
+)
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -85,7 +92,13 @@ class GeneratorConfig:
 class FOMMConfig:
     """All sizes of a FOMM; the defaults are those of the published vox-256 weights.
 
-    `temperature`, `head_padding` and `kp_variance` leave no trace in a state dict; the others are inferred from it.
+    `temperature`, `head_padding`, `kp_variance` and `align_corners` leave no trace in a state dict; the others are
+    inferred from it.
+
+    `align_corners` is how the weights were trained to read the sampling grid. The public code leaves it to
+    `grid_sample`, whose default was True up to torch 1.2 and is False since, and its requirements named torch 1.0.0
+    until 2022: what was trained then wants True. The vectors that the network is checked by, and our own weights, are
+    of False.
     """
 
     frame_size: tuple[int, int] = (256, 256)
@@ -96,6 +109,7 @@ class FOMMConfig:
     temperature: float = 0.1
     head_padding: int = 0
     kp_variance: float = 0.01
+    align_corners: bool = False
     detector: HourglassConfig = field(default_factory=HourglassConfig)
     dense_motion: HourglassConfig = field(default_factory=lambda: HourglassConfig(block_expansion=64))
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -190,7 +204,7 @@ class DenseMotionNetwork(nn.Module):
         self.hourglass = Hourglass(4 * candidates, part.block_expansion, part.num_blocks, part.max_features)
         self.mask = nn.Conv2d(self.hourglass.out_features, candidates, 7, padding=3)
         self.occlusion = nn.Conv2d(self.hourglass.out_features, 1, 7, padding=3) if config.estimate_occlusion else None
-        self.kp_variance = config.kp_variance
+        self.kp_variance, self.align_corners = config.kp_variance, config.align_corners
 
     def forward(self, small_source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> DenseMotion:
         """Estimate the motion of a source already reduced by `down`, (B, 3, h, w), or (1, 3, h, w) for all."""
@@ -210,7 +224,7 @@ class DenseMotionNetwork(nn.Module):
         grid = sparse.view(
             1 if shared else batch, -1, width, 2
         )  # all candidates in one tall grid: no copies of the source
-        warped = warp(small_source, grid)
+        warped = warp(small_source, grid, self.align_corners)
         if shared:
             warped = warped.view(3, batch, count + 1, height, width).permute(1, 2, 0, 3, 4)
         else:
@@ -271,6 +285,7 @@ class OcclusionAwareGenerator(nn.Module):
         drawn = pixels + part.shuffle**2 if part.pass_through else pixels
         self.final = nn.Conv2d(part.block_expansion, drawn, kernel, padding=kernel // 2)
         self.shuffle, self.pass_through = part.shuffle, part.pass_through
+        self.align_corners = config.align_corners
 
     def encode(self, source: Tensor) -> SourceState:
         """Encode sources (B, 3, H, W)."""
@@ -284,7 +299,7 @@ class OcclusionAwareGenerator(nn.Module):
 
     def decode(self, state: SourceState, motion: DenseMotion) -> Tensor:
         """Render frames (B, 3, H, W) in [0, 1]; the state holds B sources, or one for all."""
-        maps = [_deform(features, motion) for features in state.features]
+        maps = [_deform(features, motion, self.align_corners) for features in state.features]
         if state.image is not None:
             maps.append(warp_pixels(state.image, motion.deformation.permute(0, 3, 1, 2)))
         return self.render(*maps)
@@ -397,7 +412,7 @@ class FOMM(Backbone):
 
         `extras` are the config's keys that leave no trace in tensors (frame_size, temperature, ...).
         """
-        config = FOMMConfig.from_dict({**infer_config(state), **(extras or {})})
+        config = FOMMConfig.from_dict(completed(extras or {}, infer_config(state)))
         model = cls(config)
         model.load_state_dict(dict(state))
         return model.eval()
@@ -439,9 +454,9 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def warp_pixels(image: Tensor, flow: Tensor) -> Tensor:
     """Warp sources (B, 3, H, W), or one for all, by flows (B, 2, h, w) in full size: (B, 3, H, W).
 
-    What differs from standing still is resized, so a flow of no motion leaves every pixel what it was. `warp` does not:
-    its grid runs from corner to corner of the pixels' centres and is read as if from edge to edge. Beyond the border
-    the source's outermost pixels go on.
+    What differs from standing still is resized, so a flow of no motion leaves every pixel what it was. `warp` does not
+    without `align_corners`: its grid, which runs from corner to corner of the pixels' centres, is then read as if from
+    edge to edge. Beyond the border the source's outermost pixels go on.
     """
     height, width = image.shape[2:]
     h, w = flow.shape[2:]
@@ -471,13 +486,13 @@ def _residual_blocks(features: int, count: int) -> nn.Sequential:
     return blocks
 
 
-def _deform(features: Tensor, motion: DenseMotion) -> Tensor:
+def _deform(features: Tensor, motion: DenseMotion, align_corners: bool) -> Tensor:
     """Warp and occlude features (B, C, h', w'), or (1, C, h', w') of a source for all frames."""
     size = features.shape[2:]
     deformation = _resize(motion.deformation.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1)
     if len(features) != len(deformation):
         features = features.expand(len(deformation), -1, -1, -1)
-    out = warp(features, deformation)
+    out = warp(features, deformation, align_corners)
     return out if motion.occlusion_map is None else out * _resize(motion.occlusion_map, size)
 
 

@@ -50,9 +50,10 @@ def gaussian_heatmaps(points: Tensor, height: int, width: int, variance: float) 
 def warp(image: Tensor, grid: Tensor, align_corners: bool = False) -> Tensor:
     """Sample (B, C, h, w) bilinearly at grid (B, h', w', 2) in [-1, 1], zero outside, pixel centres at half steps.
 
-    align_corners is False by default although the grids run corner to corner: the published weights of FOMM and
-    face-vid2vid were trained so, those of TPS with True. Works in the grid's precision, since half precision would move
-    the coordinates, and keeps the image's memory format.
+    Our grids run from corner to corner of the pixels' centres, which is what align_corners=True reads; with False the
+    identity magnifies a little, by 1/w of the width. It belongs to the weights, which learned to make up for it: TPS
+    was trained with True, face-vid2vid with False (its authors name torch 1.7), and of a FOMM its config says it. Works
+    in the grid's precision, since half precision would move the coordinates, and keeps the image's memory format.
     """
     wide = image.to(grid.dtype)
     out = F.grid_sample(wide, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)

@@ -55,6 +55,18 @@ def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "frame_size"}
 
 
+def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `told`, nested plain values of a config, with those of `sizes` that it does not have, part by part.
+
+    A file that was saved before a setting existed says nothing of it; its tensors do.
+    """
+    out = {**sizes, **told}
+    for name, value in out.items():
+        if isinstance(value, Mapping) and isinstance(sizes.get(name), Mapping):
+            out[name] = {**sizes[name], **value}
+    return out
+
+
 @contextmanager
 def sizes_of(name: str) -> Iterator[None]:
     """Turn what a missing or misshapen tensor raises into one message: this is not a state dict of a `name`."""

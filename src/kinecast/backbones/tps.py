@@ -39,7 +39,14 @@ from kinecast.backbones.layers import (
 )
 from kinecast.backbones.points import comparable, size_ratio
 from kinecast.backbones.resnet import ResNet18
-from kinecast.backbones.states import count_blocks, hourglass_sizes, read_config, sizes_of, untold_settings
+from kinecast.backbones.states import (
+    completed,
+    count_blocks,
+    hourglass_sizes,
+    read_config,
+    sizes_of,
+    untold_settings,
+)
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -507,7 +514,7 @@ class TPS(Backbone):
 
         `extras` are the config's keys that leave no trace in tensors (frame_size, kp_variance).
         """
-        model = cls(TPSConfig.from_dict({**infer_config(state), **(extras or {})}))
+        model = cls(TPSConfig.from_dict(completed(extras or {}, infer_config(state))))
         model.load_state_dict(dict(state))
         return model.eval()
 

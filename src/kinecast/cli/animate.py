@@ -84,7 +84,10 @@ def animate(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Animate a picture by a clip. Frames that were forecast carry an orange border, observed ones a green border."""
+    """Animate a picture by a clip, or by motion alone.
+
+    Frames that were forecast carry an orange border, observed ones a green border.
+    """
     from kinecast import pipeline
     from kinecast.cli.report import print_report
     from kinecast.codec.sound import stream_sound

@@ -89,16 +89,8 @@ def anomaly(
     detector = Detector.calibrate(scorer, calibration, rates)
     say(f"calibrated: {detector.to_dict()['promise']}")
 
-    verdicts, alarmed = [], False
-    try:
-        for verdict in detector.watch(islice(extractor.frames(Strip(source) if strip else source), limit)):
-            verdicts.append(verdict)
-            if detector.primary in verdict.clip_alarms and not alarmed:
-                alarmed = True
-                say(f"frame {verdict.frame}: first alarm, {detector.primary} {verdict.scores[detector.primary]:.3g}")
-    except KeyboardInterrupt:
-        if not source.isdecimal():
-            raise
+    frames = extractor.frames(Strip(source) if strip else source)
+    verdicts = _watch(detector, islice(frames, limit), until_interrupted=source.isdecimal())
     first = {name: next(_alarms(verdicts, name), None) for name in detector.thresholds}
     result = {"input": source, "model": model, "frames": len(verdicts), "first_alarm": first, **detector.to_dict()}
     figure = output / f"timeline.{'svg' if svg else 'png'}"
@@ -111,6 +103,22 @@ def anomaly(
     alarm = first[detector.primary]
     say(f"{source}: {'no alarm' if alarm is None else f'first alarm at frame {alarm}'} in {len(verdicts)} frames")
     say(f"wrote {output / 'anomaly.json'} and {figure}")
+
+
+def _watch(detector: Any, frames: Iterator[Any], until_interrupted: bool) -> list[Any]:
+    """Return the verdict of each frame, and tell the first alarm as it comes; Ctrl-C may be the end of a camera."""
+    verdicts: list[Any] = []
+    alarmed = False
+    try:
+        for verdict in detector.watch(frames):
+            verdicts.append(verdict)
+            if detector.primary in verdict.clip_alarms and not alarmed:
+                alarmed = True
+                say(f"frame {verdict.frame}: first alarm, {detector.primary} {verdict.scores[detector.primary]:.3g}")
+    except KeyboardInterrupt:
+        if not until_interrupted:
+            raise
+    return verdicts
 
 
 def _alarms(verdicts: Any, name: str) -> Iterator[int]:

@@ -6,10 +6,10 @@ Rows = dict[str, str]  # what, and what was found
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Check the installation: versions, devices, bundled weights, video codecs, optional packages."""
+    """Check the installation: versions, devices, bundled weights, video codecs, optional packages, training."""
     from kinecast.terminal import show
 
-    rows = _versions() | _devices() | _encoders() | _extras() | _weights()
+    rows = _versions() | _devices() | _encoders() | _extras() | _weights() | _training()
     if json:
         print_json(rows)
         return
@@ -79,3 +79,9 @@ def _weights() -> Rows:
         except KinecastError as error:
             rows[f"weights {entry.name}"] = str(error)
     return rows
+
+
+def _training() -> Rows:
+    from kinecast.training.trial import trials
+
+    return trials()

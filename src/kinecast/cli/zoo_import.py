@@ -15,6 +15,14 @@ def zoo_import(
         Path | None, WRITES_WEIGHTS, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")
     ] = None,
     frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
+    align_corners: Annotated[
+        bool | None,
+        typer.Option(
+            "--align-corners/--no-align-corners",
+            help="How a FOMM's weights read the sampling grid: as trained under torch up to 1.2, or later.",
+            show_default="as published: --align-corners",
+        ),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -24,7 +32,7 @@ def zoo_import(
     from kinecast.backbones.checkpoints import import_published, save_backbone
 
     output = output or _beside(checkpoint)
-    model = import_published(checkpoint, frame_size)
+    model = import_published(checkpoint, frame_size, align_corners)
     save_backbone(model, output, {"provenance": f"imported from {checkpoint.name}"}, half)
     config = model.config.to_dict()
     if json:

@@ -42,7 +42,7 @@ _KEY, _COUNTED, _WIDE, _BACK, _SKIPS = 1, 2, 4, 8, 16
 class Header:
     """What a decoder must know before the first frame.
 
-    `model` is the sha256 of the backbone's weights (`codec.identity`), `model_name` is for error messages only.
+    `model` is the sha256 of the backbone (`codec.identity`), `model_name` is for error messages only.
     `rate` is the frame rate as a fraction, `frame_size` (height, width). `profile` names the prediction tables, and
     `fingerprint` their content, the entropy tables included. `filler` says how the sender expects frames that it
     leaves out to be filled (`codec.filling`), and is advice: it decides no bit. `version` is EXTENDED where the stream

@@ -43,6 +43,9 @@ def list_clips(folders: Sequence[str | Path]) -> list[Path]:
     return clips
 
 
+READING = 2  # part of every key: raise it when the same clip is shown otherwise
+
+
 @dataclass(frozen=True)
 class CachedClip:
     """One clip's frames (T, H, W, 3) uint8, mapped from disk."""
@@ -55,7 +58,7 @@ class CachedClip:
 def load_clip(path: Path, size: tuple[int, int], crop: str, cache: Path, person_pattern: str) -> CachedClip:
     """Decode a clip into the cache, or find it there: the key is the file's path, size and time, and the framing."""
     stat = path.stat()
-    key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop])
+    key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop, READING])
     cached = make_folder(cache) / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     if not cached.exists():
         frames = np.stack(list(read_frames(path, size=size, crop=crop)))

@@ -101,7 +101,8 @@ class EngineFOMM(Backbone):
         mixed = torch.einsum("bkz,bkij->bijz", weights, affine)
         flow = (mixed * _homogeneous(height, width, mixed)).sum(dim=2).view(-1, 2, height, width)
         seen = torch.sigmoid(occlusion[0]) if occlusion else None
-        warped = [warp_features(features, flow, seen) for features in state.features]
+        corners = self.config.align_corners
+        warped = [warp_features(features, flow, seen, corners) for features in state.features]
         if state.image is not None:
             warped.append(warp_pixels(state.image, flow))
         return self.parts.renderer(*warped)
@@ -121,7 +122,11 @@ class EngineFOMM(Backbone):
         grid = affine.flatten(0, 2) @ _homogeneous(height, width, affine)
         grid = grid.view(1, batch * (count + 1), 2, height * width).permute(0, 1, 3, 2)
         warped = F.grid_sample(
-            small_source, grid.reshape(1, -1, width, 2), mode="bilinear", padding_mode="zeros", align_corners=False
+            small_source,
+            grid.reshape(1, -1, width, 2),
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=self.config.align_corners,
         ).view(3, batch, count + 1, height, width)
         maps = points.new_zeros(batch, count + 1, 4, height, width)
         maps[:, 1:, 0] = self._heatmaps(points, height, width) - self._heatmaps(anchor, height, width)
@@ -152,18 +157,21 @@ class EngineFOMM(Backbone):
         return self.model._template()
 
 
-def warp_features(features: Tensor, flow: Tensor, seen: Tensor | None) -> Tensor:
+def warp_features(features: Tensor, flow: Tensor, seen: Tensor | None, align_corners: bool = False) -> Tensor:
     """Warp the features (1, C, h', w') of one source by flows (B, 2, h, w) and hide them by `seen` (B, 1, h, w).
 
-    Flow and map are resized to h' x w'. Bilinear with zeros outside, pixel centres at half steps: each output row is a
-    weighted sum of four rows of C features, so the map multiplies four weights and not C features.
+    Flow and map are resized to h' x w'. Bilinear with zeros outside: each output row is a weighted sum of four rows of
+    C features, so the map multiplies four weights and not C features. With `align_corners` -1 and 1 are the outermost
+    pixels' centres, otherwise their edges.
     """
     channels, height, width = features.shape[1:]
     guide = flow if seen is None else torch.cat([flow, seen], dim=1)
     if guide.shape[2:] != features.shape[2:]:
         guide = F.interpolate(guide, size=(height, width), mode="bilinear", align_corners=False)
-    x = (guide[:, 0] + 1) * (width / 2) - 0.5
-    y = (guide[:, 1] + 1) * (height / 2) - 0.5
+    if align_corners:
+        x, y = (guide[:, 0] + 1) * ((width - 1) / 2), (guide[:, 1] + 1) * ((height - 1) / 2)
+    else:
+        x, y = (guide[:, 0] + 1) * (width / 2) - 0.5, (guide[:, 1] + 1) * (height / 2) - 0.5
     left, top = x.floor(), y.floor()
     x, y = x - left, y - top
     places, weights = [], []

@@ -2,7 +2,8 @@
 
 What is exported: the four parts of a FOMM (`kinecast.engine.parts`), float32, with any batch, height and width that the
 weights take. What is not: the motion algebra between them (inverse 2x2 matrices, heatmaps, the warping of the source),
-which is a page of arithmetic in `kinecast.engine.fomm` that must stay float32, and backbones other than FOMM.
+which is a page of arithmetic in `kinecast.engine.fomm` that must stay float32, and backbones other than FOMM. How the
+warping reads its grid is `align_corners` of the config in `model.json`.
 """
 
 import json

@@ -123,6 +123,18 @@ def published_tops(macs: dict[str, int], fps: float = FPS) -> dict[str, float]:
     return {"extract": extract, "generate": generate, "total": extract + generate}
 
 
+def check_frames(frames: int) -> int:
+    """Return the frames of a window, of which a round has whole ones.
+
+    Raises:
+        KinecastError: `frames` are no whole windows.
+    """
+    window = OBSERVED + HORIZON
+    if frames < window or frames % window:
+        raise KinecastError(f"frames: expected a multiple of {window}, windows of {OBSERVED}-{HORIZON}, found {frames}")
+    return window
+
+
 def seconds_of_30_frames(
     model: Backbone, forecaster: Forecaster, rounds: int = 3, frames: int = TIMED_FRAMES
 ) -> dict[str, float]:
@@ -135,9 +147,7 @@ def seconds_of_30_frames(
     Raises:
         KinecastError: `frames` are no whole windows.
     """
-    window = OBSERVED + HORIZON
-    if frames < window or frames % window:
-        raise KinecastError(f"frames: expected a multiple of {window}, windows of {OBSERVED}-{HORIZON}, found {frames}")
+    window = check_frames(frames)
     pictures = _pictures(model, OBSERVED)
     state, source = model.encode_source(pictures[:1]), model.detect(pictures[:1])
     model.animate(state, source, source)  # warms up, as does the detection

@@ -25,7 +25,7 @@ from kinecast.codec.schedule import Blocks
 from kinecast.device import choose_device
 from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED, Published, cost_table
+from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED, Published, check_frames, cost_table
 from kinecast.evaluation.tables import markdown, provenance
 from kinecast.files import atomic_path, make_folder
 from kinecast.forecasters import Forecaster, build_forecaster
@@ -97,6 +97,9 @@ class Timing:
     precision: str = "exact"
     rounds: int = 1
     frames: int = 12
+
+    def __post_init__(self) -> None:
+        check_frames(self.frames)
 
 
 def cost_rows(

@@ -30,6 +30,7 @@ from kinecast.evaluation.workers import (
     unit_path,
 )
 from kinecast.files import existing_file, make_folder
+from kinecast.forecasters import forecaster_class
 from kinecast.zoo import load_backbone
 
 Log = Callable[[str], None]
@@ -93,8 +94,7 @@ def evaluate(
     weights = backbone_digest(plain)
     backbone = accelerate(plain, config.engine)
     check_released(config, backbone.name, backbone.motion_dim)
-    if config.jedi_weights is not None and not config.jedi_weights.is_dir():
-        existing_file(config.jedi_weights, "folder of V-JEPA weights")
+    _check_named(config)
     dataset = open_dataset(
         config.dataset, config.layout, config.validate, config.person, drop_leaks=config.protocol == "honest"
     )
@@ -144,6 +144,23 @@ def evaluate(
         for (label, seed), path in named.items()
     }
     return RunResult(config, dataset, skipped, notes, tables, settings, files)
+
+
+def _check_named(config: RunConfig) -> None:
+    """See that what the config names is there, which the run reads only when all clips are detected.
+
+    Raises:
+        KinecastError: it is not.
+    """
+    if config.jedi_weights is not None and not config.jedi_weights.is_dir():
+        existing_file(config.jedi_weights, "folder of V-JEPA weights")
+    if config.sources is not None:
+        list_sources(config.sources)
+    for model in dict.fromkeys(model for study in config.studies for model in study.models):
+        if model.endswith(".safetensors"):
+            existing_file(model, "forecaster file (.safetensors)")
+        else:
+            forecaster_class(model.partition(":")[0])
 
 
 def _too_short(config: RunConfig, test: Sequence[Clip], lengths: Mapping[str, int]) -> list[str]:

@@ -12,7 +12,7 @@ from kinecast.faces.networks import DETECTOR_PIXELS
 from kinecast.faces.squares import Square, around
 
 LEAST_SCORE = 0.5
-_SAME = 0.5  # intersection over union from which two boxes are of one face
+SAME = 0.5  # intersection over union from which two boxes are of one face
 _LIMIT = 100.0  # of scores, before the sigmoid
 _GRIDS = ((16, 2), (8, 6))  # places across the picture, anchors at each
 
@@ -68,7 +68,7 @@ def _merged(faces: np.ndarray, scores: np.ndarray) -> list[Detection]:
     """Merge faces (N, 8, 2), two corners and six points each, best first."""
     found = []
     while len(faces):
-        same = _overlap(faces[0, :2], faces[:, :2]) > _SAME
+        same = overlap(faces[0, :2], faces[:, :2]) > SAME
         same[0] = True
         mean = np.average(faces[same], axis=0, weights=scores[same])
         found.append(Detection(mean[:2], mean[2:], float(scores[0])))
@@ -76,7 +76,7 @@ def _merged(faces: np.ndarray, scores: np.ndarray) -> list[Detection]:
     return found
 
 
-def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return the intersection over union of a box (2, 2) with boxes (N, 2, 2)."""
     shared = np.minimum(box[1], boxes[:, 1]) - np.maximum(box[0], boxes[:, 0])
     both = np.clip(shared, 0, None).prod(axis=1)
@@ -107,4 +107,4 @@ def face_square(detection: Detection) -> Square:
     return around(detection.box, detection.points[0], detection.points[1])
 
 
-__all__ = ["LEAST_SCORE", "Detection", "anchors", "decode", "face_square", "parts", "whole"]
+__all__ = ["LEAST_SCORE", "SAME", "Detection", "anchors", "decode", "face_square", "overlap", "parts", "whole"]

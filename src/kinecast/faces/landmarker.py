@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kinecast.device import choose_device
 from kinecast.faces import topology
-from kinecast.faces.detection import decode, face_square, parts, whole
+from kinecast.faces.detection import SAME, decode, face_square, overlap, parts, whole
 from kinecast.faces.engines import build
 from kinecast.faces.geometry import pose
 from kinecast.faces.networks import CROP_PIXELS, DETECTOR_PIXELS
@@ -42,12 +42,17 @@ class Face:
     @property
     def size(self) -> float:
         """The larger side of the box around the landmarks, in pixels."""
-        return float(np.ptp(self.landmarks[:, :2], axis=0).max())
+        return float(np.ptp(self.box, axis=0).max())
 
     @property
     def centre(self) -> np.ndarray:
         """The middle (2,) of the box around the landmarks, x and y in pixels."""
-        return (self.landmarks[:, :2].min(axis=0) + self.landmarks[:, :2].max(axis=0)) / 2
+        return self.box.mean(axis=0)
+
+    @property
+    def box(self) -> np.ndarray:
+        """The corners (2, 2) of the box around the landmarks, the upper left one first, x and y in pixels."""
+        return np.stack([self.landmarks[:, :2].min(axis=0), self.landmarks[:, :2].max(axis=0)])
 
     @property
     def square(self) -> Square:
@@ -103,7 +108,7 @@ class Landmarker:
         for (i, _), face in zip(places, looked_at, strict=True):
             if face.presence >= LEAST_PRESENCE:
                 found[i].append(face)
-        return [sorted(faces, key=lambda face: -face.size) for faces in found]
+        return [_distinct(sorted(faces, key=lambda face: -face.size)) for faces in found]
 
     @torch.inference_mode()
     def find(self, frame: Frame, closer: bool = False) -> list[Square]:
@@ -160,6 +165,15 @@ class Landmarker:
         crops = torch.cat([cut(p, [s], CROP_PIXELS) for p, s in zip(pictures, squares, strict=True)])
         points, presence = self.networks.landmarks(crops.to(self.device))
         placed = []
-        for square, found in zip(squares, points.double().cpu().numpy() / CROP_PIXELS, strict=True):
+        for square, found in zip(squares, points.cpu().double().numpy() / CROP_PIXELS, strict=True):
             placed.append(np.concatenate([square.place(found[:, :2]), found[:, 2:] * square.side], axis=1))
         return np.stack(placed), presence.sigmoid().cpu().tolist()
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
+    """Leave out faces that are others seen twice: the detector's boxes were apart, their landmarks are not."""
+    kept: list[Face] = []
+    for face in faces:
+        if not kept or overlap(face.box, np.stack([other.box for other in kept])).max() <= SAME:
+            kept.append(face)
+    return kept

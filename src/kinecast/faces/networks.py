@@ -6,7 +6,8 @@
 | LandmarkNetwork (Kartynnik et al. 2019, 1907.06724; Grishchenko et al. 2020, 2006.10962) | face 256x256 | 478 points |
 | BlendshapeNetwork (an MLP-Mixer, 2105.01601; 2309.05782) | 146 of the points | 52 ARKit scores |
 
-Strided convolutions are padded as TensorFlow pads, behind before in front. Letters: B pictures.
+Where padding is odd, TensorFlow has one more behind than in front, hence the explicit padding before strides.
+Letters: B pictures.
 """
 
 import torch
@@ -102,7 +103,7 @@ class LandmarkNetwork(nn.Module):
             blocks += [_Bottleneck(out, inner, out) for _ in range(self.residuals)]
             width = out
         self.blocks = nn.Sequential(*blocks)
-        self.tongue = nn.Conv2d(width, 1, 2)
+        self.unread = nn.Conv2d(width, 1, 2)  # an output that the original program does not read either
         self.presence = nn.Conv2d(width, 1, 2)
         self.points = nn.Conv2d(width, 3 * NUM_POINTS, 2)
 

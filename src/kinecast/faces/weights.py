@@ -14,7 +14,7 @@ from kinecast.errors import KinecastError
 from kinecast.faces.networks import BlendshapeNetwork, Detector, LandmarkNetwork
 
 FILE = Path(__file__).parent / "data" / "face-landmarker.safetensors"
-SHA256 = "03120f9fd651e73a133269534aadb81ba01b245a04a0e943396113fbb1fd620c"
+SHA256 = "f2d4d8d2ff3a69eb2dda295862c5117ad684aa528620ab9cff01625dbb9a4f50"
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

@@ -193,8 +193,8 @@ class Exchange:
         if self._receiver.header is not None:
             raise KinecastError("header: expected one in a call, found another")
         if header.model != self._models.identity:
-            name = header.model_name or "?"
-            self._unusable(peer, f"the other side uses the model {name} with other weights than {self._config.model}")
+            theirs = f"the other side uses the model {header.model_name or '?'} with other weights or settings"
+            self._unusable(peer, f"{theirs} than {self._config.model}")
             return
         try:
             self._receiver.take_header(header)

@@ -17,6 +17,7 @@ from kinecast.errors import KinecastError
 from kinecast.fillers import load_filler, of_forecaster
 from kinecast.forecasters.base import Forecaster
 from kinecast.live.config import CallConfig
+from kinecast.process_state import threads
 from kinecast.zoo import forecaster_for, load_backbone
 
 # Has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms; face-256 has one of its own.
@@ -43,7 +44,11 @@ def load_models(config: CallConfig) -> Models:
     Raises:
         KinecastError: an unknown name, a foreign file, or an avatar that is no picture.
     """
-    torch.set_num_threads(_share())  # engines compile for the threads that are to run them
+    with threads(_share()):  # engines compile for the threads that are to run them
+        return _load(config)
+
+
+def _load(config: CallConfig) -> Models:
     backbone = _backbone(config)
     sampler = _sampler(config.model, backbone.motion_dim)
     if config.forecaster == "auto":
@@ -82,9 +87,26 @@ def warm_up(models: Models) -> None:
     models.forecast(np.repeat(vectors, 12, axis=0), 12)
 
 
-def worker(name: str) -> ThreadPoolExecutor:
-    """Return an executor of one thread, which computes with its share of the cores: there are two, one a direction."""
-    return ThreadPoolExecutor(1, name, lambda: torch.set_num_threads(_share()))
+class Worker(ThreadPoolExecutor):
+    """One thread, which computes with its share of the cores: there are two of them, one a direction.
+
+    torch gives a thread's number to every thread that is new to it, so that in the end the number of who made the
+    worker is set again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._before = torch.get_num_threads()
+        super().__init__(1, name, torch.set_num_threads, (_share(),))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        torch.set_num_threads(self._before)
+
+
+def worker(name: str) -> Worker:
+    """Return the thread of a direction."""
+    return Worker(name)
 
 
 def _share() -> int:

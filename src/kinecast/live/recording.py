@@ -1,12 +1,13 @@
 """What is shown, into a clip, at a constant frame rate, in a thread of its own."""
 
+import contextvars
 import queue
 import threading
 from pathlib import Path
 
 import numpy as np
 
-from kinecast.errors import KinecastError
+from kinecast.files import check_output
 from kinecast.live.faults import reason_of
 from kinecast.video import VideoWriter
 
@@ -25,15 +26,14 @@ class Recorder:
     """
 
     def __init__(self, path: Path, fps: float) -> None:
-        self._writer = VideoWriter(path, fps)
-        if not path.parent.is_dir():
-            raise KinecastError(f"cannot write {path}: expected its folder, found none: make it")
+        self._writer = VideoWriter(check_output(path), fps)
         self._fps, self._queue = fps, queue.Queue[tuple[np.ndarray, int] | None](_WAITING)
         self._started: float | None = None
         self._written = 0  # frames handed over
         self.dropped = 0
         self.error: str | None = None
-        self._thread = threading.Thread(target=self._run, name="kinecast-record", daemon=True)
+        in_context = contextvars.copy_context().run  # which knows what files are read
+        self._thread = threading.Thread(target=in_context, args=(self._run,), name="kinecast-record", daemon=True)
         self._thread.start()
 
     def add(self, picture: np.ndarray, now: float) -> None:

@@ -7,7 +7,7 @@ Codes of transfer and primaries are those of ITU-T H.273.
 
 import tempfile
 import warnings
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,10 +74,11 @@ class ColourConverter:
         return self._graph.vpull()
 
 
+@lru_cache(1024)  # a clip is read more than once, and Python forgets what it has said whenever a filter changes
 def warn_tone_mapped(path: Path, colours: Colours) -> None:
-    """Say that highlights are not as bright as they were."""
+    """Say, once for each clip, that highlights are not as bright as they were."""
     message = f"{path}: HDR ({colours.hdr}) was tone mapped to SDR, white at {_PAPER_WHITE:.0f} nits"
-    warnings.warn(ConversionWarning(message), stacklevel=1)  # one place, so that each clip is named once
+    warnings.warn(ConversionWarning(message), stacklevel=2)
 
 
 @cache

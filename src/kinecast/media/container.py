@@ -123,7 +123,8 @@ def _decoder(stream: Any) -> Any:
 
 def has_alpha_beside(stream: Any) -> bool:
     """Tell whether a webm says that it has transparency."""
-    return stream.codec_context.name in _WITH_ALPHA and stream.metadata.get("alpha_mode") == "1"
+    said = {name.lower(): value for name, value in stream.metadata.items()}
+    return stream.codec_context.name in _WITH_ALPHA and said.get("alpha_mode") == "1"
 
 
 def header_fps(stream: Any) -> float:

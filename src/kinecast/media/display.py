@@ -16,11 +16,16 @@ from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
+from kinecast.errors import KinecastError
 from kinecast.framing import fit
 from kinecast.media.colour import ColourConverter, Colours, foreign_colours, warn_tone_mapped
 
-_UNSPECIFIED = 2  # matrix, in ITU-T H.273
+# Matrices by their codes in ITU-T H.273: what swscale converts, and what is no Y'CbCr, which it refuses.
+_MATRICES = (1, 4, 5, 6, 7, 9)
+_BT2020_CONSTANT = 10
+_NOT_YUV = {8: "YCgCo", 11: "Y'D'zD'x", 14: "ICtCp", 15: "IPT", 16: "YCgCo", 17: "YCgCo"}
 Matrix = tuple[int, int, int, int]
+_OBLONG = 10  # a pixel is not longer than that: the file is wrong
 _UPRIGHT: Matrix = (1, 0, 0, 1)
 
 
@@ -33,7 +38,8 @@ class Display:
     """
 
     def __init__(self, path: Path, aspect: Fraction | None) -> None:
-        self._path, self._aspect = path, aspect or Fraction(1)
+        self._path = path
+        self._aspect = aspect if aspect and 1 / _OBLONG < aspect < _OBLONG else Fraction(1)
         self._converter = VideoReformatter()  # one for all frames: its set-up costs more than its work
         self._wide = VideoReformatter()  # to 16 bits, for colours that are converted
         self._colours: tuple[Any, ColourConverter] | None = None
@@ -41,7 +47,16 @@ class Display:
         self._shape: tuple[int, int] | None = None
 
     def __call__(self, frame: Any) -> np.ndarray:
-        """Return a frame as a uint8 array (H, W, 3), RGB."""
+        """Return a frame as a uint8 array (H, W, 3), RGB.
+
+        Raises:
+            KinecastError: its colours are of a kind that cannot be converted.
+        """
+        if not frame.format.is_rgb and (kind := _NOT_YUV.get(frame.colorspace)):
+            raise KinecastError(
+                f"{self._path}: expected colours in RGB or Y'CbCr, found {kind} (Dolby Vision's, or of an editor): "
+                "export it as HDR10, HLG or SDR"
+            )
         alpha = has_alpha(frame)
         matrix = assumed_matrix(frame)
         if colours := foreign_colours(frame.color_trc, frame.color_primaries):
@@ -87,10 +102,14 @@ def on_white(image: Image.Image) -> np.ndarray:
 
 
 def assumed_matrix(frame: Any) -> int | None:
-    """Return the matrix of a frame that does not say: as players do, BT.601 up to PAL's size, BT.709 beyond it."""
-    if frame.colorspace != _UNSPECIFIED or frame.format.is_rgb:
+    """Return the matrix of a frame that names none that film has: None if it does, or is RGB.
+
+    As players do, BT.601 up to PAL's size and BT.709 beyond it; BT.2020 for HDR.
+    """
+    if frame.format.is_rgb or frame.colorspace in _MATRICES or frame.colorspace in _NOT_YUV:
         return None
-    if (colours := foreign_colours(frame.color_trc, frame.color_primaries)) and colours.hdr:
+    colours = foreign_colours(frame.color_trc, frame.color_primaries)
+    if frame.colorspace == _BT2020_CONSTANT or (colours and colours.hdr):
         return int(Colorspace.BT2020)
     return int(Colorspace.ITU709) if frame.width >= 1280 or frame.height > 576 else int(Colorspace.ITU601)
 
@@ -134,13 +153,13 @@ def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
         yield frame
     else:
         return
-    for form, alike in groupby(chain([frame], frames), lambda f: (f.width, f.height, f.format)):
+    for form, alike in groupby(chain([frame], frames), lambda f: (f.width, f.height, f.format.name)):
         yield from _woven(alike, *form)
 
 
-def _woven(frames: Iterator[Any], width: int, height: int, pixels: Any) -> Iterator[Any]:
+def _woven(frames: Iterator[Any], width: int, height: int, pixels: str) -> Iterator[Any]:
     graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 1000))
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixels), time_base=Fraction(1, 1000))
     weave = graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
     graph.link_nodes(source, weave, graph.add("buffersink")).configure()
     times: deque[tuple[Any, Any]] = deque()  # the filter counts in other ticks, and holds a frame back

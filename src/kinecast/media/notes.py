@@ -9,7 +9,7 @@ from kinecast.media.display import assumed_matrix, has_alpha, orientation
 from kinecast.media.stills import open_pictures
 
 _SAME_RATE = 0.01  # share by which rates may differ: 29.97 and 30 are two names of one
-_NEAR_RATE = 0.1  # where the rate varies, a header cannot say it
+_NEAR_RATE = 1.0  # where the rate varies, a header cannot say it, but may be far off
 _MATRICES = {1: "BT.709", 9: "BT.2020"}  # by their codes in ITU-T H.273
 
 

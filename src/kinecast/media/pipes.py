@@ -68,7 +68,5 @@ def _spooled(pipe: BinaryIO, name: str) -> Path:
             ) from error
         raise
     if not size:
-        raise KinecastError(
-            f"{name}: expected a clip through the pipe, found nothing: does the command before it fail?"
-        )
+        raise KinecastError(f"{name}: expected a clip through the pipe, found nothing: check the command before it")
     return kept

@@ -4,10 +4,9 @@ import json
 import os
 import re
 import time
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,221 +18,31 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from kinecast.backbones import BACKBONES, AnyBackbone, Backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
-from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
-from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
-from kinecast.backbones.tps import TPSConfig
-from kinecast.data.video_folder import PERSON_PATTERN, CachedClip, PairSampler, list_clips, load_clip, on_device
+from kinecast.data.video_folder import CachedClip, PairSampler, list_clips, load_clip, on_device
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_distinct, check_folder, existing_file, make_folder
 from kinecast.metrics.pixel import mae, ssim
 from kinecast.pictures import grid, to_tensor, to_uint8, write_image
-from kinecast.training.augment import Augmentation
+from kinecast.process_state import denormals_flushed, kernels_measured, seeded
+from kinecast.training.backbone_config import (
+    BackboneTrainingConfig,
+    LossConfig,
+    changed_settings,
+    compact_recipe,
+)
 from kinecast.training.checkpoint import load_state, save_state
-from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses, discriminator_loss
-from kinecast.training.losses import RandomTransform
-from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, motion_losses
-from kinecast.training.perceptual import PerceptualLoss, load_features
+from kinecast.training.discriminator import MultiScaleDiscriminator, discriminator_loss
+from kinecast.training.step import TrainingLosses
 from kinecast.training.synchronised import synchronise
 
-WEIGHTS = "model.safetensors"  # in the folder of a run
-AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig
-_CONFIGS: dict[str, Any] = {"fomm": FOMMConfig, "tps": TPSConfig, "face-vid2vid": FaceVid2VidConfig}
-# Parts that make motion; with `train_motion = false` they stay as they are.
-_MOTION_PARTS = (
-    *("kp_detector", "generator.dense_motion_network"),
-    *("dense_motion_network", "bg_predictor", "avd_network", "he_estimator"),
-)
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the losses; the defaults are the published ones. A weight of 0 leaves its part out.
-
-    From `equivariance_value` on they are of motion, and apply where the backbone has that loss; a config file's own
-    defaults for them are those of its backbone (`PUBLISHED_WEIGHTS`). face-vid2vid's loss of the head's pose is not
-    among them: it needs another estimator's angles.
-    """
-
-    network: str = "vgg19"
-    network_weights: str | None = None
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    perceptual: float = 10.0
-    pixel: float = 0.0
-    adversarial: float = 0.0
-    feature_matching: float = 10.0
-    equivariance_value: float = 10.0
-    equivariance_jacobian: float = 10.0
-    warp: float = 10.0
-    background: float = 10.0
-    avd: float = 1.0
-    prior: float = 10.0
-    expression: float = 5.0
-
-
-@dataclass(frozen=True)
-class BackboneTrainingConfig:
-    """One run. Saved beside its results; a file with unknown keys is refused."""
-
-    data: tuple[str, ...] = ()
-    output: str = "runs/backbone"
-    validate: str = ""  # persons matching this pattern are kept out of training and validated on
-    person: str = PERSON_PATTERN
-    crop: str = "center"
-    balance: float = 0.5
-    backbone: str = "fomm"  # or tps, face-vid2vid: what `model` has the sizes of
-    model: AnyConfig = field(default_factory=FOMMConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    initialise: str = ""  # weights to start from; tensors that do not fit are left as they are
-    train_motion: bool = True  # False: the detector and dense motion stay as initialised
-    dropout_splines: float = 0.0  # of a TPS: the share left out, from 0 at the start
-    steps: int = 100_000
-    batch_size: int = 16
-    learning_rate: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    warmup_steps: int = 0
-    decay_from: float = 0.5  # the learning rate falls linearly to 0 from this fraction of the steps on
-    average: float = 0.999  # decay of the weights' moving average, which is what is validated and exported
-    seed: int = 0
-    precision: str = "32-true"
-    accelerator: str = "auto"
-    devices: int = 1  # processes on this machine; under torchrun its own numbers hold
-    log_every: int = 50
-    checkpoint_every: int = 500
-    validate_every: int = 2000
-    validation_frames: int = 16  # evenly spaced a clip
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "devices", "checkpoint_every", "validate_every", "log_every")
-        for name in (*counts, "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
-        if self.batch_size % self.devices:
-            raise KinecastError(
-                f"training config: expected a batch_size that {self.devices} devices can share, found {self.batch_size}"
-            )
-        if not isinstance(self.model, _CONFIGS[_known(self.backbone)]):
-            raise KinecastError(
-                f"training config: expected the sizes of a {self.backbone} in model, found {type(self.model).__name__}"
-            )
-        if not 0 <= self.dropout_splines < 1:
-            raise KinecastError(f"training config: expected dropout_splines in [0, 1), found {self.dropout_splines}")
-        if not self.data:
-            raise KinecastError("training config: expected data, a list of folders of clips, found none")
-        for name in ("validate", "person"):
-            try:
-                re.compile(getattr(self, name))
-            except re.error as error:
-                found = f"{getattr(self, name)!r} ({error})"
-                raise KinecastError(
-                    f"training config: expected {name} to be a regular expression, found {found}"
-                ) from error
-        height, width = self.model.frame_size
-        if height % self.model.frame_multiple or width % self.model.frame_multiple:
-            raise KinecastError(
-                f"training config: expected a frame_size in multiples of {self.model.frame_multiple} for this model, "
-                f"found {height}x{width}"
-            )
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "BackboneTrainingConfig":
-        """Build from nested plain values.
-
-        Raises:
-            KinecastError: an unknown key or a value out of range.
-        """
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        backbone = _known(values.get("backbone", "fomm"))
-        of_backbone = {k: v for k, v in PUBLISHED_WEIGHTS[backbone].items() if k in LossConfig.__dataclass_fields__}
-        kinds: dict[str, Any] = {"loss": LossConfig, "augmentation": Augmentation}
-        try:
-            values["model"] = _CONFIGS[backbone].from_dict(values.get("model", {}))
-            values["loss"] = of_backbone | values.get("loss", {})
-            for name, kind in kinds.items():
-                if name in values:
-                    part: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
-                    values[name] = kind(**part)
-            return BackboneTrainingConfig(**values)
-        except TypeError as error:
-            raise KinecastError(f"training config: {error}: see BackboneTrainingConfig for the keys") from error
-
-    @staticmethod
-    def read(path: str | Path) -> "BackboneTrainingConfig":
-        """Read a TOML file."""
-        try:
-            return BackboneTrainingConfig.from_dict(tomllib.loads(existing_file(path, "config (.toml)").read_text()))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise KinecastError(f"{path}: expected TOML: {error}") from error
-
-
-def _known(backbone: str) -> str:
-    if backbone not in BACKBONES:
-        raise KinecastError(f"training config: expected backbone {', '.join(BACKBONES)}, found {backbone!r}")
-    return backbone
-
-
-def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
-    """Return the recipe of the bundled 128x128 model (recipes/face-128.toml), for clips of the user's own."""
-    part = HourglassConfig(block_expansion=24, num_blocks=4, max_features=192, scale_factor=0.5)
-    generator = GeneratorConfig(32, 96, 2, 5, shuffle=2, skips=True, num_refine_blocks=1, pass_through=True)
-    defaults: dict[str, Any] = {
-        "model": FOMMConfig(
-            frame_size=(128, 128),
-            single_jacobian_map=True,
-            detector=part,
-            dense_motion=part,
-            generator=generator,
-        ),
-        "loss": LossConfig(
-            network="mobilenet-v2", scales=(1.0, 0.5), perceptual=2.0, pixel=60.0, equivariance_jacobian=2.0
-        ),
-        "augmentation": Augmentation(saturation=0.2, hue=0.05, zoom=0.1, shift=0.05, turn=0.1),
-        "learning_rate": 5e-4,
-        "warmup_steps": 100,
-    }
-    return BackboneTrainingConfig(**(defaults | changes))
-
-
-class _Losses(nn.Module):
-    """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
-
-    def __init__(self, config: BackboneTrainingConfig, model: AnyBackbone) -> None:
-        super().__init__()
-        self.model = model
-        self.weights = config.loss
-        self.dropout = config.dropout_splines
-        self.perceptual: PerceptualLoss | None = None
-        if config.loss.perceptual:
-            features = load_features(config.loss.network, config.loss.network_weights)
-            self.perceptual = PerceptualLoss(features, config.loss.scales)
-        self.train_motion = config.train_motion
-
-    def forward(
-        self,
-        source: Tensor,
-        driving: Tensor,
-        target: Tensor,
-        transform: RandomTransform,
-        discriminator: MultiScaleDiscriminator | None = None,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        of_motion: dict[str, Tensor] = {}
-        if self.train_motion:
-            prediction, of_motion = motion_losses(self.model, source, driving, transform, self.dropout)
-        else:
-            prediction = self.model.reconstruct(source, driving)[0]
-        parts: dict[str, Tensor] = {}
-        if self.perceptual is not None:
-            parts["perceptual"] = self.weights.perceptual * self.perceptual(prediction, target)
-        if self.weights.pixel:
-            parts["pixel"] = self.weights.pixel * (prediction - target).abs().mean()
-        for name, value in of_motion.items():
-            if weight := getattr(self.weights, name):
-                parts[name] = weight * value
-        if discriminator is not None:
-            gan, matching = adversarial_losses(discriminator, prediction, target)
-            parts["adversarial"] = self.weights.adversarial * gan
-            parts["feature_matching"] = self.weights.feature_matching * matching
-        return parts, prediction.detach()
+__all__ = [
+    "BackboneTrainingConfig",
+    "LossConfig",
+    "compact_recipe",
+    "learning_rate_factor",
+    "train_backbone",
+    "validate",
+]
 
 
 def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = print) -> dict[str, float]:
@@ -251,8 +60,11 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
             the processes cannot share.
     """
     # Gradients of peaked heatmaps are full of denormal numbers: half of a CPU's time, and they matter to nothing.
-    # Set for good: worker threads take it from the one that starts them, once.
-    torch.set_flush_denormal(True)
+    with denormals_flushed(), seeded(config.seed), kernels_measured():
+        return _train(config, log)
+
+
+def _train(config: BackboneTrainingConfig, log: Callable[[str], None]) -> dict[str, float]:
     from lightning_fabric import Fabric
     from torch.utils.tensorboard import SummaryWriter
 
@@ -260,10 +72,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     options: Any = {"accelerator": config.accelerator, "precision": config.precision}
     fabric = Fabric(devices=devices, num_nodes=machines, **options)
     fabric.launch()
-    torch.manual_seed(config.seed)
-    given = [config.initialise] if config.initialise else []
-    run = make_folder(check_folder(config.output, [*config.data, *given]))
-    check_distinct(run / WEIGHTS, given)
+    run = _folder(config)
     if fabric.is_global_zero:
         _claim(run, config)
     else:
@@ -276,8 +85,8 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         log(_initialise(model, config.initialise))
     if fabric.world_size > 1:
         synchronise(model)
-    losses = _Losses(config, model)
-    frozen = [] if config.train_motion else _motion_parts(model)
+    losses = TrainingLosses(config, model)
+    frozen = [] if config.train_motion else losses.method.parts_of_motion(model)
     for part in frozen:
         part.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -290,7 +99,6 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
     if fabric.global_rank:
         torch.manual_seed(config.seed + fabric.global_rank)  # a slice leaves out splines of its own
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    torch.backends.cudnn.benchmark = True  # batches are all of one size
 
     step = 0
     checkpoint = run / "last.ckpt"
@@ -301,6 +109,11 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         optimizer.load_state_dict(state["optimizer"])
         average = {name: tensor.to(fabric.device) for name, tensor in state["average"].items()}
         step = state["step"]
+        if ("opponent" in state) != (opponent is not None):
+            raise KinecastError(
+                f"{checkpoint}: expected a run {'with' if opponent else 'without'} a discriminator, found one "
+                f"{'without' if opponent else 'with'}: name a new output folder"
+            )
         if opponent:
             opponent.load_state_dict(state["opponent"])
         log(f"going on from step {step}")
@@ -322,7 +135,7 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
         random = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         source, driving = on_device(next(batches), fabric.device)
         source, driving, target = config.augmentation.apply(source, driving, random)
-        transform = RandomTransform(config.batch_size, random, device=fabric.device)
+        transform = losses.method.transform(config.model, config.batch_size, random, fabric.device)
         mine = slice(fabric.global_rank * local, (fabric.global_rank + 1) * local)
         transform.affine, transform.weights = transform.affine[mine], transform.weights[mine]
         source, driving, target = (
@@ -373,8 +186,8 @@ def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = 
             save()
     if fabric.is_global_zero:
         info = {"steps": str(step), "seed": str(config.seed), "training": json.dumps(asdict(config))}
-        save_backbone(_averaged(config, average), run / WEIGHTS, info, half=True)
-        log(f"wrote {run / WEIGHTS}")
+        save_backbone(_averaged(config, average), run / "model.safetensors", info, half=True)
+        log(f"wrote {run / 'model.safetensors'}")
     if writer:
         writer.close()
     fabric.barrier()  # nobody ends, and is missed, while the first one still writes
@@ -472,20 +285,38 @@ def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
     return rise * (1.0 if step < start else (config.steps - step) / max(1.0, config.steps - start))
 
 
+def _folder(config: BackboneTrainingConfig) -> Path:
+    """Make the folder of a run, which must be none that is read; the weights that it names must be there."""
+    loss = config.loss
+    given = [path for path in (config.initialise, loss.network_weights if loss.perceptual else None) if path]
+    for path in given:
+        existing_file(path, "weights file")
+    run = make_folder(check_folder(config.output, [*config.data, *given]))
+    check_distinct(run / "model.safetensors", given)
+    return run
+
+
 def _claim(run: Path, config: BackboneTrainingConfig) -> None:
-    """Save the config, or see that the folder is this run's. Schedules may change, what the weights mean may not."""
+    """Save the config, or see that the folder is this run's.
+
+    Raises:
+        KinecastError: the run there has other settings than a resumed run may have.
+    """
     path = run / "config.json"
-    values = json.loads(json.dumps(asdict(config)))
-    if path.exists():
-        saved = json.loads(path.read_text())
-        changed = [k for k in ("model", "data", "validate", "seed") if saved.get(k) != values[k]]
-        if changed and (run / "last.ckpt").exists():
+    if path.exists() and (run / "last.ckpt").exists():
+        try:
+            changed = changed_settings(json.loads(path.read_text()), config)
+        except (ValueError, KinecastError) as error:
+            raise KinecastError(
+                f"{path}: expected the config of a run, found another file ({error}): name a new output folder"
+            ) from error
+        if changed:
             raise KinecastError(
                 f"{run}: expected the run of this config, found one with another {', '.join(changed)}: "
                 "name a new output folder"
             )
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2))
+        temporary.write_text(json.dumps(asdict(config), indent=2))
 
 
 def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip], list[CachedClip]]:
@@ -531,7 +362,3 @@ def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> Any
 
 def _untrained(config: BackboneTrainingConfig) -> AnyBackbone:
     return BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
-
-
-def _motion_parts(model: AnyBackbone) -> list[nn.Module]:
-    return [part for name, part in model.named_modules() if name in _MOTION_PARTS]

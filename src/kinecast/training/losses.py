@@ -1,4 +1,6 @@
-"""Self-supervised losses of the keypoint detector, and the adversarial ones: [FOMM] section 3.4 and its code."""
+"""The random warp that keypoint detectors are taught by, and what it teaches: [FOMM] section 3.4 and its code."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +8,26 @@ from torch import Tensor
 
 from kinecast.backbones.fomm import Keypoints
 from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2
+from kinecast.backbones.tps import spline_basis
+
+Kernel = Callable[[Tensor], Tensor]  # from offsets (..., 2) of points from a control point to its pull (...)
+
+
+def manhattan_kernel(offsets: Tensor) -> Tensor:
+    """Return r^2 log r with r the L1 distance: what FOMM and face-vid2vid were trained with."""
+    radius = offsets.abs().sum(dim=-1)
+    return radius.square() * torch.log(radius + 1e-6)
+
+
+def thin_plate_kernel(offsets: Tensor) -> Tensor:
+    """Return r^2 log r^2 with r the Euclidean distance, the thin-plate spline's own: what TPS was trained with."""
+    return spline_basis(offsets.square().sum(dim=-1))
 
 
 class RandomTransform:
     """A random smooth warp of the plane for each picture of a batch: affine plus thin-plate spline.
+
+    Which kernel bends and how a picture is sampled belong to the backbone: `kinecast.training.methods`.
 
     Args:
         batch: B.
@@ -17,6 +35,9 @@ class RandomTransform:
         sigma_tps: spread of the spline's weights.
         points: control points along each side.
         generator: source of randomness, on the CPU, so that a run is the same on every device.
+        kernel: of the spline.
+        align_corners: how `transform` samples. Its grid runs from corner to corner of the pixels' centres, so that
+            False moves a picture a little even where the warp is the identity, as FOMM's code does today.
     """
 
     def __init__(
@@ -27,7 +48,10 @@ class RandomTransform:
         sigma_tps: float = 0.005,
         points: int = 5,
         device: torch.device | str = "cpu",
+        kernel: Kernel = manhattan_kernel,
+        align_corners: bool = False,
     ) -> None:
+        self.kernel, self.align_corners = kernel, align_corners
         noise = sigma_affine * torch.randn(batch, 2, 3, generator=generator)
         self.affine = (noise + torch.eye(2, 3)).to(device)
         self.control = coordinate_grid(points, points, self.affine).reshape(-1, 2)
@@ -43,9 +67,8 @@ class RandomTransform:
         return points @ self.affine[:, :, :2].transpose(1, 2) + self.affine[:, None, :, 2]
 
     def _spline_basis(self, points: Tensor) -> Tensor:
-        """Return r^2 log r, (..., M, controls), with r the L1 distance, as published."""
-        radius = (points.unsqueeze(-2) - self.control).abs().sum(dim=-1)
-        return radius.square() * torch.log(radius + 1e-6)
+        """Return the pull of each control point, (..., M, controls)."""
+        return self.kernel(points.unsqueeze(-2) - self.control)
 
     def jacobian(self, points: Tensor) -> Tensor:
         """Return the derivative (B, M, 2, 2) of `warp_points` at `points`, with gradient."""
@@ -61,7 +84,7 @@ class RandomTransform:
         pixels = coordinate_grid(height, width, self.affine).reshape(-1, 2)
         bend = self.weights @ self._spline_basis(pixels).T  # the basis is one for all pictures
         grid = (self._straight(pixels) + bend.unsqueeze(2)).view(len(frames), height, width, 2)
-        return F.grid_sample(frames, grid, padding_mode="reflection", align_corners=False)
+        return F.grid_sample(frames, grid, padding_mode="reflection", align_corners=self.align_corners)
 
 
 def equivariance_losses(

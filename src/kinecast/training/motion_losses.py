@@ -1,7 +1,7 @@
 """What the motion of each backbone is trained on, beside the losses of the pictures.
 
 [FOMM] section 3.4, [TPS] section 3.4 and [NTH] section 3.5. Each function rebuilds driving frames and returns its
-losses by name, unweighted; `PUBLISHED_WEIGHTS` are theirs.
+losses by name, unweighted; `PUBLISHED_WEIGHTS` are theirs. Which backbone has which is in `kinecast.training.methods`.
 
 Letters: B batch, K keypoints, N = 5 K points of TPS.
 """
@@ -9,7 +9,7 @@ Letters: B batch, K keypoints, N = 5 K points of TPS.
 import torch
 from torch import Tensor
 
-from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid
+from kinecast.backbones import FOMM, TPS, FaceVid2Vid
 from kinecast.backbones.fomm import Keypoints
 from kinecast.backbones.head_pose import HeadPose, posed_keypoints
 from kinecast.training.losses import RandomTransform, equivariance_losses
@@ -21,24 +21,6 @@ PUBLISHED_WEIGHTS = {
 }
 
 _DISTANCE, _DEPTH = 0.1, 0.33  # the squared distance that keypoints keep, and the depth that they have in the mean
-
-
-def motion_losses(
-    model: AnyBackbone, source: Tensor, driving: Tensor, transform: RandomTransform, dropout: float = 0.0
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of whichever backbone the model is.
-
-    `dropout` is the share of splines that a TPS leaves out (equation 7 of [TPS]); a TPS with an AVD network has the
-    loss `avd` as well.
-    """
-    if isinstance(model, FOMM):
-        return fomm_losses(model, source, driving, transform)
-    if isinstance(model, FaceVid2Vid):
-        return face_losses(model, source, driving, transform)
-    prediction, losses = tps_losses(model, source, driving, transform, dropout)
-    if model.avd_network is not None:
-        losses["avd"] = avd_loss(model, source, driving, transform)
-    return prediction, losses
 
 
 def fomm_losses(
@@ -58,6 +40,7 @@ def tps_losses(
     """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of points, warped features and background.
 
     The warp loss teaches the motion, not the encoder: features and, on the driving's side, occlusion pass no gradient.
+    `dropout` is the share of splines left out ([TPS] equation 7).
     """
     prediction, kp_driving, _, motion = model.reconstruct(source, driving, dropout)
     transformed = model.kp_detector(transform.transform(driving))
@@ -86,7 +69,8 @@ def face_losses(
     """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of keypoints, pose and expression.
 
     `head_pose` (B, 3) is the driving's yaw, pitch and roll in radians as another estimator says; without it that loss
-    is left out.
+    is left out. As in the public code, expression counts the sum of its 3 K numbers and the pose that of its three
+    angles in degrees: a mean would weigh them 45 and 172 times less for K = 15.
     """
     prediction, kp_driving, _, pose = model.reconstruct(source, driving)
     moved: HeadPose = model.he_estimator(transform.transform(driving))
@@ -96,10 +80,10 @@ def face_losses(
             Keypoints(kp_driving[..., :2], None), Keypoints(transformed[..., :2], None), transform
         )[0],
         "prior": keypoint_prior(kp_driving),
-        "expression": pose.expression.abs().mean(),
+        "expression": pose.expression.abs().sum(dim=(1, 2)).mean(),
     }
     if head_pose is not None:
-        losses["head_pose"] = (pose.rotation - head_pose).abs().mean()
+        losses["head_pose"] = torch.rad2deg(pose.rotation - head_pose).abs().sum(dim=1).mean()
     return prediction, losses
 
 

@@ -1,0 +1,111 @@
+"""How each backbone is trained: its sizes, its random warp, the losses of its motion and their published weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinecast.backbones import BACKBONES, FOMM, TPS, FaceVid2Vid
+from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
+from kinecast.backbones.fomm import FOMMConfig
+from kinecast.backbones.tps import TPSConfig
+from kinecast.errors import KinecastError
+from kinecast.training.losses import RandomTransform, manhattan_kernel, thin_plate_kernel
+from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, avd_loss, face_losses, fomm_losses, tps_losses
+
+Losses = Callable[[Any, Tensor, Tensor, RandomTransform, float], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What belongs to one backbone in training.
+
+    Attributes:
+        sizes: the class of its config.
+        weights: the published weights of its losses.
+        warp: from a config to the options of `RandomTransform`.
+        losses: of a model, sources, driving frames (B, 3, H, W), a transform and the share of splines left out: the
+            prediction and the unweighted losses by name.
+        motion_parts: modules that make motion, by name; with `train_motion = false` they stay as they are.
+    """
+
+    sizes: type[Any]
+    weights: Mapping[str, float]
+    warp: Callable[[Any], Mapping[str, Any]]
+    losses: Losses
+    motion_parts: tuple[str, ...]
+
+    def transform(
+        self, config: Any, batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
+    ) -> RandomTransform:
+        """Draw the warp of a batch for a model of this config."""
+        return RandomTransform(batch, generator, device=device, **self.warp(config))
+
+    def parts_of_motion(self, model: nn.Module) -> list[nn.Module]:
+        """Return the modules of a model that make motion, those that it has."""
+        return [part for name, part in model.named_modules() if name in self.motion_parts]
+
+
+def _tps_losses_with_avd(
+    model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform, dropout: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    prediction, losses = tps_losses(model, source, driving, transform, dropout)
+    if model.avd_network is not None:
+        losses["avd"] = avd_loss(model, source, driving, transform)
+    return prediction, losses
+
+
+# One entry a class: whatever is not here cannot be trained, rather than be trained as something else.
+METHODS: dict[type[nn.Module], Method] = {
+    FOMM: Method(
+        sizes=FOMMConfig,
+        weights=PUBLISHED_WEIGHTS["fomm"],
+        # Samples as the network does, whose weights are one way or the other: see `FOMMConfig.align_corners`.
+        warp=lambda config: {"kernel": manhattan_kernel, "align_corners": config.align_corners},
+        losses=lambda model, source, driving, transform, _: fomm_losses(model, source, driving, transform),
+        motion_parts=("kp_detector", "generator.dense_motion_network"),
+    ),
+    TPS: Method(
+        sizes=TPSConfig,
+        weights=PUBLISHED_WEIGHTS["tps"],
+        warp=lambda _: {"kernel": thin_plate_kernel, "align_corners": True},
+        losses=_tps_losses_with_avd,
+        motion_parts=("kp_detector", "dense_motion_network", "bg_predictor", "avd_network"),
+    ),
+    FaceVid2Vid: Method(
+        sizes=FaceVid2VidConfig,
+        weights=PUBLISHED_WEIGHTS["face-vid2vid"],
+        warp=lambda _: {"kernel": manhattan_kernel, "align_corners": False},
+        losses=lambda model, source, driving, transform, _: face_losses(model, source, driving, transform),
+        motion_parts=("kp_detector", "generator.dense_motion_network", "he_estimator"),
+    ),
+}
+
+
+def trainable() -> list[str]:
+    """Return the names of the backbones that can be trained."""
+    return [name for name, kind in BACKBONES.items() if kind in METHODS]
+
+
+def method_of(kind: type[nn.Module]) -> Method:
+    """Return how a class of backbones is trained.
+
+    Raises:
+        KinecastError: it has no entry.
+    """
+    if kind not in METHODS:
+        raise KinecastError(f"training: expected a backbone of {', '.join(trainable())}, found {kind.__name__}")
+    return METHODS[kind]
+
+
+def method_named(name: str) -> Method:
+    """Return how the backbone of a name is trained.
+
+    Raises:
+        KinecastError: no backbone has it, or it cannot be trained.
+    """
+    if name not in trainable():
+        raise KinecastError(f"training config: expected backbone {', '.join(trainable())}, found {name!r}")
+    return METHODS[BACKBONES[name]]

@@ -1,0 +1,54 @@
+"""All losses of one training step in one forward pass."""
+
+from torch import Tensor, nn
+
+from kinecast.backbones import AnyBackbone
+from kinecast.training.backbone_config import BackboneTrainingConfig
+from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses
+from kinecast.training.losses import RandomTransform
+from kinecast.training.methods import method_of
+from kinecast.training.perceptual import PerceptualLoss, load_features
+
+
+class TrainingLosses(nn.Module):
+    """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
+
+    def __init__(self, config: BackboneTrainingConfig, model: AnyBackbone) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = config.loss
+        self.method = method_of(type(model))
+        self.dropout = config.dropout_splines
+        self.perceptual: PerceptualLoss | None = None
+        if config.loss.perceptual:
+            features = load_features(config.loss.network, config.loss.network_weights)
+            self.perceptual = PerceptualLoss(features, config.loss.scales)
+        self.train_motion = config.train_motion
+
+    def forward(
+        self,
+        source: Tensor,
+        driving: Tensor,
+        target: Tensor,
+        transform: RandomTransform,
+        discriminator: MultiScaleDiscriminator | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Rebuild driving frames (B, 3, H, W): the weighted losses by name, and the prediction without gradient."""
+        of_motion: dict[str, Tensor] = {}
+        if self.train_motion:
+            prediction, of_motion = self.method.losses(self.model, source, driving, transform, self.dropout)
+        else:
+            prediction = self.model.reconstruct(source, driving)[0]
+        parts: dict[str, Tensor] = {}
+        if self.perceptual is not None:
+            parts["perceptual"] = self.weights.perceptual * self.perceptual(prediction, target)
+        if self.weights.pixel:
+            parts["pixel"] = self.weights.pixel * (prediction - target).abs().mean()
+        for name, value in of_motion.items():
+            if weight := getattr(self.weights, name):
+                parts[name] = weight * value
+        if discriminator is not None:
+            gan, matching = adversarial_losses(discriminator, prediction, target)
+            parts["adversarial"] = self.weights.adversarial * gan
+            parts["feature_matching"] = self.weights.feature_matching * matching
+        return parts, prediction.detach()
