@@ -43,7 +43,7 @@ def write_timed(
         audio: Any = None
         if sound is not None:
             audio = container.add_stream(sound, rate=48000)
-            audio.codec_context.layout = "mono"
+            audio.codec_context.layout, audio.codec_context.bit_rate = "mono", 96_000
         ends = [*times[1:], end]
         lengths = {}
         for i, (begin, until) in enumerate(zip(times, ends, strict=True)):

@@ -20,7 +20,7 @@ def clips(tmp_path_factory):
     """Two seconds, the flash and the beep at 1.2 s."""
     folder = tmp_path_factory.mktemp("sounds")
     codecs = {"a.mp4": "aac", "mp3.mp4": "libmp3lame", "b.webm": "libopus", "c.mkv": "flac", "d.mov": "pcm_s16le"}
-    codecs |= {"e.avi": "libmp3lame", "f.ts": "aac"}
+    codecs |= {"e.avi": "libmp3lame", "f.ts": "aac", "g.asf": "wmav2"}
     return {name: write_timed(folder / name, TIMES, 2.0, 1.2, codec) for name, codec in codecs.items()}
 
 
@@ -54,12 +54,15 @@ def copy(clip, path, frames=50, edges=None, fps=25):
         ("e.avi", ".mp4", "mp3"),
         ("f.ts", ".mp4", "aac"),
         ("f.ts", ".mkv", "aac"),
+        ("g.asf", ".mp4", "aac"),
+        ("g.asf", ".webm", "opus"),
     ],
 )
 def test_sound_is_kept_in_sync(clips, tmp_path, name, suffix, codec):
     found = copy(clips[name], tmp_path / f"out{suffix}")
     assert sound_codec(found) == codec
-    assert abs(beep_of(found) - flash_of(found)) < SYNC
+    given = beep_of(clips[name]) - flash_of(clips[name])  # WMA does not say by how much its encoder is late
+    assert abs(beep_of(found) - flash_of(found) - given) < SYNC
     video, audio = lengths_of(found)
     assert abs(audio - video) < SYNC
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,22 @@ _TRIED = 50  # packets among which one must be decodable
 _FAULTS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError on parameters that it cannot use
 
 
+Decodable = tuple[Any, Callable[[], list[Any]]]  # a packet, and what decodes it
+
+
 @dataclass(frozen=True)
 class SoundSource:
     """A sound stream that can be read more than once.
 
-    `packets` gives its packets anew at each call, their times moved to count from the first frame. `add` adds a stream
-    of its codec to an output container. `decoder` returns a new decoder of its packets.
+    `packets` gives its packets anew at each call, their times moved to count from the first frame, each with what
+    decodes it to frames; the last is None, with what gives the frames that the decoder still holds back. `add` adds a
+    stream of its codec to an output container.
     """
 
     where: str  # for messages
     codec: str
-    packets: Callable[[], Iterator[Any]]
+    packets: Callable[[], Iterator[Decodable]]
     add: Callable[[Any], Any]
-    decoder: Callable[[], Any]
 
 
 def clip_sound(path: str | Path) -> SoundSource | None:
@@ -72,21 +75,16 @@ def clip_sound(path: str | Path) -> SoundSource | None:
     except KinecastError:
         return None
 
-    def packets() -> Iterator[Any]:
+    def packets() -> Iterator[Decodable]:
         with open_clip(path) as (opened, _):
             for packet in opened.demux(_best(opened)):
-                if packet.size:
-                    yield _moved(packet, start)
+                yield (_moved(packet, start) if packet.size else None), packet.decode
 
     def add(output: Any) -> Any:
         with open_clip(path) as (opened, _):
             return output.add_stream_from_template(_best(opened))
 
-    def decoder() -> Any:
-        with open_clip(path) as (opened, _):
-            return _decoder_like(_best(opened).codec_context)
-
-    source = SoundSource(str(path), codec, packets, add, decoder)
+    source = SoundSource(str(path), codec, packets, add)
     return source if decodable(source) else None
 
 
@@ -161,23 +159,19 @@ def transcoded(source: SoundSource, encoder: Any) -> Iterator[Any]:
         encoder: an audio encoder that is not open yet; one whose layout and rate were not chosen gets the source's,
             stereo at most.
     """
-    frames = (frame for _, decoded in _sound(source) for frame in decoded)
-    first = next(frames, None)
-    if first is None:
-        return
-    if not encoder.is_open:
-        _set_up(encoder, first)
-    graph = _to_encoder(first, encoder)
-    frame: Any = first
-    while frame is not None:
-        graph.push(frame)
-        for piece in _pulled(graph):
-            yield from _encoded(encoder, piece)
-        frame = next(frames, None)
-    graph.push(None)
-    for piece in _pulled(graph):
-        yield from _encoded(encoder, piece)
-    yield from _encoded(encoder, None)
+    graph: Any = None
+    expected = 0  # where a frame that does not say when it begins follows the one before
+    for frame in (frame for _, frames in _sound(source) for frame in frames):
+        if graph is None:
+            if not encoder.is_open:
+                _set_up(encoder, frame)
+            graph = _to_encoder(frame, encoder)
+        frame.pts = expected if frame.pts is None else frame.pts
+        expected = frame.pts + round(frame.samples / frame.sample_rate / frame.time_base)
+        yield from _through(graph, frame, encoder)
+    if graph is not None:
+        yield from _through(graph, None, encoder)
+        yield from _encoded(encoder, None)
 
 
 def check_sound_kbps(kbps: float) -> None:
@@ -236,27 +230,21 @@ def _copies(source: SoundSource, suffix: str) -> bool:
     try:
         with av.open(io.BytesIO(), "w", format=_MUXERS[suffix]) as trial:
             stream = source.add(trial)
-            for packet in islice(source.packets(), 3):
-                packet.stream = stream
-                trial.mux(packet)
+            for packet, _ in islice(source.packets(), 3):
+                if packet is not None:
+                    packet.stream = stream
+                    trial.mux(packet)
     except _FAULTS:
         return False
     return True
 
 
-def _decoder_like(context: Any) -> Any:
-    decoder: Any = av.CodecContext.create(context.codec.name, "r")
-    decoder.extradata = context.extradata
-    decoder.sample_rate, decoder.layout = context.sample_rate, context.layout
-    return decoder
-
-
 def _sound(source: SoundSource, limit: int | None = None) -> Iterator[tuple[Any, list[Any]]]:
-    """Yield packets that can be decoded, with their frames; the last is None, with what the decoder still held back."""
-    decoder, damaged = source.decoder(), False
-    for packet in chain(islice(source.packets(), limit), (None,)):
+    """Yield packets that can be decoded, with their frames; the last is None, as in `SoundSource`."""
+    damaged = False
+    for packet, decode in islice(source.packets(), limit):
         try:
-            yield packet, decoder.decode(packet)
+            yield packet, decode()
         except av.error.FFmpegError:
             if packet is not None and limit is None and not damaged:
                 damaged = True
@@ -279,7 +267,7 @@ def _to_encoder(frame: Any, encoder: Any) -> Any:
             sample_rate=frame.sample_rate,
             format=frame.format.name,
             layout=frame.layout.name,
-            time_base=frame.time_base or Fraction(1, frame.sample_rate),
+            time_base=frame.time_base,
         ),
         graph.add("aresample", f"{encoder.sample_rate}:async=1:first_pts=0"),
         graph.add(
@@ -294,10 +282,12 @@ def _to_encoder(frame: Any, encoder: Any) -> Any:
     return graph
 
 
-def _pulled(graph: Any) -> Iterator[Any]:
+def _through(graph: Any, frame: Any, encoder: Any) -> Iterator[Any]:
+    """Push a frame, or the end, and yield the packets of what comes out."""
+    graph.push(frame)
     with suppress(av.error.BlockingIOError, av.error.EOFError):
         while True:
-            yield graph.pull()
+            yield from _encoded(encoder, graph.pull())
 
 
 def _encoded(encoder: Any, frame: Any) -> Iterator[Any]:

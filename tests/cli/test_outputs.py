@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,18 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kinecast.data.keypoint_store.load_series", work)
     monkeypatch.setattr("kinecast.backbones.checkpoints.import_published", work)
     monkeypatch.setattr("kinecast.video.probe", work)
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test if a clip is opened to be read."""
+    opened = av.open
+
+    def write_only(file: Any, mode: str = "r", **options: Any) -> Any:
+        assert mode == "w", f"{file} was opened"
+        return opened(file, mode, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(av, "open", write_only)
 
 
 @pytest.fixture
@@ -209,11 +222,10 @@ def test_how_a_clip_is_read_is_checked_before_it_is(
     run: Callable[..., Any],
     place: Path,
     tiny: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    unread: None,
     command: str,
     option: tuple[str, str],
 ) -> None:
-    monkeypatch.setattr("kinecast.video._whole_frames", lambda *a, **k: pytest.fail("a frame was read"))
     suffix = {"extract": ".npz", "encode": ".kcm"}.get(command, ".mp4" if "animate" in command else "")
     result = run(*command.split(), "in.mp4", "-o", f"out/x{suffix}", "--model", tiny, *option)
     assert result.code == 1 and option[0].strip("-") in result.error_lines[0], result.err
@@ -221,9 +233,8 @@ def test_how_a_clip_is_read_is_checked_before_it_is(
 
 @pytest.mark.parametrize("option", [("--quality", "10"), ("--profile", "foreign"), ("--picture-quality", "0")])
 def test_encoding_is_checked_before_the_clip_is_read(
-    run: Callable[..., Any], place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+    run: Callable[..., Any], place: Path, tiny: Path, unread: None, option: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr("kinecast.codec.clips.read_batches", lambda *a, **k: pytest.fail("a frame was read"))
     result = run("encode", "in.mp4", "-o", "x.kcm", "--model", tiny, *option)
     assert result.code == 1 and len(result.error_lines) == 1
 

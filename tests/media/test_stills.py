@@ -44,10 +44,38 @@ def test_hdr_heic_is_tone_mapped(tmp_path):
     assert np.abs(found[32, 32] - SKIN).max() <= 8
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_hdr_avif_is_tone_mapped(tmp_path, mode):
+    signal = np.tile(np.rint(hdr_of(SKIN, PQ) * 255), (64, 64, 1)).astype(np.uint8)
+    path = tmp_path / "a.avif"
+    Image.fromarray(signal).convert(mode).save(path, quality=95)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"nclx") + 4
+    data[start : start + 4] = bytes([0, 9, 0, PQ])  # primaries and transfer; Pillow writes sRGB's
+    path.write_bytes(data)
+    with pytest.warns(ConversionWarning, match="HDR .PQ. was tone mapped"):
+        found = shown(path)
+    assert np.abs(found[32, 32] - SKIN).max() <= 8
+
+
 def test_avif_is_a_picture(tmp_path):
     picture = draw_frames(1, (40, 56))[0]
     Image.fromarray(picture).save(tmp_path / "a.avif", quality=90)
     assert np.abs(shown(tmp_path / "a.avif") - picture).mean() < 4
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", [".heic", ".avif", ".webp", ".jpg", ".jp2"])
+def test_cut_off_pictures_are_named_in_one_line(tmp_path, suffix, share):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".heic":
+        heic(path, quarters(), tile=64)
+    else:
+        Image.fromarray(draw_frames(1, (128, 128))[0]).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(KinecastError) as error:
+        shown(path)
+    assert str(error.value).startswith(f"{path}: expected a ") and "\n" not in str(error.value)
 
 
 # What an EXIF orientation asks for.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import av
 
 from kinecast.codec.packets import MAX_SOUNDS, SOUND_ROOM, SoundUnit
 from kinecast.codec.stream import StreamReader
-from kinecast.sound import OPUS_RATE, PacketQueue, SoundSource, decodable, opus_encoder, transcoded
+from kinecast.sound import OPUS_RATE, Decodable, PacketQueue, SoundSource, decodable, opus_encoder, transcoded
 
 PACKET = 960  # samples of a packet, at 48 kHz
 PRE_SKIP = 312  # samples by which Opus encoders are late: packet n begins at sample 960 n - 312 after the first frame
@@ -49,15 +50,17 @@ def stream_sound(path: Path, start: float = 0.0) -> SoundSource | None:
     """
     shift = round(start * OPUS_RATE)
 
-    def packets() -> Iterator[Any]:
+    def packets() -> Iterator[Decodable]:
+        decoder = _decoder()
         for number, data in _numbered(path):
             packet = av.Packet(data)
             packet.time_base, packet.duration = Fraction(1, OPUS_RATE), PACKET
             packet.pts = packet.dts = number * PACKET - PRE_SKIP - shift
-            yield packet
+            yield packet, partial(decoder.decode, packet)
+        yield None, partial(decoder.decode, None)
 
-    source = SoundSource(str(path), "opus", packets, _add, _decoder)
-    return source if next(packets(), None) is not None and decodable(source) else None
+    source = SoundSource(str(path), "opus", packets, _add)
+    return source if next(_numbered(path), None) is not None and decodable(source) else None
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ PICTURE_SUFFIXES = (
     *(".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
 )
 _ANIMATED = ("PNG", "WEBP", "AVIF")  # of tiff and mpo, the further pictures are other ones
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc", b"hevx")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of pictures; sequences are film
 _MOST_PIXELS = 64_000_000  # a larger JPEG is decoded at a half, quarter or eighth, which costs no memory
 _LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # what Pillow opens of other kinds
+_MEANT = "transfer and primaries"  # in a picture's info, by their codes in ITU-T H.273
 _SHORTEST = 0.011  # seconds: a delay below is none, as browsers have it
 _UNTIMED = 0.1  # seconds, that they give such a frame
 
@@ -94,12 +95,16 @@ def _opened(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(path, formats=PICTURE_FORMATS)
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if head[4:12] == b"ftypavif":  # libav would call it an mp4
+            raise ValueError("one that is cut off") from error
         return None
     except Image.DecompressionBombError as error:
         if not head.startswith(b"\xff\xd8"):
             raise _too_large(path) from error
         image = JpegImageFile(path)
+    if image.format == "AVIF":
+        image.info[_MEANT] = _avif_meant(path)
     if image.format in ("JPEG", "MPO") and image.width * image.height > _MOST_PIXELS:
         part = next((n for n in (2, 4) if image.width * image.height <= _MOST_PIXELS * n * n), 8)
         image.draft(None, (image.width // part, image.height // part))
@@ -123,18 +128,21 @@ def _heif(path: Path) -> Any:
     import pi_heif  # seldom needed
 
     file = pi_heif.open_heif(path)
+    if not len(file):
+        raise ValueError("one that is cut off")
     if file.size[0] * file.size[1] > _LARGEST:
         raise _too_large(path)
+    image = file.to_pillow()
     meant = file.info.get("nclx_profile") or {}
-    if meant.get("transfer_characteristics") not in HDR:
-        return file.to_pillow()
-    levels = np.ascontiguousarray(pi_heif.open_heif(path, convert_hdr_to_8bit=False))
-    form = ("rgb" if levels.shape[2] == 3 else "rgba", levels.dtype.itemsize * levels.shape[2] * 8)
-    frame: Any = av.VideoFrame.from_ndarray(
-        levels, format={24: "rgb24", 32: "rgba"}.get(form[1], f"{form[0]}{form[1]}le")
-    )
-    frame.color_trc, frame.color_primaries = meant["transfer_characteristics"], meant["color_primaries"]
-    return Image.fromarray(Display(path, None)(frame))
+    image.info[_MEANT] = meant.get("transfer_characteristics"), meant.get("color_primaries")
+    return image
+
+
+def _avif_meant(path: Path) -> tuple[int, int] | None:
+    """Return transfer and primaries of an AVIF, of which Pillow does not tell."""
+    with suppress(av.error.FFmpegError), av.open(f"file:{path}", options={"format_whitelist": "mov"}) as container:
+        return next(((s.color_trc, s.color_primaries) for s in container.streams.video), None)
+    return None
 
 
 def _frames(path: Path, image: Any) -> Iterator[tuple[float, np.ndarray]]:
@@ -173,10 +181,19 @@ def _upright_rgb(path: Path, image: Any) -> np.ndarray:
         white = 1.0 if image.mode == "F" else 65535.0
         grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
         return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+    if (image.info.get(_MEANT) or (None,))[0] in HDR:
+        return _tone_mapped(path, image)
     image = _in_srgb(path, image)
     if image.has_transparency_data:
         return on_white(image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _tone_mapped(path: Path, image: Any) -> np.ndarray:
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    frame: Any = av.VideoFrame.from_ndarray(np.array(image.convert(mode)), format="rgba" if mode == "RGBA" else "rgb24")
+    frame.color_trc, frame.color_primaries = image.info[_MEANT]
+    return Display(path, None)(frame)
 
 
 def _in_srgb(path: Path, image: Any) -> Any:
