@@ -1,12 +1,14 @@
 """All losses of one training step in one forward pass."""
 
+from typing import Any, cast
+
+import torch
 from torch import Tensor, nn
 
 from kinecast.backbones import AnyBackbone
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses
-from kinecast.training.losses import RandomTransform
-from kinecast.training.methods import method_of
+from kinecast.training.methods import Guide, method_of
 from kinecast.training.perceptual import PerceptualLoss, load_features
 
 
@@ -30,18 +32,23 @@ class TrainingLosses(nn.Module):
         source: Tensor,
         driving: Tensor,
         target: Tensor,
-        transform: RandomTransform,
+        guide: Guide,
         discriminator: MultiScaleDiscriminator | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Rebuild driving frames (B, 3, H, W): the weighted losses by name, and the prediction without gradient."""
         of_motion: dict[str, Tensor] = {}
         if self.train_motion:
-            prediction, of_motion = self.method.losses(self.model, source, driving, transform, self.dropout)
+            prediction, of_motion = self.method.losses(self.model, source, driving, guide, self.dropout)
         else:
-            prediction = self.model.reconstruct(source, driving)[0]
+            prediction = cast(Any, self.model).reconstruct(source, driving)[0]  # see `BackboneTrainingConfig`
         parts: dict[str, Tensor] = {}
         if self.perceptual is not None:
             parts["perceptual"] = self.weights.perceptual * self.perceptual(prediction, target)
+        closeups = self.method.closeups
+        if self.perceptual is not None and self.weights.closeup and closeups and isinstance(guide, Tensor):
+            pairs = zip(closeups(prediction, guide), closeups(target, guide), strict=True)
+            near = torch.stack([self.perceptual.compare(*pair) for pair in pairs]).sum()
+            parts["closeup"] = self.weights.closeup * near
         if self.weights.pixel:
             parts["pixel"] = self.weights.pixel * (prediction - target).abs().mean()
         for name, value in of_motion.items():

@@ -66,7 +66,7 @@ def draw(source: Tensor, driven: Tensor, topology: Topology, size: int) -> Drawi
 
 def _with_irises(flow: Tensor, eyes: Tensor, source: Tensor, driven: Tensor) -> tuple[Tensor, Tensor]:
     """Let the eyeball follow its iris, not the lids, and return where the irises are (B, 1, h, w)."""
-    grid = grid_of(*flow.shape[2:], flow)
+    grid = grid_of(flow.shape[2], flow.shape[3], flow)
     shown = torch.zeros_like(eyes)
     for points in IRISES:
         was, now = source[:, points, :2], driven[:, points, :2]

@@ -12,21 +12,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kinecast.backbones.base import Backbone, check_frames, check_source
 from kinecast.backbones.mesh.drawing import candidates, draw
 from kinecast.backbones.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
-from kinecast.backbones.mesh.network import MeshConfig, MeshNetwork, SourceMaps, compose, resize, sample
+from kinecast.backbones.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
 from kinecast.backbones.mesh.topology import Topology
-from kinecast.backbones.states import sizes_of
+from kinecast.backbones.states import sizes_of, untold_settings
 from kinecast.errors import KinecastError
 from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.tracking import Tracker
-from kinecast.motion import Motion
+from kinecast.motion import Motion, concatenate
 
 POINTS = 478
+
+
+def points_of(landmarks: np.ndarray, height: int, width: int) -> Tensor:
+    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1."""
+    scale = torch.tensor([2 / width, 2 / height, 2 / width])
+    return (torch.from_numpy(landmarks).float() * scale - torch.tensor([1.0, 1.0, 0.0]))[None]
 
 
 class Expression(nn.Module):
@@ -61,6 +68,34 @@ class MeshSource:
     maps: SourceMaps
 
 
+class _Follower:
+    """Finds the motion of one face, frame after frame."""
+
+    def __init__(self, model: "Mesh") -> None:
+        self.model, self.tracker = model, Tracker(model.landmarker, "nearest")
+        self.last: Motion | None = None  # of the last frame with a face
+
+    @torch.inference_mode()
+    def __call__(self, frames: Tensor) -> Motion:
+        """Return the motion in the next frames (T, 3, H, W)."""
+        check_frames(frames, 1)
+        height, width = frames.shape[2:]
+        faces = [self.tracker(frame) for frame in frames]
+        points = [points_of(face.landmarks, height, width) for face in faces if face is not None]
+        known = [] if self.last is None else [self.last]
+        if points:
+            components = self.model.motion_of(torch.cat(points).to(self.model.device))
+            known.append(Motion(self.model.name, components, frame_size=(height, width)))
+        if not known:
+            raise KinecastError("expected a face in the frames, found none: show one, larger or more from the front")
+        motion = concatenate(known)
+        self.last = motion[len(motion) - 1]
+        seen = torch.tensor([face is not None for face in faces]).cumsum(dim=0)
+        # Before the first face of all its motion is shown; later the last one's, which is the first of `known`.
+        index = (seen - 1).clamp(min=0) if len(known) == 1 and points else seen
+        return replace(motion, components={name: numbers[index] for name, numbers in motion.components.items()})
+
+
 class Mesh(Backbone):
     """Face mesh behind the `Backbone` contract; one frame is [rotation 3, shift 2, scale 1, expression K].
 
@@ -75,11 +110,16 @@ class Mesh(Backbone):
     def __init__(self, config: MeshConfig) -> None:
         super().__init__()
         self.config = config
-        self.frame_size = (config.size, config.size)
+        self.frame_size = config.frame_size
         self.topology = Topology(torch.zeros(POINTS, 3))
         self.expression = Expression(config.expression)
         self.network = MeshNetwork(config)
         self._landmarker: Landmarker | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the size that the network sees a picture in, unless it is the usual one: tensors tell all others."""
+        told = {name: None for name in self.config.to_dict() if name != "size"}
+        return untold_settings(self.config, told)
 
     @property
     def motion_dim(self) -> int:
@@ -93,11 +133,26 @@ class Mesh(Backbone):
             self._landmarker = Landmarker(str(self.device))
         return self._landmarker
 
+    def rebuild(self, picture: Tensor, source: Tensor, driving: Tensor) -> Rendered:
+        """Rebuild driving frames from pictures (B, 3, n, n) of the same people, with gradient: training's forward.
+
+        `source` and `driving` (B, 478, 3) are the points in both; of the driving ones only what travels is used.
+        """
+        with torch.autocast(picture.device.type, enabled=False):  # half precision would move the points
+            own, pose = fit_pose(source, self.topology.mean), fit_pose(driving, self.topology.mean)
+            shape = own.undo(source)
+            change = self.expression.project(pose.undo(driving) - shape)
+            half = picture.shape[-1] // 2
+            still = draw(source, source, self.topology, half)
+            moved = draw(source, pose.place(shape + self.expression.offsets(change)), self.topology, half)
+            flows, prior = candidates(moved, own, pose, self.topology)
+        return self.network(self.network.encode(picture, still), moved, flows, prior)
+
     @torch.inference_mode()
     def detect(self, frames: Tensor) -> Motion:
-        """Find the motion of the largest face in successive frames (T, 3, H, W) in [0, 1].
+        """Find the motion of one face in successive frames (T, 3, H, W) in [0, 1]: the largest of the first.
 
-        A frame without a face repeats the motion before it, or what comes first after it; `valid` tells them.
+        A frame without a face has the motion before it, or what comes first after it.
 
         Raises:
             KinecastError: no face in any of the frames.
@@ -105,36 +160,8 @@ class Mesh(Backbone):
         return self.follow()(frames)
 
     def follow(self) -> Callable[[Tensor], Motion]:
-        """Return a function that takes successive frames of one clip and remembers where the face was."""
-        tracker, last = Tracker(self.landmarker, "nearest"), [None]  # type: list[Any]
-
-        @torch.inference_mode()
-        def detect(frames: Tensor) -> Motion:
-            check_frames(frames, 1)
-            found = [tracker(frame) for frame in frames]
-            known = [self._points(face.landmarks, frames) for face in found if face is not None]
-            if not known and last[0] is None:
-                raise KinecastError("expected a face in the frames, found none: show a face, larger or more from the front")
-            components = self.motion_of(torch.cat(known)) if known else {}
-            if last[0] is None:
-                last[0] = {name: numbers[:1] for name, numbers in components.items()}
-            order, seen = [], 0
-            for face in found:
-                seen += face is not None
-                order.append(seen)
-            joined = {name: torch.cat((last[0][name], components[name])) if known else last[0][name] for name in last[0]}
-            last[0] = {name: numbers[-1:] for name, numbers in joined.items()}
-            valid = torch.tensor([face is not None for face in found])
-            motion = Motion(self.name, {name: numbers[order] for name, numbers in joined.items()}, frame_size=tuple(frames.shape[2:]))
-            return motion
-
-        return detect
-
-    def _points(self, landmarks: Any, frames: Tensor) -> Tensor:
-        """Return landmarks in pixels as points (1, 478, 3) from -1 to 1."""
-        height, width = frames.shape[2:]
-        scale = torch.tensor([2 / width, 2 / height, 2 / width])
-        return (torch.from_numpy(landmarks) * scale - torch.tensor([1.0, 1.0, 0.0]))[None].to(self.device)
+        """Return `detect` for successive frames of one clip, which remembers where the face was."""
+        return _Follower(self)
 
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
@@ -158,7 +185,7 @@ class Mesh(Backbone):
         if not faces:
             raise KinecastError("source: expected a face, found none: choose a picture that shows one from the front")
         (face,) = self.landmarker.look([image[0]], [faces[0].square])
-        return self.encode(image, self._points(face.landmarks, image))
+        return self.encode(image, points_of(face.landmarks, *image.shape[2:]).to(self.device))
 
     def encode(self, image: Tensor, points: Tensor) -> MeshSource:
         """Encode a picture (1, 3, H, W) whose points (1, 478, 3) are known."""
@@ -169,8 +196,7 @@ class Mesh(Backbone):
     @torch.inference_mode()
     def animate(self, state: MeshSource, source_motion: Motion, driving_motion: Motion) -> Tensor:
         """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1], in the source's size."""
-        self._check_motion(source_motion)
-        self._check_motion(driving_motion)
+        self._check_pair(source_motion, driving_motion)
         parts = range(0, len(driving_motion), self.chunk)
         return torch.cat([self._render(state, source_motion, driving_motion[i : i + self.chunk]) for i in parts])
 
@@ -180,7 +206,9 @@ class Mesh(Backbone):
         own = fit_pose(state.points, self.topology.mean)
         shape = own.undo(state.points) + self.expression.offsets(change)
         depth = own.shift[:, 2:].expand(count, 1)
-        pose = Pose(rotation_matrix(there["rotation"]), torch.cat((there["shift"], depth), dim=1), there["scale"][:, 0].exp())
+        pose = Pose(
+            rotation_matrix(there["rotation"]), torch.cat((there["shift"], depth), dim=1), there["scale"][:, 0].exp()
+        )
         own = Pose(*(part.expand(count, *part.shape[1:]) for part in own))
         drawing = draw(state.points.expand(count, -1, -1), pose.place(shape), self.topology, self.config.size // 2)
         rendered = self.network(state.maps, drawing, *candidates(drawing, own, pose, self.topology))
@@ -191,10 +219,16 @@ class Mesh(Backbone):
         warped = sample(state.picture.expand(count, -1, -1, -1), resize(rendered.flow, side))
         return compose(warped, rendered.pixels, rendered.mask, rendered.light).clamp(0, 1)
 
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return True: every pose has a size."""
+        return True
+
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
-        """Change the source's motion as the driving's has changed since `initial`; `adapt_scale` scales shifts by size."""
+        """Change the source's motion as the driving's has changed since `initial`; `adapt_scale` scales shifts."""
         src, drv, ini = source.components, driving.components, initial.components
-        turned = rotation_matrix(drv["rotation"]) @ rotation_matrix(ini["rotation"]).mT @ rotation_matrix(src["rotation"])
+        turned = (
+            rotation_matrix(drv["rotation"]) @ rotation_matrix(ini["rotation"]).mT @ rotation_matrix(src["rotation"])
+        )
         ratio = (src["scale"] - ini["scale"]).exp() if adapt_scale else 1.0
         components = {
             "rotation": rotation_vector(turned),

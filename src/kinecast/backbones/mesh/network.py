@@ -1,6 +1,6 @@
-"""What the mesh leaves open, drawn by a small network: which surface a place belongs to, and pixels that come into view.
+r"""What the mesh leaves open, drawn by a small network: which surface a place belongs to, and what comes into view.
 
-    source ----> encoder -> maps of 64, 32, 16 --\\ (once a source)
+    source ----> encoder -> maps of 64, 32, 16 --\ (once a source)
     drawing, candidates -> motion net -> flow -----+-> warped source, warped maps -> render net -> new pixels, mask
 
 Letters: B batch, n the side of the picture that the network sees.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kinecast.backbones.mesh.drawing import CHANNELS, LAYERS, Drawing, grid_of
 from kinecast.backbones.states import read_config
+from kinecast.errors import KinecastError
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,22 @@ class MeshConfig:
     render_widths: tuple[int, ...] = (32, 64, 96, 128)
     bottleneck_blocks: int = 2
     hints: int = 5
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % self.frame_multiple:
+            raise KinecastError(
+                f"mesh config: expected a size in multiples of {self.frame_multiple}, found {self.size}"
+            )
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the picture that the network sees."""
+        return self.size, self.size
+
+    @property
+    def frame_multiple(self) -> int:
+        """What the size must be a multiple of."""
+        return max(4 * 2 ** (len(self.motion_widths) - 1), 2 * 2 ** (len(self.render_widths) - 1))
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "MeshConfig":

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Fragments(NamedTuple):
-    """What each place of the grid sees: `triangle` (B, h, w), -1 for none, and `weights` (B, h, w, 3) of its corners."""
+    """What each place sees: `triangle` (B, h, w), -1 for none, and `weights` (B, h, w, 3) of its corners."""
 
     triangle: Tensor
     weights: Tensor

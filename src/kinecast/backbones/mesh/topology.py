@@ -46,7 +46,7 @@ def _mean_vertices() -> np.ndarray:
 
 
 def _within(points: Tensor, polygon: Tensor) -> Tensor:
-    """Return which points (P, 2) a polygon (N, 2) encloses: a ray to the right crosses its sides an odd number of times."""
+    """Return which points (P, 2) a polygon (N, 2) encloses: a ray to the right crosses it an odd number of times."""
     x, y = points[:, None, 0], points[:, None, 1]
     (x1, y1), (x2, y2) = polygon.unbind(dim=1), polygon.roll(-1, dims=0).unbind(dim=1)
     spans = (y1 > y) != (y2 > y)
