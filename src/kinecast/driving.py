@@ -69,6 +69,41 @@ class Driving:
         return Driving(motion.to("cpu"), self.background)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A source, encoded, and what drives it: the true motion, each sampled future, and `mask` (T,) of the forecast."""
+
+    backbone: Backbone
+    picture: Tensor
+    state: Any
+    source_motion: Motion
+    known: Driving
+    futures: list[Driving]
+    mask: np.ndarray
+
+    def draw(self, chunk: slice, needs_true: bool) -> tuple[Tensor, list[Tensor]]:
+        """Return frames (B, 3, H, W): those of true motion if needed (or else a future's), and of each future."""
+        predicted = torch.from_numpy(self.mask[chunk])
+        true = self._render(self.known[chunk]) if needs_true else None
+        rendered: list[Tensor] = []
+        for future in self.futures:  # observed frames are the same in all of them: rendered once
+            drawn = rendered[0] if true is None and rendered else true
+            rendered.append(self._patched(drawn, future[chunk], predicted))
+        return rendered[0] if true is None else true, rendered
+
+    def _patched(self, known: Tensor | None, future: Driving, predicted: Tensor) -> Tensor:
+        """Render a future's predicted frames into a copy of frames whose observed ones are known, or all of them."""
+        if known is None:
+            return self._render(future)
+        frames = known.clone()
+        if predicted.any():
+            frames[predicted] = self._render(future[predicted])
+        return frames
+
+    def _render(self, part: Driving) -> Tensor:
+        return part.render(self.backbone, self.state, self.source_motion)
+
+
 def tps_with(backbone: Backbone, part: str, option: str) -> TPS:
     """Return the backbone if it is a TPS that has a part.
 

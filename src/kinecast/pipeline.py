@@ -9,7 +9,6 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from kinecast.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose, published_kbps, rates
 from kinecast.backbones.base import Backbone
-from kinecast.driving import Driving, background_motion, best_frame, held_background, tps_with
+from kinecast.driving import Driving, Scene, background_motion, best_frame, held_background, tps_with
 from kinecast.errors import KinecastError
 from kinecast.files import CLIP_OUTPUTS, check_output
 from kinecast.footage import Footage, footage
@@ -325,41 +324,6 @@ def _source_picture(
     return picture.to(backbone.device)
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """A source, encoded, and what drives it: the true motion, each sampled future, and `mask` (T,) of the forecast."""
-
-    backbone: Backbone
-    picture: Tensor
-    state: Any
-    source_motion: Motion
-    known: Driving
-    futures: list[Driving]
-    mask: np.ndarray
-
-    def draw(self, chunk: slice, needs_true: bool) -> tuple[Tensor, list[Tensor]]:
-        """Return frames (B, 3, H, W): those of true motion if needed (or else a future's), and of each future."""
-        predicted = torch.from_numpy(self.mask[chunk])
-        true = self._render(self.known[chunk]) if needs_true else None
-        rendered: list[Tensor] = []
-        for future in self.futures:  # observed frames are the same in all of them: rendered once
-            drawn = rendered[0] if true is None and rendered else true
-            rendered.append(self._patched(drawn, future[chunk], predicted))
-        return rendered[0] if true is None else true, rendered
-
-    def _patched(self, known: Tensor | None, future: Driving, predicted: Tensor) -> Tensor:
-        """Render a future's predicted frames into a copy of frames whose observed ones are known, or all of them."""
-        if known is None:
-            return self._render(future)
-        frames = known.clone()
-        if predicted.any():
-            frames[predicted] = self._render(future[predicted])
-        return frames
-
-    def _render(self, part: Driving) -> Tensor:
-        return part.render(self.backbone, self.state, self.source_motion)
-
-
 def _scene(
     backbone: Backbone,
     picture: Tensor,
@@ -367,7 +331,7 @@ def _scene(
     options: AnimateOptions,
     forecaster: Forecaster | None,
     clock: Clock,
-) -> _Scene:
+) -> Scene:
     """Forecast, encode the source, and make the motion relative or AVD if asked."""
     sampled, mask = [known.motion], np.zeros(len(known), dtype=bool)
     if forecaster is not None:
@@ -387,11 +351,11 @@ def _scene(
         known, *futures = (each.relative(backbone, beside, initial, adapt) for each in (known, *futures))
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
-    return _Scene(backbone, picture, state, source_motion, known, futures, mask)
+    return Scene(backbone, picture, state, source_motion, known, futures, mask)
 
 
 def _render(
-    scene: _Scene,
+    scene: Scene,
     frames: Iterator[Tensor] | None,
     edges: np.ndarray | None,
     writer: VideoWriter,
@@ -432,7 +396,7 @@ def _render(
 
 
 def _report(
-    scene: _Scene, fps: float, scores: Scores, options: AnimateOptions, forecaster: Forecaster | None, clock: Clock
+    scene: Scene, fps: float, scores: Scores, options: AnimateOptions, forecaster: Forecaster | None, clock: Clock
 ) -> Report:
     share = options.observed / (options.observed + options.horizon) if forecaster else 1.0
     return Report(

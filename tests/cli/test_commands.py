@@ -46,10 +46,7 @@ def test_every_command_has_help(run, command):
 def test_extract_is_what_detect_gives(run, tiny, clip, tmp_path):
     result = run("extract", clip, "-o", tmp_path / "m.npz", "--model", tiny, "--json", "--device", "cpu")
     assert result.code == 0, result.err
-    assert json.loads(result.out) == {"frames": 12, "fps": 25.0, "constant_rate": True, "seconds": 0.48} | {
-        "motion_dim": 18,
-        "published_kbps": 14.4,
-    }
+    assert json.loads(result.out) == {"frames": 12, "fps": 25.0, "motion_dim": 18, "published_kbps": 14.4}
     motion = Motion.load(tmp_path / "m.npz")
     model = load_backbone(tiny, "cpu")
     expected = model.detect(torch.cat(list(read_batches(clip, model.frame_size))))
@@ -122,7 +119,7 @@ def test_zoo_import_of_a_published_format(run, tiny, clip, tmp_path):
         for part in ("generator", "kp_detector")
     }
     torch.save(parts | {"epoch": 99, "optimizer_generator": {"state": {}}}, tmp_path / "tiny-cpk.pth.tar")
-    result = run("zoo", "import", tmp_path / "tiny-cpk.pth.tar", "--frame-size", 32)
+    result = run("zoo", "import", tmp_path / "tiny-cpk.pth.tar", "--frame-size", 32, "--no-align-corners")
     assert result.code == 0, result.err
     imported = load_backbone(tmp_path / "tiny-cpk.safetensors", "cpu")
     frames = next(read_batches(clip, 32))

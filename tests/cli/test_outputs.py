@@ -39,7 +39,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the test if a clip is opened to be read."""
-    opened = av.open
+    opened: Any = av.open
 
     def write_only(file: Any, mode: str = "r", **options: Any) -> Any:
         assert mode == "w", f"{file} was opened"

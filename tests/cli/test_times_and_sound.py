@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clips_with_sound import lengths_of, sound_codec, write_timed
+from kinecast.cli.anomaly import _Extractor
 from kinecast.data.keypoint_store import load_series
 from kinecast.errors import KinecastWarning
 from kinecast.motion import Motion
@@ -38,6 +39,15 @@ def test_forecast_and_windows_resample_and_say_so(run, tiny, varied, tmp_path):
     assert (found.times, found.fps, len(found)) == (None, 25, 50)
     with pytest.warns(KinecastWarning, match="its frame rate varies"):
         assert len(load_series(tmp_path / "m.npz")["m"]) == 50
+
+
+def test_anomalies_are_looked_for_at_a_constant_rate(tiny, varied, clip):
+    extractor = _Extractor(str(tiny), "center", "cpu", "auto", "exact")
+    with pytest.warns(KinecastWarning, match="in.mp4: its frame rate varies"):
+        assert len(extractor.series(varied)["in"]) == 50
+    with pytest.warns(KinecastWarning, match="in.mp4: its frame rate varies"):
+        assert len(list(extractor.frames(str(varied)))) == 50
+    assert len(list(extractor.frames(str(clip)))) == len(extractor.series(clip)["blob"]) == 12
 
 
 def test_sound_is_kept_left_out_or_sent_as_asked(run, tiny, varied, tmp_path):

@@ -120,6 +120,16 @@ def test_hdr_is_tone_mapped_and_said(tmp_path, transfer, name):
     assert str(said[0].message) == f"{path}: HDR ({name}) was tone mapped to SDR, white at 203 nits"
 
 
+def test_hdr_film_is_turned_too(tmp_path):
+    # As a phone held upright records it.
+    picture = np.tile(hdr_of(SKIN, HLG), (48, 64, 1))
+    picture[:24] = hdr_of(SKIN / 4, HLG)
+    plain = hdr_clip(tmp_path / "a.mp4", picture, HLG)
+    with pytest.warns(ConversionWarning):
+        found = first(with_matrix(plain, tmp_path / "b.mp4", (0, 1, -1, 0)))
+        assert np.array_equal(found, np.rot90(first(plain), 3))
+
+
 @pytest.mark.parametrize("transfer", [HLG, PQ])
 def test_highlights_are_kept_apart(tmp_path, transfer):
     nits = np.array([0.0, 20, 100, 203, 400, 700, 1000])
@@ -179,6 +189,8 @@ def test_interlaced_film_is_made_whole(tmp_path, order):
     shown = list(read_frames(path, crop="none"))
     assert len(shown) == 8
     assert max(map(combing, shown[1:-1])) < 1.5
+    turned = list(read_frames(with_matrix(path, tmp_path / "b.mp4", (0, 1, -1, 0)), crop="none"))
+    assert np.array_equal(turned, np.rot90(shown, 3, axes=(1, 2)))
     # Each frame is that of its earlier field.
     middle = [float(np.flatnonzero(frame[20].mean(axis=1) > 120).mean()) for frame in shown]
     assert middle == pytest.approx([17.5 + 6 * t for t in range(8)], abs=1.5)

@@ -112,11 +112,12 @@ def test_batches_have_the_times_of_their_frames(tmp_path):
     [
         ([5.0, 5.1, 5.3], [0, 0.1, 0.3]),
         ([None, None, None], [0, 0.04, 0.08]),
+        ([None, 9.0, 9.1], [0, 0.04, 0.14]),
         ([0.0, 0.1, None, 0.3], [0, 0.1, 0.2, 0.3]),
         ([0.0, 0.1, 0.1, 0.35], [0, 0.1, 0.2, 0.35]),
         ([7.0, 7.1, 0.0, 0.1], [0, 0.1, 0.2, 0.3]),  # the clock starts anew
     ],
-    ids=["shifted", "none", "one-missing", "one-twice", "restarted"],
+    ids=["shifted", "none", "first-missing", "one-missing", "one-twice", "restarted"],
 )
 def test_times_are_repaired(given, shown):
     found = list(repaired(((time, index) for index, time in enumerate(given)), 25))

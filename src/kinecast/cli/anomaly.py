@@ -202,17 +202,22 @@ class _Extractor:
         else:
             return load_series(path)
         with progress() as update:
-            return {clip.stem: extract(self.backbone, clip, self.crop, None, None, update).vectors() for clip in clips}
+            motions = {clip.stem: extract(self.backbone, clip, self.crop, None, None, update) for clip in clips}
+        return {name: motion.evenly_timed().vectors() for name, motion in motions.items()}
 
     def frames(self, source: str) -> Iterator[Any]:
-        """Yield the motion (D,) of each frame of the input as it comes."""
+        """Yield the motion (D,) of each frame of the input as it comes; clips of a variable rate are resampled."""
         from kinecast.anomaly import frames_of
         from kinecast.camera import camera_frames
         from kinecast.pictures import to_tensor
-        from kinecast.video import read_frames
+        from kinecast.pipeline import extract
+        from kinecast.video import probe, read_frames
 
         if Path(source).suffix in _MOTION:
             yield from frames_of(self._one(source))
+            return
+        if not source.isdecimal() and not probe(source).constant_rate:
+            yield from frames_of(extract(self.backbone, source, self.crop).evenly_timed().vectors())
             return
         size = self.backbone.frame_size
         pictures = camera_frames(int(source), size) if source.isdecimal() else read_frames(source, size, self.crop)

@@ -35,11 +35,14 @@ def repaired(times: Iterable[tuple[float | None, Item]], fps: float) -> Iterator
     A time that is missing or not later than the one before becomes that one's plus the last true interval, or 1 / fps
     where there was none yet. So a clip joined of several, whose clock starts anew, goes on at its own pace.
     """
-    start, last, step = 0.0, -1.0, 1 / fps
-    for index, (time, item) in enumerate(times):
-        if index == 0:
-            start, last = time or 0.0, 0.0
-        elif time is None or time - start <= last:
+    start: float | None = None
+    step = 1 / fps
+    last = -step
+    for time, item in times:
+        if start is None and time is not None:
+            start = time - (last + step)
+            last += step
+        elif start is None or time is None or time - start <= last:
             last += step
         else:
             step, last = time - start - last, time - start

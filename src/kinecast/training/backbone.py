@@ -76,7 +76,8 @@ def _train(config: BackboneTrainingConfig, log: Callable[[str], None]) -> dict[s
     fabric.launch()
     run = _folder(config)
     if fabric.is_global_zero:
-        _claim(run, config)
+        with atomic_path(run / "config.json") as temporary:
+            temporary.write_text(json.dumps(asdict(config), indent=2))
     else:
         log = _silence
     training, validation = _split(config, Path(config.cache) if config.cache else run / "frames")
@@ -295,22 +296,22 @@ def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
 
 
 def _folder(config: BackboneTrainingConfig) -> Path:
-    """Make the folder of a run, which must be none that is read; the weights that it names must be there."""
+    """Make the folder of a run, which must be none that is read; the weights that it names must be there.
+
+    Raises:
+        KinecastError: they are not, or the run there has other settings than a resumed run may have.
+    """
     loss = config.loss
     given = [path for path in (config.initialise, loss.network_weights if loss.perceptual else None) if path]
+    _check_resumed(check_folder(config.output, [*config.data, *given]), config)
     for path in given:
         existing_file(path, "weights file")
-    run = make_folder(check_folder(config.output, [*config.data, *given]))
+    run = make_folder(config.output)
     check_distinct(run / "model.safetensors", given)
     return run
 
 
-def _claim(run: Path, config: BackboneTrainingConfig) -> None:
-    """Save the config, or see that the folder is this run's.
-
-    Raises:
-        KinecastError: the run there has other settings than a resumed run may have.
-    """
+def _check_resumed(run: Path, config: BackboneTrainingConfig) -> None:
     path = run / "config.json"
     if path.exists() and (run / "last.ckpt").exists():
         try:
@@ -324,8 +325,6 @@ def _claim(run: Path, config: BackboneTrainingConfig) -> None:
                 f"{run}: expected the run of this config, found one with another {', '.join(changed)}: "
                 "name a new output folder"
             )
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asdict(config), indent=2))
 
 
 def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip], list[CachedClip]]:
