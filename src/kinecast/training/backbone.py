@@ -34,7 +34,7 @@ from kinecast.training.backbone_config import (
 from kinecast.training.checkpoint import load_state, save_state
 from kinecast.training.discriminator import MultiScaleDiscriminator, discriminator_loss
 from kinecast.training.methods import method_named
-from kinecast.training.step import TrainingLosses
+from kinecast.training.step import Batch, TrainingLosses
 from kinecast.training.synchronised import synchronise
 
 __all__ = [
@@ -152,7 +152,7 @@ def _train(config: BackboneTrainingConfig, log: Callable[[str], None]) -> dict[s
         )
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(config, step)
-        parts, prediction = wrapped(source, driving, target, guide, opponent.network if opponent else None)
+        parts, prediction = wrapped(Batch(source, driving, target, guide), opponent.network if opponent else None)
         total = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             raise KinecastError(

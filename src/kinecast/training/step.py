@@ -12,6 +12,17 @@ from kinecast.training.methods import Guide, method_of
 from kinecast.training.perceptual import PerceptualLoss, load_features
 
 
+class Batch:
+    """Pairs to learn from: source, driving and target frames (B, 3, H, W), and the `Guide` of the losses.
+
+    No dataclass or tuple: Fabric rounds tensors that it finds in those to the precision of the run, pixels to 8 bits
+    and points to whole pixels.
+    """
+
+    def __init__(self, source: Tensor, driving: Tensor, target: Tensor, guide: Guide) -> None:
+        self.source, self.driving, self.target, self.guide = source, driving, target, guide
+
+
 class TrainingLosses(nn.Module):
     """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
 
@@ -29,13 +40,11 @@ class TrainingLosses(nn.Module):
 
     def forward(
         self,
-        source: Tensor,
-        driving: Tensor,
-        target: Tensor,
-        guide: Guide,
+        batch: Batch,
         discriminator: MultiScaleDiscriminator | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Rebuild driving frames (B, 3, H, W): the weighted losses by name, and the prediction without gradient."""
+        source, driving, target, guide = batch.source, batch.driving, batch.target, batch.guide
         of_motion: dict[str, Tensor] = {}
         if self.train_motion:
             prediction, of_motion = self.method.losses(self.model, source, driving, guide, self.dropout)
