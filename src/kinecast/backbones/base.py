@@ -13,7 +13,7 @@ from kinecast.motion import Motion
 class Backbone(nn.Module, ABC):
     """A detector that reduces frames to motion, and a generator that animates one picture by motion.
 
-    `name` is the layout name in `kinecast.motion.LAYOUTS`; `frame_size` is the (height, width) that the weights
+    `name` is that of its motion in `kinecast.motion_spec`; `frame_size` is the (height, width) that the weights
     were trained at.
     """
 

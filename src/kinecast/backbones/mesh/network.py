@@ -79,8 +79,15 @@ class _Residual(nn.Module):
         return F.relu(x + self.body(x))
 
 
+def _ready(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a network's input as its convolutions want it."""
+    return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
 class MotionNet(nn.Module):
     """Logits of the flow's candidates and a correction of the flow, at a quarter of the picture's side."""
+
+    dtype = torch.float32  # of its convolutions
 
     def __init__(self, config: MeshConfig) -> None:
         super().__init__()
@@ -95,7 +102,7 @@ class MotionNet(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, C, n/4, n/4) to logits (B, LAYERS, n/4, n/4) and a correction (B, 2, n/4, n/4)."""
-        maps = [self.first(x)]
+        maps = [self.first(_ready(x, self.dtype))]
         for layer in self.down:
             maps.append(layer(maps[-1]))
         x = self.middle(maps.pop())
@@ -108,6 +115,8 @@ class MotionNet(nn.Module):
 class SourceEncoder(nn.Module):
     """Maps of the source at n/4, n/8 and n/16, and hints for the motion net at n/4."""
 
+    dtype = torch.float32  # of its convolutions
+
     def __init__(self, config: MeshConfig) -> None:
         super().__init__()
         base, *widths = config.render_widths
@@ -119,12 +128,12 @@ class SourceEncoder(nn.Module):
 
     def forward(self, picture: Tensor, features: Tensor) -> tuple[list[Tensor], Tensor]:
         """Map a picture (B, 3, n, n) and the source's own drawing (B, CHANNELS, n/2, n/2)."""
-        x = self.first(torch.cat((F.pixel_unshuffle(picture, 2), features), dim=1))
+        x = self.first(_ready(torch.cat((F.pixel_unshuffle(picture, 2), features), dim=1), self.dtype))
         maps = []
         for layer in self.down:
             x = layer(x)
             maps.append(x)
-        return maps, self.hints(maps[0])
+        return [each.float() for each in maps], self.hints(maps[0]).float()
 
 
 class RenderNet(nn.Module):
@@ -132,6 +141,8 @@ class RenderNet(nn.Module):
 
     The change of light is added to the warped source, so that its detail stays as sharp as the source is.
     """
+
+    dtype = torch.float32  # of its convolutions
 
     def __init__(self, config: MeshConfig) -> None:
         super().__init__()
@@ -149,9 +160,9 @@ class RenderNet(nn.Module):
 
     def forward(self, x: Tensor, warped: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Map what is known (B, C, n/2, n/2), and the source's warped maps."""
-        maps = [self.first(x)]
+        maps = [self.first(_ready(x, self.dtype))]
         for layer, join, source in zip(self.down, self.join, warped, strict=True):
-            maps.append(join(torch.cat((layer(maps[-1]), source), dim=1)))
+            maps.append(join(torch.cat((layer(maps[-1]), source.to(maps[-1].dtype)), dim=1)))
         x = self.middle(maps.pop())
         for layer, skip in zip(reversed(self.up), reversed(maps), strict=True):
             if skip is maps[0]:
@@ -163,8 +174,7 @@ class RenderNet(nn.Module):
 
 def sample(picture: Tensor, flow: Tensor) -> Tensor:
     """Read a picture (B, C, H, W) at a flow (B, 2, h, w), in the flow's own size; edges are continued."""
-    grid = flow.permute(0, 2, 3, 1).to(picture.dtype)
-    return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(picture, flow.permute(0, 2, 3, 1), mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def resize(x: Tensor, size: int) -> Tensor:
@@ -212,10 +222,19 @@ class MeshNetwork(nn.Module):
         self.motion = MotionNet(config)
         self.render = RenderNet(config)
 
+    def dry_run(self) -> None:
+        """Run all parts once on nothing."""
+        size = self.config.size
+        zeros = torch.zeros(1, 3, size, size)
+        empty = zeros[:, :1, ::2, ::2]
+        drawing = Drawing(empty.expand(-1, 2, -1, -1), empty, empty.repeat(1, CHANNELS, 1, 1))
+        flows = empty[:, None].repeat(1, LAYERS, 2, 1, 1)
+        self(self.encode(zeros, drawing), drawing, flows, empty.repeat(1, LAYERS, 1, 1))
+
     def encode(self, picture: Tensor, drawing: Drawing) -> SourceMaps:
         """Encode a source (B, 3, n, n) whose own face is drawn on n/2."""
         maps, hints = self.encoder(picture, drawing.features)
-        small = torch.cat((resize(picture, picture.shape[-1] // 4), hints.to(picture.dtype)), dim=1)
+        small = torch.cat((resize(picture, picture.shape[-1] // 4), hints), dim=1)
         return SourceMaps(picture, maps, small)
 
     def flow(self, source: SourceMaps, drawing: Drawing, flows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
