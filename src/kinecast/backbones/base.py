@@ -1,6 +1,7 @@
 """The contract of a motion-transfer backbone. A is any number of frames; sizes come from the weights."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,17 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def detect(self, frames: Tensor) -> Motion:
         """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
+
+    def follow(self) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
+        return self.detect
+
+    def warm_up(self) -> Motion:
+        """Run every part once, since the first run is slow; returns some motion (1) to run other things on."""
+        picture = torch.rand(1, 3, *self.frame_size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        motion = self.detect(picture)
+        self.animate(self.encode_source(picture), motion, motion)
+        return motion
 
     @abstractmethod
     def encode_source(self, image: Tensor) -> Any:

@@ -24,6 +24,7 @@ from kinecast.backbones.mesh.topology import Topology
 from kinecast.backbones.states import sizes_of, untold_settings
 from kinecast.errors import KinecastError
 from kinecast.faces.landmarker import Landmarker
+from kinecast.faces.squares import Square
 from kinecast.faces.tracking import Tracker
 from kinecast.motion import Motion, concatenate
 
@@ -162,6 +163,18 @@ class Mesh(Backbone):
     def follow(self) -> Callable[[Tensor], Motion]:
         """Return `detect` for successive frames of one clip, which remembers where the face was."""
         return _Follower(self)
+
+    @torch.inference_mode()
+    def warm_up(self) -> Motion:
+        """Run every part once on a grey picture, as if the mean face were in it; returns that face's motion."""
+        picture = torch.full((1, 3, *self.frame_size), 0.5, device=self.device)
+        self.landmarker.detect(picture[0])
+        turned, shift = torch.eye(3, device=self.device)[None], torch.zeros(1, 3, device=self.device)
+        face = Pose(turned, shift, shift[:, 0] + 0.3).place(self.topology.mean[None])
+        self.landmarker.look([picture[0]], [Square(self.frame_size[1] / 2, self.frame_size[0] / 2, self.frame_size[0])])
+        motion = Motion(self.name, self.motion_of(face), frame_size=self.frame_size)
+        self.animate(self.encode(picture, face), motion, motion)
+        return motion
 
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
