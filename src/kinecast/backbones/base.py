@@ -1,7 +1,7 @@
 """The contract of a motion-transfer backbone. A is any number of frames; sizes come from the weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,9 +20,19 @@ class Backbone(nn.Module, ABC):
 
     name: str
     frame_size: tuple[int, int]
+    config: Any  # with to_dict(): all sizes, as plain values
     engine = "eager"  # how it runs, see `kinecast.engine`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
+        """Build from tensors, of which sizes are inferred, and the config's keys that they do not tell.
+
+        Raises:
+            KinecastError: this class is not built so: it runs a model that is.
+        """
+        raise KinecastError(f"{cls.__name__}: expected a backbone that files hold: load the model that it runs")
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kinecast.backbones import BACKBONES, AnyBackbone, Backbone
+from kinecast.backbones import BACKBONES, Backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
 from kinecast.data.video_folder import CachedClip, Pairs, PairSampler, list_clips, load_clip, on_device
 from kinecast.errors import KinecastError
@@ -345,7 +345,7 @@ def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip
     return training, validation
 
 
-def _initialise(model: AnyBackbone, path: str) -> str:
+def _initialise(model: Backbone, path: str) -> str:
     """Copy the tensors of a weights file that fit. Down-sampling kernels belong to the architecture and stay."""
     mine, other = model.state_dict(), load_backbone_file(path).state_dict()
     fitting = {
@@ -357,7 +357,7 @@ def _initialise(model: AnyBackbone, path: str) -> str:
     return f"initialised {len(fitting)} of {len(mine)} tensors from {path}"
 
 
-def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float) -> None:
+def _update_average(average: dict[str, Tensor], model: Backbone, decay: float) -> None:
     state = model.state_dict()
     moving = [name for name, tensor in state.items() if tensor.is_floating_point()]
     get_ema_multi_avg_fn(decay)([average[name] for name in moving], [state[name] for name in moving], None)
@@ -365,11 +365,11 @@ def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float
         average[name].copy_(state[name])
 
 
-def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> AnyBackbone:
+def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> Backbone:
     model = _untrained(config)
     model.load_state_dict(average)
     return model.eval()
 
 
-def _untrained(config: BackboneTrainingConfig) -> AnyBackbone:
-    return BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
+def _untrained(config: BackboneTrainingConfig) -> Backbone:
+    return BACKBONES[config.backbone](config.model)

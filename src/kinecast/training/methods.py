@@ -107,6 +107,16 @@ METHODS: dict[type[nn.Module], Method] = {
 }
 
 
+def register_method(kind: type[nn.Module], method: Method) -> None:
+    """Say how a class of backbones is trained.
+
+    Raises:
+        KinecastError: it was said otherwise before.
+    """
+    if METHODS.setdefault(kind, method) is not method:
+        raise KinecastError(f"training of {kind.__name__}: expected none yet, found another method")
+
+
 def trainable() -> list[str]:
     """Return the names of the backbones that can be trained."""
     return [name for name, kind in BACKBONES.items() if kind in METHODS]

@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kinecast.backbones import AnyBackbone
+from kinecast.backbones import Backbone
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses
 from kinecast.training.methods import Guide, method_of
@@ -26,7 +26,7 @@ class Batch:
 class TrainingLosses(nn.Module):
     """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
 
-    def __init__(self, config: BackboneTrainingConfig, model: AnyBackbone) -> None:
+    def __init__(self, config: BackboneTrainingConfig, model: Backbone) -> None:
         super().__init__()
         self.model = model
         self.weights = config.loss
