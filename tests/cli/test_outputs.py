@@ -43,7 +43,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def write_only(file: Any, mode: str = "r", **options: Any) -> Any:
         assert mode == "w", f"{file} was opened"
-        return opened(file, mode, **options)  # type: ignore[call-overload]
+        return opened(file, mode, **options)
 
     monkeypatch.setattr(av, "open", write_only)
 
