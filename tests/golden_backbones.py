@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid
+from kinecast.backbones import FOMM, TPS, Backbone, FaceVid2Vid
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
 from kinecast.backbones.fomm import FOMMConfig
 from kinecast.backbones.tps import TPSConfig
@@ -48,7 +48,7 @@ _FACE = {
 }
 _ORIGINAL = {**_FACE, "generator": {"block_expansion": 8, "max_features": 64, "channels": 8, "spade": None}}
 
-NETWORKS: dict[str, Callable[[], AnyBackbone]] = {
+NETWORKS: dict[str, Callable[[], Backbone]] = {
     "fomm": lambda: FOMM(FOMMConfig.from_dict(_FOMM)),
     "fomm-single-map": lambda: FOMM(FOMMConfig.from_dict({**_FOMM, "single_jacobian_map": True})),
     "fomm-corners-aligned": lambda: FOMM(FOMMConfig.from_dict({**_FOMM, "align_corners": True})),
@@ -58,7 +58,7 @@ NETWORKS: dict[str, Callable[[], AnyBackbone]] = {
 }
 
 
-def network(name: str) -> AnyBackbone:
+def network(name: str) -> Backbone:
     """Return a network of `NETWORKS` with its weights."""
     model = NETWORKS[name]()
     model.load_state_dict(by_rule(model.name, model.state_dict()))

@@ -16,18 +16,11 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, existing_file
+from kinecast.motion_spec import MotionSpec, motion_spec
 from kinecast.timing import even, frames_before, usual_rate
 
 _CONSTANT, _TIMED = 1, 2  # formats: without and with times of the frames
 _TIMES = "times"
-
-# Per backbone: groups of components. The components of one group are interleaved keypoint by keypoint, and the
-# groups stand one after the other: FOMM gives [x y j11 j12 j21 j22] K times.
-LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "fomm": (("value", "jacobian"),),
-    "tps": (("value",),),
-    "face-vid2vid": (("expression",), ("rotation",), ("translation",)),
-}
 
 
 @dataclass(frozen=True)
@@ -53,18 +46,17 @@ class Motion:
     _names: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
-        if self.backbone not in LAYOUTS:
-            raise KinecastError(f"motion of backbone {self.backbone!r}: expected one of {', '.join(LAYOUTS)}")
-        known = [name for group in LAYOUTS[self.backbone] for name in group]
+        known = self.spec.names
         foreign = sorted(set(self.components) - set(known))
         if foreign or not self.components:
             found = ", ".join(foreign) or "none"
             raise KinecastError(f"{self.backbone} motion: expected components {', '.join(known)}; found {found}")
-        for group in LAYOUTS[self.backbone]:
-            names = [name for name in group if name in self.components]
-            if group[0] not in names:
+        for group in self.spec.groups:
+            names = [component.name for component in group if component.name in self.components]
+            missing = [each.name for each in group if not each.optional and each.name not in names]
+            if missing:
                 found = ", ".join(self.components)
-                raise KinecastError(f"{self.backbone} motion: expected a component {group[0]}, found {found}")
+                raise KinecastError(f"{self.backbone} motion: expected a component {missing[0]}, found {found}")
             shapes = [tuple(self.components[name].shape) for name in names]
             if min(map(len, shapes)) < 2 or len({shape[1] for shape in shapes}) > 1:
                 raise KinecastError(
@@ -149,6 +141,11 @@ class Motion:
         return replace(self, components=components, fps=fps, times=None, end=None)
 
     @property
+    def spec(self) -> MotionSpec:
+        """What the numbers are."""
+        return motion_spec(self.backbone)
+
+    @property
     def dim(self) -> int:
         """D, the numbers a frame."""
         return sum(int(np.prod(self.components[name].shape[1:])) for name in self._names)
@@ -156,8 +153,8 @@ class Motion:
     def vectors(self) -> Tensor:
         """Return the flat layout (T, D), float32: the layout table of shared science, section 1."""
         parts = []
-        for group in LAYOUTS[self.backbone]:
-            present = [self.components[name] for name in group if name in self.components]
+        for group in self.spec.groups:
+            present = [self.components[each.name] for each in group if each.name in self.components]
             if present:
                 per_keypoint = [p.reshape(*p.shape[:2], int(np.prod(p.shape[2:]))) for p in present]
                 parts.append(torch.cat(per_keypoint, dim=2).flatten(1))
@@ -174,10 +171,8 @@ class Motion:
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
             raise KinecastError(f"motion vectors: expected (T, {self.dim}), found {tuple(vectors.shape)}")
         components, start = {}, 0
-        for group in LAYOUTS[self.backbone]:
-            names = [name for name in group if name in self.components]
-            if not names:
-                continue
+        for group in self.spec.groups:
+            names = [each.name for each in group if each.name in self.components]
             keypoints = self.components[names[0]].shape[1]
             shapes = [tuple(self.components[name].shape[1:]) for name in names]
             widths = [int(np.prod(shape)) // keypoints for shape in shapes]

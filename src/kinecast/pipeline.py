@@ -74,8 +74,9 @@ def _detect(backbone: Backbone, driving: Footage, progress: Progress) -> Motion:
     # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
     # allocator then cannot reuse, and memory would grow with the clip.
     numbers, times = bytearray(), array("d")
+    detect = backbone.follow()
     for edges, frames in driving.batches(BATCH):
-        motion = backbone.detect(frames.to(backbone.device)).to("cpu")
+        motion = detect(frames.to(backbone.device)).to("cpu")
         numbers += motion.vectors().numpy().tobytes()
         times.extend(edges[:-1])
         progress("detect", len(frames))

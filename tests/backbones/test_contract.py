@@ -44,7 +44,7 @@ def assert_same(found, wanted):
 
 def test_every_backbone_is_here(model):
     assert BACKBONES[model.name] is type(model)
-    assert {name.split()[0] for name in KINDS} == set(BACKBONES)
+    assert {name.split()[0] for name in KINDS} | {"mesh"} == set(BACKBONES)  # that needs faces: mesh/test_model.py
 
 
 def test_vectors_come_and_go(model, tmp_path):

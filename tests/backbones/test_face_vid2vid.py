@@ -133,6 +133,7 @@ def test_a_checkpoint_of_the_original_generator_is_read_and_computed_as_publishe
             state[f"first.norm.{name}"][:, None, None] for name in ("running_mean", "running_var", "weight", "bias")
         )
         wanted = F.relu((plain - mean) / (variance + 1e-5).sqrt() * scale + shift)
+        assert isinstance(found, FaceVid2Vid)
         torch.testing.assert_close(found.generator.first(source), wanted, atol=1e-5, rtol=1e-5)
 
 
@@ -145,6 +146,7 @@ def test_a_narrower_first_convolution_of_our_own_still_loads(tmp_path):
     assert again.config == model.config
     found = import_published(checkpoint_of(model, tmp_path), 32)
     assert found.config == model.config
+    assert isinstance(found, FaceVid2Vid)
     assert torch.equal(found.generator.first(pictures(1, (32, 32))), model.generator.first(pictures(1, (32, 32))))
 
 

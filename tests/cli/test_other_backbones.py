@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid
+from kinecast.backbones import FOMM, TPS, Backbone, FaceVid2Vid
 from kinecast.backbones.checkpoints import save_backbone
 from kinecast.codec import StreamReader, decode_motion
 from kinecast.codec.clips import profile_for
@@ -19,7 +19,7 @@ from tiny import pictures, tiny_fomm
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
 
 KINDS: dict[str, Callable[[], TPS | FaceVid2Vid]] = {"tps": tiny_tps, "face-vid2vid": tiny_face_vid2vid}
-ALL: dict[str, Callable[[], AnyBackbone]] = {"fomm": lambda: tiny_fomm(frame_size=(32, 32)), **KINDS}
+ALL: dict[str, Callable[[], Backbone]] = {"fomm": lambda: tiny_fomm(frame_size=(32, 32)), **KINDS}
 
 
 @pytest.fixture(params=KINDS)
@@ -132,7 +132,7 @@ def test_zoo_import(run, kind, tmp_path):
     assert torch.equal(imported.detect(frames).vectors(), model.detect(frames).vectors())
 
 
-def published(model: AnyBackbone, path) -> None:
+def published(model: Backbone, path) -> None:
     """Write a checkpoint as the published ones are."""
     parts: dict = {"epoch": 99, "optimizer": {"state": {}}}
     for name, tensor in model.state_dict().items():

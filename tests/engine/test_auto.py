@@ -13,7 +13,7 @@ import torch
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
 from kinecast.engine import accelerate, auto, fast
-from kinecast.engine.fast import build_fast
+from kinecast.engine.fast import FAST
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.parts import Parts
 from kinecast.errors import KinecastError, KinecastWarning
@@ -35,6 +35,12 @@ def offer(monkeypatch: pytest.MonkeyPatch, builders: dict[tuple[str, str], Any])
 def times(monkeypatch: pytest.MonkeyPatch, ms: dict[str, float]) -> None:
     """Replace the clock: milliseconds of each engine."""
     monkeypatch.setattr(auto, "_times", lambda able, frames: {pair: ms[pair[0]] for pair in able})
+
+
+def build_fast(model: FOMM, precision: str) -> EngineFOMM:
+    engine = FAST[FOMM](model, precision)
+    assert isinstance(engine, EngineFOMM)
+    return engine
 
 
 def wrong(model: FOMM, precision: str) -> EngineFOMM:

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from golden_backbones import NETWORKS, by_rule, names_of, network, outputs, sampled  # noqa: E402
-from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid  # noqa: E402
+from kinecast.backbones import FOMM, TPS, Backbone, FaceVid2Vid  # noqa: E402
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig  # noqa: E402
 from kinecast.backbones.fomm import FOMMConfig  # noqa: E402
 from kinecast.backbones.tps import TPSConfig  # noqa: E402
@@ -35,9 +35,9 @@ class Shape:
         self.shape = tuple(shape)
 
 
-def full_size(name: str) -> AnyBackbone:
+def full_size(name: str) -> Backbone:
     """Return a network of the published sizes with the weights of the rule."""
-    made: dict[str, AnyBackbone] = {
+    made: dict[str, Backbone] = {
         "fomm": FOMM(FOMMConfig()),
         "tps": TPS(TPSConfig()),
         "face-vid2vid": FaceVid2Vid(FaceVid2VidConfig()),

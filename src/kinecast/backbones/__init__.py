@@ -3,9 +3,25 @@
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.face_vid2vid import FaceVid2Vid
 from kinecast.backbones.fomm import FOMM
+from kinecast.backbones.mesh.model import Mesh
 from kinecast.backbones.tps import TPS
+from kinecast.errors import KinecastError
+from kinecast.motion_spec import MotionSpec, register_motion
 
-AnyBackbone = FOMM | TPS | FaceVid2Vid
-BACKBONES: dict[str, type[AnyBackbone]] = {"fomm": FOMM, "tps": TPS, "face-vid2vid": FaceVid2Vid}
+BACKBONES: dict[str, type[Backbone]] = {"fomm": FOMM, "tps": TPS, "face-vid2vid": FaceVid2Vid, "mesh": Mesh}
 
-__all__ = ["BACKBONES", "FOMM", "TPS", "AnyBackbone", "Backbone", "FaceVid2Vid"]
+
+def register_backbone(kind: type[Backbone], motion: MotionSpec) -> None:
+    """Make a backbone known by its name, and what the numbers of its motion are.
+
+    How it is trained is registered apart, since inference needs none of it: `kinecast.training.methods`.
+
+    Raises:
+        KinecastError: the name is taken by another.
+    """
+    register_motion(kind.name, motion)
+    if BACKBONES.setdefault(kind.name, kind) is not kind:
+        raise KinecastError(f"backbone {kind.name!r}: expected a name that is free, found {BACKBONES[kind.name]}")
+
+
+__all__ = ["BACKBONES", "FOMM", "TPS", "Backbone", "FaceVid2Vid", "Mesh", "register_backbone"]

@@ -1,6 +1,7 @@
 """The contract of a motion-transfer backbone. A is any number of frames; sizes come from the weights."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,15 +14,25 @@ from kinecast.motion import Motion
 class Backbone(nn.Module, ABC):
     """A detector that reduces frames to motion, and a generator that animates one picture by motion.
 
-    `name` is the layout name in `kinecast.motion.LAYOUTS`; `frame_size` is the (height, width) that the weights
+    `name` is that of its motion in `kinecast.motion_spec`; `frame_size` is the (height, width) that the weights
     were trained at.
     """
 
     name: str
     frame_size: tuple[int, int]
+    config: Any  # with to_dict(): all sizes, as plain values
     engine = "eager"  # how it runs, see `kinecast.engine`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
+        """Build from tensors, of which sizes are inferred, and the config's keys that they do not tell.
+
+        Raises:
+            KinecastError: this class is not built so: it runs a model that is.
+        """
+        raise KinecastError(f"{cls.__name__}: expected a backbone that files hold: load the model that it runs")
 
     @property
     @abstractmethod
@@ -31,6 +42,17 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def detect(self, frames: Tensor) -> Motion:
         """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
+
+    def follow(self) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
+        return self.detect
+
+    def warm_up(self) -> Motion:
+        """Run every part once, since the first run is slow; returns some motion (1) to run other things on."""
+        picture = torch.rand(1, 3, *self.frame_size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        motion = self.detect(picture)
+        self.animate(self.encode_source(picture), motion, motion)
+        return motion
 
     @abstractmethod
     def encode_source(self, image: Tensor) -> Any:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kinecast.backbones import BACKBONES, AnyBackbone
+from kinecast.backbones import BACKBONES
 from kinecast.backbones.base import Backbone
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, existing_file
@@ -40,7 +40,7 @@ _PUBLISHED = {
 }
 
 
-def save_backbone(model: AnyBackbone, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
+def save_backbone(model: Backbone, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
     """Write weights and config as safetensors.
 
     Args:
@@ -58,7 +58,7 @@ def save_backbone(model: AnyBackbone, path: str | Path, info: Mapping[str, str],
         save_file(state, temporary, metadata)
 
 
-def load_backbone_file(path: str | Path) -> AnyBackbone:
+def load_backbone_file(path: str | Path) -> Backbone:
     """Read a backbone from a `.safetensors` file of `save_backbone`, or a published `.pth.tar` checkpoint.
 
     Raises:
@@ -96,7 +96,7 @@ def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str],
     return metadata, state
 
 
-def import_published(path: str | Path, frame_size: int = 256, align_corners: bool | None = None) -> AnyBackbone:
+def import_published(path: str | Path, frame_size: int = 256, align_corners: bool | None = None) -> Backbone:
     """Read a published checkpoint of FOMM, TPS or face-vid2vid: state dicts by part, and others that are not needed.
 
     Args:
@@ -162,7 +162,7 @@ def _unwrapped(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
         raise KinecastError(f"{path}: {error}") from error
 
 
-def _build(path: Path, name: str, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -> AnyBackbone:
+def _build(path: Path, name: str, state: Mapping[str, Tensor], extras: Mapping[str, Any]) -> Backbone:
     try:
         return BACKBONES[name].from_state_dict(state, extras)
     except KinecastError as error:

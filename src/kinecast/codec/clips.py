@@ -29,7 +29,7 @@ from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
 from kinecast.footage import footage
 from kinecast.framing import check_reading
-from kinecast.motion import LAYOUTS, Motion
+from kinecast.motion import Motion
 from kinecast.sound import check_sound_kbps, clip_sound
 from kinecast.video import VideoWriter, to_tensor, to_uint8
 
@@ -39,13 +39,10 @@ if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
-# The same error of a Jacobian moves a pixel less: its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the
-# least rate at equal pictures (docs/results/rate.md).
-_WIDER = {"jacobian": 8}
 
 
 def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
-    """Return the layout of a motion at a quality: steps of 2**-(4.5 + quality/2), eight times as wide for Jacobians.
+    """Return the layout of a motion at a quality: steps of 2**-(4.5 + quality/2), times those of its spec.
 
     Raises:
         KinecastError: the quality is not 1 to 9.
@@ -53,13 +50,12 @@ def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout
     if quality not in QUALITIES:
         raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
     step = 2.0 ** -(4.5 + quality / 2)
-    groups = LAYOUTS[motion.backbone]
-    if len(groups) > 1:
-        return Layout.plain(motion.dim, step, motion.backbone)
-    names = [name for name in groups[0] if name in motion.components]
-    keypoints = motion.components[names[0]].shape[1]
-    widths = [int(np.prod(motion.components[name].shape[2:])) for name in names]
-    parts = [Component(n, w, to_fine(step * _WIDER.get(n, 1))) for n, w in zip(names, widths, strict=True)]
+    present = [each for each in motion.spec if each.name in motion.components]
+    # Numbers of one group are interleaved by keypoint; several groups are parts of one vector, of one "keypoint".
+    axis = 2 if len(motion.spec.groups) == 1 else 1
+    keypoints = motion.components[present[0].name].shape[1] if axis == 2 else 1
+    widths = [int(np.prod(motion.components[each.name].shape[axis:])) for each in present]
+    parts = [Component(e.name, w, to_fine(step * e.step)) for e, w in zip(present, widths, strict=True)]
     return Layout(motion.backbone, keypoints, tuple(parts))
 
 

@@ -50,8 +50,9 @@ class Sending:
 
     def vectors(self) -> Iterator[np.ndarray]:
         """Yield the motion of each frame, (D,)."""
+        detect = self._backbone.follow()
         for edges, frames in chain([self._first], self._batches):
-            motion = self._backbone.detect(frames.to(self._backbone.device)).to("cpu")
+            motion = detect(frames.to(self._backbone.device)).to("cpu")
             self._progress("encode", len(frames))
             for i, vector in enumerate(motion.vectors().numpy()):
                 self.frames += 1

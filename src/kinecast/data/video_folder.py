@@ -3,9 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from kinecast.files import atomic_path, make_folder
 from kinecast.video import read_frames
 
 CLIP_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif"}
+_TRIED = 6  # frames of which the furthest is taken
 PERSON_PATTERN = r"^(id\d+)_"  # VoxCeleb names start with the person; elsewhere each clip is its own person
 
 
@@ -48,56 +51,109 @@ READING = 2  # part of every key: raise it when the same clip is shown otherwise
 
 @dataclass(frozen=True)
 class CachedClip:
-    """One clip's frames (T, H, W, 3) uint8, mapped from disk."""
+    """One clip's frames (T, H, W, 3) uint8, mapped from disk.
+
+    `points` (T, P, 3), where frames were looked at beforehand, are what was found in them, NaN in frames without.
+    """
 
     name: str
     person: str
     frames: np.ndarray
+    points: np.ndarray | None = None
+
+    @property
+    def usable(self) -> np.ndarray:
+        """The numbers of the frames that can be learned from."""
+        known = np.ones(len(self.frames), bool) if self.points is None else np.isfinite(self.points).all(axis=(1, 2))
+        return np.flatnonzero(known)
 
 
-def load_clip(path: Path, size: tuple[int, int], crop: str, cache: Path, person_pattern: str) -> CachedClip:
-    """Decode a clip into the cache, or find it there: the key is the file's path, size and time, and the framing."""
+class Pairs(NamedTuple):
+    """Source and driving frames as they are stored, uint8 (B, 2, H, W, 3), and their points (B, 2, P, 3) if known."""
+
+    frames: np.ndarray
+    points: np.ndarray | None
+
+
+Find = Callable[[np.ndarray], np.ndarray]  # from the frames (T, H, W, 3) of a clip to their points (T, P, 3)
+
+
+def load_clip(
+    path: Path,
+    size: tuple[int, int],
+    crop: str,
+    cache: Path,
+    person_pattern: str,
+    every: int = 1,
+    find: Find | None = None,
+) -> CachedClip:
+    """Decode every n-th frame of a clip into the cache, or find it there, and what `find` finds in them likewise.
+
+    The key is the file's path, size and time, and the framing.
+    """
     stat = path.stat()
-    key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop, READING])
+    key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop, READING, every])
     cached = make_folder(cache) / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     if not cached.exists():
-        frames = np.stack(list(read_frames(path, size=size, crop=crop)))
-        with atomic_path(cached) as temporary:
-            np.save(temporary, frames)
-    return CachedClip(path.stem, person_of(path.stem, person_pattern), np.load(cached, mmap_mode="r"))
+        _save(cached, np.stack(list(islice(read_frames(path, size=size, crop=crop), 0, None, every))))
+    frames, points = np.load(cached, mmap_mode="r"), None
+    if find is not None:
+        found = cached.with_suffix(".points.npy")
+        if not found.exists():
+            _save(found, find(frames))
+        points = np.load(found)
+    return CachedClip(path.stem, person_of(path.stem, person_pattern), frames, points)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
 
 
 class PairSampler:
     """Draws pairs of frames of one clip; step s of seed e is the same batch in every run and on every machine.
 
     Persons are drawn with probability proportional to frames^balance, so that a person of many clips does not fill
-    the batches; then a clip by its length; then two frames.
+    the batches; then a clip by its length; then two frames. With probability `far` the second is, of six, the one
+    whose points are furthest from the first's.
     """
 
-    def __init__(self, clips: Sequence[CachedClip], seed: int, balance: float = 0.5) -> None:
-        usable = [clip for clip in clips if len(clip.frames) > 1]
+    def __init__(self, clips: Sequence[CachedClip], seed: int, balance: float = 0.5, far: float = 0.0) -> None:
+        usable = [clip for clip in clips if len(clip.usable) > 1]
         if not usable:
             raise KinecastError("training data: expected clips of at least 2 frames, found none: add longer clips")
-        self.seed = seed
+        self.seed, self.far = seed, far
         self.people = sorted({clip.person for clip in usable})
         self.clips = [[clip for clip in usable if clip.person == person] for person in self.people]
-        self.lengths = [np.array([len(clip.frames) for clip in clips], dtype=float) for clips in self.clips]
+        self.lengths = [np.array([len(clip.usable) for clip in clips], dtype=float) for clips in self.clips]
         weights = np.array([lengths.sum() for lengths in self.lengths]) ** balance
         self.weights = weights / weights.sum()
 
-    def pairs(self, step: int, size: int) -> np.ndarray:
-        """Return source and driving frames of `step` as they are stored: uint8 (size, 2, H, W, 3)."""
+    def pairs(self, step: int, size: int) -> Pairs:
+        """Return the pairs of a step; those of clips without points have none."""
         random = np.random.default_rng([self.seed, step])
-        pairs = []
+        frames, points = [], []
         for _ in range(size):
             person = random.choice(len(self.people), p=self.weights)
             lengths = self.lengths[person]
-            frames = self.clips[person][random.choice(len(lengths), p=lengths / lengths.sum())].frames
-            pairs.append(frames[random.choice(len(frames), 2, replace=False)])
-        return np.stack(pairs)
+            clip = self.clips[person][random.choice(len(lengths), p=lengths / lengths.sum())]
+            picked = self._pick(clip, random)
+            frames.append(clip.frames[picked])
+            if clip.points is not None:
+                points.append(clip.points[picked])
+        return Pairs(np.stack(frames), np.stack(points) if points else None)
+
+    def _pick(self, clip: CachedClip, random: np.random.Generator) -> np.ndarray:
+        """Return the numbers (2,) of two frames."""
+        picked = clip.usable[random.choice(len(clip.usable), 2, replace=False)]
+        if clip.points is not None and random.random() < self.far:
+            others = clip.usable[random.choice(len(clip.usable), _TRIED)]
+            distances = np.abs(clip.points[others] - clip.points[picked[0]]).mean(axis=(1, 2))
+            picked[1] = others[distances.argmax()]
+        return picked
 
 
-def on_device(pairs: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Return source and driving frames of `PairSampler.pairs` on a device, each (size, 3, H, W) in [0, 1]."""
-    stacked = torch.from_numpy(pairs).to(device).permute(1, 0, 4, 2, 3).float() / 255
+def on_device(frames: np.ndarray, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Return source and driving frames of `Pairs.frames` on a device, each (B, 3, H, W) in [0, 1]."""
+    stacked = torch.from_numpy(frames).to(device).permute(1, 0, 4, 2, 3).float() / 255
     return stacked[0], stacked[1]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
+from kinecast.backbones.mesh.model import Mesh
 from kinecast.codec.identity import model_identity
 from kinecast.engine import PRECISIONS, SUPPORTED, TOLERANCES, builder, check_able
 from kinecast.engine.cache import cache_folder, key_of
@@ -69,6 +70,8 @@ def choose(model: Backbone, precision: str) -> Backbone:
     A wish for int8 may be answered by bf16 or exact, for bf16 by exact, never the other way round. That a precision
     cannot be had here is warned of every time, with the reason.
     """
+    if isinstance(model, Mesh) and model.device.type == "cpu":
+        return _unmeasured(model, precision)
     if not isinstance(model, FOMM) or model.device.type != "cpu":
         model.reason = f"auto: the only engine for {model.name} on {model.device.type}"
         if precision != "exact":
@@ -86,7 +89,18 @@ def choose(model: Backbone, precision: str) -> Backbone:
     return chosen
 
 
-def lack_of(model: FOMM, precision: str) -> str:
+def _unmeasured(model: Mesh, precision: str) -> Backbone:
+    """Return a mesh run by `fast`: it needs frames with a face in them, which there are none of to measure with."""
+    lack = lack_of(model, precision)
+    level = precision if not lack else "bf16" if precision == "int8" and not lack_of(model, "bf16") else "exact"
+    chosen = builder("fast")(model, level)
+    chosen.reason = "auto: the fastest engine for mesh"
+    if lack:
+        warn_of_lack(precision, lack, chosen)
+    return chosen
+
+
+def lack_of(model: Backbone, precision: str) -> str:
     """Return why no engine can run a model on the CPU at a precision, or nothing if one can."""
     reasons = []
     for engine in (name for name, levels in SUPPORTED.items() if precision in levels):

@@ -1,34 +1,47 @@
-"""The `fast` engine: folded parts, run by torch."""
+"""The `fast` engine: folded parts, run by torch. Each backbone that it can run has an entry in `FAST`."""
+
+from collections.abc import Callable
+from typing import Any
 
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.fomm import FOMM
+from kinecast.backbones.mesh.model import Mesh
 from kinecast.engine.convolution import bfloat16_available
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.machine import processor
+from kinecast.engine.mesh import FastMesh
 from kinecast.engine.parts import folded_parts
 from kinecast.errors import KinecastError
 
+# How a backbone of a class is run, at a precision.
+FAST: dict[type[Backbone], Callable[[Any, str], Backbone]] = {
+    FOMM: lambda model, precision: EngineFOMM(model, folded_parts(model, precision), "fast", precision),
+    Mesh: FastMesh,
+}
 
-def build_fast(model: Backbone, precision: str) -> EngineFOMM:
-    """Fold a FOMM on the CPU.
+
+def build_fast(model: Backbone, precision: str) -> Backbone:
+    """Fold a backbone on the CPU.
 
     Raises:
         KinecastError: another backbone or another device, or a processor without bfloat16.
     """
-    model = check_fast(model, precision)
-    return EngineFOMM(model, folded_parts(model, precision), "fast", precision)
+    check_fast(model, precision)
+    return FAST[type(model)](model, precision)
 
 
-def check_fast(model: Backbone, precision: str) -> FOMM:
-    """Return the model if this engine can run it here.
+def check_fast(model: Backbone, precision: str) -> None:
+    """Check that this engine can run a model here.
 
     Raises:
         KinecastError: as `build_fast`.
     """
-    model = needs_fomm_on_cpu(model, "fast")
+    if type(model) not in FAST:
+        able = " or ".join(kind.name for kind in FAST)
+        raise KinecastError(f"engine fast: expected a {able}, found {model.name}: use engine eager or auto")
+    needs_cpu(model, "fast")
     if precision == "bf16":
         needs_bfloat16()
-    return model
 
 
 def needs_bfloat16() -> None:
@@ -51,6 +64,15 @@ def needs_fomm_on_cpu(model: Backbone, engine: str) -> FOMM:
     """
     if not isinstance(model, FOMM):
         raise KinecastError(f"engine {engine}: expected a fomm, found {model.name}: use engine eager or auto")
+    needs_cpu(model, engine)
+    return model
+
+
+def needs_cpu(model: Backbone, engine: str) -> None:
+    """Check that a model is on the CPU.
+
+    Raises:
+        KinecastError: it is elsewhere.
+    """
     if model.device.type != "cpu":
         raise KinecastError(f"engine {engine}: expected device cpu, found {model.device}: use engine eager or auto")
-    return model

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kinecast.backbones import FOMM, TPS, AnyBackbone, FaceVid2Vid
+from kinecast.backbones import FOMM, TPS, FaceVid2Vid
 from kinecast.backbones.base import Backbone
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig, GeneratorConfig
 from kinecast.backbones.fomm import FOMMConfig
@@ -34,7 +34,7 @@ from kinecast.motion import Motion
 from kinecast.pipeline import PLAIN_VIDEO_KBPS, AnimateOptions, animate_clip, extract, forecast_mask
 from kinecast.zoo import forecaster_for, load_backbone
 
-NETWORKS: dict[str, Callable[[], AnyBackbone]] = {  # of the published sizes, at 256x256
+NETWORKS: dict[str, Callable[[], Backbone]] = {  # of the published sizes, at 256x256
     "FOMM": lambda: FOMM(FOMMConfig()),
     "TPS": lambda: TPS(TPSConfig()),
     "face-vid2vid": lambda: FaceVid2Vid(FaceVid2VidConfig(generator=GeneratorConfig(spade=None))),

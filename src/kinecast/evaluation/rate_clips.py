@@ -88,8 +88,8 @@ def load_rate_clip(
 ) -> RateClip:
     """Read a clip, detect its motion, and look at its faces."""
     frames = np.stack(list(read_frames(path, backbone.frame_size, crop, limit)))
-    truth = to_tensor(frames)
+    truth, detect = to_tensor(frames), backbone.follow()
     with torch.inference_mode():
-        parts = [backbone.detect(part.to(backbone.device)).to("cpu").vectors() for part in truth.split(_BATCH)]
+        parts = [detect(part.to(backbone.device)).to("cpu").vectors() for part in truth.split(_BATCH)]
     rate = Fraction(fps or probe(path).fps).limit_denominator(1001)
     return RateClip(Path(path).stem, rate, frames, torch.cat(parts).numpy(), backbone, measures.against(truth))

@@ -122,8 +122,9 @@ class VideoWorker(Worker):
         return Motion.load(self.at(motion_path(self.settings, clip)))
 
     def _detected(self, clip: Clip) -> Motion:
+        detect = self.backbone.follow()
         rows = [
-            self.backbone.detect(frames.to(self.backbone.device)).to("cpu")
+            detect(frames.to(self.backbone.device)).to("cpu")
             for frames in clip.batches(self.backbone.frame_size, self.settings.crop, BATCH)
         ]
         motion = rows[0].with_vectors(torch.cat([row.vectors() for row in rows]))

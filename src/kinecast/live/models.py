@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kinecast.backbones import FOMM
 from kinecast.backbones.base import Backbone
 from kinecast.codec import model_identity
 from kinecast.codec.filling import FILLERS, Forecast
 from kinecast.engine import accelerate
 from kinecast.engine.auto import lack_of, warn_of_lack
+from kinecast.engine.fast import FAST
 from kinecast.errors import KinecastError
 from kinecast.fillers import load_filler, of_forecaster
 from kinecast.forecasters.base import Forecaster
@@ -67,7 +67,7 @@ def _backbone(config: CallConfig) -> Backbone:
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
     plain = load_backbone(config.model, "auto", "eager")
-    if not isinstance(plain, FOMM) or plain.device.type != "cpu":
+    if type(plain) not in FAST or plain.device.type != "cpu":
         return plain
     wanted = "exact" if config.precision == "exact" else "bf16"
     lack = lack_of(plain, wanted)
@@ -79,10 +79,7 @@ def _backbone(config: CallConfig) -> Backbone:
 
 def warm_up(models: Models) -> None:
     """Run each model once."""
-    backbone = models.backbone
-    picture = torch.rand(1, 3, *backbone.frame_size, generator=torch.Generator().manual_seed(0)).to(backbone.device)
-    motion = backbone.detect(picture)
-    backbone.animate(backbone.encode_source(picture), motion, motion)
+    motion = models.backbone.warm_up()
     vectors = motion.to("cpu").vectors().numpy()
     models.forecast(np.repeat(vectors, 12, axis=0), 12)
 

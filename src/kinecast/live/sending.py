@@ -81,6 +81,7 @@ class Sender:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
+        self._detect = backbone.follow()
         self.avatar = avatar
         self.have: int | None = None  # set by the event loop when the receiver says so
         self.loss = 0.0  # share of packets that do not arrive, set by the event loop
@@ -137,7 +138,7 @@ class Sender:
             return
         picture = self._fitted(frame.picture)
         tensor = to_tensor(picture)
-        motion = self._backbone.detect(tensor.to(self._backbone.device)).to("cpu")
+        motion = self._detect(tensor.to(self._backbone.device)).to("cpu")
         if not torch.isfinite(motion.vectors()).all():
             raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
         if self._encoder is None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.errors import KinecastError
+from kinecast.faces.topology import mirrored as mirrored_landmarks
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,12 @@ class Augmentation:
 
         `generator` is of the CPU wherever the frames are, so that a run is the same on every device.
         """
+        return self.apply_to_faces(source, driving, None, generator)[:3]
+
+    def apply_to_faces(
+        self, source: Tensor, driving: Tensor, points: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Change pairs as `apply`, and with them the landmarks (B, 2, 478, 3) of both, x and y from -1 to 1."""
         batch, device = len(source), source.device
 
         def draw(spread: float) -> Tensor:
@@ -46,18 +53,38 @@ class Augmentation:
         if self.flip:
             mirrored = (torch.rand(batch, generator=generator) < 0.5).to(device)
             frames = torch.where(mirrored[:, None, None, None, None], frames.flip(-1), frames)
+            if points is not None:
+                points = torch.where(mirrored[:, None, None, None], _mirrored(points), points)
         if self.zoom or self.shift or self.turn:
-            frames = _move(frames, 1 + draw(self.zoom), draw(self.turn), draw(2 * self.shift), draw(2 * self.shift))
+            zoom = 1 + draw(self.zoom)
+            theta = _placement(zoom, draw(self.turn), draw(2 * self.shift), draw(2 * self.shift))
+            frames = _move(frames, theta)
+            if points is not None:
+                points = _move_points(points, theta, zoom)
         matrix = _colour_matrix(draw(self.saturation), draw(self.hue))
         frames = torch.einsum("bij,bnjhw->bnihw", matrix, frames)
         contrast, brightness = (1 + draw(s)[:, None, None, None, None] for s in (self.contrast, self.brightness))
         frames = (((frames - 0.5) * contrast + 0.5) * brightness).clamp(0, 1)
-        return frames[:, 0], frames[:, 1], frames[:, 1]
+        return frames[:, 0], frames[:, 1], frames[:, 1], points
 
 
-def _move(frames: Tensor, zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:
+def _placement(zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:
+    """Return the affine maps (B, 2, 3) from places of the changed frames to those of the frames as they were."""
     cos, sin = turn.cos() / zoom, turn.sin() / zoom
-    theta = torch.stack([torch.stack([cos, -sin, shift_x], dim=1), torch.stack([sin, cos, shift_y], dim=1)], dim=1)
+    return torch.stack([torch.stack([cos, -sin, shift_x], dim=1), torch.stack([sin, cos, shift_y], dim=1)], dim=1)
+
+
+def _mirrored(points: Tensor) -> Tensor:
+    other_side = torch.from_numpy(mirrored_landmarks()).to(points.device)
+    return points[:, :, other_side] * points.new_tensor([-1, 1, 1])
+
+
+def _move_points(points: Tensor, theta: Tensor, zoom: Tensor) -> Tensor:
+    places = (points[..., :2] - theta[:, None, None, :, 2]) @ torch.linalg.inv(theta[:, None, :, :2]).mT
+    return torch.cat([places, points[..., 2:] * zoom[:, None, None, None]], dim=-1)
+
+
+def _move(frames: Tensor, theta: Tensor) -> Tensor:
     stacked = frames.flatten(1, 2)
     grid = F.affine_grid(theta, list(stacked.shape), align_corners=False)
     return F.grid_sample(stacked, grid, padding_mode="reflection", align_corners=False).view_as(frames)

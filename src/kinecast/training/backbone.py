@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kinecast.backbones import BACKBONES, AnyBackbone, Backbone
+from kinecast.backbones import BACKBONES, Backbone
 from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
-from kinecast.data.video_folder import CachedClip, PairSampler, list_clips, load_clip, on_device
+from kinecast.data.video_folder import CachedClip, Pairs, PairSampler, list_clips, load_clip, on_device
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_distinct, check_folder, existing_file, make_folder
 from kinecast.metrics.pixel import mae, ssim
@@ -32,7 +33,8 @@ from kinecast.training.backbone_config import (
 )
 from kinecast.training.checkpoint import load_state, save_state
 from kinecast.training.discriminator import MultiScaleDiscriminator, discriminator_loss
-from kinecast.training.step import TrainingLosses
+from kinecast.training.methods import method_named
+from kinecast.training.step import Batch, TrainingLosses
 from kinecast.training.synchronised import synchronise
 
 __all__ = [
@@ -78,8 +80,8 @@ def _train(config: BackboneTrainingConfig, log: Callable[[str], None]) -> dict[s
             temporary.write_text(json.dumps(asdict(config), indent=2))
     else:
         log = _silence
-    training, validation = _split(config, run / "frames")
-    sampler = PairSampler(training, config.seed, config.balance)
+    training, validation = _split(config, Path(config.cache) if config.cache else run / "frames")
+    sampler = PairSampler(training, config.seed, config.balance, config.far_pairs)
 
     model = _untrained(config)
     if config.initialise:
@@ -87,6 +89,8 @@ def _train(config: BackboneTrainingConfig, log: Callable[[str], None]) -> dict[s
     if fabric.world_size > 1:
         synchronise(model)
     losses = TrainingLosses(config, model)
+    if losses.method.prepare:
+        losses.method.prepare(model, training)
     frozen = [] if config.train_motion else losses.method.parts_of_motion(model)
     for part in frozen:
         part.requires_grad_(False)
@@ -134,17 +138,21 @@ def _train(config: BackboneTrainingConfig, log: Callable[[str], None]) -> dict[s
         for part in frozen:  # they keep their statistics too
             part.eval()
         random = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        source, driving = on_device(next(batches), fabric.device)
-        source, driving, target = config.augmentation.apply(source, driving, random)
+        pairs = next(batches)
+        source, driving = on_device(pairs.frames, fabric.device)
+        if config.downscale > 1:
+            source, driving = (F.avg_pool2d(frames, config.downscale) for frames in (source, driving))
+        points = None if pairs.points is None else torch.from_numpy(pairs.points).to(fabric.device)
+        source, driving, target, points = config.augmentation.apply_to_faces(source, driving, points, random)
         transform = losses.method.transform(config.model, config.batch_size, random, fabric.device)
         mine = slice(fabric.global_rank * local, (fabric.global_rank + 1) * local)
-        transform.affine, transform.weights = transform.affine[mine], transform.weights[mine]
+        guide = transform[mine] if points is None else points[mine]
         source, driving, target = (
             x[mine].contiguous(memory_format=torch.channels_last) for x in (source, driving, target)
         )
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(config, step)
-        parts, prediction = wrapped(source, driving, target, transform, opponent.network if opponent else None)
+        parts, prediction = wrapped(Batch(source, driving, target, guide), opponent.network if opponent else None)
         total = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             raise KinecastError(
@@ -216,7 +224,7 @@ def _processes(config: BackboneTrainingConfig) -> tuple[int, int]:
     return local, machines
 
 
-def _read_ahead(sampler: PairSampler, steps: range, size: int) -> Iterator[np.ndarray]:
+def _read_ahead(sampler: PairSampler, steps: range, size: int) -> Iterator[Pairs]:
     """Give the pairs of each step; those of the next one are read while these are learned from."""
     with ThreadPoolExecutor(1) as reader:
         futures = (reader.submit(sampler.pairs, step, size) for step in steps)
@@ -264,8 +272,9 @@ def validate(model: Backbone, clips: list[CachedClip], frames: int) -> tuple[dic
     rows: list[list[np.ndarray]] = []
     values: dict[str, list[float]] = {"mae": [], "mae_copy": [], "ssim": [], "ssim_copy": []}
     for clip in clips:
-        picked = np.linspace(1, len(clip.frames) - 1, min(frames, len(clip.frames) - 1)).astype(int)
-        source, driving = (to_tensor(clip.frames[i]).to(model.device) for i in ([0], picked))
+        first, *others = clip.usable
+        picked = np.array(others)[np.linspace(0, len(others) - 1, min(frames, len(others))).astype(int)]
+        source, driving = (to_tensor(clip.frames[i]).to(model.device) for i in ([first], picked))
         rebuilt = model.animate(model.encode_source(source), model.detect(source), model.detect(driving))
         copied = source.expand_as(driving)
         for name, other in (("", rebuilt), ("_copy", copied)):
@@ -319,10 +328,13 @@ def _check_resumed(run: Path, config: BackboneTrainingConfig) -> None:
 
 
 def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip], list[CachedClip]]:
-    clips = [load_clip(p, config.model.frame_size, config.crop, cache, config.person) for p in list_clips(config.data)]
+    settings = config.model.frame_size, config.crop, cache, config.person, config.every
+    find = method_named(config.backbone).find
+    clips = [load_clip(path, *settings, find) for path in list_clips(config.data)]
+    clips = [clip for clip in clips if len(clip.usable) > 1]
     if not config.validate:
         return clips, []
-    validation = [clip for clip in clips if re.search(config.validate, clip.person) and len(clip.frames) > 1]
+    validation = [clip for clip in clips if re.search(config.validate, clip.person)]
     training = [clip for clip in clips if not re.search(config.validate, clip.person)]
     if not validation or not training:
         people = ", ".join(sorted({clip.person for clip in clips})[:8])
@@ -333,7 +345,7 @@ def _split(config: BackboneTrainingConfig, cache: Path) -> tuple[list[CachedClip
     return training, validation
 
 
-def _initialise(model: AnyBackbone, path: str) -> str:
+def _initialise(model: Backbone, path: str) -> str:
     """Copy the tensors of a weights file that fit. Down-sampling kernels belong to the architecture and stay."""
     mine, other = model.state_dict(), load_backbone_file(path).state_dict()
     fitting = {
@@ -345,7 +357,7 @@ def _initialise(model: AnyBackbone, path: str) -> str:
     return f"initialised {len(fitting)} of {len(mine)} tensors from {path}"
 
 
-def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float) -> None:
+def _update_average(average: dict[str, Tensor], model: Backbone, decay: float) -> None:
     state = model.state_dict()
     moving = [name for name, tensor in state.items() if tensor.is_floating_point()]
     get_ema_multi_avg_fn(decay)([average[name] for name in moving], [state[name] for name in moving], None)
@@ -353,11 +365,11 @@ def _update_average(average: dict[str, Tensor], model: AnyBackbone, decay: float
         average[name].copy_(state[name])
 
 
-def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> AnyBackbone:
+def _averaged(config: BackboneTrainingConfig, average: dict[str, Tensor]) -> Backbone:
     model = _untrained(config)
     model.load_state_dict(average)
     return model.eval()
 
 
-def _untrained(config: BackboneTrainingConfig) -> AnyBackbone:
-    return BACKBONES[config.backbone](config.model)  # type: ignore[arg-type]
+def _untrained(config: BackboneTrainingConfig) -> Backbone:
+    return BACKBONES[config.backbone](config.model)

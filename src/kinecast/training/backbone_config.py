@@ -10,6 +10,7 @@ from typing import Any
 
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
 from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
+from kinecast.backbones.mesh.network import MeshConfig
 from kinecast.backbones.tps import TPSConfig
 from kinecast.data.video_folder import PERSON_PATTERN
 from kinecast.errors import KinecastError
@@ -17,7 +18,7 @@ from kinecast.files import existing_file
 from kinecast.training.augment import Augmentation
 from kinecast.training.methods import method_named
 
-AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig
+AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig | MeshConfig
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class LossConfig:
     avd: float = 1.0
     prior: float = 10.0
     expression: float = 5.0
+    region: float = 0.0  # from here on of a mesh
+    warped: float = 0.0
+    gradient: float = 0.0
+    shown: float = 0.0
+    closeup: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,11 @@ class BackboneTrainingConfig:
     person: str = PERSON_PATTERN
     crop: str = "center"
     balance: float = 0.5
-    backbone: str = "fomm"  # or tps, face-vid2vid: what `model` has the sizes of
+    every: int = 1  # every n-th frame of a clip is learned from
+    cache: str = ""  # a folder for decoded frames that several runs share; otherwise each has its own
+    downscale: int = 1  # of a mesh: it learns from frames of 1/n their size, which its network takes too
+    far_pairs: float = 0.0  # of a mesh: the share of pairs whose frames are far apart in pose or expression
+    backbone: str = "fomm"  # or tps, face-vid2vid, mesh: what `model` has the sizes of
     model: AnyConfig = field(default_factory=FOMMConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -79,7 +89,16 @@ class BackboneTrainingConfig:
     validation_frames: int = 16  # evenly spaced a clip
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "devices", "checkpoint_every", "validate_every", "log_every")
+        counts = (
+            "steps",
+            "batch_size",
+            "devices",
+            "checkpoint_every",
+            "validate_every",
+            "log_every",
+            "every",
+            "downscale",
+        )
         for name in (*counts, "learning_rate"):
             if getattr(self, name) <= 0:
                 raise KinecastError(f"training config: expected {name} above 0, found {getattr(self, name)}")
@@ -91,6 +110,12 @@ class BackboneTrainingConfig:
             raise KinecastError(
                 f"training config: expected the sizes of a {self.backbone} in model, found {type(self.model).__name__}"
             )
+        if self.downscale > 1 and not method_named(self.backbone).any_size:
+            raise KinecastError(f"training config: expected downscale 1 of a {self.backbone}, found {self.downscale}")
+        if not self.train_motion and not method_named(self.backbone).motion_parts:
+            raise KinecastError(f"training config: expected train_motion of a {self.backbone}, which learns no motion")
+        if not 0 <= self.far_pairs <= 1:
+            raise KinecastError(f"training config: expected far_pairs in [0, 1], found {self.far_pairs}")
         if not 0 <= self.dropout_splines < 1:
             raise KinecastError(f"training config: expected dropout_splines in [0, 1), found {self.dropout_splines}")
         if not self.data:
@@ -167,7 +192,7 @@ def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
 # says what is learned, and from whom: another split of persons would train on those who judge.
 _CHANGEABLE = frozenset(
     (
-        *("output", "steps", "batch_size", "learning_rate", "warmup_steps", "decay_from", "average"),
+        *("output", "cache", "steps", "batch_size", "learning_rate", "warmup_steps", "decay_from", "average"),
         *("precision", "accelerator", "devices"),
         *("log_every", "checkpoint_every", "validate_every", "validation_frames"),
     )

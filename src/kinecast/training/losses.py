@@ -1,6 +1,7 @@
 """The random warp that keypoint detectors are taught by, and what it teaches: [FOMM] section 3.4 and its code."""
 
 from collections.abc import Callable
+from copy import copy
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,12 @@ class RandomTransform:
         self.affine = (noise + torch.eye(2, 3)).to(device)
         self.control = coordinate_grid(points, points, self.affine).reshape(-1, 2)
         self.weights = (sigma_tps * torch.randn(batch, points**2, generator=generator)).to(device)
+
+    def __getitem__(self, part: slice) -> "RandomTransform":
+        """Return the warps of some pictures of the batch."""
+        other = copy(self)
+        other.affine, other.weights = self.affine[part], self.weights[part]
+        return other
 
     def warp_points(self, points: Tensor) -> Tensor:
         """Map points (B, M, 2) of the transformed picture to where they come from in the original, (B, M, 2)."""

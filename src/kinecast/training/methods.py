@@ -1,21 +1,25 @@
 """How each backbone is trained: its sizes, its random warp, the losses of its motion and their published weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kinecast.backbones import BACKBONES, FOMM, TPS, FaceVid2Vid
+from kinecast.backbones import BACKBONES, FOMM, TPS, FaceVid2Vid, Mesh
 from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
 from kinecast.backbones.fomm import FOMMConfig
+from kinecast.backbones.mesh.network import MeshConfig
 from kinecast.backbones.tps import TPSConfig
+from kinecast.data.video_folder import CachedClip, Find
 from kinecast.errors import KinecastError
+from kinecast.training import mesh_losses
 from kinecast.training.losses import RandomTransform, manhattan_kernel, thin_plate_kernel
 from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, avd_loss, face_losses, fomm_losses, tps_losses
 
-Losses = Callable[[Any, Tensor, Tensor, RandomTransform, float], tuple[Tensor, dict[str, Tensor]]]
+Guide = RandomTransform | Tensor  # what the losses are given beside frames: a random warp, or the frames' points
+Losses = Callable[[Any, Tensor, Tensor, Any, float], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,13 @@ class Method:
         sizes: the class of its config.
         weights: the published weights of its losses.
         warp: from a config to the options of `RandomTransform`.
-        losses: of a model, sources, driving frames (B, 3, H, W), a transform and the share of splines left out: the
+        losses: of a model, sources, driving frames (B, 3, H, W), a `Guide` and the share of splines left out: the
             prediction and the unweighted losses by name.
         motion_parts: modules that make motion, by name; with `train_motion = false` they stay as they are.
+        find: what is found in the frames of a clip once, before training: points, which then are the guide.
+        prepare: of a model and the training clips, what it takes from them before its first step.
+        closeups: of frames and points, parts of the frames that the perceptual loss looks at once more.
+        any_size: whether it can learn from frames of another size than the model's.
     """
 
     sizes: type[Any]
@@ -36,6 +44,10 @@ class Method:
     warp: Callable[[Any], Mapping[str, Any]]
     losses: Losses
     motion_parts: tuple[str, ...]
+    find: Find | None = None
+    prepare: Callable[[Any, Sequence[CachedClip]], None] | None = None
+    closeups: Callable[[Tensor, Tensor], list[Tensor]] | None = None
+    any_size: bool = False
 
     def transform(
         self, config: Any, batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
@@ -81,7 +93,28 @@ METHODS: dict[type[nn.Module], Method] = {
         losses=lambda model, source, driving, transform, _: face_losses(model, source, driving, transform),
         motion_parts=("kp_detector", "generator.dense_motion_network", "he_estimator"),
     ),
+    Mesh: Method(
+        sizes=MeshConfig,
+        weights=mesh_losses.WEIGHTS,
+        warp=lambda _: {},
+        losses=mesh_losses.mesh_losses,
+        motion_parts=(),
+        find=mesh_losses.find_points,
+        prepare=mesh_losses.prepare,
+        closeups=mesh_losses.closeups,
+        any_size=True,
+    ),
 }
+
+
+def register_method(kind: type[nn.Module], method: Method) -> None:
+    """Say how a class of backbones is trained.
+
+    Raises:
+        KinecastError: it was said otherwise before.
+    """
+    if METHODS.setdefault(kind, method) is not method:
+        raise KinecastError(f"training of {kind.__name__}: expected none yet, found another method")
 
 
 def trainable() -> list[str]:

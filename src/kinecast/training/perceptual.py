@@ -148,10 +148,15 @@ class PerceptualLoss(nn.Module):
         """Compare pictures (B, 3, H, W) in [0, 1]: a scalar. No gradient flows into the target."""
         total = prediction.new_zeros(())
         for down in self.pyramid:
-            maps = self.network(down(prediction))
-            with torch.no_grad():
-                wanted = self.network(down(target))
-            for x, y in zip(maps, wanted, strict=True):
-                distance = F.l1_loss(x.float(), y.float())
-                total = total + (distance / y.float().abs().mean() if self.network.relative else distance)
+            total = total + self.compare(down(prediction), down(target))
+        return total
+
+    def compare(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compare pictures at their own size alone: a scalar."""
+        maps, total = self.network(prediction), prediction.new_zeros(())
+        with torch.no_grad():
+            wanted = self.network(target)
+        for x, y in zip(maps, wanted, strict=True):
+            distance = F.l1_loss(x.float(), y.float())
+            total = total + (distance / y.float().abs().mean() if self.network.relative else distance)
         return total

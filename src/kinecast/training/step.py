@@ -1,19 +1,32 @@
 """All losses of one training step in one forward pass."""
 
+from typing import Any, cast
+
+import torch
 from torch import Tensor, nn
 
-from kinecast.backbones import AnyBackbone
+from kinecast.backbones import Backbone
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses
-from kinecast.training.losses import RandomTransform
-from kinecast.training.methods import method_of
+from kinecast.training.methods import Guide, method_of
 from kinecast.training.perceptual import PerceptualLoss, load_features
+
+
+class Batch:
+    """Pairs to learn from: source, driving and target frames (B, 3, H, W), and the `Guide` of the losses.
+
+    No dataclass or tuple: Fabric rounds tensors that it finds in those to the precision of the run, pixels to 8 bits
+    and points to whole pixels.
+    """
+
+    def __init__(self, source: Tensor, driving: Tensor, target: Tensor, guide: Guide) -> None:
+        self.source, self.driving, self.target, self.guide = source, driving, target, guide
 
 
 class TrainingLosses(nn.Module):
     """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
 
-    def __init__(self, config: BackboneTrainingConfig, model: AnyBackbone) -> None:
+    def __init__(self, config: BackboneTrainingConfig, model: Backbone) -> None:
         super().__init__()
         self.model = model
         self.weights = config.loss
@@ -27,21 +40,24 @@ class TrainingLosses(nn.Module):
 
     def forward(
         self,
-        source: Tensor,
-        driving: Tensor,
-        target: Tensor,
-        transform: RandomTransform,
+        batch: Batch,
         discriminator: MultiScaleDiscriminator | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Rebuild driving frames (B, 3, H, W): the weighted losses by name, and the prediction without gradient."""
+        source, driving, target, guide = batch.source, batch.driving, batch.target, batch.guide
         of_motion: dict[str, Tensor] = {}
         if self.train_motion:
-            prediction, of_motion = self.method.losses(self.model, source, driving, transform, self.dropout)
+            prediction, of_motion = self.method.losses(self.model, source, driving, guide, self.dropout)
         else:
-            prediction = self.model.reconstruct(source, driving)[0]
+            prediction = cast(Any, self.model).reconstruct(source, driving)[0]  # see `BackboneTrainingConfig`
         parts: dict[str, Tensor] = {}
         if self.perceptual is not None:
             parts["perceptual"] = self.weights.perceptual * self.perceptual(prediction, target)
+        closeups = self.method.closeups
+        if self.perceptual is not None and self.weights.closeup and closeups and isinstance(guide, Tensor):
+            pairs = zip(closeups(prediction, guide), closeups(target, guide), strict=True)
+            near = torch.stack([self.perceptual.compare(*pair) for pair in pairs]).sum()
+            parts["closeup"] = self.weights.closeup * near
         if self.weights.pixel:
             parts["pixel"] = self.weights.pixel * (prediction - target).abs().mean()
         for name, value in of_motion.items():

@@ -14,15 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight, conv3d_weight
 
 from kinecast.backbones import BACKBONES
+from kinecast.backbones.mesh.model import POINTS
+from kinecast.data.video_folder import CachedClip
+from kinecast.faces.weights import mean_face
 from kinecast.process_state import denormals_flushed, seeded
 from kinecast.training.backbone_config import BackboneTrainingConfig
-from kinecast.training.methods import method_named, trainable
-from kinecast.training.step import TrainingLosses
+from kinecast.training.methods import Guide, method_named, trainable
+from kinecast.training.step import Batch, TrainingLosses
 
 PRECISIONS = ("32-true", "bf16-mixed")
 GOOD = "works"
@@ -47,6 +51,7 @@ _SIZES: dict[str, dict[str, Any]] = {
         "inpainting": {"block_expansion": 4, "max_features": 16, "num_down_blocks": 2},
         "avd": {"hidden": (6, 9), "identity": 5, "pose": 3},
     },
+    "mesh": {"expression": 4, "motion_widths": (4, 6), "render_widths": (4, 6, 8), "hints": 2},
     "face-vid2vid": {
         "num_keypoints": 3,
         "detector": {**_PART, "depth": 4, "scale_factor": 0.5},
@@ -90,7 +95,7 @@ def trial(name: str, precision: str, device: str = "cpu") -> str:
 def step(name: str, precision: str, device: str = "cpu") -> list[str]:
     """Compute the losses of a small backbone and their gradients in this process; what is wrong, one line each."""
     method = method_named(name)
-    sizes = method.sizes.from_dict({"frame_size": (32, 32), **_SIZES[name]})
+    sizes = method.sizes.from_dict({**_SIZES[name], **({"size": 32} if name == "mesh" else {"frame_size": (32, 32)})})
     settings = {"perceptual": 0.0, "pixel": 10.0}
     config = BackboneTrainingConfig.from_dict(
         {"data": ["none"], "backbone": name, "model": sizes.to_dict(), "loss": settings}
@@ -98,10 +103,14 @@ def step(name: str, precision: str, device: str = "cpu") -> list[str]:
     with seeded(0), denormals_flushed():
         losses = TrainingLosses(config, BACKBONES[name](sizes)).to(device).train()
         source, driving = torch.rand(2, _BATCH, 3, 32, 32).to(device)
-        transform = method.transform(sizes, _BATCH, torch.Generator().manual_seed(0), device)
+        guide: Guide = method.transform(sizes, _BATCH, torch.Generator().manual_seed(0), device)
+        if method.prepare:
+            guide = _points()
+            method.prepare(losses.model, [CachedClip("", "", np.empty(len(guide)), guide[:, 1].numpy())])
+            guide = guide.to(device)
         watched = [_Watched(part, module) for part, module in losses.model.named_modules() if _is_convolution(module)]
         with _autocast(precision, device):
-            parts, _ = losses(source, driving, driving, transform)
+            parts, _ = losses(Batch(source, driving, driving, guide))
         torch.stack([part.float() for part in parts.values()]).sum().backward()
     # The optimiser is left out: it is arithmetic of single numbers, and takes longer to load than all else to run.
     found = []
@@ -110,6 +119,13 @@ def step(name: str, precision: str, device: str = "cpu") -> list[str]:
     if any(p.grad is not None and not torch.isfinite(p.grad).all() for p in losses.parameters()):
         found.append("gradients that are no numbers")
     return found
+
+
+def _points() -> Tensor:
+    """Return landmarks (B, 2, 478, 3) of faces, each a little otherwise than the mean face."""
+    mean = torch.from_numpy(mean_face().vertices).float() * torch.tensor([0.1, -0.1, -0.1])
+    face = torch.cat([mean, mean[: POINTS - len(mean)]])
+    return face + 0.01 * torch.randn(_BATCH, 2, POINTS, 3)
 
 
 def _autocast(precision: str, device: str) -> AbstractContextManager[Any]:

@@ -1,0 +1,148 @@
+"""What teaches the mesh backbone: pixels, most of all those of mouth and eyes, and how the source is warped.
+
+Letters: B batch, V points (478 landmarks), n the side of a picture. Points run from -1 to 1 edge to edge.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kinecast.backbones.mesh.drawing import grid_of
+from kinecast.backbones.mesh.geometry import fit_pose
+from kinecast.backbones.mesh.model import POINTS, Mesh, points_of
+from kinecast.backbones.mesh.topology import EYES, IRISES, LIPS
+from kinecast.data.video_folder import CachedClip
+from kinecast.faces.landmarker import Landmarker
+from kinecast.faces.tracking import Tracker
+
+WEIGHTS = {"region": 40.0, "warped": 10.0, "gradient": 20.0, "shown": 0.05, "closeup": 1.0}
+_EXTRA = 3.0  # by how much more than the rest pixels of mouth and eyes count
+_CLOSEUPS = ((LIPS, 1.5, (80, 80)), ([*EYES[0], *EYES[1]], 1.25, (64, 112)))  # points, room around them, size
+_HEAVY, _DEPTH = 2.5, 0.6  # square roots of weights in the expression: lips, lids and irises; z, the least certain
+
+
+def find_points(frames: np.ndarray) -> np.ndarray:
+    """Return the landmarks (T, 478, 3) of the face in successive frames (T, H, W, 3), NaN in frames without."""
+    found = np.full((len(frames), POINTS, 3), np.nan, np.float32)
+    for i, face in enumerate(Tracker(_landmarker(), "nearest").follow(map(np.ascontiguousarray, frames))):
+        if face is not None:
+            found[i] = points_of(face.landmarks, *frames.shape[1:3])[0].numpy()
+    return found
+
+
+def _landmarker() -> Landmarker:
+    global _LANDMARKER
+    if _LANDMARKER is None:
+        _LANDMARKER = Landmarker("cpu")
+    return _LANDMARKER
+
+
+_LANDMARKER: Landmarker | None = None
+
+
+def prepare(model: Mesh, clips: Sequence[CachedClip]) -> None:
+    """Give a model the mean face of the people in `clips` and the principal components of how their faces move.
+
+    Each person counts alike, and with each face its mirror image. A model that has them already keeps them.
+    """
+    if bool(model.expression.basis.any()):
+        return
+    people: dict[str, list[Tensor]] = {}
+    for clip in clips:
+        if clip.points is not None and len(clip.usable) > 1:
+            people.setdefault(clip.person, []).append(torch.from_numpy(clip.points[clip.usable]))
+    model.topology.mean.copy_(_mean_face(list(people.values())))
+    weights = model.expression.weights.fill_(1.0)
+    weights[[*LIPS, *EYES[0], *EYES[1], *IRISES[0], *IRISES[1]]] = _HEAVY
+    weights.sqrt_()
+    weights[:, 2] *= _DEPTH
+    model.expression.basis.copy_(_components(list(people.values()), model))
+
+
+def _mean_face(people: Sequence[Sequence[Tensor]], rounds: int = 6) -> Tensor:
+    """Return the mean (478, 3) of all people's mean faces, by generalised Procrustes analysis, of unit size."""
+    from kinecast.backbones.mesh.geometry import RIGID
+
+    rigid, mean = list(RIGID), people[0][0][0]
+    for _ in range(rounds):
+        mean = mean - mean[rigid].mean(dim=0)
+        mean = mean / mean[rigid].square().sum(dim=1).mean().sqrt()
+        own = [torch.stack([fit_pose(points, mean).undo(points).mean(dim=0) for points in each]) for each in people]
+        mean = torch.stack([each.mean(dim=0) for each in own]).mean(dim=0)
+        mean = (mean + _mirror(mean[None])[0]) / 2
+    mean = mean - mean[rigid].mean(dim=0)
+    return mean / mean[rigid].square().sum(dim=1).mean().sqrt()
+
+
+def _mirror(heads: Tensor) -> Tensor:
+    from kinecast.faces.topology import mirrored
+
+    return heads[:, torch.from_numpy(mirrored())] * heads.new_tensor([-1, 1, 1])
+
+
+def _components(people: Sequence[Sequence[Tensor]], model: Mesh) -> Tensor:
+    """Return the leading components (K, 478, 3) of weighted offsets from each clip's own mean."""
+    size = POINTS * 3
+    covariance = torch.zeros(size, size, dtype=torch.float64)
+    for clips in people:
+        for points in clips:
+            heads = fit_pose(points, model.topology.mean).undo(points)
+            for each in (heads, _mirror(heads)):
+                offsets = ((each - each.mean(dim=0)) * model.expression.weights).flatten(1).double()
+                covariance += offsets.T @ offsets / (len(offsets) * len(clips))
+    vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : model.config.expression]
+    return vectors.T.reshape(-1, POINTS, 3).float()
+
+
+def mesh_losses(
+    model: Mesh, source: Tensor, driving: Tensor, points: Tensor, dropout: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Rebuild driving frames (B, 3, n, n): the prediction and the unweighted losses.
+
+    `region` is the error of pixels, of mouth and eyes four times; `warped` the same of the warped source alone;
+    `gradient` that of neighbouring pixels' differences; `shown` how much of the picture is drawn and not warped.
+    """
+    rendered = model.rebuild(source, points[:, 0], points[:, 1])
+    weights = 1 + _EXTRA * _regions(points[:, 1], driving.shape[-1])
+    frames = rendered.frames
+    gradient = sum((frames.diff(dim=axis) - driving.diff(dim=axis)).abs().mean() for axis in (2, 3))
+    return frames, {
+        "region": ((frames - driving).abs() * weights).mean(),
+        "warped": ((rendered.warped - driving).abs() * weights).mean(),
+        "gradient": torch.as_tensor(gradient),
+        "shown": rendered.mask.mean(),
+    }
+
+
+def _regions(points: Tensor, size: int) -> Tensor:
+    """Return how much each pixel (B, 1, n, n) belongs to mouth or eyes: 1 within, falling to 0 around them."""
+    grid, total = grid_of(size, size, points), points.new_zeros(len(points), 1, size, size)
+    for loop in (LIPS, *EYES):
+        middle, reach = _box(points[:, loop, :2])
+        reach = (reach * 1.5).clamp(min=0.03)
+        reach = torch.stack((reach[:, 0], torch.maximum(reach[:, 1], reach[:, 0] / 2)), dim=1)
+        far = ((grid - middle[:, :, None, None]) / reach[:, :, None, None]).norm(dim=1, keepdim=True)
+        total = total + (1.5 - far).clamp(0, 1)
+    return total.clamp(max=1)
+
+
+def _box(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the middle and the half size (B, 2) of the box around points (B, P, 2)."""
+    low, high = points.amin(dim=1), points.amax(dim=1)
+    return (low + high) / 2, (high - low) / 2
+
+
+def closeups(frames: Tensor, points: Tensor) -> list[Tensor]:
+    """Cut mouth and eyes out of frames (B, 3, n, n) by the driving points of (B, 2, V, 3)."""
+    out = []
+    for loop, room, (height, width) in _CLOSEUPS:
+        middle, reach = _box(points[:, 1, loop, :2])
+        side = (reach.amax(dim=1) * room).clamp(min=0.1)
+        theta = frames.new_zeros(len(frames), 2, 3)
+        theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = side, side * height / width, middle
+        grid = F.affine_grid(theta, [len(frames), 3, height, width], align_corners=False)
+        out.append(F.grid_sample(frames, grid, padding_mode="border", align_corners=False))
+    return out

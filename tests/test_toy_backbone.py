@@ -1,0 +1,103 @@
+"""A backbone of somebody else's goes the whole way, and nothing in the package has to be changed for it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import toy_backbone
+from helpers import make_clip
+from kinecast import Motion, load_backbone
+from kinecast.backbones import BACKBONES, register_backbone
+from kinecast.cli import main
+from kinecast.codec.clips import layout_for_quality
+from kinecast.errors import KinecastError
+from kinecast.motion_spec import _SPECS, Component, MotionSpec
+from kinecast.training.methods import METHODS
+from kinecast.video import probe
+from live.ends import End, by_hand, models_of, opened, run, until
+from toy_backbone import Toy
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """Register the toy, and forget it afterwards: other tests count what there is."""
+    tables: tuple[dict, ...] = (BACKBONES, METHODS, _SPECS)
+    before = [dict(table) for table in tables]
+    toy_backbone.register()
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    (tmp_path / "clips").mkdir()
+    make_clip(tmp_path / "clips" / "id2_a.mp4", frames=8, size=(32, 32))
+    return make_clip(tmp_path / "clips" / "id1_a.mp4", frames=8, size=(32, 32))
+
+
+@pytest.fixture
+def trained(clip: Path, tmp_path: Path) -> Path:
+    """Its weights, trained by the command."""
+    pytest.importorskip("lightning_fabric")
+    recipe = tmp_path / "toy.toml"
+    recipe.write_text(
+        f'backbone = "toy"\ndata = ["{clip.parent}"]\noutput = "{tmp_path / "run"}"\nvalidate = "id2"\nsteps = 30\n'
+        "batch_size = 2\nlearning_rate = 0.02\naverage = 0.5\nvalidate_every = 30\n"
+        "[loss]\nperceptual = 0.0\npixel = 10.0\n"
+    )
+    assert main(["train", "backbone", str(recipe), "--device", "cpu"]) == 0
+    return tmp_path / "run" / "model.safetensors"
+
+
+def test_it_trains_and_goes_through_every_command(trained, clip, tmp_path, capsys):
+    assert set(json.loads((trained.parent / "metrics.json").read_text())) > {"mae", "ssim"}
+    model = load_backbone(trained, "cpu")
+    assert isinstance(model, Toy) and "toy" in model.reason
+
+    def command(*arguments: object) -> None:
+        assert main([str(a) for a in arguments]) == 0, capsys.readouterr().err
+
+    with_model = "--model", trained, "--device", "cpu"
+    command("extract", clip, "-o", tmp_path / "m.npz", *with_model)
+    motion = Motion.load(tmp_path / "m.npz")
+    assert motion.backbone == "toy" and motion.dim == model.motion_dim and len(motion) == 8
+    command("encode", clip, "-o", tmp_path / "c.kcm", *with_model)
+    command("decode", tmp_path / "c.kcm", "-o", tmp_path / "d.mp4", *with_model)
+    command("animate", "--driving", clip, "-o", tmp_path / "a.mp4", *with_model)
+    others = "--source", clip.parent / "id2_a.mp4", "--relative"
+    command("animate", "--driving", clip, *others, "-o", tmp_path / "t.mp4", *with_model)
+    command("forecast", tmp_path / "m.npz", "--model", "velocity", "--horizon", "2-2", "-o", tmp_path / "f.npz")
+    for name in ("d.mp4", "a.mp4", "t.mp4"):
+        assert probe(tmp_path / name).frames == 8
+
+
+def test_its_motion_is_quantised_as_its_specification_says(clip):
+    motion = Toy(toy_backbone.ToyConfig()).eval().detect(torch.rand(3, 3, 32, 32))
+    layout = layout_for_quality(motion, 5)
+    assert layout.dim == 13 and [part.name for part in layout.components] == ["tint", "light"]
+    assert layout.components[1].step == 2 * layout.components[0].step
+
+
+def test_it_makes_a_call():
+    toy = Toy(toy_backbone.ToyConfig()).eval()
+
+    async def work():
+        one, other = End(models_of(toy)), End(models_of(toy))
+        async with opened(one, other):
+            await by_hand(one, other)
+            await until(lambda: one.shown["received"] > 3 and other.shown["received"] > 3, 15, "frames")
+
+    run(work(), 60)
+
+
+def test_a_name_is_given_once():
+    toy_backbone.register()  # the same again
+    with pytest.raises(KinecastError, match="motion of backbone 'toy': expected a name that is free"):
+        register_backbone(Toy, MotionSpec(((Component("other", "", ""),),)))
+    other = type("Other", (Toy,), {})
+    with pytest.raises(KinecastError, match="backbone 'toy': expected a name that is free"):
+        register_backbone(other, toy_backbone.MOTION)
