@@ -58,6 +58,16 @@ def test_pillow_sees_the_delays_of_a_gif(tmp_path):
     assert found == [50, 50, 1000, 750]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_last_frame_of_film_that_moves_stays_as_long_as_it_should(tmp_path, suffix):
+    """Long enough, and moved enough, for an encoder to want B-frames, whose decoding times would be taken for this."""
+    edges = np.append(np.arange(40) / 25, 3.6)
+    frames = np.stack([np.roll(draw_frames(1)[0], 4 * (i // 3), axis=1) for i in range(40)])
+    with VideoWriter(tmp_path / f"a{suffix}", 25) as writer:
+        writer.write(frames, edges)
+    assert probe(tmp_path / f"a{suffix}").duration == pytest.approx(3.6, abs=1e-3)
+
+
 def test_frames_within_one_tick_of_a_gif_are_shown_as_well_as_it_can(tmp_path):
     with VideoWriter(tmp_path / "a.gif", 240) as writer:
         writer.write(draw_frames(48), np.arange(49) / 240)
