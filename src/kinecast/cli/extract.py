@@ -78,12 +78,7 @@ def extract(
     if several:
         weights, used = backbone_digest(backbone), (backbone.engine, backbone.precision)
         settings = ExtractSettings(model, weights, device, *used, crop, fps, limit, true_fps)
-        frames, faults = _extract_all(settings, found, output, workers, ray)
-        dim = backbone.motion_dim
-        if json:
-            print_json({"clips": frames, "left_out": faults, "motion_dim": dim})
-        left = f"; {len(faults)} left out: {', '.join(faults)}" if faults else ""
-        say(f"{output}: {sum(frames.values())} frames of {len(frames)} clips, {dim} numbers each{left}")
+        _extract_all(settings, found, output, workers, ray, backbone.motion_dim, json)
         return
     with progress() as update:
         motion = pipeline.extract(backbone, clip_named(found[0], strip), crop, fps, limit, update, true_fps)
@@ -98,11 +93,15 @@ def extract(
 
 
 def _extract_all(
-    settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None
-) -> tuple[dict[str, int], dict[str, str]]:
-    """Extract the motion of many clips; return frames of clips, and what was wrong with those left out."""
+    settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
+) -> None:
+    """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
     from kinecast.evaluation.crew import Crew
     from kinecast.evaluation.extraction import ExtractWorker, extract_all
 
     with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
-        return extract_all(crew, settings, clips, output, say, update)
+        frames, faults = extract_all(crew, settings, clips, output, say, update)
+    if json:
+        print_json({"clips": frames, "left_out": faults, "motion_dim": dim})
+    left = f"; {len(faults)} left out: {', '.join(faults)}" if faults else ""
+    say(f"{output}: {sum(frames.values())} frames of {len(frames)} clips, {dim} numbers each{left}")
