@@ -4,10 +4,11 @@ import torch
 
 from kinecast.codec.filling import damped, hold
 from kinecast.errors import KinecastError
-from kinecast.fillers import filler_names, load_filler, load_fillers, of_forecaster
+from kinecast.fillers import advised_filler, filler_names, load_filler, load_fillers, of_forecaster
 from kinecast.forecasters import build_forecaster
 from kinecast.forecasters.base import ForecasterConfig
 from kinecast.forecasters.baselines import RepeatLast
+from kinecast.forecasters.storage import save_forecaster
 from kinecast.median import sample_median
 
 
@@ -54,6 +55,16 @@ def test_what_is_expected_of_samples_does_not_drift():
 def test_the_median_is_that_of_numpy(count):
     samples = torch.randn(count, 3, 4, generator=torch.Generator().manual_seed(count))
     np.testing.assert_allclose(sample_median(samples).numpy(), np.median(samples.numpy(), axis=0), rtol=1e-6)
+
+
+def test_a_stream_does_not_choose_where_files_are_read(tmp_path, monkeypatch):
+    save_forecaster(build_forecaster("gru", 3), tmp_path / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    assert advised_filler("mine.safetensors", 3) is not None
+    for name in (str(tmp_path / "mine.safetensors"), "inner/../mine.safetensors", "./mine.safetensors"):
+        assert load_filler(name, 3) is not None and advised_filler(name, 3) is None
+    assert advised_filler("nobody", 3) is None and advised_filler("mine.safetensors", 4) is None
 
 
 def test_foreign_names_and_sizes_are_refused():

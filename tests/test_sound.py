@@ -1,14 +1,16 @@
 """Sound beside pictures: kept, in sync, cut with them, and never in their way."""
 
 import warnings
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
 from clips_with_sound import beep_of, flash_of, lengths_of, sound_codec, write_timed
 from helpers import draw_frames
 from kinecast.errors import KinecastWarning
-from kinecast.sound import clip_sound
+from kinecast.sound import PacketQueue, clip_sound
 from kinecast.video import VideoWriter
 
 SYNC = 0.040  # seconds that a flash and its beep may be apart
@@ -136,3 +138,19 @@ def test_damaged_sound_does_not_end_the_pictures(tmp_path, suffix, spoiled_from)
     else:
         assert lines == [f"{clip}: its sound is damaged at 1.0 s: what cannot be decoded is left out"]
         assert sound_codec(found) == ("opus" if suffix == ".webm" else "aac")
+
+
+def test_packets_that_break_off_end_the_sound_with_a_line():
+    def packets():
+        for number in range(3):
+            packet = av.Packet(b"sound")
+            packet.pts = packet.dts = number
+            packet.time_base, packet.duration = Fraction(1, 10), 1
+            yield packet
+        raise ValueError("a packet has no time")
+
+    queue = PacketQueue(packets(), "clip.ts")
+    assert [packet.pts for packet in queue.until(0.2)] == [0, 1]
+    with pytest.warns(KinecastWarning, match="clip.ts: its sound is damaged and ends at 9.0 s or before: a packet has"):
+        assert [packet.pts for packet in queue.until(9.0)] == [2]
+    assert list(queue.until(99.0)) == []

@@ -1,7 +1,9 @@
 """Frames keep their times on every way through the program: extract, animate, encode, decode, forecast."""
 
 import warnings
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,18 @@ from PIL import Image, ImageSequence
 
 from clips_with_sound import beep_of, flash_of, lengths_of, sound_codec, write_timed
 from helpers import draw_frames
-from kinecast.codec import StreamReader
+from kinecast.codec import Header, Layout, SoundUnit, StreamReader
 from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, read_motion
+from kinecast.codec.packets import EXTENDED
+from kinecast.codec.sound import stream_sound
+from kinecast.codec.stream import code_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.footage import footage
 from kinecast.forecasters import build_forecaster
 from kinecast.motion import Motion
 from kinecast.pipeline import AnimateOptions, animate_clip, animate_motion, extract
+from kinecast.sound import opus_encoder
+from kinecast.timing import with_ends
 from kinecast.video import VideoWriter, probe, timed_frames
 from tiny import tiny_fomm
 
@@ -56,6 +63,16 @@ def test_pillow_sees_the_delays_of_a_gif(tmp_path):
     with Image.open(tmp_path / "a.gif") as picture:
         found = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
     assert found == [50, 50, 1000, 750]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_last_frame_of_film_that_moves_stays_as_long_as_it_should(tmp_path, suffix):
+    """Long enough, and moved enough, for an encoder to want B-frames, whose decoding times would be taken for this."""
+    edges = np.append(np.arange(40) / 25, 3.6)
+    frames = np.stack([np.roll(draw_frames(1)[0], 4 * (i // 3), axis=1) for i in range(40)])
+    with VideoWriter(tmp_path / f"a{suffix}", 25) as writer:
+        writer.write(frames, edges)
+    assert probe(tmp_path / f"a{suffix}").duration == pytest.approx(3.6, abs=1e-3)
 
 
 def test_frames_within_one_tick_of_a_gif_are_shown_as_well_as_it_can(tmp_path):
@@ -145,6 +162,32 @@ def test_a_constant_rate_costs_nothing(clip, tmp_path):
     assert report["times_bytes"] == 0 and report["constant_rate"]
     with (tmp_path / "a.kcm").open("rb") as file:
         assert StreamReader(file).header.version == 1
+
+
+def test_the_last_of_items_without_a_duration_stays_as_long_as_the_one_before():
+    assert list(with_ends([(0.0, "a"), (0.2, "b"), (0.5, "c")], None)) == [
+        (0, 0.2, "a"),
+        (0.2, 0.5, "b"),
+        (0.5, 0.8, "c"),
+    ]
+    assert list(with_ends([(0.0, "a"), (0.2, "b")], 0.1)) == [(0, 0.2, "a"), (0.2, 0.4, "b")]  # a length that cannot be
+    assert list(with_ends([(0.0, "a")], None)) == [(0, 1, "a")] and list(with_ends([], 3.0)) == []
+
+
+def test_sound_of_a_stream_begins_as_much_earlier_as_its_encoder_is_late(tmp_path):
+    encoder, layout = opus_encoder(24), Layout.plain(6)
+    silence = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="flt", layout="mono")
+    silence.sample_rate, silence.pts = 48_000, 0
+    packets = tuple(bytes(packet) for packet in (*encoder.encode(silence), *encoder.encode(None)))
+    data, mime = code_picture(np.zeros((16, 16, 3), np.uint8))
+    header = Header(layout, (25, 1), (16, 16), profile="generic", version=EXTENDED)
+    with (tmp_path / "a.kcm").open("wb") as file:
+        write_stream(file, header, data, mime, [SoundUnit(3, packets)])
+    for start in (0.0, 0.5):
+        source = stream_sound(tmp_path / "a.kcm", start)
+        assert source is not None
+        first = next(source.packets())[0]
+        assert first.pts * first.time_base == (3 * 960 - 312) / Fraction(48_000) - Fraction(start)
 
 
 def test_lost_times_do_not_end_a_film(varied, tmp_path):

@@ -25,7 +25,22 @@ _OBSERVED, _PREDICTED, _NEUTRAL = (40, 140, 70), (215, 110, 20), (32, 32, 32)
 
 @dataclass
 class Report:
-    """Figures of one animation; see docs/architecture.md for each. Rates in kbps, times in seconds, sizes in bytes."""
+    """Figures of one animation.
+
+    Attributes:
+        mode: "reconstruction" or "transfer".
+        frames: how many were written.
+        frames_sent: those of them that were not forecast.
+        fps: their mean rate.
+        motion_dim: numbers a frame, the background's included.
+        forecaster: its name, if there was one.
+        horizon: "N-H", likewise.
+        samples: futures beside each other.
+        truth: what `quality` compares with, None if there is nothing.
+        quality: means of `mae` and `ssim` by kind of frame.
+        rate: in kbps and bytes, of `rates`.
+        seconds: spent, by stage.
+    """
 
     mode: str
     frames: int
@@ -51,7 +66,7 @@ def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> floa
 
 
 def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor) -> dict[str, float]:
-    """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent; see `Report.rate`.
+    """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent.
 
     Args:
         dim: D.

@@ -14,3 +14,11 @@ class KinecastWarning(UserWarning):
 
 class ConversionWarning(KinecastWarning):
     """Input that was used in full, but had to be changed to be shown (HDR that was tone mapped, say)."""
+
+
+def one_line(error: object, most: int = 600) -> str:
+    """Return what an error or a warning says on one line, its first characters; its kind where it says nothing.
+
+    Libraries write lists, traces and colours of many lines; ours to a user are one.
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def optional(what: str, module: str) -> Any:
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and (error.name or module).partition(".")[0] == top:
             raise _missing(what, package, extra) from error
-        found = f"one that does not load ({' '.join(str(error).split())[:300]})"
+        found = f"one that does not load ({one_line(error, 300)})"
         raise KinecastError(
             f"{what}: expected the package {package.name}, found {found}: install it anew: {install(extra)}"
         ) from error

@@ -23,6 +23,7 @@ from kinecast.video_writer import VideoWriter
 __all__ = [
     "CROPS",
     "DEFAULT_FPS",
+    "READING",
     "ClipInfo",
     "Strip",
     "VideoWriter",
@@ -40,6 +41,8 @@ __all__ = [
     "to_uint8",
     "write_image",
 ]
+
+READING = 2  # part of the key of whatever is kept of a clip: raise it when the same file gives other frames
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import warnings
 from contextlib import ExitStack
 from fractions import Fraction
-from os import SEEK_END
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +26,6 @@ _ENCODERS = {
     ".gif": ("gif", "pal8"),
 }
 _TICKS = {".mp4": 90_000, ".mov": 90_000, ".mkv": 1000, ".webm": 1000, ".gif": 100}  # a second, of frames' own times
-_GIF_CONTROL = b"\x21\xf9\x04"  # what a frame begins with; a byte of flags and the delay follow
 _BT601 = 6  # the matrix that the conversion uses; said in the file, or players guess another for large frames
 
 
@@ -73,7 +71,6 @@ class VideoWriter:
         self.sound = sound
         _check_encoder(self._codec)
         self._stream: Any = None
-        self._last_size = 0  # bytes of the last packet
         self._track: SoundTrack | None = None
         self._clock: _RateClock | _EdgeClock | None = None
         self._converter = VideoReformatter()
@@ -83,7 +80,6 @@ class VideoWriter:
             temporary = stack.enter_context(atomic_path(self.path))
             # faststart: the index comes first, so that a copy that is cut off can still be read.
             options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
-            stack.push(lambda kind, *_: self._end_gif(temporary) if kind is None else None)
             self._container = stack.enter_context(av.open(f"file:{temporary}", "w", options=options))
             stack.push(self._finish)
             self._stack = stack.pop_all()
@@ -137,7 +133,6 @@ class VideoWriter:
         assert self._clock is not None
         for packet in packets:
             self._clock.set_duration(packet)
-            self._last_size = packet.size
             self._container.mux(packet)
 
     def _start(self, width: int, height: int) -> Any:
@@ -200,17 +195,6 @@ class VideoWriter:
             raise KinecastError(f"{self.path}: expected at least one frame to write, found none: check the input")
         self._mux(self._stream.encode(None))
 
-    def _end_gif(self, path: Path) -> None:
-        """Let the last frame of a gif stay as long as it should: libav's muxer repeats the delay of the one before."""
-        if self._pixels != "pal8" or not isinstance(self._clock, _EdgeClock) or self.frames_written < 2:
-            return
-        with path.open("r+b") as file:
-            file.seek(-1 - self._last_size, SEEK_END)  # the last packet, and a byte that ends the file
-            place = file.tell()
-            if file.read(len(_GIF_CONTROL)) == _GIF_CONTROL:
-                file.seek(place + len(_GIF_CONTROL) + 1)
-                file.write(min(self._clock.last_ticks, 0xFFFF).to_bytes(2, "little"))
-
 
 class _RateClock:
     """Places frames at a constant rate."""
@@ -240,7 +224,6 @@ class _EdgeClock:
         self._start = start
         self._last: int | None = None  # where the last frame begins
         self._ends: dict[int, int] = {}  # of frames that the encoder has, by where they begin
-        self.last_ticks = 1  # how long the last frame stays
 
     def place(self, edges: tuple[float, float] | None) -> int | None:
         """Return where a frame begins; None if it begins in one tick with the frame before, and cannot be shown."""
@@ -251,7 +234,6 @@ class _EdgeClock:
         if self._last is None or not repeated:
             self._last = begin
         self._ends[self._last] = max(end, self._last + 1)
-        self.last_ticks = self._ends[self._last] - self._last
         return None if repeated else begin
 
     def set_duration(self, packet: Any) -> None:

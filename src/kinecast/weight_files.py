@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 
 _HEAD = 4096  # bytes looked at
 _WRAPPERS = {"module", "_orig_mod"}  # of DataParallel and of torch.compile
@@ -145,11 +145,6 @@ def without_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's first words on one line: torch writes lists and traces of many."""
-    return " ".join(str(error).split())[:600]
-
-
 def _check_kind(path: Path, what: str, kinds: tuple[str, ...], advice: str | None = None) -> str:
     """Return the kind's name if it is one of `kinds` or cannot be told."""
     kind = _kind(path)
@@ -226,4 +221,4 @@ def _quoted(text: str) -> str:
     return repr(text[:60]) if text else ""
 
 
-__all__ = ["one_line", "read_tensors", "read_torch", "without_wrappers"]
+__all__ = ["read_tensors", "read_torch", "without_wrappers"]

@@ -494,6 +494,17 @@ def test_scale_cannot_adapt_to_points_on_a_line(model, count):
     )
 
 
+@pytest.mark.parametrize("side, words", [(0.0004, "that span an area"), (0.02, "by a factor of at most 10, found 45")])
+def test_scale_cannot_adapt_to_points_that_nearly_coincide(model, side, words):
+    """Their ratio would be of rounding alone, and throw points out of the frame."""
+    source, initial = (as_motion(Keypoints(square(each, -0.5, -0.5), None)) for each in (0.9, side))
+    assert not model.adapts_scale(source, initial)
+    with pytest.raises(KinecastError, match=words):
+        model.relative_motion(source, initial, initial, adapt_scale=True)
+    smaller = as_motion(Keypoints(square(0.1, -0.5, -0.5), None))
+    assert model.adapts_scale(source, smaller) and model.adapts_scale(smaller, source)
+
+
 def test_a_cached_source_saves_its_share_of_the_work():
     """Not a benchmark: with a heavy encoder, animating must not run it again for every frame."""
     model = tiny_fomm(generator={"block_expansion": 32, "max_features": 32, "num_bottleneck_blocks": 0})

@@ -54,7 +54,7 @@ def test_extract_is_what_detect_gives(run, tiny, clip, tmp_path):
     assert (motion.fps, motion.frame_size, motion.clip) == (25.0, (32, 32), clip.name)
 
 
-def test_fps_is_overridden_not_resampled(run, tiny, clip, tmp_path):
+def test_a_true_rate_is_taken_not_resampled_to(run, tiny, clip, tmp_path):
     assert run("extract", clip, "-o", tmp_path / "m.npz", "--model", tiny, "--true-fps", 30).code == 0
     assert (Motion.load(tmp_path / "m.npz").fps, len(Motion.load(tmp_path / "m.npz"))) == (30.0, 12)
 

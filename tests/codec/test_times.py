@@ -93,6 +93,20 @@ def test_lost_times_are_the_mean_rate_and_later_ones_are_right_again():
     np.testing.assert_allclose(found[-1], edges[-1], atol=1e-6)
 
 
+def test_frames_begin_where_their_unit_says():
+    clock = FrameClock((25, 1))
+    clock.take(TimesUnit(100, 9000, (40, 500)))
+    assert clock.start(100) == 9.0 and clock.edges([100, 101]).tolist() == [9.0, 9.04, 9.54]
+
+
+def test_times_that_run_backwards_never_stop_the_frames():
+    clock = FrameClock((25, 1))
+    clock.take(TimesUnit(0, 0, (1000, 1000)))
+    clock.take(TimesUnit(2, 500, (10, 10)))
+    found = clock.edges(range(4))
+    assert found[:3].tolist() == [0.0, 1.0, 2.0] and (np.diff(found) > 0).all()
+
+
 def test_a_hostile_stream_cannot_fill_the_memory():
     clock = FrameClock((25, 1))
     for first in range(0, 200 * MAX_TIMES * 10, MAX_TIMES):

@@ -15,7 +15,15 @@ from kinecast.codec.packets import MotionPacket
 from kinecast.errors import KinecastError
 from kinecast.evaluation import cost_tables
 from kinecast.evaluation.cost import count_macs, published_tops
-from kinecast.evaluation.cost_tables import Contender, Footage, Timing, coded_motion, cost_rows, sections, write_tables
+from kinecast.evaluation.cost_tables import (
+    Contender,
+    HeldOutClip,
+    Timing,
+    coded_motion,
+    cost_rows,
+    sections,
+    write_tables,
+)
 from kinecast.pipeline import AnimateOptions, animate_clip, extract
 from kinecast.zoo import forecaster_for
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
@@ -58,7 +66,7 @@ def test_a_contender_is_read(text: str, expected: Contender) -> None:
 
 def test_rows_with_and_without_weights(little: None, weights: Path, film: Path, tmp_path: Path) -> None:
     contenders = [Contender("TPS"), Contender("face-vid2vid SPADE"), Contender("mine", str(weights), "velocity")]
-    tps, face, mine = cost_rows(contenders, TIMING, Footage(film, fps=30))
+    tps, face, mine = cost_rows(contenders, TIMING, HeldOutClip(film, true_fps=30))
     for row, model in ((tps, tiny_tps()), (face, tiny_face_vid2vid()), (mine, tiny_tps())):
         assert row["macs"] == count_macs(model) and row["tops"] == published_tops(row["macs"])
         assert row["kbps_every_frame"] == 2 * row["kbps"] == pytest.approx(model.motion_dim * 32 * 30 / 1000)
@@ -89,7 +97,7 @@ def test_rows_with_and_without_weights(little: None, weights: Path, film: Path, 
 
 def test_the_rate_is_that_of_a_stream_and_the_motion_what_it_decodes_to(film: Path, tmp_path: Path) -> None:
     model, path = tiny_tps(), tmp_path / "clip.kcm"
-    motion, coded = coded_motion(model, "little.safetensors", Footage(film, fps=30))
+    motion, coded = coded_motion(model, "little.safetensors", HeldOutClip(film, true_fps=30))
     sizes = encode_clip(model, film, path, EncodeOptions(true_fps=30, limit=24))
     assert coded["kbps_every_frame"] == pytest.approx(sizes["motion_kbps"])
     with path.open("rb") as file:
@@ -103,7 +111,7 @@ def test_the_rate_is_that_of_a_stream_and_the_motion_what_it_decodes_to(film: Pa
 
 
 def test_the_error_is_that_of_animating_by_the_coded_motion(weights: Path, film: Path, tmp_path: Path) -> None:
-    model, footage = tiny_tps(), Footage(film, fps=30)
+    model, footage = tiny_tps(), HeldOutClip(film, true_fps=30)
     (row,) = cost_rows([Contender("mine", str(weights), "repeat")], TIMING, footage)
     motion, _ = coded_motion(model, str(weights), footage)
     options = AnimateOptions(observed=6, horizon=6, limit=24)
@@ -126,4 +134,4 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
         with pytest.raises(KinecastError, match=message):
             cost_rows(contenders, TIMING, None)
     with pytest.raises(KinecastError, match="driving has 11 frames; horizon 6-6 needs at least 12"):
-        cost_rows([Contender("TPS"), mine], TIMING, Footage(film, limit=11))
+        cost_rows([Contender("TPS"), mine], TIMING, HeldOutClip(film, limit=11))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 
 from helpers import draw_frames, write_clip
 from kinecast.backbones.checkpoints import save_backbone
+from kinecast.data.datasets import Clip
 from kinecast.data.windows import Horizon, evaluation_windows
 from kinecast.errors import KinecastError
-from kinecast.evaluation import predictors, workers
+from kinecast.evaluation import predictors, rate_units, run, workers
 from kinecast.evaluation.predictors import predict
+from kinecast.evaluation.rate_units import RateSettings
 from kinecast.evaluation.run import RunResult, evaluate
 from kinecast.evaluation.study import Job, Row, RunConfig, Study, picked_windows, unit_seed
 from kinecast.evaluation.summary import CEILING, COPY, summarise
@@ -188,6 +191,27 @@ def test_other_settings_are_other_units(finished, folder: Path, weights: Path, t
     other = evaluate(config(folder, weights, *changed), output)
     rows = [unit for table in other.tables for job in table.jobs for unit in job.units if unit.row is not None]
     assert not keys & {unit.key for unit in rows}
+
+
+def test_what_was_kept_of_frames_that_are_read_otherwise_now_is_not_used(folder, monkeypatch) -> None:
+    """A cache outlives a version of kinecast: of one that showed the same file otherwise nothing may be taken."""
+    settings: Any = SimpleNamespace(motions=folder, weights="w", engine="eager", crop="center", relative=False)
+    settings.jedi_weights = None
+    clip = Clip("a", "id1", folder / "id1_a.mp4").hashed()
+    job = Job(single(), HORIZON, clip, None, (0,), ())
+    rates: Any = RateSettings(
+        *("m", "w", "cpu", "eager", "exact", "generic", "", ("hold",), 0, ("mae",), None, 4, "center", None, None),
+        units=folder,
+    )
+
+    def keys() -> list[Any]:
+        return [workers.motion_path(settings, clip), run._key(job, None, 0, settings), rate_units._common(rates)]
+
+    before = keys()
+    assert keys() == before
+    for module in (workers, run, rate_units):
+        monkeypatch.setattr(module, "READING", module.READING + 1)
+    assert all(now != then for now, then in zip(keys(), before, strict=True))
 
 
 def test_seeds_give_spread_to_rows_with_randomness_alone(folder: Path, weights: Path, tmp_path: Path) -> None:

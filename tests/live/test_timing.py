@@ -13,6 +13,7 @@ from kinecast.live.faults import Faults, repeat
 from kinecast.live.figures import Allowance, Quantiles, Rate
 from kinecast.live.jitter import MAX_WAITING, JitterBuffer
 from kinecast.live.links import FaultyLink
+from kinecast.live.losses import Losses
 from live.ends import run
 
 FPS = 25.0
@@ -245,3 +246,21 @@ def test_quantiles_and_allowances():
     assert [allowance.take() for _ in range(7)] == [True] * 5 + [False] * 2
     now[0] = 0.2
     assert [allowance.take() for _ in range(3)] == [True, True, False]
+
+
+def test_losses_are_reported_once_a_second_and_once_when_they_are_over():
+    now = 10.0
+    losses, jitter = Losses(lambda: now), JitterBuffer(25, 300)
+    assert losses.due() is None and losses.share == 0  # nothing to tell
+    jitter.received, jitter.lost = 3, 1
+    losses.count(jitter)
+    assert losses.share == 0.25
+    report = losses.due()
+    assert report is not None and report.share == 64 and losses.due() is None
+    now = 12.0
+    jitter.received = 3 + 10**6
+    losses.count(jitter)
+    over = losses.due()
+    assert over is not None and over.share == 0
+    now = 14.0
+    assert losses.due() is None

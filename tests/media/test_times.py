@@ -84,6 +84,15 @@ def test_delays_of_animated_pictures(tmp_path, suffix):
     assert info.frames == 6
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_delays_too_short_to_be_meant_are_those_of_browsers(tmp_path, suffix):
+    pictures = [Image.new("RGB", (16, 16), (60 * i, 0, 0)) for i in range(4)]
+    path = tmp_path / f"a{suffix}"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[10, 20, 10, 50])
+    assert times_of(path) == pytest.approx([0, 0.1, 0.12, 0.22])
+    assert probe(path).duration == pytest.approx(0.27)
+
+
 def test_a_default_picture_is_no_frame_of_an_animated_png(tmp_path):
     pictures = [Image.new("RGB", (16, 16), (50 * i, 0, 0)) for i in range(4)]
     pictures[0].save(tmp_path / "a.png", save_all=True, append_images=pictures[1:], duration=40, default_image=True)

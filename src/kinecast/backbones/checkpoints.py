@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kinecast.backbones import BACKBONES
 from kinecast.backbones.base import Backbone
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 from kinecast.files import atomic_path, existing_file
-from kinecast.weight_files import one_line, read_tensors, read_torch, without_wrappers
+from kinecast.weight_files import read_tensors, read_torch, without_wrappers
 
 KIND = "kinecast-backbone-1"
 

@@ -68,7 +68,7 @@ def benchmark(
     from kinecast.evaluation.cost_tables import (
         NETWORKS,
         Contender,
-        Footage,
+        HeldOutClip,
         Timing,
         cost_rows,
         sections,
@@ -85,12 +85,11 @@ def benchmark(
     timing = Timing(
         device, engine, precision, rounds or (1 if tables else 5), frames or (12 if tables else TIMED_FRAMES)
     )
-    footage = None if clip is None else Footage(clip, fps, limit)
     machine = _machine(device)
     rows = cost_rows(
         contenders,
         timing,
-        footage,
+        None if clip is None else HeldOutClip(clip, fps, limit),
         lambda label, backbone: say(
             f"{label} on {backbone.device}, engine {backbone.engine} {backbone.precision}: {backbone.reason}"
         ),

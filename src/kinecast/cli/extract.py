@@ -58,7 +58,8 @@ def extract(
     """
     from kinecast import pipeline
     from kinecast.errors import KinecastError
-    from kinecast.evaluation.extraction import clips_in
+    from kinecast.evaluation.extraction import ExtractSettings, clips_in
+    from kinecast.evaluation.workers import backbone_digest
     from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
     from kinecast.framing import check_reading
 
@@ -75,7 +76,9 @@ def extract(
         check_output(output, MOTION_OUTPUTS, "motion file")
     backbone = load_model(model, device, engine, precision)
     if several:
-        _extract_all(backbone, found, output, model, crop, fps, true_fps, limit, workers, ray, device, json)
+        weights, used = backbone_digest(backbone), (backbone.engine, backbone.precision)
+        settings = ExtractSettings(model, weights, device, *used, crop, fps, limit, true_fps)
+        _extract_all(settings, found, output, workers, ray, backbone.motion_dim, json)
         return
     with progress() as update:
         motion = pipeline.extract(backbone, clip_named(found[0], strip), crop, fps, limit, update, true_fps)
@@ -90,29 +93,15 @@ def extract(
 
 
 def _extract_all(
-    backbone: Any,
-    clips: list[Path],
-    output: Path,
-    model: str,
-    crop: str,
-    fps: float | None,
-    true_fps: float | None,
-    limit: int | None,
-    workers: int | None,
-    ray: str | None,
-    device: str,
-    json: bool,
+    settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
+    """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
     from kinecast.evaluation.crew import Crew
-    from kinecast.evaluation.extraction import ExtractSettings, ExtractWorker, extract_all
-    from kinecast.evaluation.workers import backbone_digest
+    from kinecast.evaluation.extraction import ExtractWorker, extract_all
 
-    weights = backbone_digest(backbone)
-    settings = ExtractSettings(model, weights, device, backbone.engine, backbone.precision, crop, fps, limit, true_fps)
     with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
         frames, faults = extract_all(crew, settings, clips, output, say, update)
-    facts: dict[str, Any] = {"clips": frames, "left_out": faults, "motion_dim": backbone.motion_dim}
     if json:
-        print_json(facts)
+        print_json({"clips": frames, "left_out": faults, "motion_dim": dim})
     left = f"; {len(faults)} left out: {', '.join(faults)}" if faults else ""
-    say(f"{output}: {sum(frames.values())} frames of {len(frames)} clips, {backbone.motion_dim} numbers each{left}")
+    say(f"{output}: {sum(frames.values())} frames of {len(frames)} clips, {dim} numbers each{left}")

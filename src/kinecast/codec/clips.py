@@ -23,7 +23,7 @@ from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
 from kinecast.codec.sending import BATCH, Progress, Sending
 from kinecast.codec.sound import SoundWriter, stream_sound
-from kinecast.codec.stream import Beside, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
+from kinecast.codec.stream import BodyUnit, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
@@ -121,15 +121,8 @@ def encode_clip(
     started = time.perf_counter()
     sending = Sending(backbone, seen, _sound_of(clip, options), progress)
     data, mime = code_picture(to_uint8(sending.picture)[0], options.picture_quality)
-    schedule, packing = None, options.packing
-    if options.rate_kbps is not None:
-        drawn = options.terms == "pictures"
-        distance = (
-            in_pictures(renderer(backbone, open_picture(data, backbone.frame_size))) if drawn else in_steps(layout)
-        )
-        loop = ClosedLoop(options.filler[1], distance, 0.0)
-        schedule, packing = RateControl(loop, options.rate_kbps, float(rate)), replace(packing, skips=True)
-
+    schedule = _schedule(backbone, options, data, layout, float(rate))
+    packing = options.packing if schedule is None else replace(options.packing, skips=True)
     header = Header(
         layout,
         (rate.numerator, rate.denominator),
@@ -144,22 +137,36 @@ def encode_clip(
     with atomic_path(output) as temporary, temporary.open("wb") as file:
         packets = encode_motion(sending.vectors(), layout, tables, packing, schedule)
         sizes = write_stream(file, header, data, mime, sending.units(packets))
-    seconds = sending.seconds
-    motion_bytes = sizes["payload_bytes"] + sizes["overhead_bytes"]
     return {
         "frames": sending.frames,
         "frames_sent": sending.sent,
-        "fps": float(rate) if seen.constant else sending.frames / seconds,
+        "fps": float(rate) if seen.constant else sending.frames / sending.seconds,
         "constant_rate": seen.constant,
         "profile": tables.name,
         **sizes,
-        "motion_kbps": 8 * motion_bytes / seconds / 1000,
-        "overhead_kbps": 8 * sizes["overhead_bytes"] / seconds / 1000,
-        "times_kbps": 8 * sizes["times_bytes"] / seconds / 1000,
-        "sound_kbps": 8 * sizes["sound_bytes"] / seconds / 1000,
-        "total_kbps": 8 * sum(sizes.values()) / seconds / 1000,
+        **_rates(sizes, sending.seconds),
         "seconds": round(time.perf_counter() - started, 3),
     }
+
+
+def _schedule(
+    backbone: "Backbone", options: EncodeOptions, picture: bytes, layout: Layout, fps: float
+) -> RateControl | None:
+    """Return what leaves frames out to keep a budget, None without one; `picture` is the coded one."""
+    if options.rate_kbps is None:
+        return None
+    distance = in_steps(layout)
+    if options.terms == "pictures":
+        distance = in_pictures(renderer(backbone, open_picture(picture, backbone.frame_size)))
+    return RateControl(ClosedLoop(options.filler[1], distance, 0.0), options.rate_kbps, fps)
+
+
+def _rates(sizes: dict[str, int], seconds: float) -> dict[str, float]:
+    """Return the rates of a stream's parts, in kbps, from their sizes in bytes."""
+    motion = {"motion": sizes["payload_bytes"] + sizes["overhead_bytes"]}
+    beside = {part: sizes[f"{part}_bytes"] for part in ("overhead", "times", "sound")}
+    parts = motion | beside | {"total": sum(sizes.values())}
+    return {f"{part}_kbps": 8 * size / seconds / 1000 for part, size in parts.items()}
 
 
 def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
@@ -335,7 +342,7 @@ def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) ->
     return FILLERS[DEFAULT_FILLER]
 
 
-def _picture(units: Iterator[Beside], header: Header, path: Path) -> np.ndarray:
+def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
     assembler = PictureAssembler()
     for unit in units:
         if isinstance(unit, MotionPacket):
@@ -345,7 +352,7 @@ def _picture(units: Iterator[Beside], header: Header, path: Path) -> np.ndarray:
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _frames(units: Iterator[Beside], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+def _frames(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
     for unit in units:
         if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
             yield from decoder.push(unit)

@@ -16,6 +16,7 @@ from kinecast.codec.wire import (
     put_varint,
     take,
     take_checksum,
+    take_mark,
     take_number,
     take_text,
     take_varint,
@@ -293,10 +294,7 @@ class SoundUnit:
             KinecastError: cut off, damaged, or beyond a limit.
         """
         what = "sound"
-        kind, rest = take_number(data, 1, what)
-        if kind != _SOUND:
-            raise KinecastError(f"{what}: expected first byte 0x{_SOUND:02x}, found 0x{kind:02x}: it is damaged")
-        first, rest = take_varint(rest, what, _MOST_SOUNDS)
+        first, rest = take_varint(take_mark(data, _SOUND, what), what, _MOST_SOUNDS)
         count, rest = take_number(rest, 1, what)
         packets = []
         for _ in range(min(count, MAX_SOUNDS + 1)):

@@ -22,7 +22,7 @@ from kinecast.codec.packets import (
 from kinecast.codec.times import TimesUnit
 from kinecast.errors import KinecastError
 
-Beside = ReferenceChunk | TimesUnit | SoundUnit | MotionPacket  # what stands after a header
+BodyUnit = ReferenceChunk | TimesUnit | SoundUnit | MotionPacket  # what follows a header
 _PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may promise any size
 
 
@@ -71,7 +71,7 @@ class StreamReader:
         self._fill(MAX_HEADER + 16)
         self.header, self._buffer = Header.parse(self._buffer)
 
-    def units(self) -> Iterator[Beside]:
+    def units(self) -> Iterator[BodyUnit]:
         """Yield all units after the header to the end of the file."""
         while self._fill(2 * DATAGRAM):
             try:

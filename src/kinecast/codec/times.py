@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from kinecast.codec.entropy import CountModel, Decoder, Encoder
-from kinecast.codec.wire import checksum, put_varint, take, take_checksum, take_number, take_varint
+from kinecast.codec.wire import checksum, put_varint, take, take_checksum, take_mark, take_number, take_varint
 from kinecast.errors import KinecastError
 
 TIMES = 0x54
@@ -55,10 +55,7 @@ class TimesUnit:
             KinecastError: cut off, damaged, or beyond a limit.
         """
         what = "times of frames"
-        kind, rest = take_number(data, 1, what)
-        if kind != TIMES:
-            raise KinecastError(f"{what}: expected first byte 0x{TIMES:02x}, found 0x{kind:02x}: it is damaged")
-        first, rest = take_varint(rest, what, _MOST)
+        first, rest = take_varint(take_mark(data, TIMES, what), what, _MOST)
         begin, rest = take_varint(rest, what, _MOST)
         count, rest = take_number(rest, 1, what)
         size, rest = take_varint(rest, what, 8 * MAX_TIMES)

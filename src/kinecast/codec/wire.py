@@ -24,6 +24,14 @@ def take_number(data: bytes, size: int, what: str) -> tuple[int, bytes]:
     return int.from_bytes(head, "big"), rest
 
 
+def take_mark(data: bytes, mark: int, what: str) -> bytes:
+    """Split the byte off that every unit of a kind begins with."""
+    found, rest = take_number(data, 1, what)
+    if found != mark:
+        raise KinecastError(f"{what}: expected first byte 0x{mark:02x}, found 0x{found:02x}: it is damaged")
+    return rest
+
+
 def put_varint(value: int) -> bytes:
     """Write an unsigned number below 2**35, seven bits a byte, lowest first, the top bit set on all but the last."""
     if not 0 <= value < 1 << 35:

@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 # The walk and the names are the readers' own, so that what is checked is what is read.
 from kinecast.data.datasets import LAYOUTS, Clip, found_in, person_in, split_folder
 from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, person_of
-from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning
+from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning, one_line
 from kinecast.files import existing_file
 from kinecast.media.notes import Note, clip_notes
 from kinecast.pictures import PICTURE_SUFFIXES
@@ -217,9 +217,9 @@ def _read(clip: Clip) -> _Read:
                 size = (picture.shape[0], picture.shape[1])
                 frames += 1
         except (KinecastError, OSError) as error:
-            return _Read(frames, size, content, _kind(clip), _one_line(error, clip))
+            return _Read(frames, size, content, _kind(clip), _without_path(error, clip))
     cut = next((w.message for w in caught if _is_damage(w.category)), None)
-    return _Read(frames, size, content, "cut off" if cut else "", _one_line(cut, clip) if cut else "", notes)
+    return _Read(frames, size, content, "cut off" if cut else "", _without_path(cut, clip) if cut else "", notes)
 
 
 def _is_damage(category: type[Warning]) -> bool:
@@ -230,8 +230,8 @@ def _kind(clip: Clip) -> str:
     return "empty" if clip.path.is_file() and clip.path.stat().st_size == 0 else "unreadable"
 
 
-def _one_line(error: object, clip: Clip) -> str:
-    return " ".join(str(error).split()).removeprefix(f"{clip.path}: ")
+def _without_path(error: object, clip: Clip) -> str:
+    return one_line(error).removeprefix(f"{clip.path}: ")
 
 
 def _of_clip(clip: Clip, result: _Read, config: CheckConfig) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, make_folder
-from kinecast.video import read_frames
+from kinecast.video import READING, read_frames
 
 CLIP_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif"}
 _TRIED = 6  # frames of which the furthest is taken
@@ -44,9 +44,6 @@ def list_clips(folders: Sequence[str | Path]) -> list[Path]:
             raise KinecastError(f"{folder}: expected clips ({', '.join(sorted(CLIP_SUFFIXES))}), found none in it")
         clips += found
     return clips
-
-
-READING = 2  # part of every key: raise it when the same clip is shown otherwise
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,8 @@ from kinecast.engine.fast import needs_bfloat16, needs_fomm_on_cpu
 from kinecast.engine.fomm import EngineFOMM
 from kinecast.engine.machine import processor
 from kinecast.engine.parts import Parts, folded_parts
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 from kinecast.packages import optional
-from kinecast.weight_files import one_line
 
 PARTS = ("detector", "encoder", "hourglass", "renderer")
 _VERSION = 2  # of the parts: raise it when they change

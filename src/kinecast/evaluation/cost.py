@@ -127,7 +127,7 @@ def published_tops(macs: dict[str, int], fps: float = FPS) -> dict[str, float]:
     return {"extract": extract, "generate": generate, "total": extract + generate}
 
 
-def check_frames(frames: int) -> int:
+def check_whole_windows(frames: int) -> int:
     """Return the frames of a window, of which a round has whole ones.
 
     Raises:
@@ -151,7 +151,7 @@ def seconds_of_30_frames(
     Raises:
         KinecastError: `frames` are no whole windows.
     """
-    window = check_frames(frames)
+    window = check_whole_windows(frames)
     pictures = _pictures(model, OBSERVED)
     state, source = model.encode_source(pictures[:1]), model.detect(pictures[:1])
     model.animate(state, source, source)  # warms up, as does the detection

@@ -25,7 +25,16 @@ from kinecast.codec.schedule import Blocks
 from kinecast.device import choose_device
 from kinecast.engine import accelerate
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import FPS, FRAMES, HORIZON, OBSERVED, PUBLISHED, Published, check_frames, cost_table
+from kinecast.evaluation.cost import (
+    FPS,
+    FRAMES,
+    HORIZON,
+    OBSERVED,
+    PUBLISHED,
+    Published,
+    check_whole_windows,
+    cost_table,
+)
 from kinecast.evaluation.tables import markdown, provenance
 from kinecast.files import atomic_path, make_folder
 from kinecast.forecasters import Forecaster, build_forecaster
@@ -77,15 +86,15 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Footage:
-    """A clip of somebody that no model was trained on, `fps` its true rate, at most `limit` frames of it."""
+class HeldOutClip:
+    """A clip of somebody whom no model was trained on; `true_fps` where its times are wrong, at most `limit` frames."""
 
     path: Path
-    fps: float | None = None
+    true_fps: float | None = None
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        check_reading(fps=self.fps, limit=self.limit)
+        check_reading(fps=self.true_fps, limit=self.limit)
 
 
 @dataclass(frozen=True)
@@ -99,13 +108,13 @@ class Timing:
     frames: int = 12
 
     def __post_init__(self) -> None:
-        check_frames(self.frames)
+        check_whole_windows(self.frames)
 
 
 def cost_rows(
     contenders: Sequence[Contender],
     timing: Timing,
-    footage: Footage | None,
+    clip: HeldOutClip | None,
     report: Callable[[str, Backbone], None] = lambda label, backbone: None,
 ) -> list[dict[str, Any]]:
     """Measure every contender, calling `report` before each; rows as plain values.
@@ -121,9 +130,9 @@ def cost_rows(
     judged: dict[str, dict[str, Any]] = {}
     for each in (each for each in contenders if each.weights):  # first: a wrong name should not be told minutes later
         opened[each.label] = backbone, forecaster = each.open(*how)
-        if footage is not None:
-            motion, coded = coded_motion(backbone, str(each.weights), footage)
-            judged[each.label] = {"coded": coded, "mae": errors(backbone, forecaster, footage, motion)}
+        if clip is not None:
+            motion, coded = coded_motion(backbone, str(each.weights), clip)
+            judged[each.label] = {"coded": coded, "mae": errors(backbone, forecaster, clip, motion)}
     rows = []
     for each in contenders:
         backbone, forecaster = opened.pop(each.label) if each.label in opened else each.open(*how)
@@ -134,7 +143,7 @@ def cost_rows(
     return rows
 
 
-def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motion, dict[str, Any]]:
+def coded_motion(backbone: Backbone, name: str, clip: HeldOutClip) -> tuple[Motion, dict[str, Any]]:
     """Code a clip's motion as `kinecast encode` does, every frame of it and in the 6-6 pattern.
 
     Returns the motion of whole windows as a receiver decodes it, and the rates in kbps, without header and picture.
@@ -142,7 +151,7 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
     Raises:
         KinecastError: a clip that cannot be read, or is shorter than a window.
     """
-    motion = extract(backbone, footage.path, limit=footage.limit, true_fps=footage.fps)
+    motion = extract(backbone, clip.path, limit=clip.limit, true_fps=clip.true_fps)
     forecast_mask(len(motion), OBSERVED, HORIZON)  # checks the length
     motion = motion[: len(motion) - len(motion) % (OBSERVED + HORIZON)]
     layout, vectors = layout_for_quality(motion), motion.vectors().numpy()
@@ -155,7 +164,7 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
         rates.append(8 * sum(len(bytes(packet)) for packet in packets) / seconds / 1000)
     decoded = torch.from_numpy(dequantize(quantize(vectors, layout), layout))
     return motion.with_vectors(decoded), {
-        "clip": footage.path.name,
+        "clip": clip.path.name,
         "frames": len(motion),
         "fps": motion.fps,
         "quality": DEFAULT_QUALITY,
@@ -166,12 +175,12 @@ def coded_motion(backbone: Backbone, name: str, footage: Footage) -> tuple[Motio
     }
 
 
-def errors(backbone: Backbone, forecaster: Forecaster, footage: Footage, motion: Motion) -> dict[str, float]:
+def errors(backbone: Backbone, forecaster: Forecaster, clip: HeldOutClip, motion: Motion) -> dict[str, float]:
     """Return the MAE of a clip rebuilt from its first frame and decoded motion in the 6-6 pattern, by kind of frame."""
-    options = AnimateOptions(observed=OBSERVED, horizon=HORIZON, limit=len(motion), true_fps=footage.fps, sound=False)
+    options = AnimateOptions(observed=OBSERVED, horizon=HORIZON, limit=len(motion), true_fps=clip.true_fps, sound=False)
     with TemporaryDirectory() as folder:
         output = Path(folder) / "rebuilt.mp4"
-        found = animate_clip(backbone, None, footage.path, output, options, forecaster, motion=motion)
+        found = animate_clip(backbone, None, clip.path, output, options, forecaster, motion=motion)
     return {kind: values["mae"] for kind, values in found.quality.items()}
 
 

@@ -18,6 +18,7 @@ from kinecast.evaluation.study import digest
 from kinecast.evaluation.workers import BackboneWorker, model_files
 from kinecast.files import make_folder
 from kinecast.pipeline import extract
+from kinecast.video import READING
 
 JOURNAL = "extract.jsonl"
 EXTRACT_VERSION = 2  # part of every key: raise it when the same clip gives other motion
@@ -100,7 +101,7 @@ def extract_all(
             faults[_name(clip)] = f"{clip}: {error.strerror or error}"
             log(f"left out: {faults[_name(clip)]}")
             continue
-        keys[clip] = digest(EXTRACT_VERSION, content, clip.name, about)
+        keys[clip] = digest(EXTRACT_VERSION, READING, content, clip.name, about)
     motions = {clip: output / f"{_name(clip)}.npz" for clip in keys}
     frames = {
         _name(clip): finished[_name(clip)][1]

@@ -26,9 +26,10 @@ from kinecast.evaluation.study import digest
 from kinecast.evaluation.workers import BackboneWorker, model_files, packed, unit_path
 from kinecast.fillers import load_fillers
 from kinecast.forecasters.storage import WEIGHTLESS
+from kinecast.video import READING
 from kinecast.zoo import TABLE
 
-RATE_VERSION = 1  # part of every key: raise it when what a unit holds changes its meaning
+RATE_VERSION = 2  # part of every key: raise it when what a unit holds changes its meaning
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,14 @@ def _common(settings: RateSettings) -> list[Any]:
     how = replace(settings, model=Path(settings.model).name, device="", fillers=(), face_api=None, units=Path())
     weights = sorted(path for path in settings.face_api.iterdir() if path.is_file()) if settings.face_api else []
     files = [file_digest(path) for path in weights]
-    return [RATE_VERSION, asdict(how), files, [_filler_digest(name) for name in settings.fillers], version("av")]
+    return [
+        RATE_VERSION,
+        READING,
+        asdict(how),
+        files,
+        [_filler_digest(name) for name in settings.fillers],
+        version("av"),
+    ]
 
 
 def _filler_digest(name: str) -> tuple[bool, str]:

@@ -31,6 +31,7 @@ from kinecast.evaluation.workers import (
 )
 from kinecast.files import existing_file, make_folder
 from kinecast.forecasters import forecaster_class
+from kinecast.video import READING
 from kinecast.zoo import load_backbone
 
 Log = Callable[[str], None]
@@ -192,7 +193,7 @@ def _train(
     progress: Progress,
 ) -> dict[tuple[Study, Horizon], _Models]:
     """Train what is not there yet; return the file of each row and seed, by study and horizon."""
-    data = digest(sorted(clip.content for clip in clips), settings.weights, settings.engine, settings.crop)
+    data = digest(READING, sorted(clip.content for clip in clips), settings.weights, settings.engine, settings.crop)
     found: dict[tuple[Study, Horizon], _Models] = {}
     wanted: dict[Path, Task] = {}
     for study in config.studies:
@@ -259,7 +260,7 @@ def _key(job: Job, row: Row | None, seed: int, settings: Settings) -> str:
     source = job.source.content if job.source else None
     relative = settings.relative and job.source is not None
     what = (study.kind, how, job.clip.content, source, relative, settings.weights, settings.engine, settings.crop)
-    return digest(UNIT_VERSION, what, job.horizon, job.windows, of_row, settings.jedi_weights)
+    return digest(UNIT_VERSION, READING, what, job.horizon, job.windows, of_row, settings.jedi_weights)
 
 
 def _sources(config: RunConfig, test: Sequence[Clip], training: Sequence[Clip]) -> dict[str, Clip]:

@@ -28,6 +28,7 @@ from kinecast.evaluation.study import Job, digest
 from kinecast.metrics.jedi import VJEPA, open_vjepa
 from kinecast.motion import Motion
 from kinecast.training.forecaster import ForecasterTrainingConfig
+from kinecast.video import READING
 from kinecast.zoo import load_backbone, names
 
 BATCH = 8  # frames detected at a time
@@ -180,8 +181,9 @@ def unit_path(units: Path, key: str) -> Path:
 
 
 def motion_path(settings: Settings, clip: Clip) -> Path:
-    """Return where the motion of a clip is cached: named by its bytes, the backbone's weights, and the framing."""
-    return settings.motions / f"{digest(clip.content, settings.weights, settings.engine, settings.crop)}.npz"
+    """Return where the motion of a clip is cached: named by its bytes, how they are read, and the weights."""
+    key = digest(READING, clip.content, settings.weights, settings.engine, settings.crop)
+    return settings.motions / f"{key}.npz"
 
 
 def load_motion(settings: Settings, clip: Clip) -> Motion:

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinecast.faces.topology import NUM_POINTS
+
 DETECTOR_PIXELS = 128
 CROP_PIXELS = 256
-NUM_POINTS = 478
 
 
 class Detector(nn.Module):

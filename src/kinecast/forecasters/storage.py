@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 from kinecast.files import atomic_path, existing_file
 from kinecast.forecasters import FORECASTERS, Forecaster, build_forecaster, forecaster_class
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
@@ -69,8 +69,8 @@ def load_forecaster_file(path: str | Path) -> Forecaster:
         model.about = json.loads(metadata["about"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:  # KinecastError is a ValueError
-        found = " ".join(str(error).split())
-        raise KinecastError(f"{path}: expected tensors that fit the config in the file, found: {found}") from error
+        found = f"found: {one_line(error)}"
+        raise KinecastError(f"{path}: expected tensors that fit the config in the file, {found}") from error
     return model.eval()
 
 

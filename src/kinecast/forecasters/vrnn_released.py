@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import softplus
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 from kinecast.forecasters.base import Forecaster, ForecasterConfig
 
 _FLOOR = 1e-3  # of the mean range over D: a number that was still while observed is not blown up
@@ -158,8 +158,8 @@ class ReleasedVRNN(Forecaster):
             model = cls(motion_dim, ReleasedVRNNConfig(hidden, latent, fc))
             model.load_state_dict(dict(state))
         except (KeyError, ValueError, RuntimeError) as error:
-            found = " ".join(str(error).split())
-            raise KinecastError(f"released VRNN: expected its tensors, found a problem with {found}") from error
+            found = f"a problem with {one_line(error)}"
+            raise KinecastError(f"released VRNN: expected its tensors, found {found}") from error
         return model.eval()
 
     def _initial(self, frames: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from kinecast.live.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.live.faults import Faults, repeat
 from kinecast.live.figures import Allowance, Quantiles, Rate
 from kinecast.live.links import FaultyLink
+from kinecast.live.losses import Losses
 from kinecast.live.models import Models, worker
 from kinecast.live.peer import Peer
 from kinecast.live.pings import Pings, microseconds
@@ -32,7 +33,6 @@ INTERRUPTED_S = 1.0  # without any message, while the other side sends video,
 QUIET_S = 3.0  # and while it does not
 _BEAT_S = 0.25
 _CAMERA_S = 1.0  # without a frame: the other side is told that the camera stopped
-_REPORT_S = 1.0  # between reports of losses
 _KEY_S = 0.1  # between requests of a key packet
 _MOTION_WAITING = 2400  # bytes on this machine, above which frames are passed over: old motion helps nobody
 _PICTURE_WAITING = 128_000
@@ -83,8 +83,8 @@ class Exchange:
         self._fresh = asyncio.Event()
         self._last_number = -1
         self.pings = Pings(clock)
-        self._key_asked = self._camera_at = self._reported_at = 0.0
-        self._reported = 0  # share of losses that the other side was told of last
+        self._losses = Losses(clock)
+        self._key_asked = self._camera_at = 0.0
         self._key_allowed = Allowance(4, 8)
         self._faults = {
             kind: Faults(one, lasting, on_line, clock)
@@ -96,7 +96,6 @@ class Exchange:
             )
         }
         self.captured, self.sent, self.shown, self.forecast = Rate(), Rate(), Rate(), Rate()
-        self.packets, self.lost = Rate(), Rate()
         self.latency = Quantiles()
         self.dropped_camera = self.dropped_late = self.pictures_sent = self.pictures_received = 0
         self.refused = 0  # of connections that ended
@@ -386,26 +385,18 @@ class Exchange:
         if ping is not None:
             self._send_motion(m.write_signal(ping))
         self._tell_sending()
-        self._count_losses()
+        if self._receiver.jitter is not None:
+            self._losses.count(self._receiver.jitter)
+        report = self._losses.due()
+        if report is not None:
+            self._send_motion(m.write_signal(report))
         peer.check_memory()
         self._report("beat", [])
-
-    def _count_losses(self) -> None:
-        jitter = self._receiver.jitter
-        if jitter is not None:
-            received, lost = jitter.take_counts()
-            self.packets.add(received + lost)
-            self.lost.add(lost)
-        share = min(round(255 * self.loss), 255)
-        if (share or self._reported) and self._clock() - self._reported_at > _REPORT_S:
-            self._reported, self._reported_at = share, self._clock()
-            self._send_motion(m.write_signal(m.LossReport(share)))
 
     @property
     def loss(self) -> float:
         """The share of motion packets of the last seconds that did not come."""
-        expected = self.packets.recent()
-        return self.lost.recent() / expected if expected else 0.0
+        return self._losses.share
 
     @property
     def jitter_buffer_ms(self) -> float:

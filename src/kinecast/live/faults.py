@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 
 _LASTING_S = 3.0  # of failures alone, and
 _LASTING = 5  # as many in a row: this is not one bad frame
@@ -69,5 +69,5 @@ async def repeat(step: Callable[[], Awaitable[None]], faults: Faults) -> None:
 
 def reason_of(error: Exception) -> str:
     """Return what an error says, on one line; of an error that is not the user's, its kind too."""
-    line = " ".join(str(error).split())[:200]
+    line = one_line(error, 200)
     return line if isinstance(error, KinecastError) else f"{type(error).__name__}: {line}"

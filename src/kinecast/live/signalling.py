@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, one_line
 from kinecast.live.invitation import MAX_SEALED, Seal, derive
 
 _MAX_MESSAGE = MAX_SEALED + 256
@@ -169,4 +169,4 @@ def _said(error: BaseException) -> str:
     system = getattr(error, "os_error", error)  # aiohttp's own text has more than a person wants to know
     if isinstance(system, OSError) and system.strerror:
         return system.strerror.partition("[")[0].strip() or type(error).__name__
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error, 120)

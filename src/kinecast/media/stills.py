@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from kinecast.errors import KinecastError, KinecastWarning
+from kinecast.errors import KinecastError, KinecastWarning, one_line
 from kinecast.media.colour import HDR
 from kinecast.media.display import Display, on_white
 from kinecast.media.times import DEFAULT_FPS
@@ -82,7 +82,7 @@ def _told(path: Path) -> Iterator[None]:
         raise
     # Pillow's readers raise SyntaxError, ValueError and EOFError on damaged data as well as OSError.
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise KinecastError(f"{path}: expected a whole picture, found {_one_line(error)}: export it again") from error
+        raise KinecastError(f"{path}: expected a whole picture, found {one_line(error)}: export it again") from error
 
 
 def _opened(path: Path) -> Any:
@@ -210,11 +210,7 @@ def _in_srgb(path: Path, image: Any) -> Any:
         target = image.mode if image.mode == "RGBA" else "RGB"
         converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=target)
     except (ImageCms.PyCMSError, OSError) as error:
-        text = f"the colour profile does not fit the picture ({_one_line(error)}): colours are used as they stand"
+        text = f"the colour profile does not fit the picture ({one_line(error)}): colours are used as they stand"
         warnings.warn(KinecastWarning(f"{path}: {text}"), stacklevel=2)
         return image
     return converted
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

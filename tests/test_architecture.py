@@ -1,0 +1,96 @@
+"""Imports go only upwards in the table of docs/architecture.md, and never in a circle."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "kinecast"
+# Against the order, and why. The detector of faces comes first, since clips are cropped by it; what compiles networks
+# comes later, since most of those that it compiles do. It is imported when a landmarker is made to be fast.
+EXCEPTIONS = {("faces/engines.py", "engine")}
+
+
+class Import(NamedTuple):
+    """What a file imports of kinecast, and whether it does so when it is imported itself."""
+
+    file: Path
+    line: int
+    module: str
+    at_once: bool
+
+    @property
+    def room(self) -> str:
+        return self.module.split(".")[1]
+
+
+def rooms() -> list[list[str]]:
+    """Return the rows of the table from top to bottom: the files and folders of each, without their endings."""
+    rows = [line.split("|")[1] for line in (ROOT / "docs/architecture.md").read_text().splitlines() if line[:1] == "|"]
+    return [names for row in rows if (names := re.findall(r"`(\w+)(?:\.py|/)`", row))]
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path) -> Iterator[Import]:
+    tree = ast.parse(file.read_text())
+    of_types = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for part in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        found = []
+        if id(node) in of_types:
+            continue
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: expected an absolute import"
+            inside = SOURCE.parent / Path(*str(node.module).split("."))
+            found = [f"{node.module}.{a.name}" if _is_module(inside / a.name) else str(node.module) for a in node.names]
+        for module in dict.fromkeys(found):
+            if module.startswith("kinecast."):
+                yield Import(file, node.lineno, module, node.col_offset == 0)  # type: ignore[attr-defined]
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def test_every_room_is_in_the_table() -> None:
+    there = {room_of(file) for file in SOURCE.rglob("*.py")} - {"__init__", "__main__"}
+    named = [name for row in rooms() for name in row]
+    assert sorted(named) == sorted(there)
+
+
+def test_imports_go_upwards() -> None:
+    place = {name: number for number, row in enumerate(rooms()) for name in row}
+    downwards, needed = [], set()
+    for file in sorted(SOURCE.rglob("*.py")):
+        here = room_of(file)
+        for each in imports(file) if here in place else ():
+            if place.get(each.room, -1) <= place[here]:
+                continue
+            known = (str(file.relative_to(SOURCE)), each.room)
+            needed.add(known)
+            if known not in EXCEPTIONS:
+                downwards.append(f"{file.relative_to(SOURCE)}:{each.line} imports {each.module}, which is further down")
+    assert not downwards
+    assert needed == EXCEPTIONS  # those that are mended must leave the list
+
+
+def test_no_module_needs_itself_to_be_imported() -> None:
+    needs = {}
+    for file in SOURCE.rglob("*.py"):
+        name = ".".join(("kinecast", *file.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+        needs[name] = {each.module for each in imports(file) if each.at_once}
+    while ready := [name for name, modules in needs.items() if not modules & needs.keys()]:
+        for name in ready:
+            del needs[name]
+    assert not needs, f"in a circle, or behind one: {', '.join(sorted(needs))}"
