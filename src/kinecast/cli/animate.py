@@ -7,14 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
     EngineOption,
     FpsOption,
     JsonOption,
     LimitOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     StripOption,
@@ -25,6 +23,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, choose_model
 from kinecast.cli.outputs import WRITES_CLIP, WRITES_REPORT
 from kinecast.errors import KinecastError
 
@@ -64,7 +63,12 @@ def animate(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Futures to sample and show side by side.")] = 1,
     compare: Annotated[bool, typer.Option("--compare", help="Show driving frame and true keypoints beside.")] = False,
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help="Backbone: a name of `kinecast zoo list`, or a file; auto is mesh for faces, else face-128."
+        ),
+    ] = AUTO,
     crop: CropOption = "center",
     source_crop: Annotated[str, typer.Option("--source-crop", help="center, face or none.")] = "center",
     fps: FpsOption = None,
@@ -121,7 +125,9 @@ def animate(
         true_fps=true_fps,
         sound=sound,
     )
-    backbone = load_model(model, device, engine, precision)
+    clip = driving if of_motion else clip_named(driving, strip)
+    chosen = choose_model(model, clip, source, (crop, source_crop), forecast)
+    backbone = load_model(chosen, device, engine, precision)
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
     with progress() as update:
         if of_motion:
@@ -130,9 +136,7 @@ def animate(
             heard = stream_sound(driving, motion.edges()[0]) if driving.suffix.lower() == _STREAM else None
             result = pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
         else:
-            result = pipeline.animate_clip(
-                backbone, source, clip_named(driving, strip), output, options, forecaster, update
-            )
+            result = pipeline.animate_clip(backbone, source, clip, output, options, forecaster, update)
     if report:
         with atomic_path(report) as temporary:
             temporary.write_text(json_module.dumps(result.to_dict(), indent=2))
