@@ -108,6 +108,40 @@ def test_recorded_rotation_is_applied(tmp_path, matrix, turns):
     assert (probe(path).height, probe(path).width) == upright.shape[1:3]
 
 
+@pytest.mark.parametrize("name", ["a.y4m", "a.mxf", "a.nut"])
+def test_what_editors_and_pipes_make_is_read(tmp_path, name):
+    codec, pixels = ("mpeg2video", "yuv420p") if name == "a.mxf" else ("rawvideo", "yuv420p")
+    frames = draw_frames(5, (64, 96))
+    with av.open(str(tmp_path / name), "w", format="yuv4mpegpipe" if name == "a.y4m" else None) as container:
+        stream = container.add_stream("wrapped_avframe" if name == "a.y4m" else codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels)))
+        container.mux(stream.encode(None))
+    found = all_frames(tmp_path / name, crop="none")
+    assert found.shape == frames.shape
+    assert level_error(found, frames) < 8
+    assert probe(tmp_path / name).fps == pytest.approx(25)
+
+
+@pytest.mark.parametrize("default, shown", [(None, 1), (0, 0), (1, 1)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_of_several_streams_the_default_or_the_largest_is_shown(tmp_path, suffix, default, shown):
+    sizes = [(32, 48), (64, 96)]
+    with av.open(str(tmp_path / f"a{suffix}"), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in sizes]
+        for index, (stream, (height, width)) in enumerate(zip(streams, sizes, strict=True)):
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.disposition = Disposition.default if default in (None, index) else Disposition(0)
+        for stream, size in zip(streams, sizes, strict=True):
+            for frame in draw_frames(4, size):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+    info = probe(tmp_path / f"a{suffix}")
+    assert (info.height, info.width) == sizes[shown]
+    assert all_frames(tmp_path / f"a{suffix}", crop="none").shape == (4, *sizes[shown], 3)
+
+
 def test_folder_in_natural_order(tmp_path):
     drawn = draw_frames(12, (16, 16))
     for index, frame in enumerate(drawn):

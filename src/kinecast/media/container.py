@@ -16,14 +16,17 @@ from kinecast.media.times import DEFAULT_FPS, Timing, measured
 
 _READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of pictures"
 # Named, because libav otherwise renders any text file as film and follows the addresses in a playlist.
-_FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,wav,mp3,flac,aac"
+_FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,obu,yuv4mpegpipe,mxf,nut,dv,wav,mp3,flac,aac"
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_GIF_SHORTEST, _GIF_UNTIMED = 2, 10  # hundredths of a second: a shorter delay is none, and stands for the second
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
 @contextmanager
 def open_clip(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield libav's container and its first true video stream.
+    """Yield libav's container and the video stream that players show.
+
+    Of several it is the one that the file calls its default, then the largest, then the first; never a cover picture.
 
     Raises:
         KinecastError: libav cannot read it, or there is no video in it.
@@ -38,7 +41,11 @@ def open_clip(path: Path) -> Iterator[tuple[Any, Any]]:
         if not streams:
             found = "only sound" if container.streams.audio else "no video stream"
             raise KinecastError(f"{path}: expected a clip with pictures, found {found}: choose a video file")
-        yield container, streams[0]
+        yield container, max(streams, key=_rank)
+
+
+def _rank(stream: Any) -> tuple[bool, int]:
+    return bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
 def _unreadable(path: Path) -> KinecastError:
@@ -75,7 +82,7 @@ def _packet_times(container: Any, stream: Any) -> tuple[np.ndarray, float]:
     """
     times, last, count = array("d"), (-float("inf"), 0.0), 0
     with suppress(av.error.FFmpegError):  # the damage is told of when frames are decoded
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             if packet.is_corrupt:
@@ -96,11 +103,23 @@ def keeps_times(container: Any) -> bool:
     return container.format.name != "avi"
 
 
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield packets; those of a gif with the times that browsers give them, for which a delay below 0.02 s is none."""
+    late = 0
+    for packet in container.demux(stream):
+        if container.format.name == "gif" and packet.pts is not None:
+            packet.pts, packet.dts = packet.pts + late, packet.pts + late
+            if (delay := packet.duration or 0) < _GIF_SHORTEST:
+                packet.duration = _GIF_UNTIMED
+                late += _GIF_UNTIMED - delay
+        yield packet
+
+
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Yield decoded frames; at the first damage those that the decoder still holds back, then None."""
     decoder = _decoder(stream)
     try:
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             if packet.is_corrupt:
                 break
             yield from decoder.decode(packet)
