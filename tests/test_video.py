@@ -3,6 +3,7 @@ import tracemalloc
 import warnings
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -113,7 +114,7 @@ def test_what_editors_and_pipes_make_is_read(tmp_path, name):
     codec, pixels = ("mpeg2video", "yuv420p") if name == "a.mxf" else ("rawvideo", "yuv420p")
     frames = draw_frames(5, (64, 96))
     with av.open(str(tmp_path / name), "w", format="yuv4mpegpipe" if name == "a.y4m" else None) as container:
-        stream = container.add_stream("wrapped_avframe" if name == "a.y4m" else codec, rate=25)
+        stream: Any = container.add_stream("wrapped_avframe" if name == "a.y4m" else codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels)))
@@ -129,7 +130,7 @@ def test_what_editors_and_pipes_make_is_read(tmp_path, name):
 def test_of_several_streams_the_default_or_the_largest_is_shown(tmp_path, suffix, default, shown):
     sizes = [(32, 48), (64, 96)]
     with av.open(str(tmp_path / f"a{suffix}"), "w") as container:
-        streams = [container.add_stream("libx264", rate=25) for _ in sizes]
+        streams: list[Any] = [container.add_stream("libx264", rate=25) for _ in sizes]
         for index, (stream, (height, width)) in enumerate(zip(streams, sizes, strict=True)):
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.disposition = Disposition.default if default in (None, index) else Disposition(0)
