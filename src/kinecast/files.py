@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from kinecast.errors import KinecastError
+from kinecast.media.pipes import from_pipe
 
 CLIP_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm", ".gif")  # what `VideoWriter` writes
 MOTION_OUTPUTS = (".npz",)
@@ -153,12 +154,12 @@ def make_folder(path: str | Path) -> Path:
 
 
 def existing_file(path: str | Path, what: str = "file") -> Path:
-    """Return `path` if it is a file with content.
+    """Return `path` if it is a file with content; of a pipe, and of "-", standard input, the file that keeps it.
 
     Raises:
-        KinecastError: it is missing, a folder, or empty.
+        KinecastError: it is missing, a folder, or empty, or nothing comes through the pipe.
     """
-    path = Path(path)
+    path = from_pipe(path, what)
     if not path.exists():
         raise KinecastError(f"{path}: expected a {what}, found nothing there: check the path")
     if path.is_dir():

@@ -38,6 +38,7 @@ from kinecast.cli.zoo_import import zoo_import
 from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.live import LOADING
+from kinecast.media.pipes import as_given
 from kinecast.packages import explained
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
@@ -126,7 +127,7 @@ def console() -> None:
 
 
 def _fail(error: object) -> int:
-    print(f"kinecast: {error}", file=sys.stderr)
+    print(f"kinecast: {as_given(str(error))}", file=sys.stderr)
     return 1
 
 
@@ -139,4 +140,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, KinecastWarning):
-        print(f"kinecast: warning: {message}", file=sys.stderr)
+        print(f"kinecast: warning: {as_given(str(message))}", file=sys.stderr)
