@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kinecast.backbones import BACKBONES, AnyBackbone
 from kinecast.backbones.base import Backbone
 from kinecast.errors import KinecastError
-from kinecast.files import atomic_path, existing_file
-from kinecast.weight_files import one_line, read_tensors, read_torch, without_wrappers
+from kinecast.files import existing_file
+from kinecast.weight_files import one_line, read_tensors, read_torch, without_wrappers, write_tensors
 
 KIND = "kinecast-backbone-1"
 
@@ -49,13 +48,9 @@ def save_backbone(model: AnyBackbone, path: str | Path, info: Mapping[str, str],
         info: joins the metadata: licence, provenance, ...
         half: store floating-point tensors as float16; they are read back as float32.
     """
-    state = {
-        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in model.state_dict().items()
-    }
+    state = {name: t.half() if half and t.is_floating_point() else t for name, t in model.state_dict().items()}
     metadata = {**info, "kind": KIND, "backbone": model.name, "config": json.dumps(model.config.to_dict())}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(path, state, metadata)
 
 
 def load_backbone_file(path: str | Path) -> AnyBackbone:
