@@ -1,6 +1,7 @@
 """Writing files so that a partial output never replaces a good one, and no output replaces what is read."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -161,7 +162,9 @@ def existing_file(path: str | Path, what: str = "file") -> Path:
     """
     path = from_pipe(path, what)
     if not path.exists():
-        raise KinecastError(f"{path}: expected a {what}, found nothing there: check the path")
+        is_address = re.match(r"[a-z]+:/", str(path)) is not None  # pathlib leaves one slash of two
+        found = "an address: download it, and name the file" if is_address else "nothing there: check the path"
+        raise KinecastError(f"{path}: expected a {what}, found {found}")
     if path.is_dir():
         raise KinecastError(f"{path}: expected a {what}, found a folder: name a file")
     if path.stat().st_size == 0:

@@ -228,7 +228,7 @@ def _kind_of_safetensors(path: Path, head: bytes) -> _Kind | None:
         end = 8 + length
     if end > size:
         return _Kind("other", f"{size} bytes of a safetensors file of {end}", _AGAIN)
-    named = path.suffix == ".safetensors"
+    named = path.suffix.lower() == ".safetensors"
     advice = "use it as it is, without an import" if named else "give it the ending .safetensors"
     return _Kind("safetensors", "a safetensors file", advice)
 

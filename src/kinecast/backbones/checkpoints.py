@@ -60,7 +60,7 @@ def load_backbone_file(path: str | Path) -> AnyBackbone:
         KinecastError: missing, foreign, truncated, of another model, with NaN, or a pickle that would execute code.
     """
     path = existing_file(path, "weights file")
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return import_published(path)
     metadata, state = read_safetensors(path, KIND, "kinecast zoo import")
     name = metadata.get("backbone", "")
@@ -113,7 +113,7 @@ def import_published(path: str | Path, frame_size: int = 256, align_corners: boo
     if not set(kind.parts) <= set(found):
         raise KinecastError(
             f"{path}: expected a {kind.title} checkpoint with {', '.join(kind.parts[:-1])} and {kind.parts[-1]}, "
-            f"found {', '.join(map(str, found[:6])) or 'nothing'}"
+            f"found {', '.join(map(str, found[:6])) or 'nothing'}: name a checkpoint of FOMM, TPS or face-vid2vid"
         )
     parts = [part for part in (*kind.parts, *kind.extras) if part in found]
     for part in parts:
