@@ -16,7 +16,7 @@ from skimage.data import astronaut
 from helpers import as_plain_user, draw_frames, make_clip, write_clip
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.framing import crop_box, find_face
-from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, write_image
+from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, timed_frames, write_image
 
 
 def level_error(found: np.ndarray, true: np.ndarray) -> float:
@@ -356,6 +356,32 @@ def test_damage_in_the_middle_ends_the_clip_there(tmp_path, name, options):
     assert 5 <= len(frames) < 50
     assert level_error(frames, drawn[: len(frames)]) < 6
     assert message.endswith(f"the first {len(frames)} frames are used")
+
+
+@pytest.mark.parametrize("second", [0, 1000], ids=["again", "leap"])
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_joined_files_are_one_clip(tmp_path, suffix, second):
+    """`cat a.ts b.ts`, as cameras and downloads of streams have it: the clock starts anew or leaps."""
+    frames, parts = draw_frames(12, (64, 96)), []
+    for index, start in enumerate((0, second)):
+        parts.append(tmp_path / f"part{index}{suffix}")
+        with av.open(str(parts[-1]), "w", options={"output_ts_offset": str(start)}) as container:
+            stream: Any = container.add_stream("mpeg2video", rate=25, options={"b": "4M"})
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        shown = list(timed_frames(path, crop="none"))
+        info = probe(path)
+    assert len(shown) == 24
+    assert level_error(np.stack([frame for _, frame in shown]), np.concatenate([frames, frames])) < 8
+    assert [time for time, _ in shown] == pytest.approx(np.arange(24) / 25)
+    assert (info.constant_rate, info.duration) == (True, pytest.approx(24 / 25))
+    assert all("files were joined here" in str(warning.message) for warning in said)
 
 
 def test_mp4_cut_off_before_its_index_cannot_be_read(tmp_path):
