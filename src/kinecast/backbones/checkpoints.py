@@ -37,6 +37,7 @@ _PUBLISHED = {
     ),
     "face-vid2vid": _Published("face-vid2vid", ("generator", "kp_detector", "he_estimator")),
 }
+_HOLDERS = ("state_dict", "model")  # under which Lightning and many training loops keep the network
 
 
 def save_backbone(model: AnyBackbone, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
@@ -137,9 +138,12 @@ def import_published(path: str | Path, frame_size: int = 256, align_corners: boo
 
 
 def _parts(path: Path, checkpoint: Any) -> Any:
-    """Return state dicts by part, also of a checkpoint that is the one state dict of a whole network."""
+    """Return state dicts by part, also of a checkpoint that is, or holds, the one state dict of a whole network."""
     if not isinstance(checkpoint, dict) or not all(isinstance(name, str) for name in checkpoint):
         return checkpoint
+    inner = next((checkpoint[name] for name in _HOLDERS if isinstance(checkpoint.get(name), dict)), None)
+    if inner is not None and not any(part in checkpoint for kind in _PUBLISHED.values() for part in kind.parts):
+        return _parts(path, inner)
     checkpoint = _unwrapped(path, checkpoint)
     if not all(isinstance(value, Tensor) and "." in name for name, value in checkpoint.items()):
         return checkpoint
