@@ -58,11 +58,12 @@ def test_pillow_sees_the_delays_of_a_gif(tmp_path):
     assert found == [50, 50, 1000, 750]
 
 
+@pytest.mark.filterwarnings("ignore:.*a gif shows at most 50 frames")
 def test_frames_within_one_tick_of_a_gif_are_shown_as_well_as_it_can(tmp_path):
     with VideoWriter(tmp_path / "a.gif", 240) as writer:
         writer.write(draw_frames(48), np.arange(49) / 240)
         assert writer.frames_written == 48
-    assert probe(tmp_path / "a.gif").duration == pytest.approx(0.2, abs=0.011)
+    assert probe(tmp_path / "a.gif").duration == pytest.approx(0.2, abs=0.021)  # the last frame stays for two ticks
 
 
 @pytest.mark.parametrize("limit, end", [(None, END), (25, 1.0), (30, 2.0)])
