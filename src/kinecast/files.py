@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from kinecast.errors import KinecastError
-from kinecast.media.pipes import from_pipe
+from kinecast.pipes import from_pipe
 
 CLIP_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm", ".gif")  # what `VideoWriter` writes
 MOTION_OUTPUTS = (".npz",)

@@ -481,7 +481,11 @@ REFUSED = [
         ["expected weights of kind kinecast-backbone-1, found none named: use a file that `kinecast zoo import` wrote"],
     ),
     (with_metadata, {"kind": "kinecast-forecaster-1"}, ["kind kinecast-backbone-1, found kinecast-forecaster-1"]),
-    (with_metadata, {"backbone": "eigenface"}, ["expected a backbone of fomm, tps, face-vid2vid, found 'eigenface'"]),
+    (
+        with_metadata,
+        {"backbone": "eigenface"},
+        ["expected a backbone of fomm, tps, face-vid2vid, mesh, found 'eigenface'"],
+    ),
     (with_metadata, {"config": None}, ["expected a config in the metadata, found KeyError: 'config'"]),
     (with_metadata, {"config": "{"}, ["expected a config in the metadata, found JSONDecodeError"]),
     (with_metadata, {"config": "3"}, ["expected a config in the metadata, found TypeError"]),

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from helpers import make_clip
-from kinecast import Motion
+from kinecast import Motion, pipes
 from kinecast.backbones.checkpoints import load_backbone_file
-from kinecast.media import pipes
 
 
 @pytest.fixture(autouse=True)

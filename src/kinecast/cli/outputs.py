@@ -27,7 +27,7 @@ from kinecast.files import (
     kept,
     same_place,
 )
-from kinecast.media.pipes import STDIN
+from kinecast.pipes import STDIN
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from helpers import make_clip
+from kinecast import pipes
 from kinecast.errors import KinecastError
-from kinecast.media import pipes
 from kinecast.video import probe, read_frames
 
 
