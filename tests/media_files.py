@@ -111,33 +111,47 @@ def with_matrix(source: Path, path: Path, matrix: Sequence[int]) -> Path:
 def icc_profile(primaries: Sequence[Sequence[float]], gamma: float, name: str = "wide") -> bytes:
     """Return an ICC profile (version 2) of a screen with primaries (x, y), white D65 and a gamma."""
 
-    def s15(value: float) -> bytes:
-        return struct.pack(">i", round(value * 65536))
-
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
-    d65, d50 = np.array([0.9505, 1, 1.0891]), np.array([0.9642, 1, 0.8249])
+    d65 = np.array([0.9505, 1, 1.0891])
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-    adapt = np.linalg.inv(bradford) @ np.diag((bradford @ d50) / (bradford @ d65)) @ bradford
+    adapt = np.linalg.inv(bradford) @ np.diag((bradford @ _D50) / (bradford @ d65)) @ bradford
     colorants = (adapt @ (columns * np.linalg.solve(columns, d65))).T
-    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = {tag: _xyz(xyz) for tag, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=True)}
+    return _profile(b"RGB ", name, tags | {tag: _curve(gamma) for tag in (b"rTRC", b"gTRC", b"bTRC")})
+
+
+def grey_profile(gamma: float) -> bytes:
+    """Return an ICC profile (version 2) of grey with a gamma."""
+    return _profile(b"GRAY", "grey", {b"kTRC": _curve(gamma)})
+
+
+_D50 = np.array([0.9642, 1, 0.8249])
+
+
+def _profile(colours: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
     text = name.encode() + b"\0"
-    tags = {
-        b"desc": b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78),
-        b"wtpt": b"XYZ " + bytes(4) + b"".join(map(s15, d50)),
-        **{
-            tag: b"XYZ " + bytes(4) + b"".join(map(s15, xyz))
-            for tag, xyz in zip((b"rXYZ", b"gXYZ", b"bXYZ"), colorants, strict=True)
-        },
-        **{tag: curve for tag in (b"rTRC", b"gTRC", b"bTRC")},
-    }
+    described = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(78)
+    tags = {b"desc": described, b"wtpt": _xyz(_D50), **tags}
     table, body, offset = b"", b"", 128 + 4 + 12 * len(tags)
     for tag, data in tags.items():
         padded = data + bytes(-len(data) % 4)
         table += tag + struct.pack(">II", offset + len(body), len(data))
         body += padded
-    head = struct.pack(">I4xI4s4s4s", offset + len(body), 0x02100000, b"mntr", b"RGB ", b"XYZ ")
-    head = head + bytes(12) + b"acsp" + bytes(28) + b"".join(map(s15, d50)) + bytes(48)
+    head = struct.pack(">I4xI4s4s4s", offset + len(body), 0x02100000, b"mntr", colours, b"XYZ ")
+    head = head + bytes(12) + b"acsp" + bytes(28) + b"".join(map(_s15, _D50)) + bytes(48)
     return head + struct.pack(">I", len(tags)) + table + body
+
+
+def _xyz(values: np.ndarray) -> bytes:
+    return b"XYZ " + bytes(4) + b"".join(map(_s15, values))
+
+
+def _curve(gamma: float) -> bytes:
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+
+
+def _s15(value: float) -> bytes:
+    return struct.pack(">i", round(value * 65536))
 
 
 # --- HEIC -----------------------------------------------------------------------------------------------------------

@@ -353,7 +353,7 @@ def test_foreign_archives(tmp_path, arrays, message):
     [
         (None, "expected a motion file (.npz), found nothing there: check the path"),
         (b"", "expected a motion file (.npz), found an empty file (0 bytes): copy or download it again"),
-        (b"frame,x,y\n0,1,2\n", MOTION + "found ValueError: "),
+        (b"frame,x,y\n0,1,2\n", MOTION + "found a file of another kind: name a motion file"),
         (b"PK\x03\x04 but no archive", MOTION + "found BadZipFile: "),
     ],
 )

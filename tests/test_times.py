@@ -75,11 +75,12 @@ def test_the_last_frame_of_film_that_moves_stays_as_long_as_it_should(tmp_path, 
     assert probe(tmp_path / f"a{suffix}").duration == pytest.approx(3.6, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.*a gif shows at most 50 frames")
 def test_frames_within_one_tick_of_a_gif_are_shown_as_well_as_it_can(tmp_path):
     with VideoWriter(tmp_path / "a.gif", 240) as writer:
         writer.write(draw_frames(48), np.arange(49) / 240)
         assert writer.frames_written == 48
-    assert probe(tmp_path / "a.gif").duration == pytest.approx(0.2, abs=0.011)
+    assert probe(tmp_path / "a.gif").duration == pytest.approx(0.2, abs=0.021)  # the last frame stays for two ticks
 
 
 @pytest.mark.parametrize("limit, end", [(None, END), (25, 1.0), (30, 2.0)])

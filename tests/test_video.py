@@ -3,6 +3,7 @@ import tracemalloc
 import warnings
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ from skimage.data import astronaut
 from helpers import as_plain_user, draw_frames, make_clip, write_clip
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.framing import crop_box, find_face
-from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, write_image
+from kinecast.video import Strip, VideoWriter, probe, read_batches, read_frames, read_image, timed_frames, write_image
 
 
 def level_error(found: np.ndarray, true: np.ndarray) -> float:
@@ -106,6 +107,40 @@ def test_recorded_rotation_is_applied(tmp_path, matrix, turns):
     upright = np.rot90(drawn, turns, axes=(1, 2))
     assert level_error(all_frames(path, crop="none"), upright) < 6
     assert (probe(path).height, probe(path).width) == upright.shape[1:3]
+
+
+@pytest.mark.parametrize("name", ["a.y4m", "a.mxf", "a.nut"])
+def test_what_editors_and_pipes_make_is_read(tmp_path, name):
+    codec, pixels = ("mpeg2video", "yuv420p") if name == "a.mxf" else ("rawvideo", "yuv420p")
+    frames = draw_frames(5, (64, 96))
+    with av.open(str(tmp_path / name), "w", format="yuv4mpegpipe" if name == "a.y4m" else None) as container:
+        stream: Any = container.add_stream("wrapped_avframe" if name == "a.y4m" else codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=pixels)))
+        container.mux(stream.encode(None))
+    found = all_frames(tmp_path / name, crop="none")
+    assert found.shape == frames.shape
+    assert level_error(found, frames) < 8
+    assert probe(tmp_path / name).fps == pytest.approx(25)
+
+
+@pytest.mark.parametrize("default, shown", [(None, 1), (0, 0), (1, 1)])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_of_several_streams_the_default_or_the_largest_is_shown(tmp_path, suffix, default, shown):
+    sizes = [(32, 48), (64, 96)]
+    with av.open(str(tmp_path / f"a{suffix}"), "w") as container:
+        streams: list[Any] = [container.add_stream("libx264", rate=25) for _ in sizes]
+        for index, (stream, (height, width)) in enumerate(zip(streams, sizes, strict=True)):
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.disposition = Disposition.default if default in (None, index) else Disposition(0)
+        for stream, size in zip(streams, sizes, strict=True):
+            for frame in draw_frames(4, size):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+    info = probe(tmp_path / f"a{suffix}")
+    assert (info.height, info.width) == sizes[shown]
+    assert all_frames(tmp_path / f"a{suffix}", crop="none").shape == (4, *sizes[shown], 3)
 
 
 def test_folder_in_natural_order(tmp_path):
@@ -321,6 +356,32 @@ def test_damage_in_the_middle_ends_the_clip_there(tmp_path, name, options):
     assert 5 <= len(frames) < 50
     assert level_error(frames, drawn[: len(frames)]) < 6
     assert message.endswith(f"the first {len(frames)} frames are used")
+
+
+@pytest.mark.parametrize("second", [0, 1000], ids=["again", "leap"])
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+def test_joined_files_are_one_clip(tmp_path, suffix, second):
+    """`cat a.ts b.ts`, as cameras and downloads of streams have it: the clock starts anew or leaps."""
+    frames, parts = draw_frames(12, (64, 96)), []
+    for index, start in enumerate((0, second)):
+        parts.append(tmp_path / f"part{index}{suffix}")
+        with av.open(str(parts[-1]), "w", options={"output_ts_offset": str(start)}) as container:
+            stream: Any = container.add_stream("mpeg2video", rate=25, options={"b": "4M"})
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode(None))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        shown = list(timed_frames(path, crop="none"))
+        info = probe(path)
+    assert len(shown) == 24
+    assert level_error(np.stack([frame for _, frame in shown]), np.concatenate([frames, frames])) < 8
+    assert [time for time, _ in shown] == pytest.approx(np.arange(24) / 25)
+    assert (info.constant_rate, info.duration) == (True, pytest.approx(24 / 25))
+    assert all("files were joined here" in str(warning.message) for warning in said)
 
 
 def test_mp4_cut_off_before_its_index_cannot_be_read(tmp_path):

@@ -1,11 +1,14 @@
 import os
+import warnings
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers import draw_frames
 from kinecast.errors import KinecastError
@@ -79,6 +82,28 @@ def test_floats_outside_the_range_are_clipped(tmp_path):
         writer.write(torch.full((1, 3, 8, 8), -0.5, dtype=torch.bfloat16))
     found = read(tmp_path / "a.gif")
     assert (found[0] == 255).all() and (found[1] == 0).all()
+
+
+@pytest.mark.parametrize("timed", [False, True], ids=["at a rate", "at times"])
+@pytest.mark.parametrize("fps, shown", [(50, 60), (60, 40), (100, 30)])
+def test_a_gif_has_no_delay_that_players_take_for_none(tmp_path, fps, shown, timed):
+    edges = np.arange(61) / fps
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with VideoWriter(tmp_path / "a.gif", fps) as writer:
+            for start in (0, 30):
+                part = slice(start, start + 30)
+                writer.write(draw_frames(60, (16, 16))[part], edges[start : start + 31] if timed else None)
+    image: Any = Image.open(tmp_path / "a.gif")
+    with image:
+        delays = []
+        for index in range(image.n_frames):
+            image.seek(index)
+            delays.append(image.info["duration"])
+    assert len(delays) == pytest.approx(shown, abs=1) and min(delays) >= 20
+    assert sum(delays) == pytest.approx(60 / fps * 1000, abs=20)
+    expected = [] if shown == 60 else [f"{tmp_path / 'a.gif'}: a gif shows at most 50 frames a second: "]
+    assert [str(warning.message)[: len(text)] for warning, text in zip(said, expected, strict=True)] == expected
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from kinecast.backbones.checkpoints import import_published, load_backbone_file
 from kinecast.errors import KinecastError
 from kinecast.forecasters.storage import load_forecaster_file
 from kinecast.training.perceptual import load_features
-from kinecast.weight_files import read_tensors, read_torch, without_wrappers
+from kinecast.weight_files import read_tensors, read_torch, without_wrappers, write_tensors, write_torch
 
 PAGE = "<!DOCTYPE html>\n<html><head><title>Quota exceeded</title></head><body>Sorry</body></html>\n"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 238041881\n"
@@ -130,3 +131,21 @@ def test_forecasters_of_a_compiled_model_are_read(tmp_path: Path) -> None:
 def test_only_whole_parts_of_a_name_are_wrappers() -> None:
     names = {"module_list.0.weight": 1, "a.module.b": 2, "my_module.c": 3, "module": 4}
     assert without_wrappers(names) == {"module_list.0.weight": 1, "a.b": 2, "my_module.c": 3, "module": 4}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of a file's size")
+@pytest.mark.parametrize("write", [lambda path, state: write_tensors(path, state, {}), write_torch])
+def test_a_disk_without_room_is_told_in_one_line(tmp_path: Path, write: Callable[..., None]) -> None:
+    import resource
+
+    path = tmp_path / "a.safetensors"
+    write(path, {"a": torch.zeros(10)})
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # to the writer it is a disk that is full
+    try:
+        with pytest.raises(KinecastError, match=f"cannot write {path}: File too large: choose a folder"):
+            write(path, {"a": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1

@@ -1,6 +1,7 @@
 """Writing files so that a partial output never replaces a good one, and no output replaces what is read."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from kinecast.errors import KinecastError
+from kinecast.pipes import from_pipe
 
 CLIP_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm", ".gif")  # what `VideoWriter` writes
 MOTION_OUTPUTS = (".npz",)
@@ -153,14 +155,16 @@ def make_folder(path: str | Path) -> Path:
 
 
 def existing_file(path: str | Path, what: str = "file") -> Path:
-    """Return `path` if it is a file with content.
+    """Return `path` if it is a file with content; of a pipe, and of "-", standard input, the file that keeps it.
 
     Raises:
-        KinecastError: it is missing, a folder, or empty.
+        KinecastError: it is missing, a folder, or empty, or nothing comes through the pipe.
     """
-    path = Path(path)
+    path = from_pipe(path, what)
     if not path.exists():
-        raise KinecastError(f"{path}: expected a {what}, found nothing there: check the path")
+        is_address = re.match(r"[a-z]+:/", str(path)) is not None  # pathlib leaves one slash of two
+        found = "an address: download it, and name the file" if is_address else "nothing there: check the path"
+        raise KinecastError(f"{path}: expected a {what}, found {found}")
     if path.is_dir():
         raise KinecastError(f"{path}: expected a {what}, found a folder: name a file")
     if path.stat().st_size == 0:

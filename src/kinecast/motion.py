@@ -234,8 +234,7 @@ class Motion:
         except KinecastError:
             raise
         except Exception as error:  # zipfile, numpy and json each raise their own kinds on a damaged file
-            found = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise KinecastError(f"{path}: {expected}, found {found}: extract it again") from error
+            raise KinecastError(f"{path}: {expected}, found {archive_fault(path, error)}") from error
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 found = f"NaN or infinity in {name}"
@@ -245,6 +244,15 @@ class Motion:
             return Motion(backbone, components, fps, size, clip, times, end)
         except KinecastError as error:
             raise KinecastError(f"{path}: {error}") from error
+
+
+def archive_fault(path: Path, error: Exception) -> str:
+    """Return what is wrong with a file that numpy could not read, and what to do."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    if not head.startswith((b"PK", b"\x93NUMPY")):  # numpy takes whatever else it meets for a pickle
+        return "a file of another kind: name a motion file"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}: extract it again"
 
 
 def concatenate(motions: Sequence[Motion]) -> Motion:

@@ -18,7 +18,7 @@ import av
 from av.filter import Graph
 
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.media.container import decoded, open_clip
+from kinecast.media.container import decoded, open_clip, packets_of
 from kinecast.media.sources import existing
 
 OPUS_RATE = 48_000  # Hz, the clock of every Opus stream
@@ -77,7 +77,7 @@ def clip_sound(path: str | Path) -> SoundSource | None:
 
     def packets() -> Iterator[Decodable]:
         with open_clip(path) as (opened, _):
-            for packet in opened.demux(_best(opened)):
+            for packet in packets_of(opened, _best(opened)):
                 yield (_moved(packet, start) if packet.size else None), packet.decode
 
     def add(output: Any) -> Any:

@@ -26,6 +26,7 @@ _ENCODERS = {
     ".gif": ("gif", "pal8"),
 }
 _TICKS = {".mp4": 90_000, ".mov": 90_000, ".mkv": 1000, ".webm": 1000, ".gif": 100}  # a second, of frames' own times
+_GIF_LEAST = 2  # ticks that a frame stays: players take a shorter delay for none, and show it for a tenth of a second
 _BT601 = 6  # the matrix that the conversion uses; said in the file, or players guess another for large frames
 
 
@@ -34,7 +35,8 @@ class VideoWriter:
 
     The file appears, whole, when the `with` block ends; after an error or Ctrl-C in it there is none, and one that
     was there before stays. A block that writes no frame is an error. H.264 and VP9 need even sizes: odd ones are
-    padded to even by repeating the last row or column.
+    padded to even by repeating the last row or column. A gif has at most 50 frames a second, for players slow down
+    those that have more: further ones are left out, which is said.
 
     Args:
         path: the output; its suffix chooses the format.
@@ -71,6 +73,7 @@ class VideoWriter:
         self.sound = sound
         _check_encoder(self._codec)
         self._stream: Any = None
+        self._left_out = 0  # frames
         self._track: SoundTrack | None = None
         self._clock: _RateClock | _EdgeClock | None = None
         self._converter = VideoReformatter()
@@ -102,9 +105,11 @@ class VideoWriter:
             KinecastError: frames of another size or kind.
         """
         pictures = as_frames(frames)
+        if edges is None and not self._is_yuv and self.fps * _GIF_LEAST > _TICKS[".gif"]:
+            edges = (self.frames_written + np.arange(len(pictures) + 1)) / float(self.fps)
         if self._clock is None:
-            tick = _TICKS[self.path.suffix.lower()]
-            self._clock = _RateClock(self.fps) if edges is None else _EdgeClock(Fraction(1, tick), float(edges[0]))
+            tick, least = Fraction(1, _TICKS[self.path.suffix.lower()]), 1 if self._is_yuv else _GIF_LEAST
+            self._clock = _RateClock(self.fps) if edges is None else _EdgeClock(tick, float(edges[0]), least)
         for index, frame in enumerate(pictures):
             self._write(frame, None if edges is None else (float(edges[index]), float(edges[index + 1])))
 
@@ -120,6 +125,7 @@ class VideoWriter:
         self.frames_written += 1
         pts = self._clock.place(edges)
         if pts is None:
+            self._left_out += 1
             return
         picture = self._gif_frame(frame) if self._pixels == "pal8" else self._yuv_frame(frame)
         if self._stream is None:
@@ -194,6 +200,10 @@ class VideoWriter:
         if not self.frames_written:
             raise KinecastError(f"{self.path}: expected at least one frame to write, found none: check the input")
         self._mux(self._stream.encode(None))
+        if self._left_out and not self._is_yuv:
+            left = f"{self._left_out} of {self.frames_written} frames are left out"
+            text = f"{self.path}: a gif shows at most {_TICKS['.gif'] // _GIF_LEAST} frames a second: {left}"
+            warnings.warn(KinecastWarning(text), stacklevel=2)
 
 
 class _RateClock:
@@ -217,24 +227,24 @@ class _RateClock:
 
 
 class _EdgeClock:
-    """Places frames at times of their own, rounded to a container's ticks."""
+    """Places frames at times of their own, rounded to a container's ticks, each for a `least` number of ticks."""
 
-    def __init__(self, time_base: Fraction, start: float) -> None:
+    def __init__(self, time_base: Fraction, start: float, least: int = 1) -> None:
         self.time_base, self.seconds = time_base, 0.0
-        self._start = start
+        self._start, self._least = start, least
         self._last: int | None = None  # where the last frame begins
         self._ends: dict[int, int] = {}  # of frames that the encoder has, by where they begin
 
     def place(self, edges: tuple[float, float] | None) -> int | None:
-        """Return where a frame begins; None if it begins in one tick with the frame before, and cannot be shown."""
+        """Return where a frame begins; None if the one before has not stayed long enough, so that it is not shown."""
         assert edges is not None
         self.seconds = edges[1] - self._start
         begin, end = (round((edge - self._start) / self.time_base) for edge in edges)
-        repeated = self._last is not None and begin <= self._last
-        if self._last is None or not repeated:
+        early = self._last is not None and begin < self._last + self._least
+        if self._last is None or not early:
             self._last = begin
-        self._ends[self._last] = max(end, self._last + 1)
-        return None if repeated else begin
+        self._ends[self._last] = max(end, self._last + self._least)
+        return None if early else begin
 
     def set_duration(self, packet: Any) -> None:
         """Say how long a frame stays: of the last one nothing else tells."""

@@ -1,4 +1,4 @@
-"""Reading files of weights: torch's and safetensors, without running code, and naming what is neither.
+"""Files of weights, torch's and safetensors: written whole, read without running code, named if they are neither.
 
 A checkpoint of somebody's own training holds numpy numbers and arrays beside the tensors (the epoch, the losses).
 Nobody needs them here, and to have numpy rebuild them is not safe: `numpy.ndarray` over bytes from the file can be an
@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 from torch.serialization import safe_globals
 
 from kinecast.errors import KinecastError, one_line
+from kinecast.files import atomic_path
 
 _HEAD = 4096  # bytes looked at
 _WRAPPERS = {"module", "_orig_mod"}  # of DataParallel and of torch.compile
@@ -127,6 +129,31 @@ def read_tensors(path: Path, what: str = "safetensors") -> tuple[dict[str, str],
         raise KinecastError(f"{path}: expected {what}, found {found}: copy it again") from error
 
 
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and metadata as a safetensors file, whole or not at all.
+
+    Raises:
+        KinecastError: it cannot be written there.
+    """
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(held, dict(metadata)))  # `save_file` tells a full disk by an error of its own
+
+
+def write_torch(path: str | Path, state: Any) -> None:
+    """Write tensors and plain values as torch does, whole or not at all.
+
+    Raises:
+        KinecastError: it cannot be written there.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            cause = error.__context__  # torch goes on to end a file that could not be written
+            raise (cause if isinstance(cause, OSError) else error) from None
+
+
 def without_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a state dict under the names of the network itself.
 
@@ -196,7 +223,7 @@ def _kind_of_safetensors(path: Path, head: bytes) -> _Kind | None:
         end = 8 + length
     if end > size:
         return _Kind("other", f"{size} bytes of a safetensors file of {end}", _AGAIN)
-    named = path.suffix == ".safetensors"
+    named = path.suffix.lower() == ".safetensors"
     advice = "use it as it is, without an import" if named else "give it the ending .safetensors"
     return _Kind("safetensors", "a safetensors file", advice)
 

@@ -164,6 +164,17 @@ def test_what_numpy_left_in_a_checkpoint_is_passed_over(tmp_path):
         assert_same_outputs(found, model)
 
 
+@pytest.mark.parametrize("name", ["state_dict", "model"])
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_network_within_a_checkpoint_is_found(tmp_path, name, flat):
+    """Lightning keeps the one state dict of the whole network beside the state of the run; others its parts."""
+    model = tiny_fomm(frame_size=(256, 256))
+    parts = {part: state for part, state in published(model).items() if part in ("generator", "kp_detector")}
+    inner = {f"{part}.{key}": t for part, state in parts.items() for key, t in state.items()} if flat else parts
+    path = saved({name: inner, "epoch": 3, "optimizer_states": [{}]}, tmp_path / "a.ckpt", zipped=True)
+    assert_same_outputs(import_published(path, align_corners=False), model)
+
+
 def test_files_of_numpy_1_and_2_are_read(tmp_path):
     """Functions of numpy have one home before version 2 and another since: files name the one of their day."""
     path = saved({"epoch": np.int64(5), "losses": np.zeros(3)}, tmp_path / "a.pth", zipped=False)
@@ -470,7 +481,11 @@ REFUSED = [
         ["expected weights of kind kinecast-backbone-1, found none named: use a file that `kinecast zoo import` wrote"],
     ),
     (with_metadata, {"kind": "kinecast-forecaster-1"}, ["kind kinecast-backbone-1, found kinecast-forecaster-1"]),
-    (with_metadata, {"backbone": "eigenface"}, ["expected a backbone of fomm, tps, face-vid2vid, found 'eigenface'"]),
+    (
+        with_metadata,
+        {"backbone": "eigenface"},
+        ["expected a backbone of fomm, tps, face-vid2vid, mesh, found 'eigenface'"],
+    ),
     (with_metadata, {"config": None}, ["expected a config in the metadata, found KeyError: 'config'"]),
     (with_metadata, {"config": "{"}, ["expected a config in the metadata, found JSONDecodeError"]),
     (with_metadata, {"config": "3"}, ["expected a config in the metadata, found TypeError"]),

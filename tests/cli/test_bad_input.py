@@ -49,11 +49,12 @@ def _text(folder: Path) -> Path:
     ("make", "words"),
     [
         (_missing, ["missing.mp4", "expected", "found nothing"]),
+        (lambda folder: "https://a.b/c.mp4", ["c.mp4", "expected", "found an address: download it"]),
         (_empty, ["empty.mp4", "expected", "empty file"]),
         (lambda folder: _audio_only(folder / "audio.mp4"), ["audio.mp4", "expected", "audio"]),
         (_text, ["text.mp4", "expected"]),
     ],
-    ids=["missing", "empty", "audio-only", "text"],
+    ids=["missing", "address", "empty", "audio-only", "text"],
 )
 @pytest.mark.parametrize("command", ["extract", "animate"])
 def test_unreadable_clip(run, tiny, tmp_path, make, words, command):

@@ -1,6 +1,7 @@
 """Outputs: none replaces what is read, under whatever name, and a bad one is found before any work."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,15 @@ def test_a_name_that_a_command_makes_up_replaces_no_input_either(
     monkeypatch.setattr(Report, "to_dict", report)
     result = run("animate", "--driving", "in.mp4", "-o", "x.mp4", "--model", tiny, "--json")
     assert result.code == 1 and "found an input" in result.error_lines[0]
+
+
+def test_suffixes_in_capitals(run: Callable[..., Any], place: Path, tiny: Path) -> None:
+    tiny = Path(shutil.copy(tiny, place / "TINY.SAFETENSORS"))
+    assert run("extract", "in.mp4", "-o", "M.NPZ", "--model", tiny).code == 0
+    result = run("animate", "--driving", "M.NPZ", "--source", "in.mp4", "-o", "X.MP4", "--model", tiny)
+    assert result.code == 0 and Path("X.MP4").exists(), result.err
+    assert run("encode", "in.mp4", "-o", "S.KCM", "--model", tiny).code == 0
+    assert run("decode", "S.KCM", "-o", "Y.WEBM", "--model", tiny).code == 0
 
 
 def test_an_earlier_output_is_replaced(run: Callable[..., Any], place: Path, tiny: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_damaged_stream_is_drawn_as_far_as_it_goes(stream, tmp_path):
 
 
 def test_other_files_are_refused_in_one_line(stream, clip, tmp_path):
-    with pytest.raises(KinecastError, match="this is no .kcm stream"):
+    with pytest.raises(KinecastError, match=f"{clip}: motion stream header: .*: this is no .kcm stream"):
         decode_clip(MODEL, clip, tmp_path / "out.mp4")
     header = stream[0].read_bytes()[: len(bytes(StreamReader(stream[0].open("rb")).header))]
     (tmp_path / "bare.kcm").write_bytes(header)

@@ -30,6 +30,8 @@ def test_a_folder_of_motion_files_and_arrays(tmp_path: Path) -> None:
 def test_one_file_of_many_series(tmp_path: Path) -> None:
     np.savez(tmp_path / "prices.npz", x=np.ones((4, 8)), y=np.zeros((9, 8), np.int32))
     assert {name: len(m) for name, m in load_series(tmp_path / "prices.npz").items()} == {"x": 4, "y": 9}
+    (tmp_path / "prices.npz").rename(tmp_path / "PRICES.NPZ")
+    assert set(load_series(tmp_path)) == {"x", "y"}
 
 
 def test_the_shared_keypoint_format(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_missing_empty_damaged_and_pickled_files_are_refused(tmp_path: Path) -> 
     with pytest.raises(KinecastError, match="damaged.npz: expected arrays of numbers, found BadZipFile"):
         load_series(tmp_path / "damaged.npz")
     (tmp_path / "pickled.npy").write_bytes(pickle.dumps({"motion": 1}))
-    with pytest.raises(KinecastError, match="pickled.npy: expected arrays of numbers"):
+    with pytest.raises(KinecastError, match="pickled.npy: expected arrays of numbers, found a file of another kind"):
         load_series(tmp_path / "pickled.npy")
 
 

@@ -8,7 +8,7 @@ from helpers import draw_frames
 from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning
 from kinecast.media import stills
 from kinecast.video import probe, read_frames, read_image
-from media_files import PQ, SKIN, hdr_of, heic, icc_profile
+from media_files import PQ, SKIN, grey_profile, hdr_of, heic, icc_profile
 
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 ADOBE = ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060))
@@ -124,6 +124,24 @@ def test_grey_pictures_keep_their_grey_under_a_profile_of_colours(tmp_path):
     with pytest.warns(KinecastWarning, match="the colour profile does not fit the picture"):
         found = shown(tmp_path / "a.png")
     assert np.abs(found[8, 8] - 128).max() <= 2
+
+
+@pytest.mark.parametrize(
+    "mode, shade, expected", [("L", 128, 128), ("LA", 128, 128), ("1", 1, 255), ("I;16", 128 * 257, 128)]
+)
+def test_grey_profiles_are_applied_to_grey_of_every_kind(tmp_path, mode, shade, expected):
+    picture = Image.new(mode, (16, 16), (shade, 255) if mode == "LA" else shade)
+    picture.save(tmp_path / "plain.png")
+    assert shown(tmp_path / "plain.png")[8, 8].tolist() == [expected] * 3
+    picture.save(tmp_path / "a.png", icc_profile=grey_profile(1.0))  # linear light
+    linear = 255 * (1.055 * (expected / 255) ** (1 / 2.4) - 0.055)
+    assert np.abs(shown(tmp_path / "a.png")[8, 8] - linear).max() <= 2
+
+
+def test_transparency_stays_under_a_profile(tmp_path):
+    picture = Image.new("LA", (16, 16), (128, 0))
+    picture.save(tmp_path / "a.png", icc_profile=grey_profile(1.8))
+    assert shown(tmp_path / "a.png")[8, 8].tolist() == [255] * 3
 
 
 def test_a_profile_that_is_none_is_said(tmp_path):

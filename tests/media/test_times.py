@@ -93,6 +93,14 @@ def test_delays_too_short_to_be_meant_are_those_of_browsers(tmp_path, suffix):
     assert probe(path).duration == pytest.approx(0.27)
 
 
+def test_delays_of_a_gif_that_are_none_are_a_tenth_of_a_second(tmp_path):
+    """As browsers have it, 10 milliseconds are none either."""
+    pictures = [Image.new("RGB", (16, 16), (50 * i, 0, 0)) for i in range(6)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[50, 10, 20, 0, 50, 10])
+    assert times_of(tmp_path / "a.gif") == pytest.approx([0, 0.05, 0.15, 0.17, 0.27, 0.32])
+    assert probe(tmp_path / "a.gif").duration == pytest.approx(0.42)
+
+
 def test_a_default_picture_is_no_frame_of_an_animated_png(tmp_path):
     pictures = [Image.new("RGB", (16, 16), (50 * i, 0, 0)) for i in range(4)]
     pictures[0].save(tmp_path / "a.png", save_all=True, append_images=pictures[1:], duration=40, default_image=True)

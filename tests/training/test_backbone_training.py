@@ -577,7 +577,7 @@ def test_frozen_motion_of_every_backbone(clips, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "other"}, "expected backbone fomm, tps, face-vid2vid, found 'other'"),
+        ({"backbone": "other"}, "expected backbone fomm, tps, face-vid2vid, mesh, found 'other'"),
         ({"backbone": "tps", "model": {"num_keypoints": 3}}, "num_keypoints"),
         ({"dropout_splines": 1.0}, "dropout_splines"),
     ],

@@ -176,7 +176,7 @@ def test_what_has_no_method_is_not_trained_as_something_else():
     class Other(TPS):
         pass
 
-    with pytest.raises(KinecastError, match="expected a backbone of fomm, tps, face-vid2vid, found Other"):
+    with pytest.raises(KinecastError, match="expected a backbone of fomm, tps, face-vid2vid, mesh, found Other"):
         method_of(Other)
-    with pytest.raises(KinecastError, match="expected backbone fomm, tps, face-vid2vid, found 'other'"):
+    with pytest.raises(KinecastError, match="expected backbone fomm, tps, face-vid2vid, mesh, found 'other'"):
         method_named("other")

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kinecast.backbones import BACKBONES
 from kinecast.backbones.base import Backbone
 from kinecast.errors import KinecastError, one_line
-from kinecast.files import atomic_path, existing_file
-from kinecast.weight_files import read_tensors, read_torch, without_wrappers
+from kinecast.files import existing_file
+from kinecast.weight_files import read_tensors, read_torch, without_wrappers, write_tensors
 
 KIND = "kinecast-backbone-1"
 
@@ -38,6 +37,7 @@ _PUBLISHED = {
     ),
     "face-vid2vid": _Published("face-vid2vid", ("generator", "kp_detector", "he_estimator")),
 }
+_HOLDERS = ("state_dict", "model")  # under which Lightning and many training loops keep the network
 
 
 def save_backbone(model: Backbone, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
@@ -49,13 +49,9 @@ def save_backbone(model: Backbone, path: str | Path, info: Mapping[str, str], ha
         info: joins the metadata: licence, provenance, ...
         half: store floating-point tensors as float16; they are read back as float32.
     """
-    state = {
-        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in model.state_dict().items()
-    }
+    state = {name: t.half() if half and t.is_floating_point() else t for name, t in model.state_dict().items()}
     metadata = {**info, "kind": KIND, "backbone": model.name, "config": json.dumps(model.config.to_dict())}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(path, state, metadata)
 
 
 def load_backbone_file(path: str | Path) -> Backbone:
@@ -65,7 +61,7 @@ def load_backbone_file(path: str | Path) -> Backbone:
         KinecastError: missing, foreign, truncated, of another model, with NaN, or a pickle that would execute code.
     """
     path = existing_file(path, "weights file")
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         return import_published(path)
     metadata, state = read_safetensors(path, KIND, "kinecast zoo import")
     name = metadata.get("backbone", "")
@@ -118,7 +114,7 @@ def import_published(path: str | Path, frame_size: int = 256, align_corners: boo
     if not set(kind.parts) <= set(found):
         raise KinecastError(
             f"{path}: expected a {kind.title} checkpoint with {', '.join(kind.parts[:-1])} and {kind.parts[-1]}, "
-            f"found {', '.join(map(str, found[:6])) or 'nothing'}"
+            f"found {', '.join(map(str, found[:6])) or 'nothing'}: name a checkpoint of FOMM, TPS or face-vid2vid"
         )
     parts = [part for part in (*kind.parts, *kind.extras) if part in found]
     for part in parts:
@@ -142,9 +138,12 @@ def import_published(path: str | Path, frame_size: int = 256, align_corners: boo
 
 
 def _parts(path: Path, checkpoint: Any) -> Any:
-    """Return state dicts by part, also of a checkpoint that is the one state dict of a whole network."""
+    """Return state dicts by part, also of a checkpoint that is, or holds, the one state dict of a whole network."""
     if not isinstance(checkpoint, dict) or not all(isinstance(name, str) for name in checkpoint):
         return checkpoint
+    inner = next((checkpoint[name] for name in _HOLDERS if isinstance(checkpoint.get(name), dict)), None)
+    if inner is not None and not any(part in checkpoint for kind in _PUBLISHED.values() for part in kind.parts):
+        return _parts(path, inner)
     checkpoint = _unwrapped(path, checkpoint)
     if not all(isinstance(value, Tensor) and "." in name for name, value in checkpoint.items()):
         return checkpoint

@@ -1,10 +1,11 @@
 """The command line. One thin file a subcommand; `main(argv)` returns the exit code.
 
 Exit codes: 0 done, 1 the input could not be used (one line on stderr says why), 2 the command was not understood,
-130 interrupted.
+130 interrupted, 143 ended from outside (128 + SIGTERM; 129 by SIGHUP).
 """
 
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -39,6 +40,7 @@ from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.live import LOADING
 from kinecast.packages import explained
+from kinecast.pipes import as_given
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
@@ -114,9 +116,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = shown
 
 
+class _Ended(SystemExit):
+    """A signal that ends the process: an exception, so that what is half written is removed on its way."""
+
+    code: int
+
+
+def _end(number: int, frame: object) -> None:
+    raise _Ended(128 + number)
+
+
 def console() -> None:
     """Run from the shell."""
-    code = main()
+    for name in ("SIGTERM", "SIGHUP"):  # `timeout`, a service that stops, a window that is closed
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(number, _end)
+    try:
+        code = main()
+    except _Ended as ended:
+        code = ended.code
     if any(thread.name == LOADING for thread in threading.enumerate()):
         # A call that was ended while its model loads: a thread inside torch when the interpreter ends aborts it.
         sys.stdout.flush()
@@ -126,7 +145,7 @@ def console() -> None:
 
 
 def _fail(error: object) -> int:
-    print(f"kinecast: {error}", file=sys.stderr)
+    print(f"kinecast: {as_given(str(error))}", file=sys.stderr)
     return 1
 
 
@@ -139,4 +158,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, KinecastWarning):
-        print(f"kinecast: warning: {message}", file=sys.stderr)
+        print(f"kinecast: warning: {as_given(str(message))}", file=sys.stderr)

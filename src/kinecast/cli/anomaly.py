@@ -184,7 +184,7 @@ class _Extractor:
         """See that the input can be read, before the normal clips are; a camera is not asked."""
         from kinecast.video import probe
 
-        if Path(source).suffix in _MOTION:
+        if Path(source).suffix.lower() in _MOTION:
             self._one(source)
         elif not source.isdecimal():
             probe(source)
@@ -213,7 +213,7 @@ class _Extractor:
         from kinecast.pipeline import extract
         from kinecast.video import probe, read_frames
 
-        if Path(source).suffix in _MOTION:
+        if Path(source).suffix.lower() in _MOTION:
             yield from frames_of(self._one(source))
             return
         if not source.isdecimal() and not probe(source).constant_rate:

@@ -27,6 +27,7 @@ from kinecast.files import (
     kept,
     same_place,
 )
+from kinecast.pipes import STDIN
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def _named(value: Any, place: bool) -> Iterator[Path]:
     if isinstance(value, list | tuple):
         for each in value:
             yield from _named(each, place)
+    elif str(value) == STDIN:
+        yield from _named(Path("/dev/stdin"), place)  # perhaps a file, by `<`
     elif isinstance(value, Path) or (isinstance(value, str) and place):
         if os.path.exists(value):  # False for what can be no path, as an invitation
             yield Path(value)

@@ -10,6 +10,7 @@ import av
 
 from kinecast.codec.packets import MAX_SOUNDS, SOUND_ROOM, SoundUnit
 from kinecast.codec.stream import StreamReader
+from kinecast.files import existing_file
 from kinecast.sound import OPUS_RATE, Decodable, PacketQueue, SoundSource, decodable, opus_encoder, transcoded
 
 PACKET = 960  # samples of a packet, at 48 kHz
@@ -48,6 +49,7 @@ def stream_sound(path: Path, start: float = 0.0) -> SoundSource | None:
         path: the file.
         start: seconds from frame 0 to the first frame that is shown.
     """
+    path = existing_file(path, "motion stream (.kcm)")
     shift = round(start * OPUS_RATE)
 
     def packets() -> Iterator[Decodable]:

@@ -69,7 +69,11 @@ class StreamReader:
         self._file, self.skipped = file, 0
         self._buffer = b""
         self._fill(MAX_HEADER + 16)
-        self.header, self._buffer = Header.parse(self._buffer)
+        try:
+            self.header, self._buffer = Header.parse(self._buffer)
+        except KinecastError as error:
+            name = getattr(file, "name", None)  # of a file on disk
+            raise KinecastError(f"{name}: {error}" if isinstance(name, str) else str(error)) from error
 
     def units(self) -> Iterator[BodyUnit]:
         """Yield all units after the header to the end of the file."""

@@ -198,7 +198,7 @@ def found_in(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterato
                 yield Clip(name, person_in(inside, layout) or name, path)
             else:
                 yield from found_in(path, root, layout, notes)
-        elif layout == "bair" and path.suffix in _RECORD_SUFFIXES:
+        elif layout == "bair" and path.suffix.lower() in _RECORD_SUFFIXES:
             spans, damage = record_spans(path)
             if damage:
                 notes.append(f"{path}: {damage}: the {len(spans)} whole records before it are used")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
-from kinecast.motion import Motion
+from kinecast.motion import Motion, archive_fault
 
 _SUFFIXES = (".npz", ".npy")
 
@@ -30,7 +30,7 @@ def load_series(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
         if not files:
             raise KinecastError(
                 f"{path}: expected motion files (.npz, .npy), found none: run `kinecast extract` into it"
@@ -60,7 +60,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     except KinecastError:
         raise
     except Exception as error:  # zipfile and numpy each raise their own kinds on a damaged or pickled file
-        raise KinecastError(f"{file}: expected arrays of numbers, found {type(error).__name__}: {error}") from error
+        raise KinecastError(f"{file}: expected arrays of numbers, found {archive_fault(file, error)}") from error
     if any(name.endswith(".value") for name in arrays):
         return _fomm_series(file, arrays)
     if len(arrays) == 1:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from kinecast.errors import KinecastError, one_line
-from kinecast.files import atomic_path, existing_file
+from kinecast.files import existing_file
 from kinecast.forecasters import FORECASTERS, Forecaster, build_forecaster, forecaster_class
 from kinecast.forecasters.vrnn_released import ReleasedVRNN
-from kinecast.weight_files import read_tensors, without_wrappers
+from kinecast.weight_files import read_tensors, without_wrappers, write_tensors
 
 _KIND = "forecaster"
 _FORMAT = "1"
@@ -34,9 +33,7 @@ def save_forecaster(model: Forecaster, path: str | Path, about: Mapping[str, Any
         "config": json.dumps(model.config.to_dict()),
         "about": json.dumps(dict(about if about is not None else model.about)),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_tensors(path, model.state_dict(), metadata)
 
 
 def load_forecaster_file(path: str | Path) -> Forecaster:

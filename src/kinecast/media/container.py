@@ -1,9 +1,11 @@
 """Clips as libav reads them: opened, demuxed for their times alone, and decoded up to the first damage."""
 
 import re
+import warnings
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +13,24 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from kinecast.errors import KinecastError
+from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.times import DEFAULT_FPS, Timing, measured
 
 _READABLE = "mp4, mov, webm, mkv, avi, gif, png, jpg, webp, avif, heic, or a folder of pictures"
 # Named, because libav otherwise renders any text file as film and follows the addresses in a playlist.
-_FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,wav,mp3,flac,aac"
+_FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,obu,yuv4mpegpipe,mxf,nut,dv,wav,mp3,flac,aac"
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_GIF_SHORTEST, _GIF_UNTIMED = 2, 10  # hundredths of a second: a shorter delay is none, and stands for the second
+_JOINED = ("mpegts", "mpeg")
+_LEAP = 10  # seconds: no recording is silent for so long, in sound or pictures
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
 @contextmanager
 def open_clip(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield libav's container and its first true video stream.
+    """Yield libav's container and the video stream that players show.
+
+    Of several it is the one that the file calls its default, then the largest, then the first; never a cover picture.
 
     Raises:
         KinecastError: libav cannot read it, or there is no video in it.
@@ -38,7 +45,11 @@ def open_clip(path: Path) -> Iterator[tuple[Any, Any]]:
         if not streams:
             found = "only sound" if container.streams.audio else "no video stream"
             raise KinecastError(f"{path}: expected a clip with pictures, found {found}: choose a video file")
-        yield container, streams[0]
+        yield container, max(streams, key=_rank)
+
+
+def _rank(stream: Any) -> tuple[bool, int]:
+    return bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
 def _unreadable(path: Path) -> KinecastError:
@@ -75,10 +86,10 @@ def _packet_times(container: Any, stream: Any) -> tuple[np.ndarray, float]:
     """
     times, last, count = array("d"), (-float("inf"), 0.0), 0
     with suppress(av.error.FFmpegError):  # the damage is told of when frames are decoded
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.size == 0 or packet.is_discard:
                 continue
-            if packet.is_corrupt:
+            if packet.is_corrupt and not may_be_joined(container):
                 break
             count += 1
             ticks = packet.pts if keeps_times(container) else packet.dts
@@ -96,13 +107,59 @@ def keeps_times(container: Any) -> bool:
     return container.format.name != "avi"
 
 
+def packets_of(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield a stream's packets with the times at which players show them.
+
+    A gif's delay below 0.02 s is none. Where files were joined the clock goes on.
+    """
+    packets = container.demux(stream)
+    if container.format.name == "gif":
+        return _gif_timed(packets)
+    return _continued(packets) if may_be_joined(container) else packets
+
+
+def may_be_joined(container: Any) -> bool:
+    """Tell whether files of a format can be joined by `cat`: the first packet after a seam is marked as damaged."""
+    return container.format.name in _JOINED
+
+
+def _gif_timed(packets: Iterator[Any]) -> Iterator[Any]:
+    late = 0
+    for packet in packets:
+        if packet.pts is not None:
+            packet.pts, packet.dts = packet.pts + late, packet.pts + late
+            if (delay := packet.duration or 0) < _GIF_SHORTEST:
+                packet.duration = _GIF_UNTIMED
+                late += _GIF_UNTIMED - delay
+        yield packet
+
+
+def _continued(packets: Iterator[Any]) -> Iterator[Any]:
+    """Yield packets; those after a clock that starts anew, or leaps, follow the one before."""
+    shift, last, step, delay = 0, None, 1, 0
+    for packet in packets:
+        if packet.dts is not None:
+            ahead = None if last is None else packet.dts + shift - last
+            if ahead is not None and not 0 < ahead * packet.time_base < _LEAP:
+                shift += step - ahead
+            if packet.pts is not None:
+                if abs(packet.pts - packet.dts) * packet.time_base < _LEAP:
+                    delay = packet.pts - packet.dts
+                packet.pts = packet.dts + shift + delay  # at a seam libav may have one time of either side
+            packet.dts += shift
+            last, step = packet.dts, packet.duration or step
+        yield packet
+
+
 def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """Yield decoded frames; at the first damage those that the decoder still holds back, then None."""
     decoder = _decoder(stream)
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.is_corrupt:
-                break
+                if not may_be_joined(container):
+                    break
+                _warn_seam(container.name.removeprefix("file:"))
             yield from decoder.decode(packet)
         else:
             return
@@ -111,6 +168,12 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
     with suppress(av.error.FFmpegError):
         yield from decoder.decode(None)
     yield None
+
+
+@lru_cache(1024)  # a clip is read more than once, and Python forgets what it has said whenever a filter changes
+def _warn_seam(path: str) -> None:
+    text = "files were joined here, or packets are missing: a few frames may be damaged, and all are used"
+    warnings.warn(KinecastWarning(f"{path}: {text}"), stacklevel=2)
 
 
 def _decoder(stream: Any) -> Any:
@@ -134,6 +197,8 @@ def header_fps(stream: Any) -> float:
 
 def promised_seconds(stream: Any) -> float:
     """Return the stream's length by its header, 0 if that does not say: mkv and webm keep it in a tag."""
+    if may_be_joined(stream.container):
+        return 0.0  # libav's guess, from the first and the last clock
     if stream.duration:
         return float(stream.duration * stream.time_base)
     found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))

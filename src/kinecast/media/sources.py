@@ -13,7 +13,6 @@ from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
 from kinecast.media.container import clip_timing, decoded, header_fps, keeps_times, open_clip, promised_seconds
 from kinecast.media.display import Display, deinterlaced
-from kinecast.media.pipes import from_pipe
 from kinecast.media.stills import PICTURE_SUFFIXES, open_picture, open_pictures, picture_delays
 from kinecast.media.times import DEFAULT_FPS, Timing, measured, regular, repaired
 
@@ -38,9 +37,9 @@ def existing(path: str | Path) -> Path:
     Raises:
         KinecastError: it is not, or an empty file.
     """
-    path = from_pipe(path)
+    path = Path(path)
     if not path.is_dir():
-        existing_file(path, "clip or picture")
+        path = existing_file(path, "clip or picture")
     if not os.access(path, os.R_OK):
         raise KinecastError(f"{path}: expected a readable clip or picture, found no permission: change its mode")
     return path

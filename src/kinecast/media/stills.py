@@ -177,16 +177,22 @@ def _upright_rgb(path: Path, image: Any) -> np.ndarray:
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # it copies all others too
         image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        # Pillow's own conversion clips instead of scaling; "I" is how some files of 16 bits arrive.
-        white = 1.0 if image.mode == "F" else 65535.0
-        grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
-        return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+        image = _eight_bits(image)
     if (image.info.get(_MEANT) or (None,))[0] in HDR:
         return _tone_mapped(path, image)
     image = _in_srgb(path, image)
     if image.has_transparency_data:
         return on_white(image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _eight_bits(image: Any) -> Any:
+    """Scale grey of 16 bits or of floats, where Pillow's own conversion clips; its colour profile stays."""
+    white = 1.0 if image.mode == "F" else 65535.0  # "I" is how some files of 16 bits arrive
+    grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
+    scaled = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
+    scaled.info = {key: image.info[key] for key in ("icc_profile", _MEANT) if key in image.info}
+    return scaled
 
 
 def _tone_mapped(path: Path, image: Any) -> np.ndarray:
@@ -205,12 +211,24 @@ def _in_srgb(path: Path, image: Any) -> Any:
         profile = ImageCms.ImageCmsProfile(BytesIO(data))
         if ImageCms.getProfileDescription(profile).startswith("sRGB"):
             return image
-        if image.mode not in ("RGB", "CMYK", "L"):
-            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-        target = image.mode if image.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=target)
+        converted = _through_profile(image, profile)
     except (ImageCms.PyCMSError, OSError) as error:
         text = f"the colour profile does not fit the picture ({one_line(error)}): colours are used as they stand"
         warnings.warn(KinecastWarning(f"{path}: {text}"), stacklevel=2)
         return image
+    return converted
+
+
+def _through_profile(image: Any, profile: Any) -> Any:
+    """Return a picture in sRGB, with its transparency.
+
+    Raises:
+        ImageCms.PyCMSError: the profile is of another kind, grey for colours or colours for grey.
+    """
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if image.mode != "CMYK":
+        image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    converted: Any = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    if alpha is not None:
+        converted.putalpha(alpha)
     return converted

@@ -3,16 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from kinecast.files import atomic_path
-from kinecast.weight_files import read_torch
+from kinecast.weight_files import read_torch, write_torch
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    write_torch(path, state)
 
 
 def load_state(path: Path) -> dict[str, Any]:

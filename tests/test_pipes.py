@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from helpers import make_clip
+from kinecast import pipes
 from kinecast.errors import KinecastError
-from kinecast.media import pipes
 from kinecast.video import probe, read_frames
 
 
@@ -69,14 +69,18 @@ def test_nothing_comes(standard_input):
     standard_input(b"")
     with pytest.raises(KinecastError) as error:
         probe("-")
-    assert str(error.value) == "-: expected a clip through the pipe, found nothing: check the command before it"
+    assert (
+        str(error.value) == "-: expected a clip or picture through the pipe, found nothing: check the command before it"
+    )
 
 
 def test_a_stream_without_end_does_not_fill_the_disk(clip, standard_input, monkeypatch, tmp_path):
     monkeypatch.setattr(pipes, "MOST_BYTES", 3 << 20)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     standard_input(bytes(5 << 20))
-    with pytest.raises(KinecastError, match="-: expected a clip of at most 0 GB through a pipe, found more: save it"):
+    with pytest.raises(
+        KinecastError, match="-: expected a clip or picture of at most 0 GB through a pipe, found more: save it"
+    ):
         probe("-")
     assert os.listdir(tmp_path) == []
 
@@ -84,7 +88,7 @@ def test_a_stream_without_end_does_not_fill_the_disk(clip, standard_input, monke
 @pytest.mark.parametrize("stdin", [None, SimpleNamespace(fileno=lambda: -1)])
 def test_no_standard_input(monkeypatch, stdin):
     monkeypatch.setattr("sys.stdin", stdin)
-    with pytest.raises(KinecastError, match="-: expected a clip on standard input, found none"):
+    with pytest.raises(KinecastError, match="-: expected a clip or picture on standard input, found none"):
         probe("-")
 
 
@@ -92,5 +96,5 @@ def test_a_device_is_no_clip():
     with pytest.raises(KinecastError) as error:
         probe("/dev/null")
     assert str(error.value) == (
-        "/dev/null: expected a clip, found a terminal or device: pipe a clip in, or name a file"
+        "/dev/null: expected a clip or picture, found a terminal or device: pipe it in, or name a file"
     )

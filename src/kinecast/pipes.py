@@ -1,4 +1,4 @@
-"""Clips that come through a pipe: kept in a temporary file, since a clip is looked at more than once."""
+"""What comes through a pipe: kept in a temporary file, since clips and weights are looked at more than once."""
 
 import atexit
 import os
@@ -17,12 +17,14 @@ MOST_BYTES = 8 << 30  # what a pipe may bring: an hour of 4K; a stream without e
 
 _BLOCK = 1 << 20
 _kept: dict[tuple[int, int], Path] = {}  # by device and inode of the pipe, which can be read once
+_names: dict[Path, str] = {}  # what the user called them
 
 
-def from_pipe(path: str | Path) -> Path:
+def from_pipe(path: str | Path, what: str = "clip") -> Path:
     """Return `path` itself, or, for "-" (standard input) and for pipes, a file of what they bring.
 
-    The file is made at the first call and is there until the process ends. One pipe is one clip.
+    The file is made at the first call and is there until the process ends. One pipe is one file. `what` is expected of
+    it, for messages.
 
     Raises:
         KinecastError: nothing comes, or more than MOST_BYTES, or the temporary folder is full.
@@ -33,22 +35,30 @@ def from_pipe(path: str | Path) -> Path:
     except (OSError, ValueError, AttributeError):  # not there; or no standard input, as in a service
         if not standard:
             return Path(path)
-        raise KinecastError("-: expected a clip on standard input, found none: pipe one in, or name a file") from None
+        raise KinecastError(f"-: expected a {what} on standard input, found none: pipe it in, or name a file") from None
     if not standard and not stat.S_ISFIFO(about.st_mode) and not stat.S_ISCHR(about.st_mode):
         return Path(path)
     if stat.S_ISCHR(about.st_mode):
-        raise KinecastError(f"{path}: expected a clip, found a terminal or device: pipe a clip in, or name a file")
+        raise KinecastError(f"{path}: expected a {what}, found a terminal or device: pipe it in, or name a file")
     key = about.st_dev, about.st_ino
     if key not in _kept:
         with nullcontext(sys.stdin.buffer) if standard else open(path, "rb") as pipe:
-            _kept[key] = _spooled(pipe, str(path))
+            _kept[key] = _spooled(pipe, str(path), what)
+        _names[_kept[key]] = str(path)
     return _kept[key]
 
 
-def _spooled(pipe: BinaryIO, name: str) -> Path:
+def as_given(text: str) -> str:
+    """Return a message with pipes called what the user called them, not by the files that keep them."""
+    for kept, name in _names.items():
+        text = text.replace(str(kept), name)
+    return text
+
+
+def _spooled(pipe: BinaryIO, name: str, what: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="kinecast-pipe-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    kept = folder / "clip"
+    kept = folder / f"clip{Path(name).suffix}"
     size = 0
     try:
         with kept.open("wb") as file:
@@ -56,17 +66,17 @@ def _spooled(pipe: BinaryIO, name: str) -> Path:
                 size += file.write(block)
                 if size > MOST_BYTES:
                     raise KinecastError(
-                        f"{name}: expected a clip of at most {MOST_BYTES >> 30} GB through a pipe, found more: save it "
-                        "to a file and name that"
+                        f"{name}: expected a {what} of at most {MOST_BYTES >> 30} GB through a pipe, found more: save "
+                        "it to a file and name that"
                     )
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise KinecastError(
-                f"{name}: the pipe cannot be kept in {folder.parent}: {error.strerror or error}: save the clip to a "
-                "file and name that"
+                f"{name}: the pipe cannot be kept in {folder.parent}: {error.strerror or error}: save it to a file "
+                "and name that"
             ) from error
         raise
     if not size:
-        raise KinecastError(f"{name}: expected a clip through the pipe, found nothing: check the command before it")
+        raise KinecastError(f"{name}: expected a {what} through the pipe, found nothing: check the command before it")
     return kept
