@@ -15,7 +15,7 @@ from kinecast.data.video_folder import list_clips
 WEIGHTS = Path("src/kinecast/zoo/weights")
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
 DIRECT = ("--model", "direct", "--preset", "general", "--horizon", "12-24", "--steps", 800, "--batch-size", 32)
-BACKBONES = "face-128", "face-256", "tiny"  # by the names of their runs too
+BACKBONES = {"face-128": "face-128", "face-256": "face-256", "tiny": "tiny", "mesh": "mesh-256"}  # and their runs
 FORECASTERS: dict[str, tuple[str, tuple[object, ...]]] = {  # whose keypoints, and how
     "gru": ("face-128", ("--model", "gru", "--horizon", "12-12")),
     "vrnn": ("face-128", ("--model", "vrnn", "--horizon", "12-12")),
@@ -48,9 +48,9 @@ def motion_of(backbone: Path, data: Path) -> Path:
 
 def bundle(runs: Path, data: Path, only: list[str]) -> None:
     """Copy the backbones, train the forecasters."""
-    for name in BACKBONES:
+    for name, run_name in BACKBONES.items():
         if name in only:
-            shutil.copyfile(runs / name / "model.safetensors", WEIGHTS / f"{name}.safetensors")
+            shutil.copyfile(runs / run_name / "model.safetensors", WEIGHTS / f"{name}.safetensors")
     for name, (keypoints, training) in FORECASTERS.items():
         if name in only:
             if keypoints == "vox256":

@@ -77,6 +77,14 @@ TABLE: tuple[Entry, ...] = (
         "compact FOMM at 64x64 for tests and first tries, trained here on 21 people (recipes/tiny.toml)",
     ),
     Entry(
+        "mesh",
+        "backbone",
+        "mesh.safetensors",
+        "8f12394a121c5decd462428aa0f7e6a9323ac2c91b104cc647724547868be00b",
+        "Apache-2.0",
+        "face mesh, trained here on 244 people (recipes/mesh.toml, recipes/mesh-256.toml)",
+    ),
+    Entry(
         "gru",
         "forecaster",
         "gru.safetensors",
