@@ -13,6 +13,7 @@ from kinecast.codec import StreamReader, decode_motion
 from kinecast.codec.clips import profile_for
 from kinecast.codec.packets import MotionPacket
 from kinecast.motion import Motion
+from kinecast.motion_spec import motion_spec
 from kinecast.video import probe
 from kinecast.zoo import load_backbone
 from tiny import pictures, tiny_fomm
@@ -74,7 +75,7 @@ def test_a_forecaster_learns_and_the_codec_sends_their_motion(run, kind, clip, t
     assert result.code == 0, result.err
     found, true = _decoded(stream), Motion.load(motion).vectors()
     assert json.loads(result.out)["profile"] == "generic" and found.shape == true.shape
-    coarsest = 8 if kind == "fomm" else 1  # Jacobians have wider steps
+    coarsest = max(component.step for component in motion_spec(model.name))
     assert (found - true).abs().max() <= coarsest / 2**9 / 2 + 1e-6
     stream = tmp_path / "few.kcm"
     result = run("encode", clip, "-o", stream, "--model", weights, "--rate-kbps", 1, "--forecast", vrnn, "--json")

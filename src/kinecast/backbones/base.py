@@ -45,7 +45,7 @@ class Backbone(nn.Module, ABC):
 
     def follow(self) -> Callable[[Tensor], Motion]:
         """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
-        return self.detect
+        return lambda frames: self.detect(frames)
 
     def warm_up(self) -> Motion:
         """Run every part once, since the first run is slow; returns some motion (1) to run other things on."""
