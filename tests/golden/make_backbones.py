@@ -3,7 +3,7 @@
 To be run only where a network was changed on purpose. It needs the shared reference folder, and refuses where a full
 network does not give what the published one gives, so that the small ones stand for those:
 
-    KINECAST_DATA=/work/shared/data python tests/golden/make_backbones.py
+    KINECAST_DATA=../shared/data python tests/golden/make_backbones.py
 """
 
 import json

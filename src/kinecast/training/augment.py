@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.faces.topology import mirrored as mirrored_landmarks
+from kinecast.faces.topology import mirrored
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Augmentation:
 
         frames = torch.stack([source, driving], dim=1)
         if self.flip:
-            mirrored = (torch.rand(batch, generator=generator) < 0.5).to(device)
-            frames = torch.where(mirrored[:, None, None, None, None], frames.flip(-1), frames)
+            flipped = (torch.rand(batch, generator=generator) < 0.5).to(device)
+            frames = torch.where(flipped[:, None, None, None, None], frames.flip(-1), frames)
             if points is not None:
-                points = torch.where(mirrored[:, None, None, None], _mirrored(points), points)
+                points = torch.where(flipped[:, None, None, None], mirror_landmarks(points), points)
         if self.zoom or self.shift or self.turn:
             zoom = 1 + draw(self.zoom)
             theta = _placement(zoom, draw(self.turn), draw(2 * self.shift), draw(2 * self.shift))
@@ -74,9 +74,10 @@ def _placement(zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: Tensor) -> 
     return torch.stack([torch.stack([cos, -sin, shift_x], dim=1), torch.stack([sin, cos, shift_y], dim=1)], dim=1)
 
 
-def _mirrored(points: Tensor) -> Tensor:
-    other_side = torch.from_numpy(mirrored_landmarks()).to(points.device)
-    return points[:, :, other_side] * points.new_tensor([-1, 1, 1])
+def mirror_landmarks(points: Tensor) -> Tensor:
+    """Return the landmarks (..., 478, 3) of the mirror image, about x = 0."""
+    other_side = torch.from_numpy(mirrored()).to(points.device)
+    return points[..., other_side, :] * points.new_tensor([-1, 1, 1])
 
 
 def _move_points(points: Tensor, theta: Tensor, zoom: Tensor) -> Tensor:

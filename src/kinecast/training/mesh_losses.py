@@ -4,6 +4,7 @@ Letters: B batch, V points (478 landmarks), n the side of a picture. Points run 
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -11,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.backbones.mesh.drawing import grid_of
-from kinecast.backbones.mesh.geometry import fit_pose
+from kinecast.backbones.mesh.geometry import RIGID, fit_pose
 from kinecast.backbones.mesh.model import POINTS, Mesh, points_of
 from kinecast.backbones.mesh.topology import EYES, IRISES, LIPS
 from kinecast.data.video_folder import CachedClip
 from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.tracking import Tracker
+from kinecast.training.augment import mirror_landmarks
 
 WEIGHTS = {"region": 40.0, "warped": 10.0, "gradient": 20.0, "shown": 0.05, "closeup": 1.0}
 _EXTRA = 3.0  # by how much more than the rest pixels of mouth and eyes count
@@ -33,14 +35,9 @@ def find_points(frames: np.ndarray) -> np.ndarray:
     return found
 
 
+@cache
 def _landmarker() -> Landmarker:
-    global _LANDMARKER
-    if _LANDMARKER is None:
-        _LANDMARKER = Landmarker("cpu")
-    return _LANDMARKER
-
-
-_LANDMARKER: Landmarker | None = None
+    return Landmarker("cpu")
 
 
 def prepare(model: Mesh, clips: Sequence[CachedClip]) -> None:
@@ -64,23 +61,15 @@ def prepare(model: Mesh, clips: Sequence[CachedClip]) -> None:
 
 def _mean_face(people: Sequence[Sequence[Tensor]], rounds: int = 6) -> Tensor:
     """Return the mean (478, 3) of all people's mean faces, by generalised Procrustes analysis, of unit size."""
-    from kinecast.backbones.mesh.geometry import RIGID
-
     rigid, mean = list(RIGID), people[0][0][0]
     for _ in range(rounds):
         mean = mean - mean[rigid].mean(dim=0)
         mean = mean / mean[rigid].square().sum(dim=1).mean().sqrt()
         own = [torch.stack([fit_pose(points, mean).undo(points).mean(dim=0) for points in each]) for each in people]
         mean = torch.stack([each.mean(dim=0) for each in own]).mean(dim=0)
-        mean = (mean + _mirror(mean[None])[0]) / 2
+        mean = (mean + mirror_landmarks(mean)) / 2
     mean = mean - mean[rigid].mean(dim=0)
     return mean / mean[rigid].square().sum(dim=1).mean().sqrt()
-
-
-def _mirror(heads: Tensor) -> Tensor:
-    from kinecast.faces.topology import mirrored
-
-    return heads[:, torch.from_numpy(mirrored())] * heads.new_tensor([-1, 1, 1])
 
 
 def _components(people: Sequence[Sequence[Tensor]], model: Mesh) -> Tensor:
@@ -90,7 +79,7 @@ def _components(people: Sequence[Sequence[Tensor]], model: Mesh) -> Tensor:
     for clips in people:
         for points in clips:
             heads = fit_pose(points, model.topology.mean).undo(points)
-            for each in (heads, _mirror(heads)):
+            for each in (heads, mirror_landmarks(heads)):
                 offsets = ((each - each.mean(dim=0)) * model.expression.weights).flatten(1).double()
                 covariance += offsets.T @ offsets / (len(offsets) * len(clips))
     vectors = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, : model.config.expression]

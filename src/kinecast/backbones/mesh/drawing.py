@@ -24,7 +24,7 @@ class Drawing:
 
     `flow` (B, 2, h, w) is that of the mesh, anything where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
     are what a network is told: the kind of tissue, irises, place on the mean face, normals, how far the source is
-    stretched (log2 of the areas' ratio), and how far the source showed it (cosine to the camera).
+    stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals).
     """
 
     flow: Tensor
@@ -92,7 +92,7 @@ def _signed_areas(points: Tensor, triangles: Tensor) -> Tensor:
 
 
 def _normals(points: Tensor, triangles: Tensor) -> Tensor:
-    """Return unit normals (B, F, 3) of the triangles; z is 1 where one faces the camera."""
+    """Return unit normals (B, F, 3) of the triangles; z is -1 where one faces the camera."""
     a, b, c = points[:, triangles].unbind(dim=2)
     normal = torch.linalg.cross(c - a, b - a)
     return normal / normal.norm(dim=2, keepdim=True).clamp(min=1e-9) * normal.new_tensor([1, 1, -1])

@@ -1,10 +1,10 @@
 """The face mesh: its triangles, what tissue each is of, and its mean shape."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kinecast.faces import topology as faces
+from kinecast.faces.weights import mean_face
 
 LIPS = list(faces.LIPS_OUTER)
 EYES = (list(faces.RIGHT_EYE), list(faces.LEFT_EYE))
@@ -25,24 +25,18 @@ class Topology(nn.Module):
         triangles = torch.from_numpy(faces.mesh_triangles())
         self.register_buffer("mean", mean)
         self.register_buffer("triangles", triangles, persistent=False)
-        self.register_buffer("one_hot", _kinds(triangles, mean), persistent=False)
+        self.register_buffer("one_hot", _kinds(triangles).to(mean.dtype), persistent=False)
 
 
-def _kinds(triangles: Tensor, mean: Tensor) -> Tensor:
+def _kinds(triangles: Tensor) -> Tensor:
     kinds = torch.zeros(len(triangles), dtype=torch.long)
-    # Lips are the triangles whose middle lies within their outer loop, as the mean face has them.
-    loop = torch.from_numpy(np.asarray(_mean_vertices()[LIPS, :2]))
-    middles = torch.from_numpy(np.asarray(_mean_vertices()[triangles.numpy(), :2].mean(axis=1)))
-    kinds[_within(middles, loop)] = KINDS.index("lips")
+    # Lips are the triangles whose middle lies within their outer loop in the landmarker's mean face: `mean` is
+    # not known before weights are loaded.
+    front = torch.from_numpy(mean_face().vertices[:, :2])
+    kinds[_within(front[triangles].mean(dim=1), front[LIPS])] = KINDS.index("lips")
     for name, ring in (("mouth", faces.LIPS_INNER), ("eye", faces.RIGHT_EYE), ("eye", faces.LEFT_EYE)):
         kinds[torch.from_numpy(faces.opening_triangles(ring))] = KINDS.index(name)
-    return nn.functional.one_hot(kinds, len(KINDS)).to(mean.dtype)
-
-
-def _mean_vertices() -> np.ndarray:
-    from kinecast.faces.weights import mean_face
-
-    return mean_face().vertices
+    return nn.functional.one_hot(kinds, len(KINDS))
 
 
 def _within(points: Tensor, polygon: Tensor) -> Tensor:
