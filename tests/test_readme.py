@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def test_the_python_block_runs():
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_exists_with_its_options(line):
-    command = get_command(app)
+    command: Any = get_command(app)
     words = shlex.split(line)[1:]
     while getattr(command, "commands", None):
         command = command.commands[words.pop(0)]
