@@ -11,13 +11,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from kinecast.pictures import caption, side_by_side, to_tensor, to_uint8
+from kinecast.video import read_frames
 from PIL import Image
 
 from kinecast import load_backbone
 from kinecast.cli.demo import shipped_clip
 from kinecast.packages import shipped_file
-from kinecast.pictures import caption, side_by_side, to_tensor, to_uint8
-from kinecast.video import read_frames
 
 SIDE = 288  # of each picture, in pixels
 PORTRAIT = (80, 0, 368, 288)  # left, top, right, bottom: the head with room to move
