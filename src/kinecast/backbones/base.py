@@ -40,6 +40,7 @@ class Backbone(nn.Module, ABC):
     name: str
     frame_size: tuple[int, int]
     config: Any  # with to_dict(): all sizes, as plain values
+    any_size = False  # whether frames may be of any size and shape, since a face is looked for in them
     engine = "eager"  # how it runs, see `kinecast.engine`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
@@ -62,8 +63,17 @@ class Backbone(nn.Module, ABC):
     def detect(self, frames: Tensor) -> Motion:
         """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
 
-    def follow(self) -> Callable[[Tensor], Motion]:
-        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
+    def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before.
+
+        Args:
+            smooth: frames a second of the clip, to filter what trembles in it.
+
+        Raises:
+            KinecastError: `smooth` of a backbone that does not follow a face.
+        """
+        if smooth is not None:
+            raise KinecastError(f"smooth: expected a backbone that follows a face, found {self.name}: use mesh")
         return lambda frames: self.detect(frames)
 
     def warm_up(self) -> Motion:

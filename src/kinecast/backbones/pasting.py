@@ -5,6 +5,11 @@ picture from where its pixels come and what is new, on the grids that the networ
 own resolution by it, and touches only the pixels that change.
 
 Letters: T frames, H x W the source picture.
+
+    layer = backbone.layer(source, motion)
+    for i in range(len(layer)):
+        frame = picture.copy()
+        paint(source.picture, layer, i, (True, True, True, True), frame[top : top + side, left : left + side])
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,18 +70,18 @@ class _Part(NamedTuple):
     right: int
 
 
-def paint(source: Tensor, layer: Layer, fading: Edges, pictures: np.ndarray) -> None:
-    """Paint the frames of a layer over the source in place.
+def paint(source: Tensor, layer: Layer, index: int, fading: Edges, picture: np.ndarray) -> None:
+    """Paint one frame of a layer over the source, in place.
 
     Args:
         source: (1, 3, H, W) in [0, 1], the picture that the layer changes.
         layer: T frames.
+        index: which of them.
         fading: the edges at which it fades into the source, movement and all, since the picture continues there.
-        pictures: (T, H, W, 3), uint8, which show the source; usually a view into larger ones.
+        picture: (H, W, 3), uint8, which shows the source; usually a view into a larger one.
     """
-    for i, picture in enumerate(pictures):
-        for part in _bands(layer.share[i, 0] > 0, picture.shape[0], picture.shape[1]):
-            _paint(source, layer, i, part, fading, picture)
+    for part in _bands(layer.share[index, 0] > 0, picture.shape[0], picture.shape[1]):
+        _paint(source, layer, index, part, fading, picture)
 
 
 def _bands(changed: Tensor, height: int, width: int) -> Iterator[_Part]:

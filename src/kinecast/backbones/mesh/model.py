@@ -27,21 +27,35 @@ from kinecast.errors import KinecastError
 from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.squares import Square, around
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
-from kinecast.faces.tracking import Tracker
+from kinecast.faces.tracking import OneEuro, Tracker
 from kinecast.motion import Motion, concatenate
 
 POINTS = 478
+_MOST_SHIFT, _MOST_SCALE = 0.5, 0.4  # of a head in a picture that stays: of half the picture, and as a logarithm
 
 
 def points_of(landmarks: np.ndarray, height: int, width: int) -> Tensor:
-    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1."""
-    scale = torch.tensor([2 / width, 2 / height, 2 / width])
-    return (torch.from_numpy(landmarks).float() * scale - torch.tensor([1.0, 1.0, 0.0]))[None]
+    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1 along the longer side."""
+    scale = 2 / max(height, width)
+    middle = torch.tensor([width / 2, height / 2, 0.0])
+    return (torch.from_numpy(landmarks).float() * scale - middle * scale)[None]
 
 
 def _moved(flow: Tensor) -> Tensor:
     """Return how far from each place a flow (B, 2, h, w) reads."""
     return flow - grid_of(flow.shape[2], flow.shape[3], flow)
+
+
+def _held(motion: Motion, source: Motion) -> Motion:
+    """Keep heads (T) from leaving the picture of the source (1): their bodies stay where they are.
+
+    Movement is hardly changed where it is small, and has an end.
+    """
+    limited = {
+        name: source.components[name] + most * ((motion.components[name] - source.components[name]) / most).tanh()
+        for name, most in (("shift", _MOST_SHIFT), ("scale", _MOST_SCALE))
+    }
+    return replace(motion, components={**motion.components, **limited})
 
 
 class Expression(nn.Module):
@@ -79,8 +93,9 @@ class MeshSource:
 class _Follower:
     """Finds the motion of one face, frame after frame."""
 
-    def __init__(self, model: "Mesh") -> None:
-        self.model, self.tracker = model, Tracker(model.landmarker, "nearest")
+    def __init__(self, model: "Mesh", smooth: float | None) -> None:
+        smoothing = None if smooth is None else OneEuro(smooth)
+        self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
         self.last: Motion | None = None  # of the last frame with a face
 
     @torch.inference_mode()
@@ -113,6 +128,7 @@ class Mesh(Backbone):
     """
 
     name = "mesh"
+    any_size = True
     chunk = 8  # frames drawn together
 
     def __init__(self, config: MeshConfig) -> None:
@@ -167,9 +183,13 @@ class Mesh(Backbone):
         """
         return self.follow()(frames)
 
-    def follow(self) -> Callable[[Tensor], Motion]:
-        """Return `detect` for successive frames of one clip, which remembers where the face was."""
-        return _Follower(self)
+    def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip, which remembers where the face was.
+
+        Args:
+            smooth: frames a second of the clip, to filter the landmarks by (`OneEuro`).
+        """
+        return _Follower(self, smooth)
 
     @torch.inference_mode()
     def warm_up(self) -> Motion:
@@ -273,7 +293,7 @@ class Mesh(Backbone):
     def layer(self, source: Source, motion: Motion) -> Layer:
         """Animate a source by absolute motion: what changes in its picture, around the head and what moves with it."""
         self._check_pair(source.motion, motion)
-        motion = motion.to(self.device)
+        motion = _held(motion.to(self.device), source.motion)
         layers = []
         for start in range(0, len(motion), self.chunk):
             rendered, own, pose = self._drawn(source.state, source.motion, motion[start : start + self.chunk])

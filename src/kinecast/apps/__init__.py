@@ -1,0 +1,1 @@
+"""What users do with the models: animate, call, detect anomalies."""
