@@ -1,1 +1,1 @@
-"""What users do with the models: animate, call, detect anomalies."""
+"""What is done with a model: a clip animated, motion extracted, a call, anomalies found."""

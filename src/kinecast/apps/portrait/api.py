@@ -22,9 +22,29 @@ from kinecast.zoo import load_backbone
 
 
 @overload
-def animate(source: Any, driving: Any, output: None = None, *, model: str | Backbone = ..., device: str = ..., engine: str = ..., precision: str = ..., **options: Any) -> Iterator[np.ndarray]: ...
+def animate(
+    source: Any,
+    driving: Any,
+    output: None = None,
+    *,
+    model: str | Backbone = ...,
+    device: str = ...,
+    engine: str = ...,
+    precision: str = ...,
+    **options: Any,
+) -> Iterator[np.ndarray]: ...
 @overload
-def animate(source: Any, driving: Any, output: str | Path, *, model: str | Backbone = ..., device: str = ..., engine: str = ..., precision: str = ..., **options: Any) -> Report: ...
+def animate(
+    source: Any,
+    driving: Any,
+    output: str | Path,
+    *,
+    model: str | Backbone = ...,
+    device: str = ...,
+    engine: str = ...,
+    precision: str = ...,
+    **options: Any,
+) -> Report: ...
 def animate(
     source: Any,
     driving: Any,

@@ -98,9 +98,7 @@ def driving_footage(backbone: Backbone, clip: str | Path, reading: Reading, rela
     crop = reading.crop
     if crop is None and relative and backbone.any_size:
         crop, size = "none", _whole(clip)
-    return footage(
-        clip, size, crop or "face", reading.fps, reading.limit, reading.true_fps, reading.start, reading.end
-    )
+    return footage(clip, size, crop or "face", reading.fps, reading.limit, reading.true_fps, reading.start, reading.end)
 
 
 def _whole(clip: str | Path) -> tuple[int, int] | None:
@@ -133,7 +131,9 @@ def given_drive(backbone: Backbone, motion: Motion, reading: Reading) -> Drive:
         KinecastError: motion of another model, or of no frames, or an option that needs frames.
     """
     if reading.smooth:
-        raise KinecastError("smooth: expected a clip as --driving, found motion: extract it anew, or leave --smooth out")
+        raise KinecastError(
+            "smooth: expected a clip as --driving, found motion: extract it anew, or leave --smooth out"
+        )
     check_motion(backbone, motion)
     if reading.true_fps is not None:
         motion = replace(motion, fps=reading.true_fps, times=None, end=None)

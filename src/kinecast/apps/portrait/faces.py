@@ -43,9 +43,7 @@ def face_option(which: str | int) -> str | int:
         number = int(which)
         if number >= 1:
             return number
-    raise KinecastError(
-        f"face: expected {LARGEST}, {ALL}, or a number from 1, counted from the left, found {which!r}"
-    )
+    raise KinecastError(f"face: expected {LARGEST}, {ALL}, or a number from 1, counted from the left, found {which!r}")
 
 
 def chosen(faces: Sequence[Face], which: str | int) -> list[Face]:

@@ -16,8 +16,8 @@ from kinecast.apps.portrait.stage import Stage, check_size, set_stage
 from kinecast.errors import KinecastError
 from kinecast.faces import Face, Landmarker
 from kinecast.files import CLIP_OUTPUTS, check_output
-from kinecast.media.framing import check_reading
 from kinecast.media.footage import check_part
+from kinecast.media.framing import check_reading
 from kinecast.media.pictures import write_image
 from kinecast.media.video import VideoWriter
 from kinecast.models.base import Backbone

@@ -64,7 +64,9 @@ class Stage:
         driven = [self._driven(actor, motion, initial) for actor in self.actors]
         if self.size is not None:
             drawn = [self._squares(actor, each) for actor, each in zip(self.actors, driven, strict=True)]
-            yield from (side_by_side(squares) if len(squares) > 1 else squares[0] for squares in zip(*drawn, strict=True))
+            yield from (
+                side_by_side(squares) if len(squares) > 1 else squares[0] for squares in zip(*drawn, strict=True)
+            )
             return
         layers = [self.backbone.layer(actor.source, each) for actor, each in zip(self.actors, driven, strict=True)]
         for i in range(len(motion)):
