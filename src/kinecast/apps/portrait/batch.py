@@ -1,7 +1,7 @@
 """Many portraits or many driving clips, an output each: what is there already, and made the same way, is left out.
 
-Beside each output `x.mp4` lies `x.json`, which says what it was made of and its figures. Both are written whole, so that
-a batch resumes after an interruption.
+Beside each output `x.mp4` lies `x.json`, which says what it was made of and its figures. Both are written whole, so
+that a batch resumes after an interruption.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The square that is cut around a head: what the backbone sees, and what moves."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """What drives a portrait: the motion of a clip, of a motion file or of a stream of frames, with times and sound."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinecast.apps.extraction import detect_motion
+from kinecast.apps.extraction import Progress, check_motion, detect_motion
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.codec.clips import read_motion
 from kinecast.codec.sound import stream_sound
@@ -24,15 +24,14 @@ from kinecast.motion import Motion
 MOTION_FILE, STREAM_FILE = ".npz", ".kcm"
 _LARGEST_SIDE = 1024  # pixels of a driving frame, in which a face is looked for
 
-Progress = Callable[[str, int], None]
-
 
 @dataclass(frozen=True)
 class Reading:
     """How a driving clip is read.
 
     `crop` is a policy of `kinecast.media.framing`; None lets the backbone have what it sees best. `start` and `end` are
-    seconds of the clip, `fps`, `true_fps` and `limit` those of `kinecast.media.footage`; `smooth` filters what trembles.
+    seconds of the clip, `fps`, `true_fps` and `limit` those of `kinecast.media.footage`; `smooth` filters what
+    trembles.
     """
 
     crop: str | None = None
@@ -143,22 +142,6 @@ def given_drive(backbone: Backbone, motion: Motion, reading: Reading) -> Drive:
         motion = _part(motion, reading.start, reading.end)
     motion = motion[: reading.limit]
     return Drive(motion, motion.fps or DEFAULT_FPS, None if motion.times is None else motion.edges())
-
-
-def check_motion(backbone: Backbone, motion: Motion) -> None:
-    """Check that motion is the backbone's, and that there is some.
-
-    Raises:
-        KinecastError: it is not.
-    """
-    backbone.flatten(motion[:0])
-    if motion.frame_size not in (None, backbone.frame_size):
-        raise KinecastError(
-            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
-            f"{motion.frame_size}: name the model that it was extracted with"
-        )
-    if not len(motion):
-        raise KinecastError("driving: expected motion of at least one frame, found none: extract it again")
 
 
 def _part(motion: Motion, start: float, end: float | None) -> Motion:

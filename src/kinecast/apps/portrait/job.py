@@ -12,12 +12,12 @@ from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Prog
 from kinecast.apps.portrait.faces import LARGEST, chosen, described, face_option, find_faces
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.portrait.preview import preview
-from kinecast.apps.portrait.stage import Stage, check_size, set_stage
+from kinecast.apps.portrait.stage import Stage, set_stage
 from kinecast.errors import KinecastError
 from kinecast.faces import Face, Landmarker
 from kinecast.files import CLIP_OUTPUTS, check_output
 from kinecast.media.footage import check_part
-from kinecast.media.framing import check_reading
+from kinecast.media.framing import check_reading, check_size
 from kinecast.media.pictures import write_image
 from kinecast.media.video import VideoWriter
 from kinecast.models.base import Backbone

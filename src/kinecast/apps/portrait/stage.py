@@ -10,15 +10,13 @@ import numpy as np
 import torch
 
 from kinecast.apps.portrait.crops import FRAMED, ROOMY, Crop, head_crop
-from kinecast.errors import KinecastError
 from kinecast.faces import Face
-from kinecast.media.framing import fit
+from kinecast.media.framing import check_size, fit
 from kinecast.media.pictures import side_by_side, to_tensor, to_uint8
 from kinecast.models.base import Backbone, Source
 from kinecast.models.pasting import paint
 from kinecast.motion import Motion
 
-SIZES = (32, 2048)  # pixels of a square output's side, from and to
 _PIXELS = 1 << 21  # of frames that are drawn together
 _BATCH = 8
 
@@ -110,13 +108,3 @@ def set_stage(
             pixels, landmarks = fit(pixels, (0, 0, crop.side, crop.side), (size, size)), landmarks * (size / crop.side)
         actors.append(Actor(crop, backbone.source(to_tensor(pixels), landmarks)))
     return Stage(backbone, picture, actors, size)
-
-
-def check_size(size: int | None) -> None:
-    """Check the side of a square output.
-
-    Raises:
-        KinecastError: it is out of range.
-    """
-    if size is not None and not SIZES[0] <= size <= SIZES[1]:
-        raise KinecastError(f"size: expected {SIZES[0]} to {SIZES[1]} pixels, found {size}: choose 256, 512 or 1024")
