@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from kinecast.motion import Motion
     from kinecast.zoo import load_backbone, load_forecaster
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["KinecastError", "KinecastWarning", "Motion", "__version__", "load_backbone", "load_forecaster"]
 
 _HOMES = {
