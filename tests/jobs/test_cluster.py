@@ -104,7 +104,7 @@ def test_a_killed_worker_changes_no_bit(two_workers, folder: Path, weights: Path
 def test_commands_give_the_files_of_one_process(two_workers, folder: Path, weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     common = ["--model", str(weights), "--device", "cpu", "--limit", "8", "--json"]
-    rate = ["evaluate", "rate", str(folder / "id1_a.mp4"), *common, "--part", "losses", "--forecast", "damped"]
+    rate = ["research", "rate", str(folder / "id1_a.mp4"), *common, "--part", "losses", "--forecast", "damped"]
     for where, spread in (("one", []), ("ray", ["--ray", "local"])):
         assert main(["extract", str(folder), *common, "-o", str(tmp_path / where / "motion"), *spread]) == 0
         assert main([*rate, "-o", str(tmp_path / where / "rate"), *spread]) == 0

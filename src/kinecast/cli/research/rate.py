@@ -1,4 +1,4 @@
-"""`kinecast evaluate rate`: bits against quality, beside ordinary codecs, with frames left out, and with losses."""
+"""`kinecast research rate`: bits against quality, beside ordinary codecs, with frames left out, and with losses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,8 +63,8 @@ def evaluate_rate(
     json: JsonOption = False,
 ) -> None:
     """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
-    needs("kinecast evaluate rate", "codec")
-    needs("kinecast evaluate rate", "evaluate")
+    needs("kinecast research rate", "codec")
+    needs("kinecast research rate", "research")
     from kinecast.apps.backbone_worker import backbone_digest
     from kinecast.apps.fillers import load_fillers
     from kinecast.codec.clips import header_size, profile_named
