@@ -23,7 +23,7 @@ from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.apps.pipeline import published_kbps
-from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip
+from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip
 from kinecast.data.video_folder import list_clips
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError

@@ -93,8 +93,8 @@ def animate(
     Frames that were forecast carry an orange border, observed ones a green border.
     """
     from kinecast.apps import pipeline
+    from kinecast.apps.stream.sound import stream_sound
     from kinecast.cli.report import print_report
-    from kinecast.codec.sound import stream_sound
     from kinecast.data.windows import parse_horizon
     from kinecast.files import atomic_path
     from kinecast.zoo import forecaster_for
@@ -160,7 +160,7 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
 
 def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any]:
     """Return a motion stream's picture, or None for a motion file, and the motion."""
-    from kinecast.codec.clips import read_motion
+    from kinecast.apps.stream.clips import read_motion
     from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:

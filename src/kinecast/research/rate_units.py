@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from kinecast.apps.backbone_worker import BackboneWorker, model_files
-from kinecast.apps.fillers import load_fillers
-from kinecast.codec.clips import profile_named
+from kinecast.apps.stream.clips import profile_named
+from kinecast.apps.stream.fillers import load_fillers
 from kinecast.codec.filling import FILLERS
 from kinecast.data.datasets import Clip
 from kinecast.errors import KinecastError

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kinecast.apps.call.config import CallConfig
-from kinecast.apps.fillers import load_filler, of_forecaster
+from kinecast.apps.stream.fillers import load_filler, of_forecaster
 from kinecast.codec import model_identity
 from kinecast.codec.filling import FILLERS, Forecast
 from kinecast.errors import KinecastError

@@ -66,8 +66,8 @@ def evaluate_rate(
     needs("kinecast research rate", "codec")
     needs("kinecast research rate", "research")
     from kinecast.apps.backbone_worker import backbone_digest
-    from kinecast.apps.fillers import load_fillers
-    from kinecast.codec.clips import header_size, profile_named
+    from kinecast.apps.stream.clips import header_size, profile_named
+    from kinecast.apps.stream.fillers import load_fillers
     from kinecast.errors import KinecastError
     from kinecast.files import make_folder
     from kinecast.jobs.pool import WorkerPool
