@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from machine import describe, table, write_results
 
 from kinecast.apps.extraction import ExtractSettings
 from kinecast.data.windows import parse_horizon
@@ -37,6 +36,7 @@ from kinecast.jobs.cluster import RayCluster
 from kinecast.jobs.tasks import Worker
 from kinecast.research.run import RunResult, evaluate
 from kinecast.research.study import RunConfig, Study
+from machine import describe, table, write_results
 
 CLIPS, SAMPLES, HORIZONS, MODES, MACHINES = 44, 100, ("6-6", "12-12"), 2, (1, 8, 64)
 
