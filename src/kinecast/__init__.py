@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kinecast.zoo import load_backbone, load_forecaster
     from kinecast.zoo import load_backbone as load_model
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "KinecastError",
     "KinecastWarning",
