@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from kinecast.apps.extraction import ExtractSettings
+from kinecast.apps.extract_many import ExtractSettings
 from kinecast.data.windows import parse_horizon
 from kinecast.files import atomic_path
 from kinecast.jobs.cluster import RayCluster

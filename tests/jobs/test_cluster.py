@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers import draw_frames, write_clip
-from kinecast.apps.extraction import ExtractSettings
+from kinecast.apps.extract_many import ExtractSettings
 from kinecast.cli import main
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError

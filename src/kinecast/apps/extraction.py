@@ -1,147 +1,93 @@
-"""Motion of many clips, to a file each: resumable, by any number of workers.
+"""The motion of a clip, detected in constant memory: D numbers a frame are kept, frames never are."""
 
-Beside the motion files a journal, `extract.jsonl`, has a line for each that is finished, with a digest of all that it
-depends on: a file is done again when the clip, the weights or an option changed, and not otherwise.
-"""
-
-import json
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from kinecast.apps.backbone_worker import BackboneWorker, model_files
-from kinecast.apps.pipeline import extract
-from kinecast.data.datasets import Clip
-from kinecast.data.video_folder import CLIP_SUFFIXES, list_clips
+import torch
+
 from kinecast.errors import KinecastError
-from kinecast.files import make_folder
-from kinecast.jobs.pool import WorkerPool
-from kinecast.jobs.tasks import Task, TaskResult, as_bytes, digest
-from kinecast.media.video import READING
+from kinecast.media.footage import Footage, footage
+from kinecast.models.base import Backbone
+from kinecast.motion import Motion
 
-JOURNAL = "extract.jsonl"
-EXTRACT_VERSION = 2  # part of every key: raise it when the same clip gives other motion
+BATCH = 8  # frames that are looked at together
 
-
-@dataclass(frozen=True)
-class ExtractSettings:
-    """What a worker needs besides its clips."""
-
-    model: str
-    weights: str  # digest of the backbone
-    device: str
-    engine: str
-    precision: str
-    crop: str
-    fps: float | None
-    limit: int | None
-    true_fps: float | None = None
+Progress = Callable[[str, int], None]
 
 
-class ExtractWorker(BackboneWorker):
-    """Detects motion."""
+def extract(
+    backbone: Backbone,
+    clip: str | Path,
+    crop: str = "center",
+    fps: float | None = None,
+    limit: int | None = None,
+    progress: Progress = lambda stage, frames: None,
+    true_fps: float | None = None,
+) -> Motion:
+    """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
 
-    settings: ExtractSettings
-
-    def extract(self, clip: Path, output: Path) -> TaskResult:
-        """Make the motion file of a clip; the value is its frames, what made it unusable, and remarks."""
-        how, backbone = self.settings, self.backbone
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                motion = extract(backbone, clip, how.crop, how.fps, how.limit, true_fps=how.true_fps)
-            except KinecastError as error:
-                return TaskResult((0, str(error), []))
-        remarks = [str(warning.message) for warning in caught]
-        return TaskResult((len(motion), None, remarks), {output: as_bytes(motion.save, ".npz")})
-
-
-def clips_in(paths: Sequence[Path]) -> tuple[list[Path], bool]:
-    """Return clips, folders of them replaced by what is in them, and whether several were meant.
-
-    A folder that holds no clip is one itself: a folder of pictures.
+    Args:
+        backbone: its weights say at what frame size.
+        clip: whatever `kinecast.media.video.read_frames` reads.
+        crop: crop policy by name.
+        fps: resample to this constant rate; None keeps the frames and their times.
+        limit: at most so many frames.
+        progress: called with ("detect", frames done since the last call).
+        true_fps: the true frame rate where the file's times are wrong.
 
     Raises:
-        KinecastError: two would have motion files of one name.
+        KinecastError: unreadable input, or an option out of range.
     """
-    clips: list[Path] = []
-    for path in paths:
-        holds = path.is_dir() and any(p.suffix.lower() in CLIP_SUFFIXES for p in path.iterdir())
-        clips += list_clips([path]) if holds else [path]
-    names: dict[str, Path] = {}
-    for clip in clips:
-        if (other := names.setdefault(_name(clip), clip)) is not clip:
-            raise KinecastError(f"{clip}: expected clips of different names, found {other} too: rename one")
-    return clips, len(paths) > 1 or clips != list(paths)
+    return detect_motion(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
 
 
-def extract_all(
-    pool: WorkerPool,
-    settings: ExtractSettings,
-    clips: Sequence[Path],
-    output: Path,
-    log: Callable[[str], None],
-    progress: Callable[[str, int], None] = lambda stage, count: None,
-) -> tuple[dict[str, int], dict[str, str]]:
-    """Write OUTPUT/NAME.npz of each clip that has none of these settings; return frames of clips, and faults of others.
+def detect_motion(
+    backbone: Backbone,
+    driving: Footage,
+    progress: Progress = lambda stage, frames: None,
+    smooth: bool = False,
+) -> Motion:
+    """Detect the motion of the frames of some footage, streaming.
+
+    Args:
+        backbone: detects.
+        driving: in whatever size the backbone can see.
+        progress: as of `extract`.
+        smooth: filter what trembles.
 
     Raises:
-        KinecastError: no clip could be read.
+        KinecastError: unreadable input, no frame, or no face where the backbone needs one.
     """
-    journal = make_folder(output) / JOURNAL
-    finished = _finished(journal)
-    about = asdict(replace(settings, model=Path(settings.model).name, device=""))
-    keys: dict[Path, str] = {}
-    faults: dict[str, str] = {}
-    for clip in clips:
-        try:
-            content = Clip(clip.name, "", clip).hashed().content
-        except OSError as error:
-            faults[_name(clip)] = f"{clip}: {error.strerror or error}"
-            log(f"left out: {faults[_name(clip)]}")
-            continue
-        keys[clip] = digest(EXTRACT_VERSION, READING, content, clip.name, about)
-    motions = {clip: output / f"{_name(clip)}.npz" for clip in keys}
-    frames = {
-        _name(clip): finished[_name(clip)][1]
-        for clip, key in keys.items()
-        if finished.get(_name(clip), ("", 0))[0] == key and motions[clip].exists()
-    }
-    left = [clip for clip in keys if _name(clip) not in frames]
-    log(f"{len(left)} of {len(clips)} clips to do")
-    given = model_files(settings.model)
-    tasks = [Task("extract", (clip, motions[clip]), reads=(clip, *given)) for clip in left]
-    cut_off = journal.exists() and not journal.read_text().endswith("\n")
-    with journal.open("a") as lines:
-        lines.write("\n" if cut_off else "")
-        for i, (count, fault, remarks) in pool.run(tasks):
-            name = _name(left[i])
-            for line in (*remarks, *([f"left out: {fault}"] if fault else [])):
-                log(line)
-            if fault:
-                faults[name] = fault
-            else:
-                frames[name] = count
-                lines.write(json.dumps({"clip": name, "key": keys[left[i]], "frames": count}) + "\n")
-                lines.flush()
-            progress("detect", 1)
-    if not frames:
-        raise KinecastError(f"expected clips that can be read, found none among {len(clips)}: see the lines above")
-    return frames, faults
+    # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
+    # allocator then cannot reuse, and memory would grow with the clip.
+    numbers, times = bytearray(), array("d")
+    detect = backbone.follow(driving.rate if smooth else None)
+    for edges, frames in driving.batches(BATCH):
+        motion = detect(frames.to(backbone.device)).to("cpu")
+        numbers += motion.vectors().numpy().tobytes()
+        times.extend(edges[:-1])
+        progress("detect", len(frames))
+    motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
+    motion = replace(motion, fps=driving.rate, frame_size=backbone.frame_size, clip=driving.info.path.name)
+    if driving.constant:
+        return motion
+    end = float(edges[-1])
+    return replace(motion, fps=len(motion) / end, times=torch.tensor(times, dtype=torch.float64), end=end)
 
 
-def _finished(journal: Path) -> dict[str, tuple[str, int]]:
-    """Return key and frames of each clip's last whole line; a line that a kill cut off does not count."""
-    found: dict[str, tuple[str, int]] = {}
-    for line in journal.read_text().splitlines() if journal.exists() else ():
-        try:
-            entry = json.loads(line)
-            found[entry["clip"]] = entry["key"], entry["frames"]
-        except (ValueError, TypeError, KeyError):
-            continue
-    return found
+def check_motion(backbone: Backbone, motion: Motion) -> None:
+    """Check that motion is the backbone's, and that there is some.
 
-
-def _name(clip: Path) -> str:
-    return clip.name if clip.is_dir() else clip.stem
+    Raises:
+        KinecastError: it is not.
+    """
+    backbone.flatten(motion[:0])
+    if not backbone.any_size and motion.frame_size not in (None, backbone.frame_size):
+        raise KinecastError(
+            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
+            f"{motion.frame_size}: name the model that it was extracted with"
+        )
+    if not len(motion):
+        raise KinecastError("driving: expected motion of at least one frame, found none: extract it again")

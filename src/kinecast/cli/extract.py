@@ -58,7 +58,7 @@ def extract(
     """
     from kinecast.apps import pipeline
     from kinecast.apps.backbone_worker import backbone_digest
-    from kinecast.apps.extraction import ExtractSettings, clips_in
+    from kinecast.apps.extract_many import ExtractSettings, clips_in
     from kinecast.errors import KinecastError
     from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
     from kinecast.media.framing import check_reading
@@ -96,7 +96,7 @@ def _extract_all(
     settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
     """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
-    from kinecast.apps.extraction import ExtractWorker, extract_all
+    from kinecast.apps.extract_many import ExtractWorker, extract_all
     from kinecast.jobs.pool import WorkerPool
 
     with WorkerPool(ExtractWorker(settings), workers, ray) as pool, progress(unit="clips") as update:
