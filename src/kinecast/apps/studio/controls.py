@@ -1,4 +1,4 @@
-"""Sliders as motion: the head turned, lids and lips opened or shut, a smile, and how much of a clip's movement is taken.
+"""Sliders as motion: a turned head, lids and lips opened or shut, a smile, and the share of a clip that is taken over.
 
 Letters: K expression numbers, V points (478 landmarks), T frames, M = 4 measures.
 """

@@ -15,7 +15,6 @@ from kinecast.apps.portrait.driving import Reading, driving_footage
 from kinecast.apps.studio.controls import Look
 from kinecast.apps.studio.scene import GIF_LONGEST, Choice, Scene
 from kinecast.errors import KinecastError
-from kinecast.media.footage import Footage
 from kinecast.media.sound import SoundSource, clip_sound
 from kinecast.media.video import VideoWriter
 from kinecast.models.mesh.model import Mesh

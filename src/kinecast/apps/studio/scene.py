@@ -102,7 +102,9 @@ class Scene:
             self._previews[choice] = self.stage(choice, PREVIEW_LONGEST, PREVIEW_SIDE)
         return self._previews[choice]
 
-    def drawn(self, stage: Stage, look: Look, driving: Motion | None = None, initial: Motion | None = None) -> np.ndarray:
+    def drawn(
+        self, stage: Stage, look: Look, driving: Motion | None = None, initial: Motion | None = None
+    ) -> np.ndarray:
         """Return one frame (h, w, 3), uint8: the portrait as the sliders say, moved by one frame of driving motion."""
         motion, first = self.motion(stage, look, driving, initial)
         return next(stage.frames([motion], first))

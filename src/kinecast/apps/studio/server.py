@@ -48,6 +48,7 @@ _STATIC = {
     "/studio.css": StaticFile(_STUDIO, "studio.css", "text/css"),
     "/studio.js": StaticFile(_STUDIO, "studio.js", "text/javascript"),
     "/server.js": StaticFile(_STUDIO, "server.js", "text/javascript"),
+    "/sliders.js": StaticFile(_STUDIO, "sliders.js", "text/javascript"),
     "/camera.js": StaticFile(_STUDIO, "camera.js", "text/javascript"),
 }
 _BODIES = frozenset(
