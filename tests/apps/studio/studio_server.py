@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from skimage.data import astronaut
 from faces_in_motion import tiny_mesh
 from kinecast.apps.local.site import TOKEN_HEADER
 from kinecast.apps.studio.server import SESSION_HEADER, StudioServer
+from kinecast.models.mesh.model import Mesh
 
 LIMIT = 5_000_000  # bytes of an upload
 
@@ -29,6 +31,14 @@ def portrait() -> bytes:
     file = BytesIO()
     Image.fromarray(np.ascontiguousarray(astronaut()[:256, 96:352])).save(file, "PNG")
     return file.getvalue()
+
+
+@cache
+def model() -> Mesh:
+    """Return a small model, warm; tests in a browser cannot wait long for one."""
+    small = tiny_mesh()
+    small.warm_up()
+    return small
 
 
 class Client:
@@ -92,7 +102,7 @@ def order(kind: str = "mp4", **look: float) -> dict[str, Any]:
 @asynccontextmanager
 async def serve(limit: int = LIMIT) -> AsyncIterator[Client]:
     """Run a studio; yields a client that has no session yet."""
-    server = StudioServer(tiny_mesh, limit)
+    server = StudioServer(model, limit)
     await server.start()
     try:
         async with aiohttp.ClientSession() as http:
