@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from apps.call.browser import drive, start_chromium
-from apps.studio.studio_server import portrait, run, serve
+from apps.studio.studio_server import model, portrait, run, serve
 from faces_in_motion import face_frames
 from helpers import write_clip
 from kinecast.media.pictures import to_uint8
@@ -24,6 +24,7 @@ def port():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A portrait and a clip of ten frames."""
+    model()
     folder = tmp_path_factory.mktemp("files")
     (folder / "portrait.png").write_bytes(portrait())
     return folder / "portrait.png", write_clip(folder / "lean.mp4", to_uint8(face_frames(10, 128)))
@@ -130,8 +131,8 @@ def test_a_phone_sized_page_is_no_wider_than_its_window_and_all_is_labelled(port
             await tab.wait_for(shown("preview"), 20)
             assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
             unnamed = await tab.evaluate(
-                "[...document.querySelectorAll('input, button, progress, img, video')].filter((e) => e.checkVisibility()"
-                " && !(e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.alt || e.ariaHidden ||"
+                "[...document.querySelectorAll('input, button, progress, img, video')].filter((e) => "
+                "e.checkVisibility() && !(e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.alt || e.ariaHidden ||"
                 " e.getAttribute('aria-labelledby'))).map((e) => e.outerHTML)"
             )
             assert unnamed == []
