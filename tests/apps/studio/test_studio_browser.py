@@ -132,8 +132,8 @@ def test_a_phone_sized_page_is_no_wider_than_its_window_and_all_is_labelled(port
             assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
             unnamed = await tab.evaluate(
                 "[...document.querySelectorAll('input, button, progress, img, video')].filter((e) => "
-                "e.checkVisibility() && !(e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.alt || e.ariaHidden ||"
-                " e.getAttribute('aria-labelledby'))).map((e) => e.outerHTML)"
+                "e.checkVisibility() && !(e.ariaLabel || e.labels?.[0]?.innerText || e.innerText || e.alt || "
+                "e.ariaHidden || e.getAttribute('aria-labelledby'))).map((e) => e.outerHTML)"
             )
             assert unnamed == []
             # Everything that can be pressed is reached by Tab, in the order in which it is seen.
