@@ -10,6 +10,7 @@ from kinecast.cli.common import (
     CropOption,
     DeviceOption,
     EngineOption,
+    FaceOption,
     FpsOption,
     JsonOption,
     LimitOption,
@@ -23,7 +24,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
-from kinecast.cli.model_choice import AUTO, choose_model
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_model
 from kinecast.cli.outputs import WRITES_CLIP, WRITES_REPORT
 from kinecast.errors import KinecastError
 
@@ -63,13 +64,9 @@ def animate(
     ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Futures to sample and show side by side.")] = 1,
     compare: Annotated[bool, typer.Option("--compare", help="Show driving frame and true keypoints beside.")] = False,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", help="Backbone: a name of `kinecast zoo list`, or a file; auto is mesh for faces, else face-128."
-        ),
-    ] = AUTO,
+    model: AutoModelOption = AUTO,
     crop: CropOption = "center",
+    face: FaceOption = None,
     source_crop: Annotated[str, typer.Option("--source-crop", help="center, face or none.")] = "center",
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
@@ -97,8 +94,10 @@ def animate(
     from kinecast.codec.sound import stream_sound
     from kinecast.data.windows import parse_horizon
     from kinecast.files import atomic_path
+    from kinecast.framing import around_face
     from kinecast.zoo import forecaster_for
 
+    crop = around_face(crop, face)
     of_motion = driving.suffix.lower() in _MOTION
     if of_motion:
         _check_motion(driving, source, mode)

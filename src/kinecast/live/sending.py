@@ -24,7 +24,7 @@ from kinecast.codec.clips import layout_for_quality, profile_named
 from kinecast.codec.entropy import MAX_SKIP
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
-from kinecast.framing import Box, centred, crop_box, find_face, fit
+from kinecast.framing import Box, centred, crop_box, find_face, fit, which_face
 from kinecast.live.config import CallConfig, CameraFrame
 from kinecast.live.messages import VERSION, Hello, Use, write_control
 from kinecast.motion import Motion
@@ -176,7 +176,8 @@ class Sender:
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
         if self._box is None or self._box[0] != picture.shape:
-            face = find_face([picture]) if self._config.crop == "face" else None
+            which = which_face(self._config.crop)
+            face = None if which is None else find_face([picture], which)
             box = crop_box(picture.shape[:2], self._backbone.frame_size, self._config.crop, face)
             self._box = picture.shape, box
         return fit(picture, self._box[1], self._backbone.frame_size)
