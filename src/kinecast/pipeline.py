@@ -55,6 +55,8 @@ def extract(
 ) -> Motion:
     """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
 
+    Where the backbone needs a face, frames without one hold the motion beside them and are marked in `Motion.valid`.
+
     Args:
         backbone: its weights say at what frame size.
         clip: whatever `kinecast.video.read_frames` reads.
@@ -65,7 +67,7 @@ def extract(
         true_fps: the true frame rate where the file's times are wrong.
 
     Raises:
-        KinecastError: unreadable input, or an option out of range.
+        KinecastError: unreadable input, an option out of range, or no face in any frame where one is needed.
     """
     return _detect(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
 
@@ -73,15 +75,18 @@ def extract(
 def _detect(backbone: Backbone, driving: Footage, progress: Progress) -> Motion:
     # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
     # allocator then cannot reuse, and memory would grow with the clip.
-    numbers, times = bytearray(), array("d")
+    numbers, times, valid = bytearray(), array("d"), bytearray()
     detect = backbone.follow()
     for edges, frames in driving.batches(BATCH):
         motion = detect(frames.to(backbone.device)).to("cpu")
         numbers += motion.vectors().numpy().tobytes()
         times.extend(edges[:-1])
+        valid += motion.valid_frames().numpy().tobytes()
         progress("detect", len(frames))
     motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
-    motion = replace(motion, fps=driving.rate, frame_size=backbone.frame_size, clip=driving.info.path.name)
+    seen = torch.frombuffer(valid, dtype=torch.bool)
+    motion = replace(motion, frame_size=backbone.frame_size, clip=driving.info.path.name, valid=seen).held()
+    motion = replace(motion, fps=driving.rate)
     if driving.constant:
         return motion
     end = float(edges[-1])
@@ -112,6 +117,7 @@ def forecast_motion(
     """Replace the forecast blocks of a motion by forecasts of the N frames before each: S motions and the mask.
 
     A forecast sees the N observed frames before it and nothing else; frames after the last whole window are kept.
+    Where one of the N is not valid, the last of them is held: a held pose is no movement to forecast from.
     Motion of a variable rate is first resampled, see `Motion.evenly_timed`.
     """
     motion = motion.evenly_timed()
@@ -121,6 +127,8 @@ def forecast_motion(
     count = len(motion) // window
     windows = vectors[: count * window].view(count, window, -1)
     futures = forecaster.forecast(windows[:, :observed].contiguous(), horizon, samples, seed)
+    unseen = ~motion.valid_frames()[: count * window].view(count, window)[:, :observed].all(dim=1)
+    futures[:, unseen] = windows[unseen, observed - 1 : observed].to(futures)
     motions = []
     for future in futures:
         filled = vectors.clone()
@@ -404,6 +412,7 @@ def _report(
         mode=options.mode,
         frames=len(scene.mask),
         frames_sent=int((~scene.mask).sum()),
+        frames_without_face=int((~scene.known.motion.valid_frames()).sum()),
         fps=fps,
         motion_dim=scene.known.dim,
         forecaster=forecaster.name if forecaster else None,

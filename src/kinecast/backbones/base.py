@@ -24,6 +24,7 @@ class Backbone(nn.Module, ABC):
     engine = "eager"  # how it runs, see `kinecast.engine`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+    needs_face = False  # whether frames without a face have no motion, see `Motion.valid`
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
@@ -44,7 +45,10 @@ class Backbone(nn.Module, ABC):
         """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
 
     def follow(self) -> Callable[[Tensor], Motion]:
-        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
+        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before.
+
+        Where it needs a face, frames without one are marked in `Motion.valid`, also if there is none at all.
+        """
         return lambda frames: self.detect(frames)
 
     def warm_up(self) -> Motion:

@@ -69,7 +69,11 @@ def decode(
         print_json(report)
     filled = "".join(
         f", {report[key]} {word}"
-        for key, word in (("skipped", "left out by the sender"), ("concealed", "lost"))
+        for key, word in (
+            ("skipped", "left out by the sender"),
+            ("concealed", "lost"),
+            ("frames_without_face", "without a face"),
+        )
         if report[key]
     )
     say(f"wrote {output}: {report['frames']} frames at {report['fps']:.4g} fps{filled}")

@@ -112,6 +112,8 @@ def encode(
         print_json(report)
     parts = [("times of frames", report["times_kbps"]), ("sound", report["sound_kbps"])]
     beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
+    unseen = report["frames_without_face"]
+    beside += f", no face in {unseen} frames" if unseen else ""
     say(
         f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:.4g} fps, motion "
         f"{report['motion_kbps']:.2f} kbps ({report['overhead_kbps']:.2f} of it framing), picture "

@@ -17,6 +17,7 @@ import torch
 
 from kinecast.backbones.base import Backbone
 from kinecast.data.datasets import Clip
+from kinecast.data.keypoint_store import valid_series
 from kinecast.data.windows import evaluation_windows
 from kinecast.errors import KinecastError
 from kinecast.evaluation.crew import Done, Task, Worker, as_bytes
@@ -26,7 +27,7 @@ from kinecast.evaluation.rendering import Stage
 from kinecast.evaluation.single import measure_single
 from kinecast.evaluation.study import Job, digest
 from kinecast.metrics.jedi import VJEPA, open_vjepa
-from kinecast.motion import Motion
+from kinecast.motion import Motion, concatenate
 from kinecast.training.forecaster import ForecasterTrainingConfig
 from kinecast.video import READING
 from kinecast.zoo import load_backbone, names
@@ -100,7 +101,9 @@ class VideoWorker(Worker):
 
     def train(self, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> Done:
         """Make a forecaster of the motion of clips."""
-        series = {clip.name: self._motion(clip).vectors() for clip in clips}
+        series: dict[str, torch.Tensor] = {}
+        for clip in clips:
+            series |= valid_series(clip.name, self._motion(clip))
         about = {"backbone": self.settings.weights, "crop": self.settings.crop}
         data = as_bytes(lambda made: train_to(made, config, series, about), path.suffix)
         return Done(files={path: in_order(data)})
@@ -128,8 +131,7 @@ class VideoWorker(Worker):
             detect(frames.to(self.backbone.device)).to("cpu")
             for frames in clip.batches(self.backbone.frame_size, self.settings.crop, BATCH)
         ]
-        motion = rows[0].with_vectors(torch.cat([row.vectors() for row in rows]))
-        return replace(motion, frame_size=self.backbone.frame_size, clip=clip.name)
+        return replace(concatenate(rows).held(), frame_size=self.backbone.frame_size, clip=clip.name)
 
 
 def detect_task(settings: Settings, clip: Clip) -> Task:

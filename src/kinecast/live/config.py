@@ -174,6 +174,7 @@ class CallStats:
     loss: float = 0.0
     refused: int = 0  # messages that were not what they should be
     failed: int = 0  # frames and messages that something failed on here, and that were passed over
+    frames_without_face: int = 0  # of the camera: the other side holds the last picture
     pictures_sent: int = 0
     pictures_received: int = 0
     queues: dict[str, int] = field(default_factory=dict)

@@ -103,6 +103,8 @@ class Sender:
         self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
         self._thumb: np.ndarray | None = None
+        self.without_face = 0  # frames so far
+        self._face_at: float | None = None  # when a face was seen last, None before the first frame
         self._check_at = self._picture_at = 0.0
 
     def request_key(self) -> None:
@@ -113,6 +115,12 @@ class Sender:
         """Return how many pictures were sent since the last call."""
         sent, self._pictures_sent = self._pictures_sent, 0
         return sent
+
+    @property
+    def faceless_s(self) -> float:
+        """Seconds since a face was last in the camera's picture, where one is needed. From any thread."""
+        seen = self._face_at
+        return 0.0 if seen is None or not self._backbone.needs_face else self._clock() - seen
 
     def take_errors(self) -> list[Exception]:
         """Return what failed since the last call."""
@@ -139,6 +147,11 @@ class Sender:
         picture = self._fitted(frame.picture)
         tensor = to_tensor(picture)
         motion = self._detect(tensor.to(self._backbone.device)).to("cpu")
+        if not motion.valid_frames().all():
+            self.without_face += 1
+            self._face_at = self._clock() if self._face_at is None else self._face_at
+            return  # the receiver holds what it shows
+        self._face_at = self._clock()
         if not torch.isfinite(motion.vectors()).all():
             raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
         if self._encoder is None:
