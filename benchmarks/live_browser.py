@@ -25,11 +25,11 @@ from typing import Any
 import av
 import numpy as np
 import psutil
+
+from kinecast.media.video import probe, read_frames
 from machine import describe, table, write_results
 
-from kinecast.video import probe, read_frames
-
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "live"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "apps" / "call"))
 from browser import Tab, drive, start_chromium  # noqa: E402
 
 PEER = Path(__file__).with_name("live_peer.py")

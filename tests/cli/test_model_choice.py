@@ -9,8 +9,8 @@ from helpers import make_clip, write_clip
 from kinecast.cli.common import DEFAULT_BACKBONE
 from kinecast.cli.model_choice import AUTO, FACES, choose_for_call, choose_for_clips, choose_model, model_of
 from kinecast.codec.stream import StreamReader
+from kinecast.media.pictures import to_uint8, write_image
 from kinecast.motion import Motion
-from kinecast.pictures import to_uint8, write_image
 
 CROPS = "center", "center"
 
@@ -97,8 +97,8 @@ def test_a_camera_is_taken_to_show_a_face_and_a_clip_is_looked_at(face: Path, tm
 
 
 def test_a_trained_forecaster_is_of_the_motion_whose_numbers_it_has(face: Path, tmp_path: Path) -> None:
-    from kinecast.forecasters import build_forecaster
-    from kinecast.forecasters.storage import save_forecaster
+    from kinecast.forecasting import build_forecaster
+    from kinecast.forecasting.storage import save_forecaster
 
     for dim, taken in ((38, FACES), (60, DEFAULT_BACKBONE)):
         save_forecaster(build_forecaster("gru", dim), tmp_path / "f.safetensors")

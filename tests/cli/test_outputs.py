@@ -14,12 +14,12 @@ import typer
 
 from helpers import make_clip
 from kinecast import cli
+from kinecast.apps.pipeline import Report
 from kinecast.cli.outputs import Writes, marked
 from kinecast.files import check_output
 from kinecast.motion import Motion
-from kinecast.pipeline import Report
 
-OUTPUT_NAMES = {"output", "report", "record", "cache"}
+OUTPUT_NAMES = {"output", "report", "record", "cache", "preview"}
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"kinecast.zoo.{name}", work)
     monkeypatch.setattr("kinecast.motion.Motion.load", staticmethod(work))
     monkeypatch.setattr("kinecast.data.keypoint_store.load_series", work)
-    monkeypatch.setattr("kinecast.backbones.checkpoints.import_published", work)
-    monkeypatch.setattr("kinecast.video.probe", work)
+    monkeypatch.setattr("kinecast.models.checkpoints.import_published", work)
+    monkeypatch.setattr("kinecast.media.video.probe", work)
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ SLIPS = [
     (["forecast", "in.npz", "-o", "OUT"], "in.npz"),
     (["train", "forecaster", "--data", "in.npz", "-o", "OUT"], "in.npz"),
     (["train", "backbone", "--data", "clips", "-o", "OUT"], "clips"),
-    (["evaluate", "rate", "in.mp4", "-o", "OUT"], "in.mp4"),
-    (["evaluate", "keypoints", "--data", "motion", "-o", "OUT"], "motion"),
-    (["evaluate", "single", "--dataset", "clips", "-o", "OUT"], "clips"),
-    (["evaluate", "diverse", "--dataset", "clips", "-o", "out", "--cache", "OUT"], "clips"),
-    (["evaluate", "paper", "--dataset", "clips", "--sources", "motion", "-o", "OUT"], "motion"),
+    (["research", "rate", "in.mp4", "-o", "OUT"], "in.mp4"),
+    (["research", "keypoints", "--data", "motion", "-o", "OUT"], "motion"),
+    (["research", "single", "--dataset", "clips", "-o", "OUT"], "clips"),
+    (["research", "diverse", "--dataset", "clips", "-o", "out", "--cache", "OUT"], "clips"),
+    (["research", "paper", "--dataset", "clips", "--sources", "motion", "-o", "OUT"], "motion"),
     (["anomaly", "in.npz", "--normal", "motion", "-o", "OUT"], "motion"),
     (["anomaly", "clips", "--normal", "motion", "-o", "OUT"], "clips"),
     (["benchmark", "--clip", "in.mp4", "-o", "OUT"], "in.mp4"),
@@ -146,12 +146,12 @@ UNFIT = [
     ),
     (["train", "backbone", "--data", "clips", "-o", "OUT"], [("in.npz", "found a file")]),
     (["zoo", "import", "in.kcm", "-o", "OUT"], [("no/x.safetensors", "No such file"), ("x.pth", ".safetensors")]),
-    (["evaluate", "rate", "in.mp4", "-o", "OUT"], [("in.npz", "found a file")]),
-    (["evaluate", "synthetic", "-o", "OUT"], [("in.npz/x", "found a file")]),
-    (["evaluate", "single", "--dataset", "clips", "-o", "OUT"], [("in.npz", "found a file")]),
+    (["research", "rate", "in.mp4", "-o", "OUT"], [("in.npz", "found a file")]),
+    (["research", "synthetic", "-o", "OUT"], [("in.npz/x", "found a file")]),
+    (["research", "single", "--dataset", "clips", "-o", "OUT"], [("in.npz", "found a file")]),
     (["anomaly", "in.npz", "--normal", "motion", "-o", "OUT"], [("in.kcm", "found a file")]),
     (["benchmark", "-o", "OUT"], [("in.npz", "found a file")]),
-    (["data", "arms", "-o", "OUT"], [("in.npz", "found a file")]),
+    (["research", "arms", "-o", "OUT"], [("in.npz", "found a file")]),
     (["demo", "-o", "OUT"], [("in.npz", "found a file")]),
     (["call", "--headless", "--input", "in.mp4", "--output", "OUT"], [("no/x.mp4", "No such file"), ("x", "none")]),
     (["call", "--headless", "--input", "in.mp4", "--output", "x.mp4", "--record", "OUT"], [("x.mp4", "two outputs")]),
@@ -264,7 +264,7 @@ def test_encoding_is_checked_before_the_clip_is_read(
 def test_animating_is_checked_before_the_first_frame_is_detected(
     run: Callable[..., Any], place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], words: str
 ) -> None:
-    monkeypatch.setattr("kinecast.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
+    monkeypatch.setattr("kinecast.apps.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
     result = run("animate", "--driving", "in.mp4", "-o", "x.mp4", "--model", tiny, *arguments)
     assert result.code == 1 and words in result.error_lines[0], result.err
     assert not (place / "x.mp4").exists()
@@ -281,7 +281,7 @@ def test_animating_is_checked_before_the_first_frame_is_detected(
 def test_anomaly_looks_at_its_input_before_the_normal_clips(
     run: Callable[..., Any], place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], words: str
 ) -> None:
-    monkeypatch.setattr("kinecast.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
+    monkeypatch.setattr("kinecast.apps.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
     result = run("anomaly", *arguments, "--backbone", tiny, "-o", "out")
     assert result.code == 1 and words in result.error_lines[0], result.err
 
@@ -296,18 +296,19 @@ def test_version(run: Callable[..., Any]) -> None:
 def test_an_encoder_that_is_missing_is_told_before_the_first_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kinecast import KinecastError, video_writer
+    from kinecast import KinecastError
+    from kinecast.media import writer
 
-    monkeypatch.setitem(video_writer._ENCODERS, ".mp4", ("libx999", "yuv420p"))
+    monkeypatch.setitem(writer._ENCODERS, ".mp4", ("libx999", "yuv420p"))
     with pytest.raises(KinecastError, match="libx999"):
-        video_writer.VideoWriter(tmp_path / "x.mp4", 25)
+        writer.VideoWriter(tmp_path / "x.mp4", 25)
 
 
 def test_words_that_name_nothing_are_no_inputs(run: Callable[..., Any], place: Path) -> None:
     """A folder named as a model is: `--models gru -o gru`, run twice."""
     (place / "repeat").mkdir()
     np.save(place / "motion/b.npy", np.zeros((30, 18), np.float32))
-    result = run("evaluate", "synthetic", "--models", "repeat", "-o", "repeat", "--process", "oscillator", "--seeds", 0)
+    result = run("research", "synthetic", "--models", "repeat", "-o", "repeat", "--process", "oscillator", "--seeds", 0)
     assert "cannot write" not in result.err
 
 
@@ -330,9 +331,9 @@ def test_an_evaluation_looks_for_what_it_names_before_it_detects(
     arguments: list[str],
     words: str,
 ) -> None:
-    monkeypatch.setattr("kinecast.evaluation.run.detect_task", lambda *a: pytest.fail("a clip was detected"))
+    monkeypatch.setattr("kinecast.research.run.detect_task", lambda *a: pytest.fail("a clip was detected"))
     make_clip(place / "clips/b.mp4", frames=3)
-    command = ("evaluate", "single", "--dataset", "clips", "--validate", "a", "--mode", "transfer", "--backbone", tiny)
+    command = ("research", "single", "--dataset", "clips", "--validate", "a", "--mode", "transfer", "--backbone", tiny)
     result = run(*command, "-o", "out", "--device", "cpu", *arguments)
     assert result.code == 1 and len(result.error_lines) == 1 and words in result.error_lines[0], result.err
 

@@ -9,17 +9,17 @@ import torch
 
 from faces_in_motion import face_frames, tiny_mesh
 from helpers import write_clip
+from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.codec import Expectation, Layout, decode_motion, encode_motion, fill, generic_profile, interpolate
 from kinecast.codec.absences import Absences, AbsenceUnit, AbsenceWriter
-from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.codec.decoder import DecodedFrame
 from kinecast.codec.encoder import Packing
 from kinecast.codec.filling import damped, hold
 from kinecast.codec.packets import parse_unit
 from kinecast.codec.schedule import ClosedLoop, Present, in_steps
 from kinecast.errors import KinecastError
-from kinecast.pictures import to_uint8
-from kinecast.video import read_frames
+from kinecast.media.pictures import to_uint8
+from kinecast.media.video import read_frames
 
 
 def test_a_unit_comes_back_and_damage_is_refused():

@@ -47,9 +47,9 @@ def decode(
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
     needs("kinecast decode", "codec")
-    from kinecast.codec.clips import decode_clip
+    from kinecast.apps.stream.clips import decode_clip
+    from kinecast.apps.stream.fillers import advised_filler, load_filler
     from kinecast.codec.filling import INTERPOLATE
-    from kinecast.fillers import advised_filler, load_filler
 
     backbone = load_model(model_of(stream) if model == AUTO else model, device, engine, precision)
     dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)

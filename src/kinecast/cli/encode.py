@@ -82,9 +82,9 @@ def encode(
     --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
-    from kinecast.codec.clips import EncodeOptions, encode_clip
-    from kinecast.fillers import load_filler
-    from kinecast.framing import around_face
+    from kinecast.apps.stream.clips import EncodeOptions, encode_clip
+    from kinecast.apps.stream.fillers import load_filler
+    from kinecast.media.framing import around_face
 
     if terms != "keypoints" and rate_kbps is None:
         raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")

@@ -13,6 +13,7 @@ from kinecast.files import existing_file
 
 AUTO = "auto"
 FACES = "mesh"
+_LOOKED_AT = (0, 30, 10)  # the frames in which a face is looked for: from, to, every
 AutoModelOption = Annotated[
     str,
     typer.Option(
@@ -22,7 +23,7 @@ AutoModelOption = Annotated[
 
 
 def choose_model(
-    named: str, driving: Any, source: Path | None, crops: tuple[str, str], forecaster: str | None = None
+    named: str, driving: Any, source: Path | None, crops: tuple[str | None, str | None], forecaster: str | None = None
 ) -> str:
     """Return the name of the backbone to load for an animation, and say why if it was left open.
 
@@ -30,7 +31,7 @@ def choose_model(
         named: what the user named, or AUTO.
         driving: the clip, as readers take it, or a motion file.
         source: the picture, if it is another's.
-        crops: how driving and source are cut.
+        crops: how driving and source are cut; None looks at all of them, as they are.
         forecaster: what forecasts, if anything: its weights are of one backbone's motion.
 
     Raises:
@@ -89,7 +90,7 @@ def model_of(motion: Path) -> str:
     return named if named in names("backbone") else DEFAULT_BACKBONE
 
 
-def _faces_or_other(shown: Iterable[tuple[str, Any, str]], what: str, forecaster: str | None) -> str:
+def _faces_or_other(shown: Iterable[tuple[str, Any, str | None]], what: str, forecaster: str | None) -> str:
     """Return FACES if each clip that is given shows one, and otherwise say which does not."""
     if forecaster is not None and not _knows_faces(forecaster):
         return DEFAULT_BACKBONE
@@ -103,7 +104,7 @@ def _faces_or_other(shown: Iterable[tuple[str, Any, str]], what: str, forecaster
 def _knows_faces(forecaster: str) -> bool:
     """Return whether a forecaster, by name or file, can forecast the motion of FACES."""
     from kinecast.codec.filling import FILLERS
-    from kinecast.forecasters.storage import WEIGHTLESS, motion_dim_of
+    from kinecast.forecasting.storage import WEIGHTLESS, motion_dim_of
     from kinecast.zoo import bundled, motion_of
 
     if forecaster in (AUTO, *WEIGHTLESS, *FILLERS) or motion_of(forecaster) == FACES:
@@ -119,9 +120,9 @@ def _dim_of_faces() -> int:
     return load_backbone(FACES, "cpu", "eager").motion_dim
 
 
-def _shows_face(clip: Any, crop: str) -> bool:
-    from kinecast.framing import FACE_FRAMES, find_face
-    from kinecast.video import read_frames
+def _shows_face(clip: Any, crop: str | None) -> bool:
+    from kinecast.media.framing import find_face
+    from kinecast.media.video import read_frames
 
-    looked_at = islice(read_frames(clip, 256, crop), FACE_FRAMES.start, FACE_FRAMES.stop, FACE_FRAMES.step)
-    return any(find_face([frame]) is not None for frame in looked_at)
+    frames = read_frames(clip, crop="none") if crop is None else read_frames(clip, 256, crop)
+    return find_face(islice(frames, *_LOOKED_AT)) is not None

@@ -23,7 +23,7 @@ from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
-from kinecast.weight_files import read_torch, without_wrappers
+from kinecast.files.weights import read_torch, without_wrappers
 
 NEEDS_WEIGHTS = "needs weights"  # what a table shows where there are none
 ENCODER_FILE, PROBE_FILE = "vith16.pth.tar", "ssv2-probe.pth.tar"
@@ -242,11 +242,6 @@ def load_vjepa(folder: str | Path, config: VJEPAConfig | None = None) -> VJEPA:
 def open_vjepa(folder: str | Path | None) -> VJEPA | None:
     """Return the model in a folder that the user named; None, for a column `needs weights`, where none was named."""
     return None if folder is None else load_vjepa(folder)
-
-
-def jedi_cell(value: float | None) -> str:
-    """Return a table's cell: the figure, or that it needs weights."""
-    return NEEDS_WEIGHTS if value is None else f"{value:.4f}"
 
 
 def _part(path: Path, name: str) -> dict[str, Tensor]:

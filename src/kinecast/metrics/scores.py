@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.median import sample_median
+from kinecast.forecasting.median import sample_median
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -95,17 +95,6 @@ def pit_histogram(samples: Tensor, truth: Tensor, bins: int = 10) -> Tensor:
 def pit_deviation(histogram: Tensor) -> float:
     """Return how much of a PIT histogram lies in the wrong bin: 0 flat, up to 1."""
     return float((histogram - 1 / len(histogram)).abs().sum() / 2)
-
-
-def oracle_best_of_samples(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ADE and FDE of each window's best sample, each (B,): an ORACLE figure, the truth makes the choice.
-
-    Mean over frames, and last frame, of the Euclidean distance of the D numbers; each of the two picks its own sample.
-    It falls with S and with any spread, whether calibrated or not: report it beside proper scores only, with S.
-    """
-    _check(samples, truth)
-    distance = (samples - truth).norm(dim=3)
-    return distance.mean(dim=2).amin(dim=0), distance[:, :, -1].amin(dim=0)
 
 
 @dataclass(frozen=True)
