@@ -312,8 +312,8 @@ def foreign(header=HEADER, value=None, **arrays):
     [
         ({"a": np.zeros(3), "b": np.zeros(3)}, MOTION + "found an .npz with a, b"),
         (
-            foreign({**HEADER, "format": 3}),
-            "expected motion format 1 or 2, found 3: update kinecast",
+            foreign({**HEADER, "format": 4}),
+            "expected motion format 1 to 3, found 4: update kinecast",
         ),
         (
             foreign(value=np.full((2, 3, 2), np.nan, np.float32)),

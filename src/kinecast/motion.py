@@ -271,7 +271,7 @@ class Motion:
                 times, end, valid = None, None, None
                 if header["format"] == _MARKED:
                     valid = torch.from_numpy(np.array(archive[_VALID], dtype=np.bool_))
-                if _TIMES in archive.files:
+                if header["format"] == _TIMED or _TIMES in archive.files:
                     times = torch.from_numpy(np.array(archive[_TIMES], dtype=np.float64))
                     end = None if header["end"] is None else float(header["end"])
                 names = [name for name in archive.files if name not in ("header", _TIMES, _VALID)]

@@ -105,12 +105,11 @@ def test_a_trained_forecaster_is_of_the_motion_whose_numbers_it_has(face: Path, 
         assert choose_model(AUTO, face, None, CROPS, str(tmp_path / "f.safetensors")) == taken
 
 
-@pytest.mark.parametrize("command", ["extract", "encode", "animate"])
+@pytest.mark.parametrize("command", ["extract", "encode"])
 def test_a_face_is_chosen_by_its_number(run, command: str, tmp_path: Path) -> None:
-    flags = ["--driving"] if command == "animate" else []
-    suffix = {"extract": "npz", "encode": "kcm", "animate": "mp4"}[command]
+    suffix = {"extract": "npz", "encode": "kcm"}[command]
     clip = write_clip(tmp_path / "two.mp4", to_uint8(face_frames(2)))
-    call = (command, *flags, clip, "-o", tmp_path / f"o.{suffix}", "--face")
+    call = (command, clip, "-o", tmp_path / f"o.{suffix}", "--face")
     assert "expected 2 faces or more in the first frames, found fewer: use --face 1" in run(*call, 2).err
     assert "face: expected a number from 1, counted from the left, found 0" in run(*call, 0).err
     assert "leave --crop out" in run(*call, 1, "--crop", "none").err

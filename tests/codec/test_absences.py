@@ -45,6 +45,9 @@ def coded(shown: Sequence[bool], loop: bool = False) -> tuple[list[DecodedFrame]
     """Code a ramp of which some frames show nothing; returns what is decoded, marked, and the ramp."""
     layout = Layout.plain(2)
     ramp = np.linspace(0, 1, len(shown))[:, None].repeat(2, axis=1).astype(np.float32)
+    for i in range(1, len(shown)):
+        if not shown[i]:
+            ramp[i] = ramp[i - 1]  # as a follower holds what it saw last
     turn = iter(range(len(shown)))
     now = [0]
 
@@ -72,8 +75,10 @@ def test_frames_without_a_face_are_left_out_and_held(loop, fill_with):
         assert [n for n in sent if shown[n]] == [*range(10), *range(110, 120)]
     found = np.stack([f.vector for f in (fill(frames, damped) if fill_with == "damped" else interpolate(frames))])
     held = found[10:110]
-    assert np.ptp(held, axis=0).max() == 0
     before = max(n for n in sent if n < 10)
+    refreshed = next(n for n in sent if n >= 10) - 10
+    assert np.ptp(held[:refreshed], axis=0).max() == 0 and np.ptp(held[refreshed:], axis=0).max() == 0
+    np.testing.assert_allclose(held[-1], ramp[9], atol=1 / 256)
     np.testing.assert_allclose(held[0], ramp[before], atol=1 / 256)
     np.testing.assert_allclose(found[110], ramp[110], atol=1 / 256)
 

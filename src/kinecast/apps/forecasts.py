@@ -46,7 +46,7 @@ def forecast_motion(
     windows = vectors[: count * window].view(count, window, -1)
     futures = forecaster.forecast(windows[:, :observed].contiguous(), horizon, samples, seed)
     unseen = ~motion.valid_frames()[: count * window].view(count, window)[:, :observed].all(dim=1)
-    futures[:, unseen] = windows[unseen, observed - 1 : observed].to(futures)
+    futures = torch.where(unseen[:, None, None], windows[:, observed - 1 : observed].to(futures), futures)
     motions = []
     for future in futures:
         filled = vectors.clone()
