@@ -25,6 +25,7 @@ from kinecast.cli.common import (
 )
 from kinecast.cli.model_choice import AUTO, choose_model
 from kinecast.cli.outputs import WRITES_CLIP, WRITES_REPORT
+from kinecast.cli.transfer_options import EyesOption, LipsOption, RegionOption, StrengthOption, transfer_of
 from kinecast.errors import KinecastError
 
 _STREAM = ".kcm"
@@ -42,12 +43,20 @@ def animate(
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="reconstruction or transfer. (default: transfer if there is a --source)"),
+        typer.Option(
+            "--mode",
+            help="reconstruction, transfer, or a kind of transfer: relative, absolute, mixed (the driving's own "
+            "head pose). (default: transfer if there is a --source)",
+        ),
     ] = None,
     relative: Annotated[bool, typer.Option("--relative", help="Apply the motion's change, not its positions.")] = False,
     adapt_scale: Annotated[
         bool, typer.Option("--adapt-scale", help="Scale relative motion to the source's size.")
     ] = False,
+    strength: StrengthOption = None,
+    region: RegionOption = "all",
+    eyes: EyesOption = None,
+    lips: LipsOption = None,
     best_frame: Annotated[
         bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
     ] = False,
@@ -100,6 +109,7 @@ def animate(
     from kinecast.zoo import forecaster_for
 
     of_motion = driving.suffix.lower() in _MOTION
+    mode, relative, transfer = transfer_of(mode, relative, strength, region, eyes, lips)
     if of_motion:
         _check_motion(driving, source, mode)
     if horizon is not None and forecast is None:
@@ -112,6 +122,7 @@ def animate(
         best_frame=best_frame,
         avd=avd,
         background=background,
+        transfer=transfer,
         observed=observed,
         horizon=ahead,
         samples=samples,
