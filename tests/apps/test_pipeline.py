@@ -122,7 +122,7 @@ def test_report_of_a_reconstruction(tmp_path):
         ({"adapt_scale": True}, "add --relative"),
         ({"adapt_scale": True, "avd": True}, "add --relative"),
         ({"relative": True, "avd": True}, "expected relative or avd, found both"),
-        ({"transfer": Transfer(mouth=0.5)}, "eyes, lips and mixed change relative motion: add --relative"),
+        ({"transfer": Transfer(mouth=0.5)}, "eyes, lips and mixed change relative motion: drop --absolute"),
         ({"samples": 9}, "expected 1 to 8"),
         ({"samples": 0}, "expected 1 to 8"),
     ],

@@ -14,13 +14,13 @@ from kinecast.models.transfer import Transfer
 @pytest.mark.parametrize(
     ("told", "wanted"),
     [
-        ((None, False, None, "all", None, None), (None, False, Transfer())),
+        ((None, None, None, "all", None, None), (None, None, Transfer())),
         ((None, True, "0.5", "all", None, 0.0), (None, True, Transfer(pose=0.5, eyes=0.5, mouth=0.5, lips_open=0.0))),
         ((None, True, "mouth=1.2, pose=0.5", "all", 0.3, None), (None, True, Transfer("relative", 0.5, 1, 1.2, 0.3))),
         (("transfer", True, None, "eyes,mouth", None, None), ("transfer", True, Transfer(pose=0))),
-        (("relative", False, None, "pose", None, None), ("transfer", True, Transfer(eyes=0, mouth=0))),
-        (("mixed", False, "0.8", "mouth", None, None), ("transfer", True, Transfer("mixed", 0, 0, 0.8))),
-        (("absolute", True, None, "all", None, None), ("transfer", False, Transfer())),
+        (("relative", None, None, "pose", None, None), ("transfer", True, Transfer(eyes=0, mouth=0))),
+        (("mixed", None, "0.8", "mouth", None, None), ("transfer", True, Transfer("mixed", 0, 0, 0.8))),
+        (("absolute", None, None, "all", None, None), ("transfer", False, Transfer())),
     ],
 )
 def test_what_is_written_is_what_is_asked(told: tuple[Any, ...], wanted: tuple[Any, ...]) -> None:
@@ -41,6 +41,11 @@ def test_what_cannot_be_is_said(strength: str | None, region: str, message: str)
         transfer_of(None, True, strength, region, None, None)
 
 
+def test_two_kinds_at_once_are_refused() -> None:
+    with pytest.raises(KinecastError, match="expected one kind of transfer, found mixed and --absolute"):
+        transfer_of("mixed", False, None, "all", None, None)
+
+
 def test_a_model_without_the_options_refuses_them(
     run: Callable[..., Any], tiny: Path, clip: Path, tmp_path: Path
 ) -> None:
@@ -50,5 +55,5 @@ def test_a_model_without_the_options_refuses_them(
         "kinecast: transfer: expected motion that is relative or absolute with fomm, found pose, eyes, lips_open: "
         "use the model mesh, or leave it out"
     ]
-    result = run(*call, "--strength", "0.5")
-    assert "add --relative" in result.err and not (tmp_path / "a.mp4").exists()
+    result = run(*call, "--strength", "0.5", "--absolute")
+    assert "drop --absolute" in result.err and not (tmp_path / "a.mp4").exists()

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from kinecast.errors import KinecastError
 from kinecast.models.transfer import REGIONS, Transfer, regions, strengths
 
 StrengthOption = Annotated[
@@ -23,8 +24,8 @@ _KINDS = ("relative", "absolute", "mixed")
 
 
 def transfer_of(
-    mode: str | None, relative: bool, strength: str | None, region: str, eyes: float | None, lips: float | None
-) -> tuple[str | None, bool, Transfer]:
+    mode: str | None, relative: bool | None, strength: str | None, region: str, eyes: float | None, lips: float | None
+) -> tuple[str | None, bool | None, Transfer]:
     """Return the mode that `AnimateOptions` knows, whether motion is relative, and how.
 
     Raises:
@@ -36,4 +37,7 @@ def transfer_of(
     options = Transfer("mixed" if mode == "mixed" else "relative", **moving, eyes_open=eyes, lips_open=lips)
     if mode not in _KINDS:
         return mode, relative, options
+    if relative not in (None, mode != "absolute"):
+        other = "relative" if relative else "absolute"
+        raise KinecastError(f"mode: expected one kind of transfer, found {mode} and --{other}: drop one of them")
     return "transfer", mode != "absolute", options
