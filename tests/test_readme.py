@@ -2,14 +2,18 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from typer.main import get_command
 
 from kinecast.cli import app
+from kinecast.media.video import VideoWriter, probe, read_frames
+from kinecast.packages import shipped_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -18,11 +22,17 @@ COMMANDS = re.findall(r"^    (kinecast .*?)(?:\s+#.*)?$", README, re.MULTILINE)
 LINKS = re.findall(r"\]\((?!https?:)([^)#]+)", README)
 
 
-def test_the_python_block_runs():
+def test_the_python_block_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(shipped_file("skimage", "data/astronaut.png"), "me.png")
+    face = next(read_frames("me.png", 128, "face"))
+    with VideoWriter("clip.mp4", 25) as writer:
+        writer.write(np.stack([face, face]))
     (block,) = PYTHON
     frames = torch.rand(12, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     names = {"frames": frames}
     exec(compile(block, "README.md", "exec"), names)
+    assert probe("moved.mp4").width == 512
     assert names["video"].shape == frames.shape
     assert names["futures"].shape == (20, 1, 12, 60)
 
