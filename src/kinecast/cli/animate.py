@@ -198,7 +198,7 @@ def _square(
 ) -> Any:
     """Animate at the size that the weights know, with whatever is compared and forecast, and return the report."""
     from kinecast.apps import pipeline
-    from kinecast.codec.sound import stream_sound
+    from kinecast.apps.stream.sound import stream_sound
     from kinecast.zoo import forecaster_for
 
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
@@ -241,7 +241,7 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
 
 def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any]:
     """Return a motion stream's picture, or None for a motion file, and the motion."""
-    from kinecast.codec.clips import read_motion
+    from kinecast.apps.stream.clips import read_motion
     from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:

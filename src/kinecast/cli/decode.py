@@ -46,8 +46,8 @@ def decode(
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
     needs("kinecast decode", "codec")
-    from kinecast.apps.fillers import advised_filler, load_filler
-    from kinecast.codec.clips import decode_clip
+    from kinecast.apps.stream.clips import decode_clip
+    from kinecast.apps.stream.fillers import advised_filler, load_filler
     from kinecast.codec.filling import INTERPOLATE
 
     backbone = load_model(model, device, engine, precision)
