@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import torch
-from kinecast.backbones.base import Backbone
-from kinecast.video import read_batches
+from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.cli.demo import shipped_clip
-from machine import describe, table, write_results
+from kinecast.media.video import read_batches
+from kinecast.models.base import Backbone
 
 BATCH = 8
 

@@ -193,7 +193,7 @@ class Motion:
         return sum(int(np.prod(self.components[name].shape[1:])) for name in self._names)
 
     def vectors(self) -> Tensor:
-        """Return the flat layout (T, D), float32: the layout table of shared science, section 1."""
+        """Return the flat layout (T, D), float32: the layout in `kinecast.motion_spec`."""
         parts = []
         for group in self.spec.groups:
             present = [self.components[each.name] for each in group if each.name in self.components]

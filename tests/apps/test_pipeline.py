@@ -64,7 +64,7 @@ def test_forecast_sees_only_its_own_observed_block():
 
 
 def test_published_accounting():
-    """Table 12 of [A]: FOMM, 60 numbers at 30 fps, half of the frames sent, saves 17.36 times against 500 kbps."""
+    """Published Table 12: FOMM, 60 numbers at 30 fps, half of the frames sent, saves 17.36 times against 500 kbps."""
     assert published_kbps(60, 30) == pytest.approx(57.6)
     assert 500 / published_kbps(60, 30, 0.5) == pytest.approx(17.36, abs=0.005)
 

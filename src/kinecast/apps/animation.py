@@ -63,7 +63,7 @@ class Report:
 
 
 def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:
-    """Return the papers' accounting: D 32-bit floats a frame sent, the source picture not counted ([A] section 5)."""
+    """Return the published rate (arXiv 2504.05537, section 5): D 32-bit floats per frame sent, without the picture."""
     return motion_dim * 32 * fps * sent_share / 1000
 
 
