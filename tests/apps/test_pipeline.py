@@ -22,6 +22,7 @@ from kinecast.apps.pipeline import (
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
 from kinecast.media import video
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion, concatenate
 from tiny import tiny_fomm
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
@@ -121,6 +122,7 @@ def test_report_of_a_reconstruction(tmp_path):
         ({"adapt_scale": True}, "add --relative"),
         ({"adapt_scale": True, "avd": True}, "add --relative"),
         ({"relative": True, "avd": True}, "expected relative or avd, found both"),
+        ({"transfer": Transfer(mouth=0.5)}, "eyes, lips and mixed change relative motion: drop --absolute"),
         ({"samples": 9}, "expected 1 to 8"),
         ({"samples": 0}, "expected 1 to 8"),
     ],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
 from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion
 
 
@@ -154,6 +155,35 @@ class Backbone(nn.Module, ABC):
         Here never: this motion has no size, or that of the source already.
         """
         return False
+
+    def check_transfer(self, options: Transfer) -> None:
+        """Check that this backbone has what is asked for; here nothing but relative and absolute motion.
+
+        Raises:
+            KinecastError: it has not.
+        """
+        options.refuse(self.name)
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source; it sees no later frame.
+
+        Args:
+            source: the source's motion (1).
+            initial: the driving frame (1) that changes are counted from.
+            options: what is asked for; relative by default.
+            adapt_scale: as `relative_motion`; None where `adapts_scale` says that it can be.
+
+        Raises:
+            KinecastError: an option that this backbone does not have; `adapt_scale` as `relative_motion`.
+        """
+        options = options or Transfer()
+        self.check_transfer(options)
+        if options.mode == "absolute":
+            return lambda driving: driving
+        adapt = self.adapts_scale(source, initial) if adapt_scale is None else adapt_scale
+        return lambda driving: self.relative_motion(source, driving, initial, adapt)
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Everything here runs in one worker thread, but for the few values that the event
 
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -28,6 +29,7 @@ from kinecast.errors import KinecastError
 from kinecast.media.framing import Box, centred, crop_box, find_face, fit
 from kinecast.media.pictures import to_tensor
 from kinecast.models.base import Backbone
+from kinecast.models.transfer import Retargeter
 from kinecast.motion import Motion
 
 Message = tuple[str, bytes]  # channel, bytes
@@ -98,8 +100,7 @@ class Sender:
         self._pending_since = 0.0
         self._next_picture = 0
         self._avatar_of_pending: np.ndarray | None = None
-        # Driving motion where an avatar's movements start from, and whether they are scaled by the faces' sizes.
-        self._initial: tuple[Motion, bool] | None = None
+        self._retarget: Retargeter | None = None  # applies my motion to an avatar
         self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
         self._thumb: np.ndarray | None = None
@@ -209,13 +210,13 @@ class Sender:
         """
         active = self._active
         assert active is not None and self._encoder is not None
-        initial = self._initial
+        retarget = self._retarget
         if active.avatar:
-            # An avatar fills its picture otherwise than I fill mine.
-            initial = initial or (motion, self._backbone.adapts_scale(active.motion, motion))
-            motion = self._backbone.relative_motion(active.motion, motion, *initial)
+            # A copy, which is kept only if the frame can be sent: else it is no beginning for those after it.
+            retarget = copy(retarget) if retarget else self._backbone.retarget(active.motion, motion)
+            motion = retarget(motion)
         levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
-        self._initial = initial  # only now: what cannot be told is no beginning for the frames after it
+        self._retarget = retarget
         if self._key_wanted:
             self._key_wanted = False
             self._encoder.request_key()
@@ -300,7 +301,7 @@ class Sender:
         if pending is None or self.have != pending.number or (pending.avatar and float(picture.std()) <= _FLAT):
             return []
         if self._active is None or pending.avatar or self._active.avatar:
-            self._initial = None
+            self._retarget = None
             self.request_key()  # the numbers jump: no prediction from those before
         self._active, self._pending = pending, None
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]

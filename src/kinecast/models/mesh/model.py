@@ -23,11 +23,14 @@ from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from kinecast.faces.tracking import OneEuro, Tracker
 from kinecast.models.base import Backbone, Source, check_frames, check_source
 from kinecast.models.blocks.states import sizes_of, untold_settings
+from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
+from kinecast.models.mesh.retargeting import MeshRetargeter
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion, concatenate
 
 POINTS = 478
@@ -334,6 +337,18 @@ class Mesh(Backbone):
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
         return replace(driving, components=components)
+
+    def check_transfer(self, options: Transfer) -> None:
+        """Accept all: the mesh has every option."""
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
+        self._check_pair(source, initial)
+        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        adapt = True if adapt_scale is None else adapt_scale
+        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
     def _template(self) -> Motion:
         widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": self.config.expression}
