@@ -114,7 +114,7 @@ def write_stream(
 ) -> dict[str, int]:
     """Write a stream as its units come; returns the bytes of header, picture, times, sound, and of motion packets.
 
-    Of these, payload and overhead are told apart; what says that frames were absent is overhead.
+    Of these, payload and overhead are counted apart; what says that frames were absent is overhead.
     """
     kinds = ("header", "picture", "times", "sound", "payload", "overhead")
     sizes = dict.fromkeys((f"{kind}_bytes" for kind in kinds), 0)
