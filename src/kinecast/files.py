@@ -14,6 +14,7 @@ from kinecast.pipes import from_pipe
 CLIP_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm", ".gif")  # what `VideoWriter` writes
 MOTION_OUTPUTS = (".npz",)
 STREAM_OUTPUTS = (".kcm",)
+GFV_OUTPUTS = (".mp4", ".h264", ".h265")  # video with messages of motion
 WEIGHTS_OUTPUTS = (".safetensors",)
 REPORT_OUTPUTS = (".json",)
 

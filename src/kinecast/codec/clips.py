@@ -219,12 +219,12 @@ def decode_clip(
         decoder = MotionDecoder(header.layout, profile_for(header))
         forecast = None if interpolated else _advised(filler, header.filler, path)
         units = reader.units()
-        picture = _picture(units, header, path)
+        picture = first_picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
         state, source_motion = backbone.encode_source(source), backbone.detect(source)
         clock = FrameClock(header.rate)
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            shown = _frames(units, decoder, clock)
+            shown = frames_of(units, decoder, clock)
             shown = interpolate(shown) if forecast is None else fill(shown, forecast)
             for frames in _batches(shown):
                 if not writer.frames_written and sound and header.version == EXTENDED:
@@ -261,10 +261,10 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
         header = reader.header
         check_model(header, backbone, model_identity(backbone), str(path))
         units = reader.units()
-        picture = _picture(units, header, path)
+        picture = first_picture(units, header, path)
         clock = FrameClock(header.rate)
         vectors, edges = list[np.ndarray](), list[np.ndarray]()
-        for frame in interpolate(_frames(units, MotionDecoder(header.layout, profile_for(header)), clock)):
+        for frame in interpolate(frames_of(units, MotionDecoder(header.layout, profile_for(header)), clock)):
             vectors.append(frame.vector)
             edges.append(clock.edges([frame.number]))
     if not vectors:
@@ -342,7 +342,12 @@ def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) ->
     return FILLERS[DEFAULT_FILLER]
 
 
-def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
+def first_picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
+    """Return the first reference picture among a stream's units, uint8 (H, W, 3), which are read as far as that.
+
+    Raises:
+        KinecastError: there is none before the motion, or it cannot be decoded.
+    """
     assembler = PictureAssembler()
     for unit in units:
         if isinstance(unit, MotionPacket):
@@ -352,7 +357,8 @@ def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarra
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _frames(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+def frames_of(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+    """Yield the frames of a stream's motion packets; their times go to the clock."""
     for unit in units:
         if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
             yield from decoder.push(unit)

@@ -21,25 +21,16 @@ BATCH = 8
 Progress = Callable[[str, int], None]
 
 
-class Sending:
-    """Reads a clip once, and tells what was read.
+class Beside:
+    """What stands beside motion in a stream: times of frames and sound, as far as the frames have come.
 
     Args:
-        backbone: detects the motion.
-        clip: where its rate is not constant, the times of its frames are sent too.
-        sound: to be sent beside it, if any.
-        progress: called with ("encode", frames done since the last call).
-
-    Raises:
-        KinecastError: unreadable input.
+        times: whether the times of frames are sent.
+        sound: to be sent beside them, if any.
     """
 
-    def __init__(self, backbone: "Backbone", clip: Footage, sound: SoundWriter | None, progress: Progress) -> None:
-        self._backbone, self._progress, self._sound = backbone, progress, sound
-        self._times = None if clip.constant else TimesWriter()
-        self._batches = clip.batches(BATCH)
-        self._first = next(self._batches)
-        self.picture = self._first[1][:1]  # (1, 3, H, W), the first frame
+    def __init__(self, times: bool, sound: SoundWriter | None) -> None:
+        self._times, self._sound = TimesWriter() if times else None, sound
         self.frames = self.sent = 0  # so far, and those of them that are in packets
         self.seconds = 0.0  # when the last frame so far ends
 
@@ -48,21 +39,15 @@ class Sending:
         """Whether anything is sent beside the motion."""
         return self._times is not None or self._sound is not None
 
-    def vectors(self) -> Iterator[np.ndarray]:
-        """Yield the motion of each frame, (D,)."""
-        detect = self._backbone.follow()
-        for edges, frames in chain([self._first], self._batches):
-            motion = detect(frames.to(self._backbone.device)).to("cpu")
-            self._progress("encode", len(frames))
-            for i, vector in enumerate(motion.vectors().numpy()):
-                self.frames += 1
-                self.seconds = float(edges[i + 1])
-                if self._times is not None:
-                    self._times.add(edges[i : i + 2])
-                yield vector
+    def came(self, edges: np.ndarray) -> None:
+        """Take note of a frame, and from and until when it is shown, (2,) seconds."""
+        self.frames += 1
+        self.seconds = float(edges[1])
+        if self._times is not None:
+            self._times.add(edges)
 
     def units(self, packets: Iterable[MotionPacket]) -> Iterator[MotionPacket | TimesUnit | SoundUnit]:
-        """Yield packets of `vectors`, before each of them what belongs beside its frames."""
+        """Yield packets of frames that came, before each of them what belongs beside its frames."""
         for packet in packets:
             self.sent += packet.count
             yield from self._beside()
@@ -76,3 +61,39 @@ class Sending:
             yield from self._times.units()
         if self._sound is not None:
             yield from self._sound.until(self.seconds)
+
+
+class Sending(Beside):
+    """Reads a clip once, and tells what was read.
+
+    Args:
+        backbone: detects the motion.
+        clip: where its rate is not constant, the times of its frames are sent too.
+        sound: to be sent beside it, if any.
+        progress: called with ("encode", frames done since the last call).
+
+    Raises:
+        KinecastError: unreadable input.
+    """
+
+    def __init__(self, backbone: "Backbone", clip: Footage, sound: SoundWriter | None, progress: Progress) -> None:
+        super().__init__(not clip.constant, sound)
+        self._backbone, self._progress = backbone, progress
+        self._batches = clip.batches(BATCH)
+        self._first = next(self._batches)
+        self.picture = self._first[1][:1]  # (1, 3, H, W), the first frame
+
+    def vectors(self) -> Iterator[np.ndarray]:
+        """Yield the motion of each frame, (D,)."""
+        for _, vector in self.timed():
+            yield vector
+
+    def timed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield from and until when each frame is shown, (2,) seconds, and its motion, (D,)."""
+        detect = self._backbone.follow()
+        for edges, frames in chain([self._first], self._batches):
+            motion = detect(frames.to(self._backbone.device)).to("cpu")
+            self._progress("encode", len(frames))
+            for i, vector in enumerate(motion.vectors().numpy()):
+                self.came(edges[i : i + 2])
+                yield edges[i : i + 2], vector

@@ -20,7 +20,7 @@ class GfvEncoder:
 
     >>> encoder = GfvEncoder(Layout.fomm(2))
     >>> encoder.push(np.zeros(12, int)).hex()
-    'e3133f80ac0000000000'
+    'e2109f340c08102040810204'
     """
 
     def __init__(self, layout: Layout, sender: Sender | None = None) -> None:

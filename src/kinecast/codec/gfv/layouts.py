@@ -113,7 +113,8 @@ class FrameCoder:
             if not any(part.place == ROTATION for part in self._parts) or self._comes_back(message, levels):
                 return message
         raise KinecastError(
-            f"{WHAT}: expected a rotation that a matrix can tell, found a yaw of 90 degrees or half a turn: choose a larger step"
+            f"{WHAT}: expected a rotation that a matrix tells, found a yaw of 90 degrees or more, or half a turn: "
+            "write a .kcm instead"
         )
 
     def levels(self, values: Values) -> np.ndarray:

@@ -17,6 +17,7 @@ from kinecast.errors import KinecastError
 
 START = b"\0\0\0\1"
 _STOP = b"\x80"  # the last bit of a unit's content, then zeros
+_FORBIDDEN = re.compile(b"\0\0(?=[\0-\3])")
 MOST_UNIT = 1 << 24  # bytes of an access unit that are looked at
 
 
@@ -59,7 +60,7 @@ CODECS = {
 
 def escape(content: bytes) -> bytes:
     """Return a unit's content with emulation prevention: a 3 before any byte up to 3 that follows two zeros."""
-    escaped = re.sub(rb"\0\0(?=[\0-\3])", b"\0\0\3", content)
+    escaped = _FORBIDDEN.sub(b"\0\0\3", content)
     return escaped + b"\3" if escaped.endswith(b"\0") else escaped
 
 
@@ -70,7 +71,7 @@ def unescape(unit: bytes) -> bytes:
 
 def units(data: bytes) -> Iterator[bytes]:
     """Yield the NAL units of an access unit, without start codes; of one without a start code nothing."""
-    pieces = re.split(rb"\0\0\1", data[:MOST_UNIT])[1:]
+    pieces = data[:MOST_UNIT].split(START[1:])[1:]
     yield from (piece for each in pieces if (piece := each.rstrip(b"\0")))
 
 
