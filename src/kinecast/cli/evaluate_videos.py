@@ -175,7 +175,7 @@ def _studies(
 ) -> list[Any]:
     """Return the study of a mode, or those of both."""
     from kinecast.data.windows import parse_horizon
-    from kinecast.evaluation.study import MODES, Study
+    from kinecast.research.study import MODES, Study
 
     horizons = tuple(dict.fromkeys(parse_horizon(text) for text in horizon or ("12-12",)))
     names = tuple(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
@@ -187,10 +187,10 @@ def _run(studies: list[Any], options: dict[str, Any]) -> None:
     """Do what a command's options, by name, say; those that are no field of the config are read one by one."""
     from kinecast.cli.common import progress
     from kinecast.errors import KinecastError
-    from kinecast.evaluation.published import DATA_SETS
-    from kinecast.evaluation.report import make_report
-    from kinecast.evaluation.run import evaluate
-    from kinecast.evaluation.study import RunConfig
+    from kinecast.research.published import DATA_SETS
+    from kinecast.research.report import make_report
+    from kinecast.research.run import evaluate
+    from kinecast.research.study import RunConfig
     from kinecast.zoo import load_backbone
 
     layout, compare, output = options["layout"], options["compare"], options["output"]

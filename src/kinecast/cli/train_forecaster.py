@@ -47,8 +47,8 @@ def train_forecaster(
     from kinecast.data.windows import parse_horizon
     from kinecast.device import choose_device
     from kinecast.files import make_folder
-    from kinecast.forecasters import forecaster_class
-    from kinecast.forecasters.storage import save_forecaster
+    from kinecast.forecasting import forecaster_class
+    from kinecast.forecasting.storage import save_forecaster
     from kinecast.training.forecaster import ForecasterTrainingConfig, save_run, train_forecaster
 
     observed, ahead = parse_horizon(horizon)
