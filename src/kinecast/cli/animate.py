@@ -34,7 +34,10 @@ _MOTION = (".npz", _STREAM)
 def animate(
     driving: Annotated[
         Path,
-        typer.Option("--driving", help="The clip whose motion is used, or motion: .npz, .kcm; - is standard input."),
+        typer.Option(
+            "--driving",
+            help="The clip whose motion is used, or motion: .npz, .kcm, video with GFV messages; - is standard input.",
+        ),
     ],
     output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
     source: Annotated[
@@ -94,14 +97,15 @@ def animate(
     """
     from kinecast.apps import pipeline
     from kinecast.cli.report import print_report
-    from kinecast.codec.sound import stream_sound
+    from kinecast.codec.gfv.reading import carries_gfv
     from kinecast.data.windows import parse_horizon
     from kinecast.files import atomic_path
     from kinecast.zoo import forecaster_for
 
-    of_motion = driving.suffix.lower() in _MOTION
+    of_gfv = not strip and carries_gfv(driving)
+    of_motion = of_gfv or driving.suffix.lower() in _MOTION
     if of_motion:
-        _check_motion(driving, source, mode)
+        _check_motion(driving, source, mode, has_picture=of_gfv or driving.suffix.lower() == _STREAM)
     if horizon is not None and forecast is None:
         raise KinecastError(f"horizon: expected a forecaster for {horizon}, found none: name one with --forecast")
     observed, ahead = parse_horizon(horizon or "12-12")
@@ -131,9 +135,8 @@ def animate(
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
     with progress() as update:
         if of_motion:
-            picture, motion = _read_motion(backbone, driving)
+            picture, motion, heard = _read_motion(backbone, driving, of_gfv)
             moved = picture if source is None else source
-            heard = stream_sound(driving, motion.edges()[0]) if driving.suffix.lower() == _STREAM else None
             result = pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
         else:
             result = pipeline.animate_clip(backbone, source, clip, output, options, forecaster, update)
@@ -147,9 +150,9 @@ def animate(
     say(f"wrote {output}")
 
 
-def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
+def _check_motion(driving: Path, source: Path | None, mode: str | None, has_picture: bool) -> None:
     """Check that there is a picture to animate: a motion file has none, a motion stream has one of its own."""
-    if source is None and driving.suffix.lower() != _STREAM:
+    if source is None and not has_picture:
         raise KinecastError(
             f"{driving}: expected --source with a motion file, which holds no picture, found none: name a picture"
         )
@@ -158,11 +161,17 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
         raise KinecastError(f"mode: expected {expected}, found {mode!r}: drop --mode, which follows from --source")
 
 
-def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any]:
-    """Return a motion stream's picture, or None for a motion file, and the motion."""
+def _read_motion(backbone: Any, driving: Path, of_gfv: bool) -> tuple[Any, Any, Any]:
+    """Return a motion stream's picture and sound, or None for those of a motion file, and between them the motion."""
     from kinecast.codec.clips import read_motion
+    from kinecast.codec.gfv.clips import read_gfv
+    from kinecast.codec.sound import stream_sound
+    from kinecast.media.sound import clip_sound
     from kinecast.motion import Motion
 
+    if of_gfv:
+        return *read_gfv(backbone, driving), clip_sound(driving)
     if driving.suffix.lower() == _STREAM:
-        return read_motion(backbone, driving)
-    return None, Motion.load(driving)
+        picture, motion = read_motion(backbone, driving)
+        return picture, motion, stream_sound(driving, motion.edges()[0])
+    return None, Motion.load(driving), None

@@ -27,13 +27,14 @@ def choose_model(
     Raises:
         KinecastError: unreadable input.
     """
+    from kinecast.codec.gfv.reading import carries_gfv
     from kinecast.forecasting.storage import WEIGHTLESS
 
     if named != AUTO:
         return named
     if forecaster is not None and forecaster not in WEIGHTLESS:
         return DEFAULT_BACKBONE
-    if isinstance(driving, Path) and driving.suffix.lower() in (".npz", ".kcm"):
+    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".kcm") or carries_gfv(driving)):
         return _model_of(driving)
     missing = [
         name
@@ -48,14 +49,19 @@ def choose_model(
 
 def _model_of(motion: Path) -> str:
     """Return the backbone of a motion file, or the one that a stream names, if it is bundled."""
+    from kinecast.codec.gfv.reading import GfvClip
     from kinecast.codec.stream import StreamReader
     from kinecast.motion import Motion
     from kinecast.zoo import names
 
     if motion.suffix.lower() == ".npz":
         return FACES if Motion.load(motion).backbone == FACES else DEFAULT_BACKBONE
-    with existing_file(motion, "motion stream (.kcm)").open("rb") as file:
-        named = StreamReader(file).header.model_name
+    if motion.suffix.lower() == ".kcm":
+        with existing_file(motion, "motion stream (.kcm)").open("rb") as file:
+            named = StreamReader(file).header.model_name
+    else:
+        sender = GfvClip.open(motion).sender
+        named = sender.model_name if sender is not None else DEFAULT_BACKBONE
     return named if named in names("backbone") else DEFAULT_BACKBONE
 
 

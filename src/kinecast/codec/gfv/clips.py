@@ -24,13 +24,13 @@ from kinecast.codec.quantizer import Layout, dequantize, quantize
 from kinecast.codec.sending import BATCH, Progress, Sending
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, GFV_OUTPUTS, check_output
-from kinecast.footage import footage
+from kinecast.media.footage import footage
+from kinecast.media.sound import clip_sound
+from kinecast.media.video import VideoWriter, to_tensor, to_uint8
 from kinecast.motion import Motion
-from kinecast.sound import clip_sound
-from kinecast.video import VideoWriter, to_tensor, to_uint8
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
-    from kinecast.backbones.base import Backbone
+    from kinecast.models.base import Backbone
 
 
 def encode_gfv(

@@ -26,14 +26,16 @@ from kinecast.codec.stream import StreamReader, code_picture, write_stream
 from kinecast.codec.times import FrameClock
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import GFV_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
-from kinecast.sound import clip_sound
+from kinecast.media.sound import clip_sound
 
 
-def stream_to_gfv(stream: str | Path, output: str | Path, picture_quality: int = 60) -> dict[str, Any]:
+def stream_to_gfv(
+    stream: str | Path, output: str | Path, picture_quality: int = 60, sound: bool = False
+) -> dict[str, Any]:
     """Write a motion stream (.kcm) as a still with GFV messages of the same whole numbers; returns sizes and rates.
 
-    The reference picture is coded anew. Frames that were left out or lost are interpolated, with a warning. Times and
-    sound of the stream go into an mp4.
+    The reference picture is coded anew. Frames that were left out or lost are interpolated, with a warning. Times go
+    into an mp4, and so does sound if `sound` is set.
 
     Raises:
         KinecastError: no .kcm file, or an output that cannot be written or tell its times or sound.
@@ -51,9 +53,9 @@ def stream_to_gfv(stream: str | Path, output: str | Path, picture_quality: int =
         if first is None:
             raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
         encoder = GfvEncoder(header.layout, Sender(header.layout, header.model, header.model_name))
-        sound = stream_sound(path, clock.start(first.number)) if header.version == EXTENDED else None
+        heard = stream_sound(path, clock.start(first.number)) if sound and header.version == EXTENDED else None
         filled, end = 0, 0.0
-        with GfvWriter(output, picture, Fraction(*header.rate), not clock.used, picture_quality, sound) as writer:
+        with GfvWriter(output, picture, Fraction(*header.rate), not clock.used, picture_quality, heard) as writer:
             for frame in (first, *frames):
                 filled += frame.concealed
                 levels = quantize(frame.vector[None], header.layout)[0] if frame.concealed else frame.levels
@@ -113,5 +115,8 @@ def gfv_to_stream(
     with atomic_path(output) as temporary, temporary.open("wb") as file:
         sizes = write_stream(file, header, data, mime, beside.units(encode_levels(levels(), layout, tables, FILE)))
     motion = sizes["payload_bytes"] + sizes["overhead_bytes"]
-    kbps = {"motion_kbps": 8 * motion / beside.seconds / 1000, "total_kbps": 8 * sum(sizes.values()) / beside.seconds / 1000}
+    kbps = {
+        "motion_kbps": 8 * motion / beside.seconds / 1000,
+        "total_kbps": 8 * sum(sizes.values()) / beside.seconds / 1000,
+    }
     return {"frames": beside.frames, "fps": clip.rate, "constant_rate": clip.constant, **sizes, **kbps}

@@ -17,9 +17,10 @@ from kinecast.codec.gfv.nal import CODECS, Codec, sei_messages
 from kinecast.codec.gfv.naming import Sender
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import existing_file
+from kinecast.files.pipes import from_pipe
 from kinecast.media.container import open_clip
-from kinecast.timing import Shown, with_ends
-from kinecast.video import probe, read_frames
+from kinecast.media.resampling import Shown, with_ends
+from kinecast.media.video import probe, read_frames
 
 _LOOKED_AT = 16  # pictures among which the first message must be
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
@@ -28,10 +29,10 @@ _OTHERS = (".kcm", ".npz")  # what is no video, and need not be opened to know i
 
 def carries_gfv(path: str | Path) -> bool:
     """Tell whether a file is video with GFV messages, by its first pictures. Whatever else it is, this is no error."""
-    path = Path(path)
-    if not path.is_file() or path.suffix.lower() in _OTHERS:
-        return False
     with suppress(KinecastError, av.error.FFmpegError):
+        path = from_pipe(path, "clip")
+        if not path.is_file() or path.suffix.lower() in _OTHERS:
+            return False
         return any(payloads for _, payloads in islice(_pictures(path), _LOOKED_AT))
     return False
 
@@ -124,7 +125,9 @@ def _find_base(path: Path) -> tuple[int, GfvMessage]:
             if message.base:
                 return index, message
             fault, seen = fault if seen else "messages without one", True
-    raise KinecastError(f"{path}: expected video with GFV messages and a base picture, found {fault}: name another file")
+    raise KinecastError(
+        f"{path}: expected video with GFV messages and a base picture, found {fault}: name another file"
+    )
 
 
 def _pictures(path: Path) -> Iterator[tuple[float | None, list[bytes]]]:

@@ -1,7 +1,7 @@
 """A still that any player shows, whose pictures carry GFV messages: mp4 and raw H.264 by x264, raw H.265 by x265.
 
-The first picture is coded as pictures are; all others are skipped ones, of some 10 bytes, in which every block is the one
-before. So that nothing is left to code in them, the encoder is given what its own first picture looks like decoded.
+The first picture is coded as pictures are; all others are skipped ones, of some 10 bytes, whose every block is a copy.
+So that nothing is left to code in them, the encoder is given what its own first picture looks like decoded.
 """
 
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ from kinecast.codec.gfv.message import PAYLOAD_TYPE
 from kinecast.codec.gfv.nal import CODECS, START, Codec, sei_unit, with_sei
 from kinecast.errors import KinecastError
 from kinecast.files import GFV_OUTPUTS, atomic_path, check_suffix
-from kinecast.sound import SoundSource, SoundTrack
+from kinecast.media.sound import SoundSource, SoundTrack
 
 _FORMATS = {".mp4": ("mp4", "libx264"), ".h264": ("h264", "libx264"), ".h265": ("hevc", "libx265")}
 _OPTIONS = {
