@@ -102,10 +102,6 @@ def animate(
     from kinecast.files import atomic_path
     from kinecast.zoo import forecaster_for
 
-    of_gfv = not strip and carries_gfv(driving)
-    of_motion = of_gfv or driving.suffix.lower() in _MOTION
-    if of_motion:
-        _check_motion(driving, source, mode, has_picture=of_gfv or driving.suffix.lower() == _STREAM)
     if horizon is not None and forecast is None:
         raise KinecastError(f"horizon: expected a forecaster for {horizon}, found none: name one with --forecast")
     observed, ahead = parse_horizon(horizon or "12-12")
@@ -129,6 +125,10 @@ def animate(
         true_fps=true_fps,
         sound=sound,
     )
+    of_gfv = not strip and carries_gfv(driving)
+    of_motion = of_gfv or driving.suffix.lower() in _MOTION
+    if of_motion:
+        _check_motion(driving, source, mode, has_picture=of_gfv or driving.suffix.lower() == _STREAM)
     clip = driving if of_motion else clip_named(driving, strip)
     chosen = choose_model(model, clip, source, (crop, source_crop), forecast)
     backbone = load_model(chosen, device, engine, precision)

@@ -1,6 +1,7 @@
 """`kinecast encode`: a clip to a motion bitstream, or to video with GFV messages; and each of these to the other."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,31 +109,32 @@ def encode(
     are. --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
+    from kinecast.apps.fillers import load_filler
     from kinecast.codec.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
     from kinecast.codec.gfv.clips import encode_gfv
 
     _check_kind(output, gfv)
-    beside = {"--quality": quality, "--rate-kbps": rate_kbps, "--fps": fps, "--true-fps": true_fps, "--limit": limit}
-    converter = _converter(clip, gfv, beside)
+    _check_budget(gfv, rate_kbps, terms, profile)
+    options = EncodeOptions(
+        DEFAULT_QUALITY if quality is None else quality,
+        rate_kbps,
+        picture_quality=picture_quality,
+        profile=profile,
+        model_name=Path(model).name,
+        crop=crop,
+        fps=fps,
+        limit=limit,
+        terms=terms,
+        true_fps=true_fps,
+        sound_kbps=sound_kbps if sound else None,
+    )
+    given = {"--quality": quality, "--rate-kbps": rate_kbps, "--fps": fps, "--true-fps": true_fps, "--limit": limit}
+    converter = _converter(clip, gfv, given)
     if converter is not None:
         report = converter(output, picture_quality, sound, sound_kbps)
     else:
-        _check_budget(gfv, rate_kbps, terms, profile)
         backbone = load_model(model, device, engine, precision)
-        options = EncodeOptions(
-            DEFAULT_QUALITY if quality is None else quality,
-            rate_kbps,
-            _filler(forecast, backbone.motion_dim, seed),
-            picture_quality,
-            profile,
-            Path(model).name,
-            crop=crop,
-            fps=fps,
-            limit=limit,
-            terms=terms,
-            true_fps=true_fps,
-            sound_kbps=sound_kbps if sound else None,
-        )
+        options = replace(options, filler=(Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)))
         with progress() as update:
             report = (encode_gfv if gfv else encode_clip)(backbone, clip_named(clip, strip), output, options, update)
     if json:
@@ -157,12 +159,6 @@ def _check_budget(gfv: bool, rate_kbps: float | None, terms: str, profile: str) 
         raise KinecastError(
             f"profile: expected none with --gfv, which the standard codes, found {profile}: drop --profile"
         )
-
-
-def _filler(forecast: str, dim: int, seed: int) -> Any:
-    from kinecast.apps.fillers import load_filler
-
-    return Path(forecast).name, load_filler(forecast, dim, seed)
 
 
 def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[..., dict[str, Any]] | None:

@@ -18,7 +18,14 @@ from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import model_identity
 from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
-from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
+from kinecast.codec.profiles import (
+    GENERIC,
+    Profile,
+    check_profile_name,
+    generic_profile,
+    load_profile,
+    profile_names,
+)
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
 from kinecast.codec.sending import BATCH, Progress, Sending
@@ -38,7 +45,18 @@ if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
 
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
+AUTO_PROFILE = "auto"
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
+
+
+def check_quality(quality: int) -> None:
+    """Check a quality.
+
+    Raises:
+        KinecastError: it is not 1 to 9.
+    """
+    if quality not in QUALITIES:
+        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
 
 
 def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
@@ -47,8 +65,7 @@ def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout
     Raises:
         KinecastError: the quality is not 1 to 9.
     """
-    if quality not in QUALITIES:
-        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
+    check_quality(quality)
     step = 2.0 ** -(4.5 + quality / 2)
     present = [each for each in motion.spec if each.name in motion.components]
     # Numbers of one group are interleaved by keypoint; several groups are parts of one vector, of one "keypoint".
@@ -75,7 +92,7 @@ class EncodeOptions:
     rate_kbps: float | None = None
     filler: tuple[str, Forecast] = ("damped", damped)
     picture_quality: int = 60
-    profile: str = "auto"
+    profile: str = AUTO_PROFILE
     model_name: str = ""
     crop: str = "center"
     fps: float | None = None
@@ -94,6 +111,9 @@ class EncodeOptions:
             check_sound_kbps(self.sound_kbps)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
+        check_quality(self.quality)
+        if self.profile != AUTO_PROFILE:
+            check_profile_name(self.profile)
         if self.terms not in TERMS:
             raise KinecastError(f"closed loop: expected distances of {' or '.join(TERMS)}, found {self.terms!r}")
 
@@ -283,7 +303,7 @@ def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
     Raises:
         KinecastError: there is none of this name, or it is of another layout.
     """
-    if name == "auto":
+    if name == AUTO_PROFILE:
         name = model_name if model_name in profile_names() else GENERIC
     return load_profile(name, layout)
 

@@ -127,8 +127,10 @@ class GfvMessage:
         else:
             fusion = bits.flag()
         low_confidence = bits.flag()
-        points = take_points(bits, is_base, base and base.points) if bits.flag() else None
-        matrices = take_matrices(bits, is_base, base and base.matrices, points) if bits.flag() else None
+        points = take_points(bits, is_base, None if base is None else base.points) if bits.flag() else None
+        matrices = (
+            take_matrices(bits, is_base, None if base is None else base.matrices, points) if bits.flag() else None
+        )
         if network is not None and network.data is not None:
             bits.align()
             network = Network(data=bits.rest())

@@ -151,7 +151,7 @@ def _annex_b(container: Any, stream: Any, codec: Codec) -> Iterator[Any]:
     for packet in container.demux(stream):
         if packet.size and not packet.is_discard:
             yield from converter.filter(packet)
-    yield from converter.flush() or ()
+    yield from converter.filter(None)
 
 
 def _payloads(codec: Codec, unit: bytes) -> list[bytes]:

@@ -176,6 +176,7 @@ class GfvWriter:
     def _decoded(self, unit: bytes, parameters: bytes | None) -> Any:
         decoder: Any = av.CodecContext.create(self.codec.name, "r")
         decoder.thread_count = 1
-        (frame,) = [*decoder.decode(av.Packet((parameters or b"") + unit)), *decoder.decode(None)]
+        frames: list[Any] = decoder.decode(av.Packet((parameters or b"") + unit)) + decoder.decode(None)
+        frame = frames[0]
         frame.pict_type = 0  # which the encoder would otherwise take for an order
         return frame
