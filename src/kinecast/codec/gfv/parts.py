@@ -9,7 +9,7 @@ from kinecast.codec.gfv.bits import BitReader, BitWriter
 from kinecast.errors import KinecastError
 
 PRECISIONS = range(1, 33)  # bits of a fraction
-MOST_NUMBERS = 1 << 16  # of one message: bounds what a few hostile bytes can make a reader do
+MOST_NUMBERS = 1 << 14  # of one message: bounds what a few hostile bytes can make a reader do
 _MOST_SIDE = 1 << 10  # rows or columns of a matrix, types, and matrices of a type of its own
 _MOST_Z = 1 << 16
 _BYTES, _ADDRESS = 0, 1  # ways in which a network is named

@@ -79,13 +79,14 @@ class GfvClip:
     def frames(self) -> Iterator[Shown[GfvFrame]]:
         """Yield when each frame is shown, seconds from and until, and what its message says.
 
-        Pictures without a message, or with a damaged one, go on showing the frame before; the latter is warned of.
+        Pictures without a message, or with a damaged one, go on showing the frame before; the latter is warned of. At
+        a constant rate that is one frame a picture, as a copy where there is no other.
         """
-        damaged = 0
+        damaged, last = 0, list[GfvFrame]()
         decoder = GfvDecoder()
 
         def timed() -> Iterator[tuple[float, list[GfvFrame]]]:
-            nonlocal damaged
+            nonlocal damaged, last
             for index, (time, payloads) in enumerate(_pictures(self.path)):
                 found = []
                 for payload in payloads:
@@ -95,6 +96,8 @@ class GfvClip:
                         damaged += 1
                         continue
                     found += [] if frame is None else [frame]
+                if self.constant:
+                    found = last = found[-1:] or last
                 if found:
                     yield index / self.rate if self.constant or time is None else time, found
 

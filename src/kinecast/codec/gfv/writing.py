@@ -59,7 +59,7 @@ class GfvWriter:
         self,
         path: str | Path,
         picture: np.ndarray,
-        rate: Fraction,
+        rate: float | Fraction,
         constant: bool = True,
         quality: int = 60,
         sound: SoundSource | None = None,
@@ -80,7 +80,8 @@ class GfvWriter:
             raise KinecastError(f"{path}: expected no sound, which {suffix} cannot have, found some: name an .mp4")
         self._format, self._encoder = _FORMATS[suffix]
         self.codec: Codec = CODECS["hevc" if suffix == ".h265" else "h264"]
-        self._picture, self._rate, self._constant, self._sound = picture, rate, constant, sound
+        self._picture, self._constant, self._sound = picture, constant, sound
+        self._rate = Fraction(rate).limit_denominator(1001 if rate > 1 else 1_000_000)
         self._factor = float(np.interp(quality, _QUALITIES, _FACTORS))
         self._frame: Any = None  # what is coded next
         self._track: SoundTrack | None = None
