@@ -6,7 +6,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) -rs
 # Instruction sets that oneDNN may use at most: as on older processors, and all that this one has.
 INSTRUCTION_SETS ?= AVX2 AVX512_CORE_VNNI DEFAULT
 
-.PHONY: setup demo test lint check-all test-isa clean
+.PHONY: setup demo test lint docs wheel check-all test-isa clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Wheel and source distribution, in dist/. build/ may hold modules that have moved since.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist
+
 # Everything slow as well: long tests, benchmarks, the figures in the docs.
 check-all: lint
 	$(PYTEST)
@@ -42,4 +47,4 @@ test-isa: setup
 	if [ -n "$$failed" ]; then echo "failed under:$$failed"; exit 1; fi
 
 clean:
-	rm -rf $(VENV) out build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out build dist site .pytest_cache .mypy_cache .ruff_cache

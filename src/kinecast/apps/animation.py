@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kinecast.media.pictures import border, caption, side_by_side, to_uint8
+from kinecast.media.pictures import as_frames, border, caption, side_by_side, to_uint8
 from kinecast.metrics.pixel import mae, ssim
 
 PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with
@@ -65,7 +65,7 @@ def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> floa
     return motion_dim * 32 * fps * sent_share / 1000
 
 
-def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor) -> dict[str, float]:
+def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor | np.ndarray) -> dict[str, float]:
     """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent.
 
     Args:
@@ -73,13 +73,13 @@ def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor)
         fps: frames a second.
         mask: (T,) bool, True where a frame is forecast.
         share: of frames sent, in the papers' accounting.
-        picture: the source, (1, 3, H, W) in [0, 1].
+        picture: the source, (1, 3, H, W) in [0, 1] or uint8 (H, W, 3).
     """
     published = published_kbps(dim, fps, share)
     seconds = len(mask) / fps
     motion_bytes = dim * 4 * int((~mask).sum())  # of 32-bit floats
     jpeg = io.BytesIO()
-    Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
+    Image.fromarray(as_frames(picture)[0]).save(jpeg, "JPEG", quality=90)
     sent = 8 * motion_bytes / seconds / 1000
     return {
         "published_kbps": published,

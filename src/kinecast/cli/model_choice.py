@@ -13,7 +13,7 @@ _LOOKED_AT = (0, 30, 10)  # the frames in which a face is looked for: from, to, 
 
 
 def choose_model(
-    named: str, driving: Any, source: Path | None, crops: tuple[str, str], forecaster: str | None = None
+    named: str, driving: Any, source: Path | None, crops: tuple[str | None, str | None], forecaster: str | None = None
 ) -> str:
     """Return the name of the backbone to load, and say why if it was left open.
 
@@ -21,7 +21,7 @@ def choose_model(
         named: what the user named, or AUTO.
         driving: the clip, as readers take it, or a motion file.
         source: the picture, if it is another's.
-        crops: how driving and source are cut.
+        crops: how driving and source are cut; None looks at all of them, as they are.
         forecaster: what forecasts, if anything: a bundled one is of one backbone's motion.
 
     Raises:
@@ -65,8 +65,9 @@ def _model_of(motion: Path) -> str:
     return named if named in names("backbone") else DEFAULT_BACKBONE
 
 
-def _shows_face(clip: Any, crop: str) -> bool:
+def _shows_face(clip: Any, crop: str | None) -> bool:
     from kinecast.media.framing import find_face
     from kinecast.media.video import read_frames
 
-    return find_face(islice(read_frames(clip, 256, crop), *_LOOKED_AT)) is not None
+    frames = read_frames(clip, crop="none") if crop is None else read_frames(clip, 256, crop)
+    return find_face(islice(frames, *_LOOKED_AT)) is not None

@@ -13,6 +13,7 @@ from kinecast.errors import KinecastError
 from kinecast.faces import Landmarker, choose
 
 CROPS = ("center", "face", "none")
+SIZES = (16, 2048)  # pixels of a square frame's side, from and to
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 FACE_FRAMES = range(0, 51, 10)  # the frames of a clip in which a face is looked for: its first two seconds
@@ -35,6 +36,16 @@ def check_reading(crop: str = "center", fps: float | None = None, limit: int | N
         raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
     if limit is not None and limit < 1:
         raise KinecastError(f"limit: expected 1 frame or more, found {limit}")
+
+
+def check_size(size: int | None) -> None:
+    """Check the side of square frames.
+
+    Raises:
+        KinecastError: it is out of range.
+    """
+    if size is not None and not SIZES[0] <= size <= SIZES[1]:
+        raise KinecastError(f"size: expected {SIZES[0]} to {SIZES[1]} pixels, found {size}: choose 256, 512 or 1024")
 
 
 def crop_box(
