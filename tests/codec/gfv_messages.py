@@ -2,6 +2,7 @@
 
 from random import Random
 
+import numpy as np
 from hypothesis import strategies as st
 
 from kinecast.codec import Layout
@@ -98,5 +99,5 @@ def payloads_of(kind: str, frames: int = 12, seed: int = 0) -> list[bytes]:
     found = []
     for _ in range(frames):
         levels = [max(-60, min(60, level + random.randrange(-2, 3))) for level in levels]
-        found.append(encoder.push(levels))
+        found.append(encoder.push(np.array(levels)))
     return found
