@@ -14,6 +14,7 @@ import pytest
 from apps.call.browser import drive, start_chromium
 from clips_with_sound import write_timed
 from helpers import draw_frames, write_clip
+from kinecast.apps.portrait.driving import Reading, is_motion, motion_drive
 from kinecast.codec import MotionPacket, StreamReader
 from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.codec.gfv import CODECS, GfvEncoder, Network, exact_layout, sei_unit
@@ -128,6 +129,12 @@ def test_messages_are_drawn_as_the_stream_is(videos, stream, tmp_path, suffix):
     assert drawn == {"frames": 12, "fps": 25}
     ours, theirs = (np.stack(list(read_frames(tmp_path / name))).astype(float) for name in ("out.mp4", "other.mp4"))
     assert ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 6
+
+
+def test_a_portrait_is_moved_by_messages(videos, clip):
+    assert is_motion(videos[0] / "clip.mp4") and not is_motion(clip)
+    drive = motion_drive(MODEL, videos[0] / "clip.mp4", Reading(limit=5))
+    assert drive.fps == 25 and drive.motion.vectors().equal(read_gfv(MODEL, videos[0] / "clip.mp4")[1].vectors()[:5])
 
 
 @pytest.mark.parametrize("quality", [5, 6])
