@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.errors import KinecastError
@@ -30,6 +29,7 @@ from kinecast.models.checkpoints import save_backbone
 from kinecast.models.fomm import FOMM, FOMMConfig, GeneratorConfig, HourglassConfig
 from kinecast.research.cost import count_macs
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
+from machine import describe, table, write_results
 
 PRECISIONS = "exact", "bf16"
 ROUNDS = 30

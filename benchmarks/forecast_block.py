@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import torch
-from machine import describe, table, write_results
 
 from kinecast.forecasting import FORECASTERS, Forecaster, build_forecaster
+from machine import describe, table, write_results
 
 OBSERVED, HORIZON, DIM, WINDOWS = 12, 12, 60, 64
 THREADS = (1, 2)

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe, table, write_results
 
+from kinecast.apps.stream.clips import profile_named
+from kinecast.apps.stream.gfv.clips import backbone_layout
+from kinecast.apps.stream.gfv.writing import GfvWriter
 from kinecast.codec import FILE, encode_levels, quantize
-from kinecast.codec.clips import profile_named
 from kinecast.codec.gfv import CODECS, PAYLOAD_TYPE, FrameCoder, GfvDecoder, GfvEncoder, Sender, sei_unit
-from kinecast.codec.gfv.clips import backbone_layout
 from kinecast.codec.gfv.nal import START
-from kinecast.codec.gfv.writing import GfvWriter
 from kinecast.codec.quantizer import Layout
 from kinecast.media.footage import footage
 from kinecast.media.video import to_uint8
 from kinecast.zoo import load_backbone
+from machine import describe, table, write_results
 
 QUALITIES = 3, 5, 7
 ROWS = {

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from kinecast.backbones.base import Backbone
 from kinecast.video import read_batches
-from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.cli.demo import shipped_clip
+from machine import describe, table, write_results
 
 BATCH = 8
 

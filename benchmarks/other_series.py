@@ -2,7 +2,7 @@
 
     pip download sktime --no-deps && unzip sktime-*.whl 'sktime/datasets/data/BasicMotions/*' -d watch
     python benchmarks/other_series.py --watch watch/sktime/datasets/data/BasicMotions -o runs/other
-    kinecast evaluate keypoints --data runs/other/watch.npz --person '^(train|test)' --validate test ...
+    kinecast research keypoints --data runs/other/watch.npz --person '^(train|test)' --validate test ...
 
 Prices are matplotlib's sample data; the watch's BasicMotions (UEA archive) comes with the package sktime (BSD).
 Training and test windows share no time (prices) and no recording (watch); of the watch's people nothing is told.

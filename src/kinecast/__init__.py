@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kinecast.apps.portrait.api import animate
-    from kinecast.codec.clips import decode_clip as decode
-    from kinecast.codec.clips import encode_clip as encode
+    from kinecast.apps.stream.clips import decode_clip as decode
+    from kinecast.apps.stream.clips import encode_clip as encode
     from kinecast.errors import KinecastError, KinecastWarning
     from kinecast.motion import Motion
     from kinecast.zoo import load_backbone, load_forecaster
@@ -35,8 +35,8 @@ _HOMES = {
     "KinecastWarning": ("kinecast.errors", "KinecastWarning"),
     "Motion": ("kinecast.motion", "Motion"),
     "animate": ("kinecast.apps.portrait.api", "animate"),
-    "decode": ("kinecast.codec.clips", "decode_clip"),
-    "encode": ("kinecast.codec.clips", "encode_clip"),
+    "decode": ("kinecast.apps.stream.clips", "decode_clip"),
+    "encode": ("kinecast.apps.stream.clips", "encode_clip"),
     "load_backbone": ("kinecast.zoo", "load_backbone"),
     "load_forecaster": ("kinecast.zoo", "load_forecaster"),
     "load_model": ("kinecast.zoo", "load_backbone"),

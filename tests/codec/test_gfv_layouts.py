@@ -108,7 +108,8 @@ def test_coordinates_outside_of_the_standard_are_refused():
 
 def test_numbers_that_are_no_levels_are_refused():
     layout = layout_of("fomm")
-    coder, wide = FrameCoder(layout), FrameCoder(layout.with_steps({"value": 1 / 64}))
+    parts = (replace(layout.components[0], step=1024), layout.components[1])
+    coder, wide = FrameCoder(layout), FrameCoder(replace(layout, components=parts))
     values = References().take(replace(coder.message(levels_of(layout, 1)[0]), base=True))
     with pytest.raises(KinecastError, match="expected value in whole steps"):
         wide.levels(values)

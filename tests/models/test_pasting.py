@@ -90,7 +90,7 @@ def test_a_source_holds_pixels_motion_and_state(model, motion):
     torch.testing.assert_close(source.motion.vectors(), motion[:1].vectors(), atol=0.05, rtol=0)
     assert torch.equal(source.picture, face_frames(1))
     drawn = model.animate(model.encode_source(face_frames(1)), motion[:1], motion)
-    torch.testing.assert_close(model.render(source, motion), drawn, atol=0.05, rtol=0)
+    assert float((model.render(source, motion) - drawn).abs().mean()) < 0.01
 
 
 def test_the_landmarks_say_which_face_is_meant(model):

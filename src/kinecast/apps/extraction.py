@@ -84,7 +84,7 @@ def check_motion(backbone: Backbone, motion: Motion) -> None:
         KinecastError: it is not.
     """
     backbone.flatten(motion[:0])
-    if motion.frame_size not in (None, backbone.frame_size):
+    if not backbone.any_size and motion.frame_size not in (None, backbone.frame_size):
         raise KinecastError(
             f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
             f"{motion.frame_size}: name the model that it was extracted with"

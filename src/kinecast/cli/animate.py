@@ -136,7 +136,7 @@ def animate(
     """
     from kinecast.apps import pipeline
     from kinecast.apps.portrait.job import PortraitOptions
-    from kinecast.codec.gfv.reading import carries_gfv
+    from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.data.windows import parse_horizon
 
     if horizon is not None and forecast is None:
@@ -246,9 +246,9 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None, has_pict
 
 def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any, Any]:
     """Return a motion stream's picture and sound, or None for those of a motion file, and between them the motion."""
-    from kinecast.codec.clips import read_motion
-    from kinecast.codec.gfv.clips import read_gfv
-    from kinecast.codec.sound import stream_sound
+    from kinecast.apps.stream.clips import read_motion
+    from kinecast.apps.stream.gfv.clips import read_gfv
+    from kinecast.apps.stream.sound import stream_sound
     from kinecast.media.sound import clip_sound
     from kinecast.motion import Motion
 

@@ -50,11 +50,11 @@ def decode(
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
     needs("kinecast decode", "codec")
-    from kinecast.apps.fillers import advised_filler, load_filler
-    from kinecast.codec.clips import decode_clip
+    from kinecast.apps.stream.clips import decode_clip
+    from kinecast.apps.stream.fillers import advised_filler, load_filler
+    from kinecast.apps.stream.gfv.clips import decode_gfv
+    from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.codec.filling import INTERPOLATE
-    from kinecast.codec.gfv.clips import decode_gfv
-    from kinecast.codec.gfv.reading import carries_gfv
 
     stream = existing_file(stream, "motion stream (.kcm, or video with GFV messages)")
     of_gfv = carries_gfv(stream)

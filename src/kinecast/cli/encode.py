@@ -109,9 +109,9 @@ def encode(
     are. --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
-    from kinecast.apps.fillers import load_filler
-    from kinecast.codec.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
-    from kinecast.codec.gfv.clips import encode_gfv
+    from kinecast.apps.stream.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
+    from kinecast.apps.stream.fillers import load_filler
+    from kinecast.apps.stream.gfv.clips import encode_gfv
 
     _check_kind(output, gfv)
     _check_budget(gfv, rate_kbps, terms, profile)
@@ -167,8 +167,8 @@ def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[...,
     Raises:
         KinecastError: it is of the kind that is wanted, or an option was given that says how a clip is encoded.
     """
-    from kinecast.codec.gfv.convert import gfv_to_stream, stream_to_gfv
-    from kinecast.codec.gfv.reading import carries_gfv
+    from kinecast.apps.stream.gfv.convert import gfv_to_stream, stream_to_gfv
+    from kinecast.apps.stream.gfv.reading import carries_gfv
 
     of_stream = clip.suffix.lower() in STREAM_OUTPUTS
     if not of_stream and not carries_gfv(clip):

@@ -57,11 +57,11 @@ def extract(
     Of several clips, those that are done are left as they are, and damaged ones are left out and said.
     """
     from kinecast.apps import pipeline
+    from kinecast.apps.backbone_worker import backbone_digest
+    from kinecast.apps.extract_many import ExtractSettings, clips_in
     from kinecast.errors import KinecastError
     from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
     from kinecast.media.framing import check_reading
-    from kinecast.research.extraction import ExtractSettings, clips_in
-    from kinecast.research.workers import backbone_digest
 
     found, several = clips_in(clips)
     if several and strip:
@@ -96,11 +96,11 @@ def _extract_all(
     settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
     """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
-    from kinecast.jobs.crew import Crew
-    from kinecast.research.extraction import ExtractWorker, extract_all
+    from kinecast.apps.extract_many import ExtractWorker, extract_all
+    from kinecast.jobs.pool import WorkerPool
 
-    with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
-        frames, faults = extract_all(crew, settings, clips, output, say, update)
+    with WorkerPool(ExtractWorker(settings), workers, ray) as pool, progress(unit="clips") as update:
+        frames, faults = extract_all(pool, settings, clips, output, say, update)
     if json:
         print_json({"clips": frames, "left_out": faults, "motion_dim": dim})
     left = f"; {len(faults)} left out: {', '.join(faults)}" if faults else ""

@@ -27,7 +27,7 @@ def choose_model(
     Raises:
         KinecastError: unreadable input.
     """
-    from kinecast.codec.gfv.reading import carries_gfv
+    from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.forecasting.storage import WEIGHTLESS
 
     if named != AUTO:
@@ -49,7 +49,7 @@ def choose_model(
 
 def _model_of(motion: Path) -> str:
     """Return the backbone of a motion file, or the one that a stream names, if it is bundled."""
-    from kinecast.codec.gfv.reading import GfvClip
+    from kinecast.apps.stream.gfv.reading import GfvClip
     from kinecast.codec.stream import StreamReader
     from kinecast.motion import Motion
     from kinecast.zoo import names

@@ -80,7 +80,7 @@ def test_a_self_supervised_backbone_moves_the_square_too(group, faces):
     motion = fomm.detect(face_frames(3, 32))
     stage = set_stage(fomm, group, [faces[0]])
     *_, last = stage.frames([motion], motion[:1])
-    assert last.shape == group.shape and changed(last, group)[:, :270].mean() > 0.5
+    assert last.shape == group.shape and changed(last, group)[:, :270].mean() > 0.4
     assert not changed(last, group)[:, 280:].any()
     (square, *_) = set_stage(fomm, group, [faces[0]], 100).frames([motion], motion[:1])
     assert square.shape == (100, 100, 3)

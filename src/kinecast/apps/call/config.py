@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kinecast.codec.clips import QUALITIES
+from kinecast.apps.stream.clips import QUALITIES
 from kinecast.errors import KinecastError
 
 PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with: a plain video call of a talking head

@@ -20,8 +20,8 @@ from PIL import Image
 
 from kinecast.apps.call.config import CallConfig, CameraFrame
 from kinecast.apps.call.messages import VERSION, Hello, Use, write_control
+from kinecast.apps.stream.clips import layout_for_quality, profile_named
 from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, split_picture
-from kinecast.codec.clips import layout_for_quality, profile_named
 from kinecast.codec.entropy import MAX_SKIP
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError

@@ -5,7 +5,7 @@ that a batch resumes after an interruption.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def run_batch(
     """
     made_of = {task.output: _made_of(task, options, model) for task in tasks}
     open_tasks = [task for task in tasks if _said(task) != made_of[task.output]]
-    _check(open_tasks, tasks, overwrite)
+    _check(open_tasks, tasks, made_of, overwrite)
     if len(open_tasks) < len(tasks):
         say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs are there already")
     failed = []
@@ -131,12 +131,13 @@ def _drives(backbone: Backbone, options: PortraitOptions, progress: Progress) ->
     return drive
 
 
-def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], overwrite: bool) -> None:
+def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[Path, Any], overwrite: bool) -> None:
     inputs = {path for task in tasks for path in (task.source, task.driving)}
     for task in open_tasks:
-        for path in (task.output, task.sidecar):
+        foreign = task.sidecar.exists() and _sidecar(task) != made_of[task.output]
+        for path, there in ((task.output, task.output.exists()), (task.sidecar, foreign)):
             check_distinct(path, inputs)
-            if path.exists() and not overwrite:
+            if there and not overwrite:
                 raise KinecastError(
                     f"{path}: expected no such file, or one made of the same inputs and options, found another: name "
                     "another folder, or add --overwrite"
@@ -148,12 +149,15 @@ def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], overwrite: bool) -
 
 def _said(task: Task) -> Any:
     """Return what a finished output was made of; None if there is none."""
-    if not task.output.is_file():
-        return None
+    return _sidecar(task) if task.output.is_file() else None
+
+
+def _sidecar(task: Task) -> Any:
+    """Return what the sidecar says that the output was made of; None if it is no such file."""
     try:
         return json.loads(task.sidecar.read_text())["made_of"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not of a batch
+        return None
 
 
 def _made_of(task: Task, options: PortraitOptions, model: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 
 from kinecast.apps.extraction import Progress, check_motion, detect_motion
 from kinecast.apps.portrait.inputs import as_picture
-from kinecast.codec.clips import read_motion
-from kinecast.codec.gfv.clips import read_gfv
-from kinecast.codec.gfv.reading import carries_gfv
-from kinecast.codec.sound import stream_sound
+from kinecast.apps.stream.clips import read_motion
+from kinecast.apps.stream.gfv.clips import read_gfv
+from kinecast.apps.stream.gfv.reading import carries_gfv
+from kinecast.apps.stream.sound import stream_sound
 from kinecast.errors import KinecastError
 from kinecast.media.footage import Footage, footage
 from kinecast.media.framing import centred

@@ -1,4 +1,4 @@
-"""`kinecast data arms`: a data set of robot arms that push objects, simulated."""
+"""`kinecast research arms`: a data set of robot arms that push objects, simulated."""
 
 from pathlib import Path
 from typing import Annotated

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from kinecast.codec.clips import first_picture, frames_of, profile_for, profile_named
+from kinecast.apps.stream.clips import first_picture, frames_of, profile_for, profile_named
+from kinecast.apps.stream.gfv.clips import report
+from kinecast.apps.stream.gfv.reading import GfvClip
+from kinecast.apps.stream.gfv.writing import GfvWriter
+from kinecast.apps.stream.sending import Beside
+from kinecast.apps.stream.sound import SoundWriter, stream_sound
 from kinecast.codec.decoder import MotionDecoder
 from kinecast.codec.encoder import FILE, encode_levels
 from kinecast.codec.filling import DEFAULT_FILLER, interpolate
-from kinecast.codec.gfv.clips import report
 from kinecast.codec.gfv.coding import GfvEncoder
 from kinecast.codec.gfv.layouts import FrameCoder
 from kinecast.codec.gfv.naming import Sender
-from kinecast.codec.gfv.reading import GfvClip
-from kinecast.codec.gfv.writing import GfvWriter
 from kinecast.codec.packets import EXTENDED, VERSION, Header
 from kinecast.codec.quantizer import quantize
-from kinecast.codec.sending import Beside
-from kinecast.codec.sound import SoundWriter, stream_sound
 from kinecast.codec.stream import StreamReader, code_picture, write_stream
 from kinecast.codec.times import FrameClock
 from kinecast.errors import KinecastError, KinecastWarning

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kinecast.apps.stream.sound import SoundWriter
 from kinecast.codec.packets import MotionPacket, SoundUnit
-from kinecast.codec.sound import SoundWriter
 from kinecast.codec.times import TimesUnit, TimesWriter
 from kinecast.media.footage import Footage
 

@@ -1,4 +1,4 @@
-"""`kinecast evaluate single`, `diverse` and `paper`: forecasts made into video, and measured there."""
+"""`kinecast research single`, `diverse` and `paper`: forecasts made into video, and measured there."""
 
 import dataclasses
 from pathlib import Path
@@ -90,7 +90,7 @@ def evaluate_single(
     json: JsonOption = False,
 ) -> None:
     """One trajectory a window, animated: MAE, SSIM, JEDi, and the scores of the motion. Stop it and it goes on."""
-    needs("kinecast evaluate single", "evaluate")
+    needs("kinecast research single", "research")
     _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1), locals())
 
 
@@ -124,7 +124,7 @@ def evaluate_diverse(
     json: JsonOption = False,
 ) -> None:
     """Many samples a window, all animated: diversity (APD) against error, the best kept by an oracle and all beside."""
-    needs("kinecast evaluate diverse", "evaluate")
+    needs("kinecast research diverse", "research")
     jedi_weights = None
     _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep), locals())
 
@@ -164,7 +164,7 @@ def evaluate_paper(
     json: JsonOption = False,
 ) -> None:
     """All tables and figures of the paper on one data set: single and diverse, reconstruction and transfer."""
-    needs("kinecast evaluate paper", "evaluate")
+    needs("kinecast research paper", "research")
     studies = _studies("single", "both", horizon, models, windows_per_clip, samples, 1)
     of_samples = (diverse_windows_per_clip, diverse_samples, keep)
     _run([*studies, *_studies("diverse", "both", horizon, diverse_models, *of_samples)], locals())

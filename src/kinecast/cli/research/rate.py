@@ -1,4 +1,4 @@
-"""`kinecast evaluate rate`: bits against quality, beside ordinary codecs, with frames left out, and with losses."""
+"""`kinecast research rate`: bits against quality, beside ordinary codecs, with frames left out, and with losses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,13 +63,14 @@ def evaluate_rate(
     json: JsonOption = False,
 ) -> None:
     """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
-    needs("kinecast evaluate rate", "codec")
-    needs("kinecast evaluate rate", "evaluate")
-    from kinecast.apps.fillers import load_fillers
-    from kinecast.codec.clips import header_size, profile_named
+    needs("kinecast research rate", "codec")
+    needs("kinecast research rate", "research")
+    from kinecast.apps.backbone_worker import backbone_digest
+    from kinecast.apps.stream.clips import header_size, profile_named
+    from kinecast.apps.stream.fillers import load_fillers
     from kinecast.errors import KinecastError
     from kinecast.files import make_folder
-    from kinecast.jobs.crew import Crew
+    from kinecast.jobs.pool import WorkerPool
     from kinecast.media.framing import check_reading
     from kinecast.research.distortions import Distortions
     from kinecast.research.loss_study import loss_rows, loss_settings
@@ -78,7 +79,6 @@ def evaluate_rate(
     from kinecast.research.rate_units import RateSettings, RateWorker, measure_rates
     from kinecast.research.tables import write_report
     from kinecast.research.video_codecs import CODECS
-    from kinecast.research.workers import backbone_digest
 
     parts, codecs = part or list(PARTS), codec or list(CODECS)
     for what, chosen, known in (("part", parts, PARTS), ("codec", codecs, tuple(CODECS))):
@@ -119,8 +119,8 @@ def evaluate_rate(
     asked |= {"codecs": list(codec_settings(codecs))} if "codecs" in parts else {}
     asked |= {"frames": list(frame_settings(forecasts))} if "frames" in parts else {}
     asked |= {"losses": list(loss_settings(forecasts))} if "losses" in parts else {}
-    with Crew(RateWorker(settings), workers, ray) as crew, progress(unit="done") as update:
-        measured = measure_rates(crew, settings, clips, [one for of in asked.values() for one in of], say, update)
+    with WorkerPool(RateWorker(settings), workers, ray) as pool, progress(unit="done") as update:
+        measured = measure_rates(pool, settings, clips, [one for of in asked.values() for one in of], say, update)
     exact = measured[Exact()]
     results: dict[str, Any] = {
         "clips": {

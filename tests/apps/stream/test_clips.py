@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, layout_for_quality
 from kinecast.codec import Header, StreamReader
-from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, layout_for_quality
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.video import read_frames
 from tiny import pictures, tiny_fomm

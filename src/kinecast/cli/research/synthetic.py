@@ -1,4 +1,4 @@
-"""`kinecast evaluate synthetic`: forecasters on processes whose true future distribution is known."""
+"""`kinecast research synthetic`: forecasters on processes whose true future distribution is known."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +46,7 @@ def evaluate_synthetic(
     json: JsonOption = False,
 ) -> None:
     """Train on simulated motion, and compare samples with the true conditional distribution. Models are kept."""
-    needs("kinecast evaluate synthetic", "evaluate")
+    needs("kinecast research synthetic", "research")
     from dataclasses import asdict
 
     from kinecast.cli.terminal import show

@@ -32,7 +32,7 @@ def test_paper_writes_all_tables_and_figures(run, tiny: Path, clips: Path, tmp_p
     out = tmp_path / "out"
     result = run(
         *(
-            "evaluate",
+            "research",
             "paper",
             "--dataset",
             clips,
@@ -74,7 +74,7 @@ def test_as_released_marks_what_reads_the_future(run, clips: Path, tmp_path: Pat
     model = build_forecaster("vrnn-released", 60, hidden=8, latent=3, fc=8)
     save_file(dict(model.state_dict()), tmp_path / "vrnn_vox_3-2.safetensors")
     common = ("--dataset", clips, "--validate", "id1", "--backbone", backbone, "--samples", 3, "--device", "cpu")
-    asked = ("evaluate", "single", *common, "--released", tmp_path, "--horizon", "3-2", "-o", tmp_path / "out")
+    asked = ("research", "single", *common, "--released", tmp_path, "--horizon", "3-2", "-o", tmp_path / "out")
     assert run(*asked, "--protocol", "as-released").code == 0
     rows = json.loads((tmp_path / "out/results.json").read_text())["tables"]["single, reconstruction, 3-2"]["rows"]
     marked = [row["name"] for row in rows if row["reads_future"]]
@@ -105,6 +105,6 @@ def test_a_users_mistake_is_one_line(run, tiny: Path, clips: Path, tmp_path: Pat
         del given["--validate"]
     given |= dict(zip(options[::2], options[1::2], strict=True))
     flat = [part for pair in given.items() for part in pair]
-    result = run("evaluate", "single", *flat, "--models", "", "-o", tmp_path / "out")
+    result = run("research", "single", *flat, "--models", "", "-o", tmp_path / "out")
     assert result.code == 1 and len(result.error_lines) == 1
     assert words in result.error_lines[0]

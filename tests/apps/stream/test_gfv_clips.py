@@ -15,14 +15,14 @@ from apps.call.browser import drive, start_chromium
 from clips_with_sound import write_timed
 from helpers import draw_frames, write_clip
 from kinecast.apps.portrait.driving import Reading, is_motion, motion_drive
+from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, read_motion
+from kinecast.apps.stream.gfv.clips import backbone_layout, decode_gfv, encode_gfv, read_gfv
+from kinecast.apps.stream.gfv.convert import gfv_to_stream, stream_to_gfv
+from kinecast.apps.stream.gfv.reading import GfvClip, carries_gfv
+from kinecast.apps.stream.gfv.writing import GfvWriter
 from kinecast.codec import MotionPacket, StreamReader
-from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.codec.gfv import CODECS, GfvEncoder, Network, exact_layout, sei_unit
-from kinecast.codec.gfv.clips import backbone_layout, decode_gfv, encode_gfv, read_gfv
-from kinecast.codec.gfv.convert import gfv_to_stream, stream_to_gfv
 from kinecast.codec.gfv.nal import START
-from kinecast.codec.gfv.reading import GfvClip, carries_gfv
-from kinecast.codec.gfv.writing import GfvWriter
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.footage import footage
 from kinecast.media.video import read_frames

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kinecast.apps.pipeline import extract
+from kinecast.apps.backbone_worker import BackboneWorker, model_files
+from kinecast.apps.extraction import extract
 from kinecast.data.datasets import Clip
 from kinecast.data.video_folder import CLIP_SUFFIXES, list_clips
 from kinecast.errors import KinecastError
 from kinecast.files import make_folder
-from kinecast.jobs.crew import Crew, Done, Task, as_bytes
+from kinecast.jobs.pool import WorkerPool
+from kinecast.jobs.tasks import Task, TaskResult, as_bytes, digest
 from kinecast.media.video import READING
-from kinecast.research.study import digest
-from kinecast.research.workers import BackboneWorker, model_files
 
 JOURNAL = "extract.jsonl"
 EXTRACT_VERSION = 2  # part of every key: raise it when the same clip gives other motion
@@ -44,7 +44,7 @@ class ExtractWorker(BackboneWorker):
 
     settings: ExtractSettings
 
-    def extract(self, clip: Path, output: Path) -> Done:
+    def extract(self, clip: Path, output: Path) -> TaskResult:
         """Make the motion file of a clip; the value is its frames, what made it unusable, and remarks."""
         how, backbone = self.settings, self.backbone
         with warnings.catch_warnings(record=True) as caught:
@@ -52,9 +52,9 @@ class ExtractWorker(BackboneWorker):
             try:
                 motion = extract(backbone, clip, how.crop, how.fps, how.limit, true_fps=how.true_fps)
             except KinecastError as error:
-                return Done((0, str(error), []))
+                return TaskResult((0, str(error), []))
         remarks = [str(warning.message) for warning in caught]
-        return Done((len(motion), None, remarks), {output: as_bytes(motion.save, ".npz")})
+        return TaskResult((len(motion), None, remarks), {output: as_bytes(motion.save, ".npz")})
 
 
 def clips_in(paths: Sequence[Path]) -> tuple[list[Path], bool]:
@@ -77,7 +77,7 @@ def clips_in(paths: Sequence[Path]) -> tuple[list[Path], bool]:
 
 
 def extract_all(
-    crew: Crew,
+    pool: WorkerPool,
     settings: ExtractSettings,
     clips: Sequence[Path],
     output: Path,
@@ -115,7 +115,7 @@ def extract_all(
     cut_off = journal.exists() and not journal.read_text().endswith("\n")
     with journal.open("a") as lines:
         lines.write("\n" if cut_off else "")
-        for i, (count, fault, remarks) in crew.do(tasks):
+        for i, (count, fault, remarks) in pool.run(tasks):
             name = _name(left[i])
             for line in (*remarks, *([f"left out: {fault}"] if fault else [])):
                 log(line)

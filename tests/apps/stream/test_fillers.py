@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinecast.apps.fillers import advised_filler, filler_names, load_filler, load_fillers, of_forecaster
+from kinecast.apps.stream.fillers import advised_filler, filler_names, load_filler, load_fillers, of_forecaster
 from kinecast.codec.filling import damped, hold
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinecast.codec.clips import EncodeOptions, layout_for_quality
+from kinecast.apps.stream.clips import EncodeOptions, layout_for_quality
+from kinecast.apps.stream.gfv.reading import GfvClip
+from kinecast.apps.stream.gfv.writing import GfvWriter
+from kinecast.apps.stream.sending import BATCH, Progress, Sending
 from kinecast.codec.gfv.coding import GfvEncoder
 from kinecast.codec.gfv.layouts import FrameCoder, exact_layout
 from kinecast.codec.gfv.naming import Sender
-from kinecast.codec.gfv.reading import GfvClip
-from kinecast.codec.gfv.writing import GfvWriter
 from kinecast.codec.identity import model_identity
 from kinecast.codec.quantizer import Layout, dequantize, quantize
-from kinecast.codec.sending import BATCH, Progress, Sending
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, GFV_OUTPUTS, check_output
 from kinecast.media.footage import footage

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinecast.apps.stream.sending import BATCH, Progress, Sending
+from kinecast.apps.stream.sound import SoundWriter, stream_sound
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
@@ -28,8 +30,6 @@ from kinecast.codec.profiles import (
 )
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
-from kinecast.codec.sending import BATCH, Progress, Sending
-from kinecast.codec.sound import SoundWriter, stream_sound
 from kinecast.codec.stream import BodyUnit, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning

@@ -23,7 +23,7 @@ def test_evaluate_synthetic_writes_its_tables(run, tmp_path):
         "repeat, vae",
     )
     result = run(
-        "evaluate", "synthetic", "-o", tmp_path, "--process", "branching", "--process", "arm", *small, "--json"
+        "research", "synthetic", "-o", tmp_path, "--process", "branching", "--process", "arm", *small, "--json"
     )
     assert result.code == 0, result.err
     tables = json.loads(result.out)["tables"]
@@ -36,5 +36,5 @@ def test_evaluate_synthetic_writes_its_tables(run, tmp_path):
 
 
 def test_a_wrong_model_is_one_line(run, tmp_path):
-    result = run("evaluate", "synthetic", "-o", tmp_path, "--models", "oracle")
+    result = run("research", "synthetic", "-o", tmp_path, "--models", "oracle")
     assert result.code == 1 and "forecaster 'oracle': expected one of" in result.err

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from kinecast.runtime.process_state import denormals_flushed, flushes_denormals, kernels_measured, seeded, threads
+from kinecast.machine.process_state import denormals_flushed, flushes_denormals, kernels_measured, seeded, threads
 
 SETTINGS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], Callable[[], Any], Any]] = {
     "threads": (lambda: threads(2), torch.get_num_threads, 2),

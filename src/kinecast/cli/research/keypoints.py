@@ -1,4 +1,4 @@
-"""`kinecast evaluate keypoints`: the honest table of forecasts of motion, and the released reading beside it."""
+"""`kinecast research keypoints`: the honest table of forecasts of motion, and the released reading beside it."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +55,7 @@ def evaluate_keypoints(
     json: JsonOption = False,
 ) -> None:
     """Train on some people, forecast the others', and say in one table how good that is. Models are kept and reused."""
-    needs("kinecast evaluate keypoints", "evaluate")
+    needs("kinecast research keypoints", "research")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
     from kinecast.data.windows import parse_horizon
