@@ -191,6 +191,7 @@ def test_raw_streams_refuse_times_and_sound(trembling, tmp_path):
         encode_gfv(MODEL, trembling[0], tmp_path / "a.h265", options)
     assert encode_gfv(MODEL, trembling[0], tmp_path / "a.h264", replace(options, sound_kbps=None))["fps"] == 20
     assert [path.name for path in tmp_path.glob("a.*")] == ["a.h264"]
+    assert read_gfv(MODEL, tmp_path / "a.h264")[1].fps == 20  # as the stream itself says
 
 
 def test_another_model_is_refused(videos, tmp_path):
