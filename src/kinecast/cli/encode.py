@@ -8,14 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
     EngineOption,
+    FaceOption,
     FpsOption,
     JsonOption,
     LimitOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     StripOption,
@@ -26,6 +25,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_clip
 from kinecast.cli.outputs import WRITES_STREAM
 from kinecast.errors import KinecastError
 from kinecast.files import GFV_OUTPUTS, STREAM_OUTPUTS
@@ -87,8 +87,9 @@ def encode(
     profile: Annotated[
         str, typer.Option("--profile", help="Prediction tables: auto, generic, or those of a kind of key points.")
     ] = "auto",
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: AutoModelOption = AUTO,
     crop: CropOption = "center",
+    face: FaceOption = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
@@ -112,15 +113,16 @@ def encode(
     from kinecast.apps.stream.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
     from kinecast.apps.stream.fillers import load_filler
     from kinecast.apps.stream.gfv.clips import encode_gfv
+    from kinecast.media.framing import around_face
 
     _check_kind(output, gfv)
     _check_budget(gfv, rate_kbps, terms, profile)
+    crop, source = around_face(crop, face), clip_named(clip, strip)
     options = EncodeOptions(
         DEFAULT_QUALITY if quality is None else quality,
         rate_kbps,
         picture_quality=picture_quality,
         profile=profile,
-        model_name=Path(model).name,
         crop=crop,
         fps=fps,
         limit=limit,
@@ -133,10 +135,12 @@ def encode(
     if converter is not None:
         report = converter(output, picture_quality, sound, sound_kbps)
     else:
+        model = choose_for_clip(model, source, crop, forecast)
         backbone = load_model(model, device, engine, precision)
-        options = replace(options, filler=(Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)))
+        filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
+        options = replace(options, filler=filler, model_name=Path(model).name)
         with progress() as update:
-            report = (encode_gfv if gfv else encode_clip)(backbone, clip_named(clip, strip), output, options, update)
+            report = (encode_gfv if gfv else encode_clip)(backbone, source, output, options, update)
     if json:
         print_json(report)
     say(f"{output}: {_summary(report)}")
@@ -196,6 +200,8 @@ def _summary(report: Mapping[str, Any]) -> str:
         inside = f"{report['message_kbps']:.2f} of it messages, the rest skipped pictures"
     parts = [("times of frames", report.get("times_kbps")), ("sound", report.get("sound_kbps"))]
     beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
+    unseen = report.get("frames_without_face")
+    beside += f", no face in {unseen} frames" if unseen else ""
     return (
         f"{frames}, motion {report['motion_kbps']:.2f} kbps{f' ({inside})' if inside else ''}, picture "
         f"{report['picture_bytes']} bytes{beside}, {report['total_kbps']:.2f} kbps in all"

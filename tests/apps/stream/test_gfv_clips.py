@@ -21,8 +21,9 @@ from kinecast.apps.stream.gfv.convert import gfv_to_stream, stream_to_gfv
 from kinecast.apps.stream.gfv.reading import GfvClip, carries_gfv
 from kinecast.apps.stream.gfv.writing import GfvWriter
 from kinecast.codec import MotionPacket, StreamReader
-from kinecast.codec.gfv import CODECS, GfvEncoder, Network, exact_layout, sei_unit
+from kinecast.codec.gfv import CODECS, GfvEncoder, Network, Sender, exact_layout, sei_unit
 from kinecast.codec.gfv.nal import START
+from kinecast.codec.identity import model_identity
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.footage import footage
 from kinecast.media.video import read_frames
@@ -158,6 +159,24 @@ def test_frames_that_were_left_out_are_interpolated(clip, tmp_path):
     step = backbone_layout(MODEL).steps / 65536
     change = read_gfv(MODEL, tmp_path / "low.h264")[1].vectors() - read_motion(MODEL, tmp_path / "low.kcm")[1].vectors()
     assert (change.abs().numpy() <= step / 2 + 1e-6).all()
+
+
+def test_frames_without_a_face_stay_marked(clip, tmp_path):
+    """As frames of low confidence, which hold the motion before; a .kcm leaves them out."""
+    layout = exact_layout(backbone_layout(MODEL))
+    encoder = GfvEncoder(layout, Sender(layout, model_identity(MODEL), "tiny"))
+    with GfvWriter(tmp_path / "a.h264", next(read_frames(clip)), 25) as writer:
+        for level, sure in ((0, True), (0, False), (0, False), (3, True), (3, False)):
+            writer.write(encoder.push(np.full(layout.dim, level), sure=sure))
+    assert gfv_to_stream(tmp_path / "a.h264", tmp_path / "b.kcm")["frames"] == 5
+    stream_to_gfv(tmp_path / "b.kcm", tmp_path / "c.h265")
+    for motion in (
+        read_gfv(MODEL, tmp_path / "a.h264")[1],
+        read_motion(MODEL, tmp_path / "b.kcm")[1],
+        read_gfv(MODEL, tmp_path / "c.h265")[1],
+    ):
+        assert motion.valid_frames().tolist() == [True, False, False, True, False]
+        assert (motion.vectors()[:, 0] * 128).tolist() == [0, 0, 0, 3, 3]
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ class GfvEncoder:
         self._coder, self._references = FrameCoder(layout), References()
         self._sender = sender
 
-    def push(self, levels: np.ndarray, count: int = 0) -> bytes:
-        """Return the payload of the message of a frame's levels (D,).
+    def push(self, levels: np.ndarray, count: int = 0, sure: bool = True) -> bytes:
+        """Return the payload of the message of a frame's levels (D,); one that is not `sure` says so.
 
         `count` is above 0 for further frames of one coded picture, which start from the frame before instead of the
         base picture.
@@ -36,7 +36,7 @@ class GfvEncoder:
         Raises:
             KinecastError: a coordinate outside of [-1, 1], or a rotation that no matrix tells.
         """
-        message = self._coder.exact_message(levels)
+        message = replace(self._coder.exact_message(levels), low_confidence=not sure)
         if self._references.base_message is None:
             message = replace(message, base=True, network=None if self._sender is None else self._sender.network())
         else:

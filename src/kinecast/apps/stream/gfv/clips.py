@@ -62,10 +62,11 @@ def encode_gfv(
     picture = to_uint8(sending.picture)[0]
     with GfvWriter(output, picture, rate, seen.constant, options.picture_quality, sound) as writer:
         for edges, vector in sending.timed():
-            payload = encoder.push(quantize(vector[None], layout)[0])
+            payload = encoder.push(quantize(vector[None], layout)[0], sure=sending.present)
             writer.write(payload, None if seen.constant else (float(edges[0]), float(edges[1])))
     return {
         **report(writer, sending.seconds),
+        "frames_without_face": sending.absent,
         "constant_rate": seen.constant,
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -111,17 +112,24 @@ def read_gfv(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
         KinecastError: as `decode_gfv`.
     """
     clip = GfvClip.open(stream)
-    found = list(motion_of(clip, backbone))
+    valid = list[bool]()
+    found = list(motion_of(clip, backbone, valid))
     motion = backbone.unflatten(torch.from_numpy(np.stack([vector for *_, vector in found])))
-    motion = replace(motion, fps=clip.rate, frame_size=backbone.frame_size, clip=clip.path.name)
+    motion = replace(
+        motion, fps=clip.rate, frame_size=backbone.frame_size, clip=clip.path.name, valid=torch.tensor(valid)
+    )
     if not clip.constant:
         begins = torch.tensor([begin for begin, *_ in found], dtype=torch.float64)
         motion = replace(motion, times=begins, end=found[-1][1])
     return to_tensor(clip.picture[None]), motion
 
 
-def motion_of(clip: GfvClip, backbone: "Backbone") -> Iterator[tuple[float, float, np.ndarray]]:
+def motion_of(
+    clip: GfvClip, backbone: "Backbone", valid: list[bool] | None = None
+) -> Iterator[tuple[float, float, np.ndarray]]:
     """Return when frames are shown, seconds from and until, and their motion (D,), as they come.
+
+    Whether the sender was sure of each is appended to `valid`: of kinecast's own, whether it showed a face.
 
     Raises:
         KinecastError: it is of another model, or has other numbers than this one's.
@@ -136,6 +144,8 @@ def motion_of(clip: GfvClip, backbone: "Backbone") -> Iterator[tuple[float, floa
                 vector = dequantize(coder.levels(values)[None], layout)[0] if exact else coder.vector(values)
             except KinecastError as error:
                 raise KinecastError(f"{clip.path}: {error}") from error
+            if valid is not None:
+                valid.append(not (exact and frame.message.low_confidence))
             yield begin, end, vector
 
     return vectors()

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from kinecast.codec.gfv.layouts import FrameCoder
 from kinecast.codec.gfv.naming import Sender
 from kinecast.codec.packets import EXTENDED, VERSION, Header
 from kinecast.codec.quantizer import quantize
+from kinecast.codec.schedule import Present
 from kinecast.codec.stream import StreamReader, code_picture, write_stream
 from kinecast.codec.times import FrameClock
 from kinecast.errors import KinecastError, KinecastWarning
@@ -57,10 +59,11 @@ def stream_to_gfv(
         filled, end = 0, 0.0
         with GfvWriter(output, picture, Fraction(*header.rate), not clock.used, picture_quality, heard) as writer:
             for frame in (first, *frames):
-                filled += frame.concealed
-                levels = quantize(frame.vector[None], header.layout)[0] if frame.concealed else frame.levels
+                guessed = frame.concealed and not frame.absent
+                filled += guessed
+                levels = quantize(frame.vector[None], header.layout)[0] if guessed else frame.levels
                 begin, end = (float(edge) for edge in clock.edges([frame.number]))
-                writer.write(encoder.push(levels), (begin, end) if clock.used else None)
+                writer.write(encoder.push(levels, sure=not frame.absent), (begin, end) if clock.used else None)
     if filled:
         text = f"{path}: {filled} frames that were left out or lost are interpolated"
         warnings.warn(KinecastWarning(text), stacklevel=2)
@@ -90,6 +93,9 @@ def gfv_to_stream(
     rate = Fraction(clip.rate).limit_denominator(1001 if clip.rate > 1 else 1_000_000)
     sound = None if sound_kbps is None else clip_sound(clip.path)
     beside = Beside(not clip.constant, None if sound is None or sound_kbps is None else SoundWriter(sound, sound_kbps))
+    # Frames without a face are left out, as `encode_clip` does.
+    absent = any(frame.message.low_confidence for *_, frame in clip.frames())
+    schedule = Present(lambda: beside.present) if absent else None
     height, width = clip.picture.shape[:2]
     header = Header(
         layout,
@@ -100,12 +106,12 @@ def gfv_to_stream(
         tables.name,
         tables.fingerprint(),
         DEFAULT_FILLER,
-        EXTENDED if beside.extended else VERSION,
+        EXTENDED if beside.extended or absent else VERSION,
     )
 
     def levels() -> Iterator[np.ndarray]:
         for begin, end, frame in clip.frames():
-            beside.came(np.array([begin, end]))
+            beside.came(np.array([begin, end]), not frame.message.low_confidence)
             try:
                 yield coder.levels(frame.values)
             except KinecastError as error:
@@ -113,7 +119,8 @@ def gfv_to_stream(
 
     data, mime = code_picture(clip.picture, picture_quality)
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        sizes = write_stream(file, header, data, mime, beside.units(encode_levels(levels(), layout, tables, FILE)))
+        packets = encode_levels(levels(), layout, tables, replace(FILE, skips=absent), schedule)
+        sizes = write_stream(file, header, data, mime, beside.units(packets))
     motion = sizes["payload_bytes"] + sizes["overhead_bytes"]
     kbps = {
         "motion_kbps": 8 * motion / beside.seconds / 1000,
