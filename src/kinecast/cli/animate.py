@@ -25,6 +25,7 @@ from kinecast.cli.common import (
 from kinecast.cli.model_choice import AUTO, choose_model
 from kinecast.cli.outputs import WRITES_CLIPS, WRITES_PICTURE, WRITES_REPORT
 from kinecast.cli.portrait import Portraits, check_clip_named
+from kinecast.cli.transfer_options import EyesOption, LipsOption, RegionOption, StrengthOption, transfer_of
 from kinecast.errors import KinecastError
 
 _STREAM = ".kcm"
@@ -68,7 +69,11 @@ def animate(
     ] = False,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="reconstruction or transfer. (default: transfer if there is a --source)"),
+        typer.Option(
+            "--mode",
+            help="reconstruction, transfer, or a kind of transfer: relative, absolute, mixed (the driving's own "
+            "head pose). (default: transfer if there is a --source)",
+        ),
     ] = None,
     relative: Annotated[
         bool | None,
@@ -80,6 +85,10 @@ def animate(
     adapt_scale: Annotated[
         bool, typer.Option("--adapt-scale", help="Scale relative motion to the source's size.")
     ] = False,
+    strength: StrengthOption = None,
+    region: RegionOption = "all",
+    eyes: EyesOption = None,
+    lips: LipsOption = None,
     best_frame: Annotated[
         bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
     ] = False,
@@ -136,6 +145,7 @@ def animate(
     from kinecast.data.windows import parse_horizon
 
     of_motion = driving.suffix.lower() in _MOTION
+    mode, relative, transfer = transfer_of(mode, relative, strength, region, eyes, lips)
     if of_motion:
         _check_motion(driving, source, mode)
     if horizon is not None and forecast is None:
@@ -152,6 +162,7 @@ def animate(
         best_frame=best_frame,
         avd=avd,
         background=background,
+        transfer=transfer,
         observed=observed,
         horizon=ahead,
         samples=samples,
@@ -163,7 +174,9 @@ def animate(
     )
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
-        PortraitOptions(face=face or "largest", square=square, relative=relative is not False, crop=crop, **reading),
+        PortraitOptions(
+            face or "largest", square, relative=relative is not False, transfer=transfer, crop=crop, **reading
+        ),
         source,
         clip,
         output,

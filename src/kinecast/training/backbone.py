@@ -1,4 +1,4 @@
-"""End-to-end training of a backbone in reconstruction mode, on folders of clips ([FOMM] section 3.4)."""
+"""End-to-end training of a backbone in reconstruction mode, on folders of clips (Siarohin et al. 2019, section 3.4)."""
 
 import json
 import os
