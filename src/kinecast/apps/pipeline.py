@@ -378,6 +378,7 @@ def _report(
         mode=options.mode,
         frames=len(scene.mask),
         frames_sent=int((~scene.mask).sum()),
+        frames_without_face=int((~scene.known.motion.valid_frames()).sum()),
         fps=fps,
         motion_dim=scene.known.dim,
         forecaster=forecaster.name if forecaster else None,

@@ -1,4 +1,4 @@
-"""The forecasts that every table shows beside the learnt ones: shared science, section 2.
+"""The baselines that every table shows beside the trained forecasters.
 
     repeat        x_{N+i} = x_N
     velocity      x_{N+i} = x_N + i v,                            v = x_N - x_{N-1}

@@ -45,6 +45,7 @@ class Backbone(nn.Module, ABC):
     engine = "eager"  # how it runs, see `kinecast.runtime`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+    needs_face = False  # whether frames without a face have no motion, see `Motion.valid`
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
@@ -66,6 +67,8 @@ class Backbone(nn.Module, ABC):
 
     def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
         """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before.
+
+        Where it needs a face, frames without one are marked in `Motion.valid`, also if there is none at all.
 
         Args:
             smooth: frames a second of the clip, to filter what trembles in it.

@@ -26,7 +26,7 @@ from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, 
 from kinecast.codec.entropy import MAX_SKIP
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
-from kinecast.media.framing import Box, centred, crop_box, find_face, fit
+from kinecast.media.framing import Box, centred, crop_box, find_face, fit, which_face
 from kinecast.media.pictures import to_tensor
 from kinecast.models.base import Backbone
 from kinecast.models.transfer import Retargeter
@@ -104,6 +104,8 @@ class Sender:
         self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
         self._thumb: np.ndarray | None = None
+        self.without_face = 0  # frames so far
+        self._face_at: float | None = None  # when a face was seen last, None before the first frame
         self._check_at = self._picture_at = 0.0
 
     def request_key(self) -> None:
@@ -114,6 +116,12 @@ class Sender:
         """Return how many pictures were sent since the last call."""
         sent, self._pictures_sent = self._pictures_sent, 0
         return sent
+
+    @property
+    def faceless_s(self) -> float:
+        """Seconds since a face was last in the camera's picture, where one is needed. From any thread."""
+        seen = self._face_at
+        return 0.0 if seen is None or not self._backbone.needs_face else self._clock() - seen
 
     def take_errors(self) -> list[Exception]:
         """Return what failed since the last call."""
@@ -140,6 +148,11 @@ class Sender:
         picture = self._fitted(frame.picture)
         tensor = to_tensor(picture)
         motion = self._detect(tensor.to(self._backbone.device)).to("cpu")
+        if not motion.valid_frames().all():
+            self.without_face += 1
+            self._face_at = self._clock() if self._face_at is None else self._face_at
+            return  # the receiver holds what it shows
+        self._face_at = self._clock()
         if not torch.isfinite(motion.vectors()).all():
             raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
         if self._encoder is None:
@@ -177,7 +190,8 @@ class Sender:
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
         if self._box is None or self._box[0] != picture.shape:
-            face = find_face([picture]) if self._config.crop == "face" else None
+            which = which_face(self._config.crop)
+            face = None if which is None else find_face([picture], which)
             box = crop_box(picture.shape[:2], self._backbone.frame_size, self._config.crop, face)
             self._box = picture.shape, box
         return fit(picture, self._box[1], self._backbone.frame_size)
