@@ -56,7 +56,7 @@ class Case:
 def train(series: Series, windows: Windows, steps: int, seed: int, published: bool) -> GRUNF:
     config = ForecasterTrainingConfig(
         model="gru-nf",
-        preset="published" if published else "small",
+        preset="paper" if published else "kinecast",
         overrides=PAPER_LIKE if published else {},
         observed=windows.horizon.observed,
         forecast=windows.horizon.forecast,

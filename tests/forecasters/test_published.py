@@ -28,7 +28,7 @@ def linear_layers(model: Forecaster, prefix: str) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("preset", "latent", "hidden", "units"), [("published", 15, 256, 512), ("released", 20, 256, 128)]
+    ("preset", "latent", "hidden", "units"), [("paper", 15, 256, 512), ("released", 20, 256, 128)]
 )
 def test_vrnn(preset: str, latent: int, hidden: int, units: int) -> None:
     model = built("vrnn", preset)
@@ -45,7 +45,7 @@ def test_the_vrnn_whose_weights_were_released() -> None:
 
 
 @pytest.mark.parametrize("name", ["gru-nf", "gru-snf"])
-@pytest.mark.parametrize(("preset", "blocks", "units"), [("published", 12, 2048), ("released", 5, 512)])
+@pytest.mark.parametrize(("preset", "blocks", "units"), [("paper", 12, 2048), ("released", 5, 512)])
 def test_gru_nf(name: str, preset: str, blocks: int, units: int) -> None:
     sizes: Any = forecaster_class(name).presets[preset]
     assert (sizes.hidden, sizes.flow_hidden, sizes.normalization, sizes.dropout) == (512, units, "training", 0)
@@ -60,12 +60,12 @@ def test_gru_nf(name: str, preset: str, blocks: int, units: int) -> None:
 
 
 def test_gru() -> None:
-    model = built("gru", "published")
+    model = built("gru", "paper")
     assert model.config.hidden == 256 and model.config.dropout == 0
     assert (model.config.rollout, model.config.error, model.config.normalization) == (False, "squared", "training")
 
 
 def test_vae() -> None:
-    model = built("vae", "published")
+    model = built("vae", "paper")
     assert linear_layers(model, "encoder") == [(512, D), (30, 512)]
     assert (model.config.likelihood, model.config.noise) == ("squared", "independent")
