@@ -14,6 +14,7 @@ from kinecast.forecasters.direct import Direct
 from kinecast.forecasters.gru import GRUForecaster
 from kinecast.forecasters.gru_nf import GRUNF
 from kinecast.forecasters.gru_snf import GRUSNF
+from kinecast.forecasters.linear import VAR, Ridge
 from kinecast.forecasters.nf import NF
 from kinecast.forecasters.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasters.vae import VAE
@@ -25,6 +26,8 @@ NAMED: dict[str, type[Forecaster]] = {
     "velocity": ConstantVelocity,
     "damped": DampedVelocity,
     "climatology": Climatology,
+    "ridge": Ridge,
+    "var": VAR,
     "gru": GRUForecaster,
     "vae": VAE,
     "nf": NF,
@@ -42,6 +45,8 @@ CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "velocity": ("velocity", None, {}),
     "damped": ("damped", None, {}),
     "climatology": ("climatology", None, {}),
+    "ridge": ("ridge", None, {}),
+    "var": ("var", None, {}),
     "gru": ("gru", "kinecast", _GRU),
     "gru-published": ("gru", "paper", _GRU),
     "gru-window-teacher": ("gru", "paper", _GRU | {"normalization": "window", "error": "absolute"}),
@@ -138,8 +143,8 @@ def test_samples_differ_unless_there_is_no_randomness(model: Forecaster) -> None
 
 
 # Of the others that draw an untrained one forgets its frames; a test of its own steers the draws.
-FORGETFUL = ("vrnn-released", "gru-nf-published", "gru-snf-exact")
-DRAWING = ("climatology", "vrnn", "direct", "gru-nf", "gru-snf")
+FORGETFUL = ("vrnn-released", "vrnn-published", "gru-nf-published", "gru-snf-exact")
+DRAWING = ("climatology", "ridge", "var", "vrnn", "direct", "gru-nf", "gru-snf")
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith(DRAWING) and name not in FORGETFUL])
@@ -158,7 +163,7 @@ def test_other_windows_of_the_batch_change_nothing(model: Forecaster) -> None:
     torch.testing.assert_close(model.forecast(batch, H, samples=3)[:, 1], before, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", [name for name, (kind, _, _) in CASES.items() if kind not in list(NAMED)[:4]])
+@pytest.mark.parametrize("case", [name for name, (kind, _, _) in CASES.items() if kind not in list(NAMED)[:6]])
 def test_gradient_reaches_every_parameter(case: str) -> None:
     model = build(case).train()
     loss, parts = model.loss(ar_windows(8, N + H), N)
@@ -169,7 +174,7 @@ def test_gradient_reaches_every_parameter(case: str) -> None:
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("case", list(NAMED)[:4])
+@pytest.mark.parametrize("case", list(NAMED)[:6])
 def test_a_baseline_has_a_loss_and_no_parameters(case: str) -> None:
     model = build(case)
     windows = ar_windows(8, N + H)
@@ -234,9 +239,9 @@ def test_configs_refuse_what_they_do_not_know() -> None:
         build_forecaster("gru", 3, hidden=0)
     with pytest.raises(KinecastError, match=r"expected hidden of type int, found 'many'"):
         build_forecaster("vrnn", 3, hidden="many")
-    with pytest.raises(KinecastError, match=r"expected channels one of joint, shared, found 'both'"):
+    with pytest.raises(KinecastError, match=r"expected channels one of joint, shared, frame, found 'both'"):
         build_forecaster("vrnn", 3, channels="both")
-    with pytest.raises(KinecastError, match=r"expected a preset of small, published; found 'huge'"):
+    with pytest.raises(KinecastError, match=r"expected a preset of kinecast, paper; found 'huge'"):
         build_forecaster("gru", 3, "huge")
     with pytest.raises(KinecastError, match=r"expected one of repeat, .*vrnn-released"):
         build_forecaster("oracle", 3)

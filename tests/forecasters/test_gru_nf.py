@@ -16,7 +16,7 @@ SIZES: dict[str, Any] = {"hidden": 8, "flow_hidden": 8, "blocks": 3}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "kinecast": ("kinecast", SIZES),
     "paper": ("paper", SIZES | {"layers": 2, "flow_layers": 3}),
-    "residual of training units": ("paper", SIZES | {"variable": "residual"}),
+    "residual of training units": ("paper", SIZES | {"variable": "residual", "channels": "joint"}),
     "position of a window": ("kinecast", SIZES | {"variable": "position"}),
 }
 
@@ -179,7 +179,7 @@ def test_statistics_of_batch_normalisation_survive_training() -> None:
     config = ForecasterTrainingConfig(
         model="gru-nf",
         preset="paper",
-        overrides=CASES["paper"][1],
+        overrides=CASES["paper"][1] | {"channels": "joint"},
         observed=6,
         forecast=4,
         steps=80,

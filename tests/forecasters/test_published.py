@@ -1,4 +1,4 @@
-"""The published and the released sizes, as in the papers (arXiv 2504.05537, 2512.04282) and their authors' code.
+"""The printed and the released sizes, as in the papers (arXiv 2504.05537, 2512.04282) and their authors' code.
 
 Read off the modules that are built, where they can be on the meta device: some have hundreds of millions of numbers.
 """
@@ -33,7 +33,7 @@ def linear_layers(model: Forecaster, prefix: str) -> list[tuple[int, ...]]:
 def test_vrnn(preset: str, latent: int, hidden: int, units: int) -> None:
     model = built("vrnn", preset)
     assert linear_layers(model, "prior_net") == [(units, hidden), (2 * latent, units)]
-    assert linear_layers(model, "posterior_net") == [(units, D + hidden), (2 * latent, units)]
+    assert linear_layers(model, "posterior_net") == [(units, units + hidden), (2 * latent, units)]  # it reads phi_x
     assert shape(model, "phi_z.weight")[1] == latent and model.loading is None
     assert (model.config.noise, model.config.likelihood_weight, model.config.kl_weight) == ("gaussian", 1, 1)
     assert model.config.crps_weight == model.config.energy_weight == model.config.dropout == 0

@@ -13,6 +13,7 @@ from kinecast.forecasters.direct import Direct
 from kinecast.forecasters.gru import GRUForecaster
 from kinecast.forecasters.gru_nf import GRUNF
 from kinecast.forecasters.gru_snf import GRUSNF
+from kinecast.forecasters.linear import VAR, Ridge
 from kinecast.forecasters.nf import NF
 from kinecast.forecasters.vae import VAE
 from kinecast.forecasters.vrnn import VRNN
@@ -23,6 +24,8 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "velocity": ConstantVelocity,
     "damped": DampedVelocity,
     "climatology": Climatology,
+    "ridge": Ridge,
+    "var": VAR,
     "gru": GRUForecaster,
     "vae": VAE,
     "nf": NF,
