@@ -21,17 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinecast.anomaly import Detector, Rates, ScorerConfig, train_scorer
-from kinecast.anomaly.baselines import BASELINES
-from kinecast.anomaly.detector import Scorer
-from kinecast.anomaly.timeline import draw_timeline
-from kinecast.data.arm_files import ArmDataConfig, write_arms
+from kinecast.apps.anomaly import Detector, Rates, ScorerConfig, train_scorer
+from kinecast.apps.anomaly.baselines import BASELINES
+from kinecast.apps.anomaly.detector import Scorer
+from kinecast.apps.anomaly.timeline import draw_timeline
 from kinecast.data.keypoint_store import load_series
-from kinecast.data.robot_arms import FAULTS
 from kinecast.data.windows import Series
-from kinecast.evaluation.anomaly import Anomalies, cells, draw_table, intervals, measure, onsets_of, plain
-from kinecast.evaluation.tables import markdown, write_report
-from kinecast.video import read_frames
+from kinecast.media.video import read_frames
+from kinecast.research.anomaly import Anomalies, cells, draw_table, intervals, measure, onsets_of, plain
+from kinecast.research.data.arm_files import ArmDataConfig, write_arms
+from kinecast.research.data.robot_arms import FAULTS
+from kinecast.research.tables import markdown, write_report
 
 FITTED = 120  # clips of arms
 ARM_RATES = Rates(frame=0.05, clip=0.1)

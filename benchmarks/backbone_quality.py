@@ -26,15 +26,15 @@ from machine import describe, table, write_results
 from torch import Tensor
 
 from kinecast import load_backbone
-from kinecast.backbones.base import Backbone
 from kinecast.data.video_folder import list_clips
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import count_macs
-from kinecast.evaluation.distortions import Distortions
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
+from kinecast.media.video import caption, grid, read_batches, read_frames, read_image, to_uint8, write_image
 from kinecast.metrics.face import FaceDistances
+from kinecast.models.base import Backbone
 from kinecast.motion import Motion
-from kinecast.video import caption, grid, read_batches, read_frames, read_image, to_uint8, write_image
+from kinecast.research.cost import count_macs
+from kinecast.research.distortions import Distortions
 
 BATCH = 8
 PAIRS = 4  # true and rebuilt, in the picture

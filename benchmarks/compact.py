@@ -25,10 +25,10 @@ import torch
 from machine import describe, table, write_results
 
 from kinecast import load_backbone
-from kinecast.backbones.checkpoints import save_backbone
-from kinecast.backbones.fomm import FOMM, FOMMConfig, GeneratorConfig, HourglassConfig
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import count_macs
+from kinecast.models.checkpoints import save_backbone
+from kinecast.models.fomm import FOMM, FOMMConfig, GeneratorConfig, HourglassConfig
+from kinecast.research.cost import count_macs
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 PRECISIONS = "exact", "bf16"

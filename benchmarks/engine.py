@@ -26,14 +26,14 @@ from machine import describe, table, write_results
 from speed import measure, random_fomm
 
 from kinecast import load_backbone
-from kinecast.backbones.base import Backbone
-from kinecast.backbones.fomm import FOMM, FOMMConfig
-from kinecast.engine import accelerate
-from kinecast.engine.calibration import calibrate
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import count_macs
+from kinecast.media.video import read_batches
 from kinecast.metrics.pixel import mae, ssim
-from kinecast.video import read_batches
+from kinecast.models.base import Backbone
+from kinecast.models.fomm import FOMM, FOMMConfig
+from kinecast.research.cost import count_macs
+from kinecast.runtime import accelerate
+from kinecast.runtime.calibration import calibrate
 from kinecast.zoo import load_forecaster
 
 PAIRS = (

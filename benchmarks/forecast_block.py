@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from machine import describe, table, write_results
 
-from kinecast.forecasters import FORECASTERS, Forecaster, build_forecaster
+from kinecast.forecasting import FORECASTERS, Forecaster, build_forecaster
 
 OBSERVED, HORIZON, DIM, WINDOWS = 12, 12, 60, 64
 THREADS = (1, 2)

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from machine import describe, table, write_results
 
-from kinecast.live.config import CallConfig, LinkFaults, ShownFrame
-from kinecast.live.headless import HeadlessOptions, _Headless
+from kinecast.apps.call.config import CallConfig, LinkFaults, ShownFrame
+from kinecast.apps.call.headless import HeadlessOptions, _Headless
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "live"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "apps" / "call"))
 from network import Network, missing  # noqa: E402
 
 OUTAGE = (8.0, 13.0)  # seconds after the connection

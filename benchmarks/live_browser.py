@@ -27,9 +27,9 @@ import numpy as np
 import psutil
 from machine import describe, table, write_results
 
-from kinecast.video import probe, read_frames
+from kinecast.media.video import probe, read_frames
 
-sys.path.append(str(Path(__file__).parents[1] / "tests" / "live"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "apps" / "call"))
 from browser import Tab, drive, start_chromium  # noqa: E402
 
 PEER = Path(__file__).with_name("live_peer.py")

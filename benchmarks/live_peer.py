@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from kinecast.live.config import CallConfig, CameraFrame
-from kinecast.live.models import load_models
-from kinecast.live.session import CallSession
-from kinecast.pictures import to_tensor
-from kinecast.video import probe, read_frames
+from kinecast.apps.call.config import CallConfig, CameraFrame
+from kinecast.apps.call.models import load_models
+from kinecast.apps.call.session import CallSession
+from kinecast.media.pictures import to_tensor
+from kinecast.media.video import probe, read_frames
 
 FRAMES = 150  # of the clip, forwards and backwards
 

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kinecast.engine.machine import processor
 from kinecast.files import atomic_path
+from kinecast.runtime.machine import processor
 
 
 def describe() -> dict[str, Any]:

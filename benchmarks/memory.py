@@ -33,8 +33,8 @@ print(json.dumps({"code": code, "bytes": peak * (1 if sys.platform == "darwin" e
 # Random weights of the bundled model's sizes: memory does not depend on their values.
 STAND_IN = """
 import sys
-from kinecast.backbones.checkpoints import save_backbone
-from kinecast.backbones.fomm import FOMM
+from kinecast.models.checkpoints import save_backbone
+from kinecast.models.fomm import FOMM
 from kinecast.training.backbone import compact_recipe
 save_backbone(FOMM(compact_recipe(data=("none",)).model), sys.argv[1], {})
 """

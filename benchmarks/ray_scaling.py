@@ -31,12 +31,12 @@ import psutil
 from machine import describe, table, write_results
 
 from kinecast.data.windows import parse_horizon
-from kinecast.evaluation.cluster import Cluster
-from kinecast.evaluation.crew import Worker
-from kinecast.evaluation.extraction import ExtractSettings
-from kinecast.evaluation.run import RunResult, evaluate
-from kinecast.evaluation.study import RunConfig, Study
 from kinecast.files import atomic_path
+from kinecast.jobs.cluster import Cluster
+from kinecast.jobs.crew import Worker
+from kinecast.research.extraction import ExtractSettings
+from kinecast.research.run import RunResult, evaluate
+from kinecast.research.study import RunConfig, Study
 
 CLIPS, SAMPLES, HORIZONS, MODES, MACHINES = 44, 100, ("6-6", "12-12"), 2, (1, 8, 64)
 

@@ -25,14 +25,14 @@ from machine import describe, table, write_results
 from torch import Tensor
 
 from kinecast.data.keypoint_store import load_series
-from kinecast.data.synthetic import PROCESSES, build_process, synthetic_series, synthetic_windows
 from kinecast.data.windows import Series, Windows, evaluation_windows, parse_horizon, split_by_person
 from kinecast.files import atomic_path
-from kinecast.forecasters import Forecaster
-from kinecast.forecasters.gru_nf import GRUNF
-from kinecast.forecasters.gru_snf import GRUSNF
+from kinecast.forecasting import Forecaster
+from kinecast.forecasting.gru_nf import GRUNF
+from kinecast.forecasting.gru_snf import GRUSNF
 from kinecast.metrics.distances import conditional_energy_distance, pooled_energy_distance
 from kinecast.metrics.scores import coverage, crps, median_error
+from kinecast.research.data.synthetic import PROCESSES, build_process, synthetic_series, synthetic_windows
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
 
 EPSILONS, STEPS, MEANS = (0.1, 0.35, 1.0), (1, 2, 5), ("flow", "head")

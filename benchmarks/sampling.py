@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from machine import describe, table, write_results
 
-from kinecast.forecasters import Forecaster, build_forecaster
-from kinecast.forecasters.gru_nf import GRUNF
-from kinecast.forecasters.gru_snf import GRUSNF
+from kinecast.forecasting import Forecaster, build_forecaster
+from kinecast.forecasting.gru_nf import GRUNF
+from kinecast.forecasting.gru_snf import GRUSNF
 
 SAMPLES, STEPS, WINDOWS, OBSERVED, DIM = 100, 24, 16, 12, 60
 BATCH, SAMPLE_LOOP, WINDOW_LOOP = "GRU-NF, one batch", "GRU-NF, loop over samples", "GRU-NF, loop over samples, windows"

@@ -21,8 +21,8 @@ import torch
 from machine import describe, table, write_results
 
 from kinecast import load_backbone
-from kinecast.backbones.fomm import FOMM, FOMMConfig
 from kinecast.errors import KinecastError
+from kinecast.models.fomm import FOMM, FOMMConfig
 from kinecast.training.backbone import compact_recipe
 
 BUNDLED = "face-128"

@@ -22,20 +22,20 @@ from backbone_quality import rebuild
 from machine import describe, table, write_results
 
 from kinecast import load_backbone
-from kinecast.backbones.base import Backbone
+from kinecast.apps.pipeline import published_kbps
 from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip
 from kinecast.data.video_folder import list_clips
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError
-from kinecast.evaluation.cost import count_macs
-from kinecast.evaluation.distortions import Distortions
-from kinecast.evaluation.run import evaluate
-from kinecast.evaluation.study import RunConfig, Study
-from kinecast.evaluation.summary import summarise
 from kinecast.files import make_folder
+from kinecast.media.video import caption, grid, read_batches, to_uint8, write_image
 from kinecast.metrics.pixel import mae
-from kinecast.pipeline import published_kbps
-from kinecast.video import caption, grid, read_batches, to_uint8, write_image
+from kinecast.models.base import Backbone
+from kinecast.research.cost import count_macs
+from kinecast.research.distortions import Distortions
+from kinecast.research.run import evaluate
+from kinecast.research.study import RunConfig, Study
+from kinecast.research.summary import summarise
 
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
 HORIZONS = Horizon(6, 6), Horizon(12, 12)

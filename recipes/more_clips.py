@@ -8,8 +8,8 @@ import argparse
 from itertools import islice
 from pathlib import Path
 
-from kinecast.video import read_frames
-from kinecast.video_writer import VideoWriter
+from kinecast.media.video import read_frames
+from kinecast.media.writer import VideoWriter
 
 CLIPS = {"cap12_edit": (None, 1), "cap13_edit2": (None, 1), "franck": (2400, 2)}  # frames to read, of which every n-th
 SIZE = (256, 256)

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from skimage.data import astronaut
 from torch import Tensor
 
-from kinecast.backbones.mesh.model import Mesh
-from kinecast.backbones.mesh.network import MeshConfig
 from kinecast.data.video_folder import CachedClip
-from kinecast.pictures import to_tensor
+from kinecast.media.pictures import to_tensor
+from kinecast.models.mesh.model import Mesh
+from kinecast.models.mesh.network import MeshConfig
 from kinecast.training.mesh_losses import find_points, prepare
 from tiny import shake
 

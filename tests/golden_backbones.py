@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinecast.backbones import FOMM, TPS, Backbone, FaceVid2Vid
-from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
-from kinecast.backbones.fomm import FOMMConfig
-from kinecast.backbones.tps import TPSConfig
+from kinecast.models import FOMM, TPS, Backbone, FaceVid2Vid
+from kinecast.models.face_vid2vid import FaceVid2VidConfig
+from kinecast.models.fomm import FOMMConfig
+from kinecast.models.tps import TPSConfig
 
 _SIDE = 128
 _VALUES = 128  # kept of each output, evenly spaced

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinecast.engine.convolution import bfloat16_available
+from kinecast.runtime.convolution import bfloat16_available
 
 State = dict[str, dict[str, Tensor]]
 

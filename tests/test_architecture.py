@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "kinecast"
 # Against the order, and why. The detector of faces comes first, since clips are cropped by it; what compiles networks
 # comes later, since most of those that it compiles do. It is imported when a landmarker is made to be fast.
-EXCEPTIONS = {("faces/engines.py", "engine")}
+EXCEPTIONS = {("faces/engines.py", "runtime")}
 
 
 class Import(NamedTuple):

@@ -11,19 +11,19 @@ from PIL import Image, ImageSequence
 
 from clips_with_sound import beep_of, flash_of, lengths_of, sound_codec, write_timed
 from helpers import draw_frames
+from kinecast.apps.pipeline import AnimateOptions, animate_clip, animate_motion, extract
 from kinecast.codec import Header, Layout, SoundUnit, StreamReader
 from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.codec.packets import EXTENDED
 from kinecast.codec.sound import stream_sound
 from kinecast.codec.stream import code_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.footage import footage
-from kinecast.forecasters import build_forecaster
+from kinecast.forecasting import build_forecaster
+from kinecast.media.footage import footage
+from kinecast.media.resampling import with_ends
+from kinecast.media.sound import opus_encoder
+from kinecast.media.video import VideoWriter, probe, timed_frames
 from kinecast.motion import Motion
-from kinecast.pipeline import AnimateOptions, animate_clip, animate_motion, extract
-from kinecast.sound import opus_encoder
-from kinecast.timing import with_ends
-from kinecast.video import VideoWriter, probe, timed_frames
 from tiny import tiny_fomm
 
 MODEL = tiny_fomm()

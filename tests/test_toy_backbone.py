@@ -7,16 +7,16 @@ import pytest
 import torch
 
 import toy_backbone
+from apps.call.ends import End, by_hand, models_of, opened, run, until
 from helpers import make_clip
 from kinecast import Motion, load_backbone
-from kinecast.backbones import BACKBONES, register_backbone
 from kinecast.cli import main
 from kinecast.codec.clips import layout_for_quality
 from kinecast.errors import KinecastError
+from kinecast.media.video import probe
+from kinecast.models import BACKBONES, register_backbone
 from kinecast.motion_spec import _SPECS, Component, MotionSpec
 from kinecast.training.methods import METHODS
-from kinecast.video import probe
-from live.ends import End, by_hand, models_of, opened, run, until
 from toy_backbone import Toy
 
 

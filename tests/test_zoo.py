@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kinecast import load_backbone, load_forecaster
+from kinecast.media.video import read_batches
 from kinecast.metrics.pixel import mae
-from kinecast.video import read_batches
 from kinecast.zoo import TABLE, names
 
 MOST_BYTES = {"tiny": 2_000_000}

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinecast.backbones.fomm import FOMM, FOMMConfig
+from kinecast.models.fomm import FOMM, FOMMConfig
 
 _PART = {"block_expansion": 4, "num_blocks": 2, "max_features": 16, "scale_factor": 0.5}
 _GENERATOR = {"block_expansion": 4, "max_features": 16, "num_down_blocks": 2, "num_bottleneck_blocks": 1}

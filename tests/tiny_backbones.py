@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from kinecast.backbones.face_vid2vid import FaceVid2Vid, FaceVid2VidConfig
-from kinecast.backbones.spade import SpectralConv2d
-from kinecast.backbones.tps import TPS, TPSConfig
+from kinecast.models.blocks.spade import SpectralConv2d
+from kinecast.models.face_vid2vid import FaceVid2Vid, FaceVid2VidConfig
+from kinecast.models.tps import TPS, TPSConfig
 from tiny import shake
 
 _PART = {"block_expansion": 4, "num_blocks": 2, "max_features": 16}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.backbones import register_backbone
-from kinecast.backbones.base import Backbone, check_frames, check_source
+from kinecast.models import register_backbone
+from kinecast.models.base import Backbone, check_frames, check_source
 from kinecast.motion import Motion
 from kinecast.motion_spec import Component, MotionSpec
 from kinecast.training.losses import manhattan_kernel

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, existing_file
+from kinecast.media.resampling import even, frames_before, usual_rate
 from kinecast.motion_spec import MotionSpec, motion_spec
-from kinecast.timing import even, frames_before, usual_rate
 
 _CONSTANT, _TIMED = 1, 2  # formats: without and with times of the frames
 _TIMES = "times"

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from kinecast.backbones.checkpoints import save_backbone
 from kinecast.cli import main
+from kinecast.models.checkpoints import save_backbone
 from tiny import tiny_fomm
 
 

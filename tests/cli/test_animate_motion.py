@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from helpers import make_clip
-from kinecast.backbones.checkpoints import save_backbone
-from kinecast.video import probe, read_frames
+from kinecast.media.video import probe, read_frames
+from kinecast.models.checkpoints import save_backbone
 from tiny import tiny_fomm
 
 

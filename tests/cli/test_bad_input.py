@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers import draw_frames, make_clip, write_clip
-from kinecast.backbones.checkpoints import save_backbone
+from kinecast.media.video import read_frames
+from kinecast.models.checkpoints import save_backbone
 from kinecast.motion import Motion
-from kinecast.video import read_frames
 from tiny import tiny_fomm
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import make_clip
-from kinecast.evaluation import cost_tables
+from kinecast.research import cost_tables
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
 
 ARGUMENTS = ("--forecaster", "repeat", "--rounds", 1, "--device", "cpu")
@@ -61,7 +61,7 @@ def test_a_pair_that_does_not_exist_is_one_line(run: Callable[..., Any], tiny: P
     ]
 
 
-@pytest.mark.slow  # see tests/engine/conftest.py
+@pytest.mark.slow  # see tests/runtime/conftest.py
 def test_calibrating_on_a_clip(run: Callable[..., Any], tiny: Path, clip: Path, tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     options = ("--calibrate", clip, "--engine", "openvino", "--precision", "int8", "--json")

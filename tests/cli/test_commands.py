@@ -10,7 +10,7 @@ import torch
 from helpers import make_clip
 from kinecast import Motion, load_backbone
 from kinecast.cli import main
-from kinecast.video import probe, read_batches, read_frames
+from kinecast.media.video import probe, read_batches, read_frames
 
 COMMANDS = [
     ("demo",),
@@ -138,7 +138,7 @@ def test_demo_on_a_real_clip(run, tmp_path):
     from kinecast.cli.demo import shipped_clip
 
     driving = tmp_path / "short.mp4"
-    from kinecast.video import VideoWriter
+    from kinecast.media.video import VideoWriter
 
     with VideoWriter(driving, 30) as writer:
         for frame in read_frames(shipped_clip(), crop="none", limit=14):

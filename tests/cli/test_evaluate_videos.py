@@ -10,8 +10,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers import draw_frames, write_clip
-from kinecast.backbones.checkpoints import save_backbone
-from kinecast.forecasters import build_forecaster
+from kinecast.forecasting import build_forecaster
+from kinecast.models.checkpoints import save_backbone
 from tiny import tiny_fomm
 
 pytest.importorskip("dcor")

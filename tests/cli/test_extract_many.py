@@ -9,8 +9,8 @@ import torch
 
 from helpers import draw_frames, write_clip
 from kinecast.data.keypoint_store import load_series
+from kinecast.media.pictures import to_tensor, write_image
 from kinecast.motion import Motion
-from kinecast.pictures import to_tensor, write_image
 
 
 @pytest.fixture

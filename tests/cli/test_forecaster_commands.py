@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ar_motion import ar_motion, ar_series
-from kinecast.forecasters import build_forecaster
+from kinecast.forecasting import build_forecaster
 from kinecast.motion import Motion
 
 

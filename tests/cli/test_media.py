@@ -8,7 +8,7 @@ from PIL import Image
 
 from helpers import draw_frames, make_clip
 from kinecast import Motion
-from kinecast.video import read_frames
+from kinecast.media.video import read_frames
 from media_files import PQ, SKIN, hdr_clip, hdr_of
 
 

@@ -8,8 +8,8 @@ from faces_in_motion import face_frames
 from helpers import make_clip, write_clip
 from kinecast.cli.common import DEFAULT_BACKBONE
 from kinecast.cli.model_choice import AUTO, FACES, choose_model
+from kinecast.media.pictures import to_uint8, write_image
 from kinecast.motion import Motion
-from kinecast.pictures import to_uint8, write_image
 
 CROPS = "center", "center"
 

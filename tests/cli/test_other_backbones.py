@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinecast.backbones import FOMM, TPS, Backbone, FaceVid2Vid
-from kinecast.backbones.checkpoints import save_backbone
 from kinecast.codec import StreamReader, decode_motion
 from kinecast.codec.clips import profile_for
 from kinecast.codec.packets import MotionPacket
+from kinecast.media.video import probe
+from kinecast.models import FOMM, TPS, Backbone, FaceVid2Vid
+from kinecast.models.checkpoints import save_backbone
 from kinecast.motion import Motion
 from kinecast.motion_spec import motion_spec
-from kinecast.video import probe
 from kinecast.zoo import load_backbone
 from tiny import pictures, tiny_fomm
 from tiny_backbones import tiny_face_vid2vid, tiny_tps

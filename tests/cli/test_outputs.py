@@ -14,10 +14,10 @@ import typer
 
 from helpers import make_clip
 from kinecast import cli
+from kinecast.apps.pipeline import Report
 from kinecast.cli.outputs import Writes, marked
 from kinecast.files import check_output
 from kinecast.motion import Motion
-from kinecast.pipeline import Report
 
 OUTPUT_NAMES = {"output", "report", "record", "cache"}
 
@@ -33,8 +33,8 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"kinecast.zoo.{name}", work)
     monkeypatch.setattr("kinecast.motion.Motion.load", staticmethod(work))
     monkeypatch.setattr("kinecast.data.keypoint_store.load_series", work)
-    monkeypatch.setattr("kinecast.backbones.checkpoints.import_published", work)
-    monkeypatch.setattr("kinecast.video.probe", work)
+    monkeypatch.setattr("kinecast.models.checkpoints.import_published", work)
+    monkeypatch.setattr("kinecast.media.video.probe", work)
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_encoding_is_checked_before_the_clip_is_read(
 def test_animating_is_checked_before_the_first_frame_is_detected(
     run: Callable[..., Any], place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], words: str
 ) -> None:
-    monkeypatch.setattr("kinecast.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
+    monkeypatch.setattr("kinecast.apps.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
     result = run("animate", "--driving", "in.mp4", "-o", "x.mp4", "--model", tiny, *arguments)
     assert result.code == 1 and words in result.error_lines[0], result.err
     assert not (place / "x.mp4").exists()
@@ -281,7 +281,7 @@ def test_animating_is_checked_before_the_first_frame_is_detected(
 def test_anomaly_looks_at_its_input_before_the_normal_clips(
     run: Callable[..., Any], place: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[Any], words: str
 ) -> None:
-    monkeypatch.setattr("kinecast.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
+    monkeypatch.setattr("kinecast.apps.pipeline.extract", lambda *a, **k: pytest.fail("a frame was detected"))
     result = run("anomaly", *arguments, "--backbone", tiny, "-o", "out")
     assert result.code == 1 and words in result.error_lines[0], result.err
 
@@ -296,11 +296,12 @@ def test_version(run: Callable[..., Any]) -> None:
 def test_an_encoder_that_is_missing_is_told_before_the_first_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kinecast import KinecastError, video_writer
+    from kinecast import KinecastError
+    from kinecast.media import writer
 
-    monkeypatch.setitem(video_writer._ENCODERS, ".mp4", ("libx999", "yuv420p"))
+    monkeypatch.setitem(writer._ENCODERS, ".mp4", ("libx999", "yuv420p"))
     with pytest.raises(KinecastError, match="libx999"):
-        video_writer.VideoWriter(tmp_path / "x.mp4", 25)
+        writer.VideoWriter(tmp_path / "x.mp4", 25)
 
 
 def test_words_that_name_nothing_are_no_inputs(run: Callable[..., Any], place: Path) -> None:
@@ -330,7 +331,7 @@ def test_an_evaluation_looks_for_what_it_names_before_it_detects(
     arguments: list[str],
     words: str,
 ) -> None:
-    monkeypatch.setattr("kinecast.evaluation.run.detect_task", lambda *a: pytest.fail("a clip was detected"))
+    monkeypatch.setattr("kinecast.research.run.detect_task", lambda *a: pytest.fail("a clip was detected"))
     make_clip(place / "clips/b.mp4", frames=3)
     command = ("evaluate", "single", "--dataset", "clips", "--validate", "a", "--mode", "transfer", "--backbone", tiny)
     result = run(*command, "-o", "out", "--device", "cpu", *arguments)

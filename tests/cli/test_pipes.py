@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from helpers import make_clip
-from kinecast import Motion, pipes
-from kinecast.backbones.checkpoints import load_backbone_file
+from kinecast import Motion
+from kinecast.files import pipes
+from kinecast.models.checkpoints import load_backbone_file
 
 
 @pytest.fixture(autouse=True)

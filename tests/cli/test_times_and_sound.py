@@ -9,8 +9,8 @@ from clips_with_sound import lengths_of, sound_codec, write_timed
 from kinecast.cli.anomaly import _Extractor
 from kinecast.data.keypoint_store import load_series
 from kinecast.errors import KinecastWarning
+from kinecast.media.video import probe
 from kinecast.motion import Motion
-from kinecast.video import probe
 
 TIMES = np.concatenate([np.arange(15) / 25, 0.6 + np.arange(7) / 5])
 END = 2.0

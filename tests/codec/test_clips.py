@@ -7,7 +7,7 @@ import pytest
 from kinecast.codec import Header, StreamReader
 from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, layout_for_quality
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.video import read_frames
+from kinecast.media.video import read_frames
 from tiny import pictures, tiny_fomm
 
 MODEL = tiny_fomm()

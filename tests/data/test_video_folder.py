@@ -9,7 +9,7 @@ import torch
 from helpers import draw_frames, make_clip, write_clip
 from kinecast.data.video_folder import CachedClip, PairSampler, list_clips, load_clip, on_device, person_of
 from kinecast.errors import KinecastError
-from kinecast.video import read_frames
+from kinecast.media.video import read_frames
 
 
 @pytest.mark.parametrize(

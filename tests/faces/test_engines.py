@@ -15,7 +15,7 @@ def plain():
     return Landmarker("cpu", "eager")
 
 
-# slow: see tests/engine/conftest.py
+# slow: see tests/runtime/conftest.py
 @pytest.mark.parametrize("engine", ["fast", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_engines_agree(engine, plain):
     if engine == "openvino":

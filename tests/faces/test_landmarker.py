@@ -12,8 +12,8 @@ from PIL import Image
 from faces.golden import pictures
 from kinecast.errors import KinecastError
 from kinecast.faces import Landmarker, topology
-from kinecast.pictures import to_tensor
-from kinecast.video import read_frames
+from kinecast.media.pictures import to_tensor
+from kinecast.media.video import read_frames
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "face_landmarker.npz"
 

@@ -19,10 +19,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from golden_backbones import NETWORKS, by_rule, names_of, network, outputs, sampled  # noqa: E402
-from kinecast.backbones import FOMM, TPS, Backbone, FaceVid2Vid  # noqa: E402
-from kinecast.backbones.face_vid2vid import FaceVid2VidConfig  # noqa: E402
-from kinecast.backbones.fomm import FOMMConfig  # noqa: E402
-from kinecast.backbones.tps import TPSConfig  # noqa: E402
+from kinecast.models import FOMM, TPS, Backbone, FaceVid2Vid  # noqa: E402
+from kinecast.models.face_vid2vid import FaceVid2VidConfig  # noqa: E402
+from kinecast.models.fomm import FOMMConfig  # noqa: E402
+from kinecast.models.tps import TPSConfig  # noqa: E402
 
 # Largest and mean difference of a picture; face-vid2vid's magnifies the rounding of its own points (README there).
 TOLERANCES = {"fomm": (1e-4, 1e-5), "tps": (1e-4, 1e-5), "face-vid2vid": (0.1, 1e-4)}

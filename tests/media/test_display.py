@@ -11,7 +11,7 @@ import pytest
 from helpers import draw_frames, write_clip
 from kinecast.errors import ConversionWarning, KinecastError
 from kinecast.media.display import Display
-from kinecast.video import probe, read_frames
+from kinecast.media.video import probe, read_frames
 from media_files import HLG, PQ, SKIN, encode, hdr_clip, hdr_of, hdr_signal, of_fields, with_matrix, yuv
 
 

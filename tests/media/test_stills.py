@@ -7,7 +7,7 @@ from PIL import Image
 from helpers import draw_frames
 from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning
 from kinecast.media import stills
-from kinecast.video import probe, read_frames, read_image
+from kinecast.media.video import probe, read_frames, read_image
 from media_files import PQ, SKIN, grey_profile, hdr_of, heic, icc_profile
 
 P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))

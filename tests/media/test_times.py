@@ -6,7 +6,7 @@ from PIL import Image
 
 from helpers import draw_frames, make_clip
 from kinecast.media.times import measured, repaired
-from kinecast.video import DEFAULT_FPS, Strip, probe, read_frames, timed_batches, timed_frames
+from kinecast.media.video import DEFAULT_FPS, Strip, probe, read_frames, timed_batches, timed_frames
 from media_files import encode, yuv
 
 

@@ -6,10 +6,10 @@ import torch
 from skimage.data import astronaut
 
 from kinecast.errors import KinecastError
+from kinecast.media.pictures import to_tensor
+from kinecast.media.video import read_batches
 from kinecast.metrics import face
 from kinecast.metrics.face import FaceDistances, IdentityNetwork, box_around
-from kinecast.pictures import to_tensor
-from kinecast.video import read_batches
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from torch.nn.functional import conv2d
 
 from helpers import draw_frames
 from kinecast.errors import KinecastError
+from kinecast.media.video import to_tensor
 from kinecast.metrics.pixel import PixelSums, apd, mae, psnr, ssim
-from kinecast.video import to_tensor
 
 
 def test_mae_and_psnr_by_hand():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kinecast.errors import KinecastError
-from kinecast.forecasters.objectives import fair_crps, fair_energy_score
+from kinecast.forecasting.objectives import fair_crps, fair_energy_score
 from kinecast.metrics.scores import (
     branch_coverage,
     coverage,

@@ -14,14 +14,14 @@ import torch
 
 from helpers import draw_frames, make_clip, write_clip
 from kinecast import load_backbone
-from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
-from kinecast.backbones.fomm import FOMMConfig
 from kinecast.errors import KinecastError
-from kinecast.process_state import flushes_denormals
+from kinecast.media.video import read_image
+from kinecast.models.checkpoints import load_backbone_file, save_backbone
+from kinecast.models.fomm import FOMMConfig
+from kinecast.runtime.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, learning_rate_factor, train_backbone
 from kinecast.training.backbone_config import changed_settings
 from kinecast.training.checkpoint import load_state
-from kinecast.video import read_image
 from tiny import COMPACT, tiny_fomm, tiny_settings
 from tiny_backbones import FACE_SETTINGS, TPS_SETTINGS, tiny_tps
 
@@ -238,7 +238,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(clips, tmp_path, straight,
 
 CHILD = """
 import json, os, signal, sys, torch
-from kinecast.process_state import flushes_denormals
+from kinecast.runtime.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 def log(line):
@@ -521,7 +521,7 @@ def test_the_adversarial_variant_trains_both_networks(clips, tmp_path):
 
 SCRIPT = """
 import json, sys, torch
-from kinecast.process_state import flushes_denormals
+from kinecast.runtime.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 torch.set_num_threads(1)

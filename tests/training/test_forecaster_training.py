@@ -10,7 +10,7 @@ import torch
 from ar_motion import ar_motion, ar_series
 from kinecast.data.windows import evaluation_windows
 from kinecast.errors import KinecastError
-from kinecast.forecasters import FORECASTERS, build_forecaster
+from kinecast.forecasting import FORECASTERS, build_forecaster
 from kinecast.training import forecaster as module
 from kinecast.training.forecaster import (
     ForecasterTrainingConfig,

@@ -5,9 +5,9 @@ from dataclasses import fields
 import pytest
 import torch
 
-from kinecast.backbones.fomm import Keypoints
-from kinecast.backbones.layers import coordinate_grid
 from kinecast.errors import KinecastError
+from kinecast.models.blocks.layers import coordinate_grid
+from kinecast.models.fomm import Keypoints
 from kinecast.training.augment import Augmentation
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses, discriminator_loss
 from kinecast.training.losses import RandomTransform, equivariance_losses, thin_plate_kernel

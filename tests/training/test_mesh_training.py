@@ -9,12 +9,12 @@ import torch
 
 from faces_in_motion import TINY_MESH, face_frames, face_points, tiny_mesh
 from helpers import write_clip
-from kinecast.backbones.base import Backbone
-from kinecast.backbones.checkpoints import load_backbone_file
-from kinecast.backbones.mesh.geometry import fit_pose
 from kinecast.data.video_folder import CachedClip, PairSampler
 from kinecast.errors import KinecastError
-from kinecast.pictures import to_uint8
+from kinecast.media.pictures import to_uint8
+from kinecast.models.base import Backbone
+from kinecast.models.checkpoints import load_backbone_file
+from kinecast.models.mesh.geometry import fit_pose
 from kinecast.training.augment import Augmentation
 from kinecast.training.backbone import train_backbone
 from kinecast.training.backbone_config import BackboneTrainingConfig

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from kinecast.backbones import FOMM, TPS, FaceVid2Vid, Mesh
-from kinecast.backbones.fomm import FOMMConfig
-from kinecast.backbones.layers import coordinate_grid
-from kinecast.backbones.tps import TPSConfig
 from kinecast.errors import KinecastError
+from kinecast.models import FOMM, TPS, FaceVid2Vid, Mesh
+from kinecast.models.blocks.layers import coordinate_grid
+from kinecast.models.fomm import FOMMConfig
+from kinecast.models.tps import TPSConfig
 from kinecast.training.losses import RandomTransform
 from kinecast.training.methods import METHODS, method_named, method_of
 from kinecast.training.motion_losses import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinecast.backbones.volumes import Conv3d
 from kinecast.cli import main
+from kinecast.models.blocks.volumes import Conv3d
 from kinecast.training import trial as trial_module
 from kinecast.training.methods import trainable
 from kinecast.training.trial import GOOD, PRECISIONS, trial, trials
@@ -21,7 +21,7 @@ INSTRUCTION_SETS = ("AVX512_CORE_VNNI", "AVX2")
 # Kernels that reach beyond the volume in depth or height, and some that do not.
 VOLUMES = """
 import sys, torch
-from kinecast.backbones.volumes import Conv3d
+from kinecast.models.blocks.volumes import Conv3d
 
 torch.set_num_threads(1)
 for kernel, size in (

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from kinecast import __version__
+from kinecast.apps.call import LOADING
 from kinecast.cli.animate import animate
 from kinecast.cli.anomaly import anomaly
 from kinecast.cli.benchmark import benchmark
@@ -38,9 +39,8 @@ from kinecast.cli.train_forecaster import train_forecaster
 from kinecast.cli.zoo_import import zoo_import
 from kinecast.cli.zoo_list import zoo_list
 from kinecast.errors import KinecastError, KinecastWarning
-from kinecast.live import LOADING
+from kinecast.files.pipes import as_given
 from kinecast.packages import explained
-from kinecast.pipes import as_given
 
 _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own

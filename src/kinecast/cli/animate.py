@@ -92,7 +92,7 @@ def animate(
 
     Frames that were forecast carry an orange border, observed ones a green border.
     """
-    from kinecast import pipeline
+    from kinecast.apps import pipeline
     from kinecast.cli.report import print_report
     from kinecast.codec.sound import stream_sound
     from kinecast.data.windows import parse_horizon

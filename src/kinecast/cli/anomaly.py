@@ -68,11 +68,11 @@ def anomaly(
     watched until Ctrl-C or --limit.
     """
     needs("kinecast anomaly", "evaluate")
-    from kinecast.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
-    from kinecast.anomaly.timeline import draw_timeline
+    from kinecast.apps.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
+    from kinecast.apps.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder
-    from kinecast.framing import check_reading
-    from kinecast.video import Strip
+    from kinecast.media.framing import check_reading
+    from kinecast.media.video import Strip
 
     config, rates = ScorerConfig(observe, ahead, samples, seed), Rates(frame_rate, clip_rate)
     check_reading(crop, limit=limit)
@@ -128,8 +128,8 @@ def _alarms(verdicts: Any, name: str) -> Iterator[int]:
 
 def _trained_here(name: str) -> bool:
     """Return whether a model is one to train; of another, see that it can be loaded before anything is detected."""
-    from kinecast.forecasters import FORECASTERS
-    from kinecast.forecasters.storage import WEIGHTLESS
+    from kinecast.forecasting import FORECASTERS
+    from kinecast.forecasting.storage import WEIGHTLESS
     from kinecast.zoo import load_forecaster, names
 
     if name in FORECASTERS and name not in (*names("forecaster"), *WEIGHTLESS):
@@ -146,9 +146,9 @@ def _scorer(
 
     A model that is trained is kept at `path`; None loads it.
     """
-    from kinecast.anomaly import scorer_of, train_scorer
+    from kinecast.apps.anomaly import scorer_of, train_scorer
     from kinecast.errors import KinecastError
-    from kinecast.forecasters.storage import save_forecaster
+    from kinecast.forecasting.storage import save_forecaster
     from kinecast.zoo import forecaster_for
 
     if path is not None:
@@ -182,7 +182,7 @@ class _Extractor:
 
     def check(self, source: str) -> None:
         """See that the input can be read, before the normal clips are; a camera is not asked."""
-        from kinecast.video import probe
+        from kinecast.media.video import probe
 
         if Path(source).suffix.lower() in _MOTION:
             self._one(source)
@@ -191,9 +191,9 @@ class _Extractor:
 
     def series(self, path: Path) -> dict[str, Any]:
         """Return the motion of normal clips: motion files, a clip, or a folder of either."""
+        from kinecast.apps.pipeline import extract
         from kinecast.data.keypoint_store import load_series
         from kinecast.data.video_folder import CLIP_SUFFIXES, list_clips
-        from kinecast.pipeline import extract
 
         if path.is_dir() and any(p.suffix.lower() in CLIP_SUFFIXES for p in path.iterdir()):
             clips = list_clips([path])
@@ -207,11 +207,11 @@ class _Extractor:
 
     def frames(self, source: str) -> Iterator[Any]:
         """Yield the motion (D,) of each frame of the input as it comes; clips of a variable rate are resampled."""
-        from kinecast.anomaly import frames_of
-        from kinecast.camera import camera_frames
-        from kinecast.pictures import to_tensor
-        from kinecast.pipeline import extract
-        from kinecast.video import probe, read_frames
+        from kinecast.apps.anomaly import frames_of
+        from kinecast.apps.pipeline import extract
+        from kinecast.media.camera import camera_frames
+        from kinecast.media.pictures import to_tensor
+        from kinecast.media.video import probe, read_frames
 
         if Path(source).suffix.lower() in _MOTION:
             yield from frames_of(self._one(source))

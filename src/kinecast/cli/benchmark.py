@@ -64,8 +64,9 @@ def benchmark(
 
     Rates as coded and errors need trained weights and a --clip of somebody whom they have not seen.
     """
-    from kinecast.evaluation.cost import TIMED_FRAMES
-    from kinecast.evaluation.cost_tables import (
+    from kinecast.cli.terminal import show
+    from kinecast.research.cost import TIMED_FRAMES
+    from kinecast.research.cost_tables import (
         NETWORKS,
         Contender,
         HeldOutClip,
@@ -74,7 +75,6 @@ def benchmark(
         sections,
         write_tables,
     )
-    from kinecast.terminal import show
 
     named = model or ([DEFAULT_BACKBONE] if clip or not tables else [])
     chosen = [Contender.parse(each, forecaster) for each in named]
@@ -111,7 +111,7 @@ def _machine(device: str) -> str:
     import torch
 
     from kinecast.device import choose_device
-    from kinecast.engine.machine import processor
+    from kinecast.runtime.machine import processor
 
     where = choose_device(device)
     if where.type == "cuda":
@@ -120,8 +120,8 @@ def _machine(device: str) -> str:
 
 
 def _calibrate(model: str, clip: Path) -> None:
-    from kinecast.engine.calibration import calibrate
-    from kinecast.video import read_batches
+    from kinecast.media.video import read_batches
+    from kinecast.runtime.calibration import calibrate
     from kinecast.zoo import load_backbone
 
     network = load_backbone(model, "cpu", engine="eager")

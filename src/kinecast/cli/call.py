@@ -22,7 +22,7 @@ from kinecast.cli.outputs import WRITES_CLIP
 from kinecast.errors import KinecastError
 
 if TYPE_CHECKING:
-    from kinecast.live.config import CallConfig, IceServer
+    from kinecast.apps.call.config import CallConfig, IceServer
 
 _PAGE, _HEADLESS = "The page", "Headless"
 
@@ -92,8 +92,8 @@ def call(
     prints the figures of a headless call.
     """
     _check(invitation, server, headless, input, output, seconds, repeat, json)
-    from kinecast.live.config import CallConfig
-    from kinecast.live.peer import needs_live
+    from kinecast.apps.call.config import CallConfig
+    from kinecast.apps.call.peer import needs_live
 
     needs_live()
     config = CallConfig(
@@ -138,7 +138,7 @@ def _check(
 
 
 def _ice_servers(stun: list[str], turn: str | None, user: str, password: str) -> "tuple[IceServer, ...]":
-    from kinecast.live.config import IceServer
+    from kinecast.apps.call.config import IceServer
 
     servers = [IceServer(_with_scheme(address, "stun")) for address in stun]
     if turn:
@@ -162,7 +162,7 @@ def _call_headless(
     repeat: bool,
     json: bool,
 ) -> None:
-    from kinecast.live.headless import HeadlessOptions, run_headless
+    from kinecast.apps.call.headless import HeadlessOptions, run_headless
 
     options = HeadlessOptions(input, output, server, invitation, seconds, repeat)
     figures = run_headless(options, config, say)
@@ -173,9 +173,9 @@ def _call_headless(
 def _call_with_page(
     config: "CallConfig", server: str, invitation: str, clip: Path | None, port: int, browser: bool
 ) -> None:
+    from kinecast.apps.call.page import PageServer, run_page
+    from kinecast.apps.call.page_call import Choices
     from kinecast.files import existing_file
-    from kinecast.live.page import PageServer, run_page
-    from kinecast.live.page_call import Choices
 
     if config.avatar:
         existing_file(config.avatar, "picture")

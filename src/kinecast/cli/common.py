@@ -39,7 +39,7 @@ DEFAULT_BACKBONE = "face-128"
 
 def clip_named(path: Path, strip: bool) -> str | Path:
     """Return a clip's path for the readers, with what `StripOption` says of it."""
-    from kinecast.video import Strip
+    from kinecast.media.video import Strip
 
     return Strip(path) if strip else path
 
@@ -65,13 +65,13 @@ def load_model(name: str, device: str, engine: str = "auto", precision: str = "e
 
 @contextmanager
 def progress(unit: str = "frames") -> Iterator[Callable[[str, int], None]]:
-    """Show what is done by stage on a terminal; elsewhere stay quiet. Yields the callback of `kinecast.pipeline`."""
+    """Show on a terminal what is done, by stage; elsewhere stay quiet. Yields the callback of `apps.pipeline`."""
     if not sys.stderr.isatty():
         yield lambda stage, frames: None
         return
     from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 
-    from kinecast.terminal import plain_console, text_column
+    from kinecast.cli.terminal import plain_console, text_column
 
     columns = (
         SpinnerColumn(),

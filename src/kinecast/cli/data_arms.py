@@ -29,8 +29,8 @@ def data_arms(
     """
     from dataclasses import asdict
 
-    from kinecast.data.arm_files import ArmDataConfig, write_arms
-    from kinecast.data.robot_arms import FAULTS
+    from kinecast.research.data.arm_files import ArmDataConfig, write_arms
+    from kinecast.research.data.robot_arms import FAULTS
 
     config = ArmDataConfig(clips, faults, frames, size, objects, seed, test_share, pictures)
     with progress("clips") as update:

@@ -46,9 +46,9 @@ def decode(
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
     needs("kinecast decode", "codec")
+    from kinecast.apps.fillers import advised_filler, load_filler
     from kinecast.codec.clips import decode_clip
     from kinecast.codec.filling import INTERPOLATE
-    from kinecast.fillers import advised_filler, load_filler
 
     backbone = load_model(model, device, engine, precision)
     dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)

@@ -49,7 +49,7 @@ def demo(
     Writes reconstruction.mp4 (driving, animated by true keypoints, animated with forecasts), transfer.mp4 (another
     picture moved by the same clip), motion.npz and report.json.
     """
-    from kinecast import pipeline
+    from kinecast.apps import pipeline
     from kinecast.cli.report import print_report
     from kinecast.data.windows import parse_horizon
     from kinecast.files import atomic_path, make_folder

@@ -7,7 +7,7 @@ Rows = dict[str, str]  # what, and what was found
 
 def doctor(json: JsonOption = False) -> None:
     """Check the installation: versions, devices, bundled weights, video codecs, optional packages, training."""
-    from kinecast.terminal import show
+    from kinecast.cli.terminal import show
 
     rows = _versions() | _devices() | _encoders() | _extras() | _weights() | _training()
     if json:
@@ -30,9 +30,9 @@ def _devices() -> Rows:
     import torch
 
     from kinecast.device import DEVICES, choose_device
-    from kinecast.engine.convolution import bfloat16_available
-    from kinecast.engine.machine import processor
     from kinecast.errors import KinecastError
+    from kinecast.runtime.convolution import bfloat16_available
+    from kinecast.runtime.machine import processor
 
     rows = {"processor": processor(), "threads": str(torch.get_num_threads())}
     rows["bfloat16"] = "available" if bfloat16_available() else "not available: --precision bf16 is exact here"

@@ -81,8 +81,8 @@ def encode(
     --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
+    from kinecast.apps.fillers import load_filler
     from kinecast.codec.clips import EncodeOptions, encode_clip
-    from kinecast.fillers import load_filler
 
     if terms != "keypoints" and rate_kbps is None:
         raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")

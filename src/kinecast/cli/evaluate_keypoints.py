@@ -60,7 +60,7 @@ def evaluate_keypoints(
     from kinecast.data.video_folder import PERSON_PATTERN
     from kinecast.data.windows import parse_horizon
     from kinecast.errors import KinecastError
-    from kinecast.evaluation.protocol import PROTOCOLS, RELEASED_SAMPLES
+    from kinecast.research.protocol import PROTOCOLS, RELEASED_SAMPLES
 
     if protocol not in PROTOCOLS:
         raise KinecastError(f"protocol: expected one of {', '.join(PROTOCOLS)}; found {protocol!r}")
@@ -72,7 +72,7 @@ def evaluate_keypoints(
             series, weights, horizons, validate, samples or RELEASED_SAMPLES, seed, output, quiet=json
         )
     else:
-        from kinecast.evaluation.keypoints import MODELS, KeypointTableConfig
+        from kinecast.research.keypoints import MODELS, KeypointTableConfig
 
         config = KeypointTableConfig(
             horizons=horizons,
@@ -93,9 +93,9 @@ def evaluate_keypoints(
 def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from kinecast.evaluation.keypoints import keypoint_table
-    from kinecast.evaluation.tables import markdown, write_report
-    from kinecast.terminal import show
+    from kinecast.cli.terminal import show
+    from kinecast.research.keypoints import keypoint_table
+    from kinecast.research.tables import markdown, write_report
 
     tables = keypoint_table(series, weights, config, output / "models", say)
     text = ""
@@ -146,10 +146,10 @@ def _as_released(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from kinecast.cli.terminal import show
     from kinecast.data.windows import split_by_person
-    from kinecast.evaluation.protocol import RELEASED_PHI, released_table
-    from kinecast.evaluation.tables import markdown, write_report
-    from kinecast.terminal import show
+    from kinecast.research.protocol import RELEASED_PHI, released_table
+    from kinecast.research.tables import markdown, write_report
 
     tables, text = {}, ""
     header = ("reading", "MAE min-max", "MAE raw")
@@ -170,7 +170,7 @@ def _as_released(
 def _released(folder: Path, horizons: Any) -> dict[Any, Any]:
     """Load the released weights of the horizons that there are."""
     from kinecast.errors import KinecastError
-    from kinecast.forecasters.storage import load_forecaster_file
+    from kinecast.forecasting.storage import load_forecaster_file
 
     found = {h: folder / f"vrnn_vox_{h}.safetensors" for h in horizons}
     found = {h: path for h, path in found.items() if path.exists()}

@@ -65,20 +65,20 @@ def evaluate_rate(
     """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
     needs("kinecast evaluate rate", "codec")
     needs("kinecast evaluate rate", "evaluate")
+    from kinecast.apps.fillers import load_fillers
     from kinecast.codec.clips import header_size, profile_named
     from kinecast.errors import KinecastError
-    from kinecast.evaluation.crew import Crew
-    from kinecast.evaluation.distortions import Distortions
-    from kinecast.evaluation.loss_study import loss_rows, loss_settings
-    from kinecast.evaluation.rate_distortion import mean_distortions, points_of
-    from kinecast.evaluation.rate_settings import QUALITY, Exact, Stream, codec_settings, frame_settings
-    from kinecast.evaluation.rate_units import RateSettings, RateWorker, measure_rates
-    from kinecast.evaluation.tables import write_report
-    from kinecast.evaluation.video_codecs import CODECS
-    from kinecast.evaluation.workers import backbone_digest
     from kinecast.files import make_folder
-    from kinecast.fillers import load_fillers
-    from kinecast.framing import check_reading
+    from kinecast.jobs.crew import Crew
+    from kinecast.media.framing import check_reading
+    from kinecast.research.distortions import Distortions
+    from kinecast.research.loss_study import loss_rows, loss_settings
+    from kinecast.research.rate_distortion import mean_distortions, points_of
+    from kinecast.research.rate_settings import QUALITY, Exact, Stream, codec_settings, frame_settings
+    from kinecast.research.rate_units import RateSettings, RateWorker, measure_rates
+    from kinecast.research.tables import write_report
+    from kinecast.research.video_codecs import CODECS
+    from kinecast.research.workers import backbone_digest
 
     parts, codecs = part or list(PARTS), codec or list(CODECS)
     for what, chosen, known in (("part", parts, PARTS), ("codec", codecs, tuple(CODECS))):
@@ -158,10 +158,10 @@ def _about(results: dict[str, Any]) -> str:
 
 
 def _codecs(points: Sequence[Any], measures: list[str], results: dict[str, Any], output: Path) -> str:
-    from kinecast.evaluation.rate_distortion import equal_quality
-    from kinecast.evaluation.rate_figures import plot_curves
-    from kinecast.evaluation.tables import markdown
-    from kinecast.pipeline import PLAIN_VIDEO_KBPS
+    from kinecast.apps.pipeline import PLAIN_VIDEO_KBPS
+    from kinecast.research.rate_distortion import equal_quality
+    from kinecast.research.rate_figures import plot_curves
+    from kinecast.research.tables import markdown
 
     plot_curves(points, measures, output / "rate-codecs.png", "kinecast and ordinary codecs")
     results["codecs"] = [point.to_dict() for point in points]
@@ -186,8 +186,8 @@ def _codecs(points: Sequence[Any], measures: list[str], results: dict[str, Any],
 
 
 def _frames(points: Sequence[Any], measures: list[str], results: dict[str, Any], output: Path) -> str:
-    from kinecast.evaluation.rate_figures import plot_curves
-    from kinecast.evaluation.tables import markdown
+    from kinecast.research.rate_figures import plot_curves
+    from kinecast.research.tables import markdown
 
     columns = [*measures, "own", "keypoint"]
     results["frames"] = [point.to_dict() for point in points]
@@ -207,8 +207,8 @@ def _frames(points: Sequence[Any], measures: list[str], results: dict[str, Any],
 
 
 def _losses(rows: list[dict[str, Any]], results: dict[str, Any], output: Path) -> str:
-    from kinecast.evaluation.rate_figures import plot_losses
-    from kinecast.evaluation.tables import markdown
+    from kinecast.research.rate_figures import plot_losses
+    from kinecast.research.tables import markdown
 
     results["losses"] = rows
     plot_losses(rows, "mae", output / "rate-losses.png")

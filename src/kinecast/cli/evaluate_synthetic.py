@@ -49,11 +49,11 @@ def evaluate_synthetic(
     needs("kinecast evaluate synthetic", "evaluate")
     from dataclasses import asdict
 
-    from kinecast.data.synthetic import PROCESSES
+    from kinecast.cli.terminal import show
     from kinecast.data.windows import parse_horizon
-    from kinecast.evaluation.synthetic import MODELS, SyntheticTableConfig, pit_figure, synthetic_table
-    from kinecast.evaluation.tables import markdown, write_report
-    from kinecast.terminal import show
+    from kinecast.research.data.synthetic import PROCESSES
+    from kinecast.research.synthetic import MODELS, SyntheticTableConfig, pit_figure, synthetic_table
+    from kinecast.research.tables import markdown, write_report
 
     config = SyntheticTableConfig(
         processes=tuple(process or PROCESSES),

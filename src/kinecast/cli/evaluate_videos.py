@@ -137,10 +137,12 @@ def evaluate_paper(
     output: OutputOption,
     layout: LayoutOption = "clips",
     horizon: Annotated[
-        list[str] | None, typer.Option("--horizon", help="N-H; may be repeated. (default: the data set's, as published)")
+        list[str] | None,
+        typer.Option("--horizon", help="N-H; may be repeated. (default: the data set's, as published)"),
     ] = None,
     family: Annotated[
-        str, typer.Option("--family", help="kinecast (ours), or paper (as printed; large): preset of models without one.")
+        str,
+        typer.Option("--family", help="kinecast (ours), or paper (as printed; large): preset of models without one."),
     ] = "kinecast",
     protocol: ProtocolOption = "honest",
     models: Annotated[
@@ -181,8 +183,8 @@ def evaluate_paper(
     """
     needs("kinecast evaluate paper", "evaluate")
     from kinecast.data.windows import parse_horizon
-    from kinecast.evaluation.paper import PaperPlan, paper_studies
-    from kinecast.evaluation.published import DATA_SETS
+    from kinecast.research.paper import PaperPlan, paper_studies
+    from kinecast.research.published import DATA_SETS
 
     named = [name for name in (layout, compare) if name in DATA_SETS]
     plan = PaperPlan(
@@ -216,7 +218,7 @@ def _studies(
 ) -> list[Any]:
     """Return the study of a mode, or those of both."""
     from kinecast.data.windows import parse_horizon
-    from kinecast.evaluation.study import MODES, Study
+    from kinecast.research.study import MODES, Study
 
     horizons = tuple(dict.fromkeys(parse_horizon(text) for text in horizon or ("12-12",)))
     modes: tuple[Any, ...] = MODES if mode == "both" else (mode,)
@@ -227,10 +229,10 @@ def _run(studies: list[Any], options: dict[str, Any]) -> None:
     """Do what a command's options, by name, say; those that are no field of the config are read one by one."""
     from kinecast.cli.common import progress
     from kinecast.errors import KinecastError
-    from kinecast.evaluation.published import DATA_SETS
-    from kinecast.evaluation.report import make_report
-    from kinecast.evaluation.run import evaluate
-    from kinecast.evaluation.study import RunConfig
+    from kinecast.research.published import DATA_SETS
+    from kinecast.research.report import make_report
+    from kinecast.research.run import evaluate
+    from kinecast.research.study import RunConfig
     from kinecast.zoo import load_backbone
 
     layout, compare, output = options["layout"], options["compare"], options["output"]

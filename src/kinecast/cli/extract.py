@@ -56,12 +56,12 @@ def extract(
 
     Of several clips, those that are done are left as they are, and damaged ones are left out and said.
     """
-    from kinecast import pipeline
+    from kinecast.apps import pipeline
     from kinecast.errors import KinecastError
-    from kinecast.evaluation.extraction import ExtractSettings, clips_in
-    from kinecast.evaluation.workers import backbone_digest
     from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
-    from kinecast.framing import check_reading
+    from kinecast.media.framing import check_reading
+    from kinecast.research.extraction import ExtractSettings, clips_in
+    from kinecast.research.workers import backbone_digest
 
     found, several = clips_in(clips)
     if several and strip:
@@ -96,8 +96,8 @@ def _extract_all(
     settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
     """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
-    from kinecast.evaluation.crew import Crew
-    from kinecast.evaluation.extraction import ExtractWorker, extract_all
+    from kinecast.jobs.crew import Crew
+    from kinecast.research.extraction import ExtractWorker, extract_all
 
     with Crew(ExtractWorker(settings), workers, ray) as crew, progress(unit="clips") as update:
         frames, faults = extract_all(crew, settings, clips, output, say, update)

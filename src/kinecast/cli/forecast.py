@@ -25,10 +25,10 @@ def forecast(
     json: JsonOption = False,
 ) -> None:
     """Forecast every second block of a motion from the observed block before it alone, and say how far it is off."""
+    from kinecast.apps.pipeline import forecast_motion
     from kinecast.data.windows import parse_horizon
     from kinecast.files import MOTION_OUTPUTS, check_output
     from kinecast.motion import Motion
-    from kinecast.pipeline import forecast_motion
     from kinecast.zoo import forecaster_for
 
     observed, ahead = parse_horizon(horizon)
@@ -69,8 +69,8 @@ def _errors(true: Any, futures: Any, observed: int, ahead: int) -> dict[str, flo
     """Errors of the forecast frames in raw motion units: of the samples' median, and of repeating the last frame."""
     import torch
 
-    from kinecast.forecasters.objectives import fair_crps
-    from kinecast.median import sample_median
+    from kinecast.forecasting.median import sample_median
+    from kinecast.forecasting.objectives import fair_crps
 
     window = observed + ahead
     whole = len(true) // window * window

@@ -27,7 +27,7 @@ def choose_model(
     Raises:
         KinecastError: unreadable input.
     """
-    from kinecast.forecasters.storage import WEIGHTLESS
+    from kinecast.forecasting.storage import WEIGHTLESS
 
     if named != AUTO:
         return named
@@ -60,7 +60,7 @@ def _model_of(motion: Path) -> str:
 
 
 def _shows_face(clip: Any, crop: str) -> bool:
-    from kinecast.framing import find_face
-    from kinecast.video import read_frames
+    from kinecast.media.framing import find_face
+    from kinecast.media.video import read_frames
 
     return find_face(islice(read_frames(clip, 256, crop), *_LOOKED_AT)) is not None

@@ -27,7 +27,7 @@ from kinecast.files import (
     kept,
     same_place,
 )
-from kinecast.pipes import STDIN
+from kinecast.files.pipes import STDIN
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The figures of an animation as a table."""
 
-from kinecast.pipeline import PLAIN_VIDEO_KBPS, Report
-from kinecast.terminal import plain_console, show
+from kinecast.apps.pipeline import PLAIN_VIDEO_KBPS, Report
+from kinecast.cli.terminal import plain_console, show
 
 
 def print_report(title: str, report: Report) -> None:

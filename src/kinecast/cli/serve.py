@@ -30,8 +30,8 @@ def serve(
 
 
 async def _serve(host: str, port: int, certificate: tuple[str, str] | None) -> None:
-    from kinecast.live.rooms import Server
-    from kinecast.live.signals import on_stop
+    from kinecast.apps.call.rooms import Server
+    from kinecast.apps.call.signals import on_stop
 
     stopped = asyncio.Event()
     with on_stop(stopped.set):

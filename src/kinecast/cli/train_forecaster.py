@@ -14,7 +14,8 @@ def train_forecaster(
     output: Annotated[Path, WRITES_TRAINED, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
     model: Annotated[str, typer.Option("--model", help="gru, vrnn, damped, climatology, ...")] = "vrnn",
     preset: Annotated[
-        str | None, typer.Option("--preset", help="kinecast (ours), paper (as printed), released, ... (default: kinecast)")
+        str | None,
+        typer.Option("--preset", help="kinecast (ours), paper (as printed), released, ... (default: kinecast)"),
     ] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "12-12",
     option: Annotated[
@@ -47,8 +48,8 @@ def train_forecaster(
     from kinecast.data.windows import parse_horizon
     from kinecast.device import choose_device
     from kinecast.files import make_folder
-    from kinecast.forecasters import forecaster_class
-    from kinecast.forecasters.storage import save_forecaster
+    from kinecast.forecasting import forecaster_class
+    from kinecast.forecasting.storage import save_forecaster
     from kinecast.training.forecaster import ForecasterTrainingConfig, save_run, train_forecaster
 
     observed, ahead = parse_horizon(horizon)

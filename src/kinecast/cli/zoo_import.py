@@ -29,7 +29,7 @@ def zoo_import(
     """Convert a published checkpoint. It is read as tensors only: a pickle that would run code is refused."""
     import json as json_module
 
-    from kinecast.backbones.checkpoints import import_published, save_backbone
+    from kinecast.models.checkpoints import import_published, save_backbone
 
     output = output or _beside(checkpoint)
     model = import_published(checkpoint, frame_size, align_corners)

@@ -7,7 +7,7 @@ def zoo_list(json: JsonOption = False) -> None:
     """List the bundled weights, checked against their sha256."""
     from dataclasses import asdict
 
-    from kinecast.terminal import show
+    from kinecast.cli.terminal import show
     from kinecast.zoo import TABLE
 
     for entry in TABLE:

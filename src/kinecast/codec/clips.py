@@ -27,14 +27,14 @@ from kinecast.codec.stream import BodyUnit, PictureAssembler, StreamReader, code
 from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
-from kinecast.footage import footage
-from kinecast.framing import check_reading
+from kinecast.media.footage import footage
+from kinecast.media.framing import check_reading
+from kinecast.media.sound import check_sound_kbps, clip_sound
+from kinecast.media.video import VideoWriter, to_tensor, to_uint8
 from kinecast.motion import Motion
-from kinecast.sound import check_sound_kbps, clip_sound
-from kinecast.video import VideoWriter, to_tensor, to_uint8
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
-    from kinecast.backbones.base import Backbone
+    from kinecast.models.base import Backbone
 
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5

@@ -12,10 +12,10 @@ import numpy as np
 from kinecast.codec.packets import MotionPacket, SoundUnit
 from kinecast.codec.sound import SoundWriter
 from kinecast.codec.times import TimesUnit, TimesWriter
-from kinecast.footage import Footage
+from kinecast.media.footage import Footage
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
-    from kinecast.backbones.base import Backbone
+    from kinecast.models.base import Backbone
 
 BATCH = 8
 Progress = Callable[[str, int], None]

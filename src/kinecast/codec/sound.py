@@ -11,7 +11,7 @@ import av
 from kinecast.codec.packets import MAX_SOUNDS, SOUND_ROOM, SoundUnit
 from kinecast.codec.stream import StreamReader
 from kinecast.files import existing_file
-from kinecast.sound import OPUS_RATE, Decodable, PacketQueue, SoundSource, decodable, opus_encoder, transcoded
+from kinecast.media.sound import OPUS_RATE, Decodable, PacketQueue, SoundSource, decodable, opus_encoder, transcoded
 
 PACKET = 960  # samples of a packet, at 48 kHz
 PRE_SKIP = 312  # samples by which Opus encoders are late: packet n begins at sample 960 n - 312 after the first frame

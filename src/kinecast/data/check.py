@@ -23,8 +23,8 @@ from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, person_of
 from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning, one_line
 from kinecast.files import existing_file
 from kinecast.media.notes import Note, clip_notes
-from kinecast.pictures import PICTURE_SUFFIXES
-from kinecast.video import read_frames
+from kinecast.media.pictures import PICTURE_SUFFIXES
+from kinecast.media.video import read_frames
 
 _BAIR_SIZE = (64, 64)
 _SPLIT = ("train", "test")

@@ -19,9 +19,9 @@ from torch import Tensor
 from kinecast.data.tfrecord import Span, bytes_features, read_record, record_spans
 from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, list_clips, person_of
 from kinecast.errors import KinecastError
-from kinecast.framing import crop_box, fit
-from kinecast.pictures import PICTURE_SUFFIXES, to_tensor
-from kinecast.video import read_frames
+from kinecast.media.framing import crop_box, fit
+from kinecast.media.pictures import PICTURE_SUFFIXES, to_tensor
+from kinecast.media.video import read_frames
 
 LAYOUTS = ("voxceleb", "bair", "mgif", "clips")
 _VOXCELEB_PERSON = r"^(id\d+)[#_]"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, make_folder
-from kinecast.video import READING, read_frames
+from kinecast.media.video import READING, read_frames
 
 CLIP_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif"}
 _TRIED = 6  # frames of which the furthest is taken

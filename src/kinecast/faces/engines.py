@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinecast.engine import check
 from kinecast.errors import KinecastError
 from kinecast.faces.networks import CROP_PIXELS, DETECTOR_PIXELS, BlendshapeNetwork
 from kinecast.faces.weights import SHA256, load_blendshapes, load_detector, load_landmarks
+from kinecast.runtime import check
 
 # name, where from, and the shape of an input
 _PARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -72,8 +72,8 @@ def _traced() -> dict[str, Callable[[Tensor], Any]]:
 
 
 def _compiled() -> dict[str, Callable[[Tensor], Any]]:
-    from kinecast.engine.cache import cache_folder, key_of
-    from kinecast.engine.compiled import CompiledPart, openvino, stored
+    from kinecast.runtime.cache import cache_folder, key_of
+    from kinecast.runtime.compiled import CompiledPart, openvino, stored
 
     openvino()
     folder = cache_folder() / "openvino" / key_of("faces", version("openvino"), SHA256)

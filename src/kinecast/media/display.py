@@ -17,8 +17,8 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from kinecast.errors import KinecastError
-from kinecast.framing import fit
 from kinecast.media.colour import ColourConverter, Colours, foreign_colours, warn_tone_mapped
+from kinecast.media.framing import fit
 
 # Matrices by their codes in ITU-T H.273: what swscale converts, and what is no Y'CbCr, which it refuses.
 _MATRICES = (1, 4, 5, 6, 7, 9)

@@ -23,7 +23,7 @@ from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
-from kinecast.weight_files import read_torch, without_wrappers
+from kinecast.files.weights import read_torch, without_wrappers
 
 NEEDS_WEIGHTS = "needs weights"  # what a table shows where there are none
 ENCODER_FILE, PROBE_FILE = "vith16.pth.tar", "ssv2-probe.pth.tar"

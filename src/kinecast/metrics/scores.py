@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.median import sample_median
+from kinecast.forecasting.median import sample_median
 
 LEVELS = (0.5, 0.8, 0.95)
 

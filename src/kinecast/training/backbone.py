@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from kinecast.backbones import BACKBONES, Backbone
-from kinecast.backbones.checkpoints import load_backbone_file, save_backbone
 from kinecast.data.video_folder import CachedClip, Pairs, PairSampler, list_clips, load_clip, on_device
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_distinct, check_folder, existing_file, make_folder
+from kinecast.media.pictures import grid, to_tensor, to_uint8, write_image
 from kinecast.metrics.pixel import mae, ssim
-from kinecast.pictures import grid, to_tensor, to_uint8, write_image
-from kinecast.process_state import denormals_flushed, kernels_measured, seeded
+from kinecast.models import BACKBONES, Backbone
+from kinecast.models.checkpoints import load_backbone_file, save_backbone
+from kinecast.runtime.process_state import denormals_flushed, kernels_measured, seeded
 from kinecast.training.backbone_config import (
     BackboneTrainingConfig,
     LossConfig,

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
-from kinecast.backbones.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
-from kinecast.backbones.mesh.network import MeshConfig
-from kinecast.backbones.tps import TPSConfig
 from kinecast.data.video_folder import PERSON_PATTERN
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
+from kinecast.models.face_vid2vid import FaceVid2VidConfig
+from kinecast.models.fomm import FOMMConfig, GeneratorConfig, HourglassConfig
+from kinecast.models.mesh.network import MeshConfig
+from kinecast.models.tps import TPSConfig
 from kinecast.training.augment import Augmentation
 from kinecast.training.methods import method_named
 

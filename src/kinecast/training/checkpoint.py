@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kinecast.weight_files import read_torch, write_torch
+from kinecast.files.weights import read_torch, write_torch
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import spectral_norm  # the old style: its tensor names are the published ones
 
-from kinecast.backbones.layers import AntiAliasDownsample
+from kinecast.models.blocks.layers import AntiAliasDownsample
 
 
 class _DownBlock(nn.Module):

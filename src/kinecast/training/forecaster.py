@@ -18,9 +18,9 @@ from kinecast.data.video_folder import PERSON_PATTERN
 from kinecast.data.windows import Horizon, Series, Windows, evaluation_windows, split_by_person, training_windows
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
-from kinecast.forecasters import Forecaster, build_forecaster
-from kinecast.forecasters.objectives import fair_crps
-from kinecast.median import sample_median
+from kinecast.forecasting import Forecaster, build_forecaster
+from kinecast.forecasting.median import sample_median
+from kinecast.forecasting.objectives import fair_crps
 from kinecast.training.checkpoint import load_state, save_state
 
 _SCORED_SAMPLES = 32  # of each validation window

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinecast.backbones.fomm import Keypoints
-from kinecast.backbones.layers import coordinate_grid, invert_2x2, multiply_2x2
-from kinecast.backbones.tps import spline_basis
+from kinecast.models.blocks.layers import coordinate_grid, invert_2x2, multiply_2x2
+from kinecast.models.fomm import Keypoints
+from kinecast.models.tps import spline_basis
 
 Kernel = Callable[[Tensor], Tensor]  # from offsets (..., 2) of points from a control point to its pull (...)
 

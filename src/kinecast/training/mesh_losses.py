@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinecast.backbones.mesh.drawing import grid_of
-from kinecast.backbones.mesh.geometry import RIGID, fit_pose
-from kinecast.backbones.mesh.model import POINTS, Mesh, points_of
-from kinecast.backbones.mesh.topology import EYES, IRISES, LIPS
 from kinecast.data.video_folder import CachedClip
 from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.tracking import Tracker
+from kinecast.models.mesh.drawing import grid_of
+from kinecast.models.mesh.geometry import RIGID, fit_pose
+from kinecast.models.mesh.model import POINTS, Mesh, points_of
+from kinecast.models.mesh.topology import EYES, IRISES, LIPS
 from kinecast.training.augment import mirror_landmarks
 
 WEIGHTS = {"region": 40.0, "warped": 10.0, "gradient": 20.0, "shown": 0.05, "closeup": 1.0}

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinecast.backbones import BACKBONES, FOMM, TPS, FaceVid2Vid, Mesh
-from kinecast.backbones.face_vid2vid import FaceVid2VidConfig
-from kinecast.backbones.fomm import FOMMConfig
-from kinecast.backbones.mesh.network import MeshConfig
-from kinecast.backbones.tps import TPSConfig
 from kinecast.data.video_folder import CachedClip, Find
 from kinecast.errors import KinecastError
+from kinecast.models import BACKBONES, FOMM, TPS, FaceVid2Vid, Mesh
+from kinecast.models.face_vid2vid import FaceVid2VidConfig
+from kinecast.models.fomm import FOMMConfig
+from kinecast.models.mesh.network import MeshConfig
+from kinecast.models.tps import TPSConfig
 from kinecast.training import mesh_losses
 from kinecast.training.losses import RandomTransform, manhattan_kernel, thin_plate_kernel
 from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, avd_loss, face_losses, fomm_losses, tps_losses

@@ -9,9 +9,9 @@ Letters: B batch, K keypoints, N = 5 K points of TPS.
 import torch
 from torch import Tensor
 
-from kinecast.backbones import FOMM, TPS, FaceVid2Vid
-from kinecast.backbones.fomm import Keypoints
-from kinecast.backbones.head_pose import HeadPose, posed_keypoints
+from kinecast.models import FOMM, TPS, FaceVid2Vid
+from kinecast.models.blocks.head_pose import HeadPose, posed_keypoints
+from kinecast.models.fomm import Keypoints
 from kinecast.training.losses import RandomTransform, equivariance_losses
 
 PUBLISHED_WEIGHTS = {

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.backbones.layers import AntiAliasDownsample
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
+from kinecast.files.weights import read_torch, without_wrappers
+from kinecast.models.blocks.layers import AntiAliasDownsample
 from kinecast.packages import FEATURES, needs_weights, shipped_file
-from kinecast.weight_files import read_torch, without_wrappers
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kinecast.backbones import Backbone
+from kinecast.models import Backbone
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.discriminator import MultiScaleDiscriminator, adversarial_losses
 from kinecast.training.methods import Guide, method_of

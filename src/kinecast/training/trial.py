@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight, conv3d_weight
 
-from kinecast.backbones import BACKBONES
-from kinecast.backbones.mesh.model import POINTS
 from kinecast.data.video_folder import CachedClip
 from kinecast.faces.weights import mean_face
-from kinecast.process_state import denormals_flushed, seeded
+from kinecast.models import BACKBONES
+from kinecast.models.mesh.model import POINTS
+from kinecast.runtime.process_state import denormals_flushed, seeded
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.methods import Guide, method_named, trainable
 from kinecast.training.step import Batch, TrainingLosses

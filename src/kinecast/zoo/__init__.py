@@ -4,12 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from kinecast.backbones.base import Backbone
 from kinecast.device import choose_device
-from kinecast.engine import accelerate, check
 from kinecast.errors import KinecastError
-from kinecast.forecasters import Forecaster
-from kinecast.forecasters.storage import WEIGHTLESS, load_forecaster_file, open_forecaster
+from kinecast.forecasting import Forecaster
+from kinecast.forecasting.storage import WEIGHTLESS, load_forecaster_file, open_forecaster
+from kinecast.models.base import Backbone
+from kinecast.runtime import accelerate, check
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -154,7 +154,7 @@ def load_backbone(name: str | Path, device: str = "auto", engine: str = "auto", 
     Args:
         name: a name of `kinecast zoo list`, or a path.
         device: auto, cpu, cuda or mps.
-        engine: how it runs, see `kinecast.engine`: eager (plain torch), fast, openvino, or auto, which measures them
+        engine: how it runs, see `kinecast.runtime`: eager (plain torch), fast, openvino, or auto, which measures them
             once on this machine; `reason` of what is returned says what was chosen and why.
         precision: exact (float32), bf16 or int8: the least that is wanted.
 
@@ -162,7 +162,7 @@ def load_backbone(name: str | Path, device: str = "auto", engine: str = "auto", 
         KinecastError: unknown name, engine or precision, a pair of them that does not exist here, or a file that is
             not a backbone's.
     """
-    from kinecast.backbones.checkpoints import load_backbone_file
+    from kinecast.models.checkpoints import load_backbone_file
 
     check(engine, precision)
     model = load_backbone_file(_resolve(name, "backbone"))

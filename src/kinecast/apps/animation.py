@@ -1,0 +1,184 @@
+"""What is shown and counted of an animation: pictures side by side, and its report.
+
+Letters: T frames, D numbers of motion a frame.
+"""
+
+import io
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from kinecast.media.pictures import border, caption, side_by_side, to_uint8
+from kinecast.metrics.pixel import mae, ssim
+
+PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with
+_OBSERVED, _PREDICTED, _NEUTRAL = (40, 140, 70), (215, 110, 20), (32, 32, 32)
+
+
+@dataclass
+class Report:
+    """Figures of one animation.
+
+    Attributes:
+        mode: "reconstruction" or "transfer".
+        frames: how many were written.
+        frames_sent: those of them that were not forecast.
+        fps: their mean rate.
+        motion_dim: numbers a frame, the background's included.
+        forecaster: its name, if there was one.
+        horizon: "N-H", likewise.
+        samples: futures beside each other.
+        truth: what `quality` compares with, None if there is nothing.
+        quality: means of `mae` and `ssim` by kind of frame.
+        rate: in kbps and bytes, of `rates`.
+        seconds: spent, by stage.
+    """
+
+    mode: str
+    frames: int
+    frames_sent: int
+    fps: float
+    motion_dim: int
+    forecaster: str | None = None
+    horizon: str | None = None
+    samples: int = 1
+    truth: str | None = None
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
+    rate: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:
+    """Return the papers' accounting: D 32-bit floats a frame sent, the source picture not counted ([A] section 5)."""
+    return motion_dim * 32 * fps * sent_share / 1000
+
+
+def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor) -> dict[str, float]:
+    """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent.
+
+    Args:
+        dim: D.
+        fps: frames a second.
+        mask: (T,) bool, True where a frame is forecast.
+        share: of frames sent, in the papers' accounting.
+        picture: the source, (1, 3, H, W) in [0, 1].
+    """
+    published = published_kbps(dim, fps, share)
+    seconds = len(mask) / fps
+    motion_bytes = dim * 4 * int((~mask).sum())  # of 32-bit floats
+    jpeg = io.BytesIO()
+    Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
+    sent = 8 * motion_bytes / seconds / 1000
+    return {
+        "published_kbps": published,
+        "saving_published": PLAIN_VIDEO_KBPS / published,
+        "sent_kbps": sent,
+        "saving_sent": PLAIN_VIDEO_KBPS / sent,
+        "motion_bytes": motion_bytes,
+        "source_picture_bytes": jpeg.getbuffer().nbytes,
+        "sent_kbps_with_picture": 8 * (motion_bytes + jpeg.getbuffer().nbytes) / seconds / 1000,
+    }
+
+
+class Scores:
+    """MAE and SSIM of each kind of frame, accumulated frame by frame.
+
+    `reconstruction` has the driving frames as its truth; otherwise the truth is the own output with true keypoints,
+    and there is none without a forecast.
+    """
+
+    def __init__(self, reconstruction: bool, source: Tensor, forecast: bool) -> None:
+        self.source = source
+        self.forecast = forecast
+        self.reconstruction = reconstruction
+        self.truth: str | None = None
+        if self.reconstruction:
+            self.truth = "driving frames"
+        elif forecast:
+            self.truth = "own output with true keypoints"
+        self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
+
+    def add(self, seen: Tensor | None, true: Tensor, rendered: list[Tensor], mask: np.ndarray) -> None:
+        """Compare frames (B, 3, H, W): `seen` in the clip, drawn by `true` keypoints, and `rendered` of each sample."""
+        if self.truth is None:
+            return
+        target = seen if self.reconstruction and seen is not None else true
+        if self.reconstruction:
+            self._score("copy of the source", self.source.expand_as(target), target, slice(None))
+        if not self.forecast:
+            self._score("animated", rendered[0], target, slice(None))
+            return
+        for frames in rendered:
+            self._score("all frames", frames, target, slice(None))
+            self._score("observed", frames, target, ~mask)
+            self._score("predicted", frames, target, mask)
+        if self.reconstruction:
+            self._score("copy of the source, predicted", self.source.expand_as(target), target, mask)
+
+    def _score(self, name: str, frames: Tensor, target: Tensor, which: slice | np.ndarray) -> None:
+        picked = which if isinstance(which, slice) else torch.from_numpy(which)
+        frames, target = frames[picked], target[picked]
+        if len(frames):
+            self.values[name] += zip(mae(frames, target).tolist(), ssim(frames, target).tolist(), strict=True)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the means by kind of frame."""
+        means = {name: np.mean(pairs, axis=0) for name, pairs in self.values.items()}
+        return {name: {"mae": float(m), "ssim": float(s)} for name, (m, s) in means.items()}
+
+
+def compose(
+    seen: Tensor | None, true: Tensor, rendered: list[Tensor], mask: np.ndarray, forecast: bool
+) -> Iterator[np.ndarray]:
+    """Yield the pictures that are shown of B frames, uint8 (H, W, 3): samples side by side, marked where `forecast`.
+
+    Args:
+        seen: the driving frames (B, 3, H, W), shown at the left together with the `true` ones; None shows neither.
+        true: frames drawn by true keypoints.
+        rendered: frames of each sample.
+        mask: (B,) bool, True where a frame is forecast.
+        forecast: whether any is.
+    """
+    pictures, known = [to_uint8(frames) for frames in rendered], to_uint8(true)
+    given = None if seen is None else to_uint8(seen)
+    for i, predicted in enumerate(mask):
+        columns = [frames[i] for frames in pictures]
+        if forecast:
+            color = _PREDICTED if predicted else _OBSERVED
+            columns = [caption(border(c, color), "forecast" if predicted else "observed", color) for c in columns]
+        elif given is not None:
+            columns = [caption(c, "animated", _NEUTRAL) for c in columns]
+        if given is not None:
+            beside = [caption(given[i], "driving", _NEUTRAL)]
+            if forecast:
+                beside.append(caption(known[i], "true keypoints", _NEUTRAL))
+            columns = beside + columns
+        yield side_by_side(columns) if len(columns) > 1 else columns[0]
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the block's seconds to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started

@@ -1,0 +1,184 @@
+"""What a call is set up with, and the values that go in and out of it.
+
+Times are seconds of `time.time()` unless a name says `ms`.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from kinecast.codec.clips import QUALITIES
+from kinecast.errors import KinecastError
+
+PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with: a plain video call of a talking head
+MAX_CAMERA_SIDE = 4096
+_LATEST = 1e11  # s since 1970
+State = Literal["new", "waiting", "connecting", "connected", "interrupted", "reconnecting", "ended"]
+ShownState = Literal["received", "forecast", "idle", "frozen"]
+
+
+@dataclass(frozen=True)
+class LinkFaults:
+    """A bad link for tests, applied to outgoing motion messages by a seeded generator; real time.
+
+    `loss` is the share of messages that vanish, in bursts of `burst` on average (1: independently). `delay_ms` is added
+    to all, up to `jitter_ms` more at random, so that they overtake each other if `reorder`, otherwise in order.
+    `outages` are (start, end) in seconds since the channel opened, in which nothing passes.
+    """
+
+    loss: float = 0.0
+    burst: float = 1.0
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    reorder: bool = False
+    outages: tuple[tuple[float, float], ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.loss < 1 or not 1 <= self.burst <= 1000:
+            raise KinecastError(
+                f"link faults: expected a loss of 0 to below 1 in bursts of 1 to 1000, found {self.loss}, {self.burst}"
+            )
+        if not (0 <= self.delay_ms <= 10_000 and 0 <= self.jitter_ms <= 10_000):
+            raise KinecastError(
+                f"link faults: expected delay and jitter of 0 to 10000 ms, found {self.delay_ms}, {self.jitter_ms}"
+            )
+
+
+@dataclass(frozen=True)
+class IceServer:
+    """A STUN or TURN server: `stun:host:port`, `turn:host:port?transport=udp`."""
+
+    url: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("stun:", "turn:", "turns:")) or len(self.url) > 256:
+            raise KinecastError(f"ICE server: expected stun:HOST:PORT or turn:HOST:PORT, found {self.url[:80]!r}")
+
+
+@dataclass(frozen=True)
+class CallConfig:
+    """One end of a call.
+
+    Args:
+        model: backbone, by name or file; both ends must have the same weights.
+        engine: how it runs, see `kinecast.runtime`; auto is `fast` on a CPU, and plain torch elsewhere.
+        precision: the least that is wanted of it.
+        fps: frames a second that are sent at most.
+        quality: of motion, 1 to 9, see `kinecast encode`.
+        picture_quality: of reference pictures, WebP's 1 to 100.
+        forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: `direct`
+            where it knows this motion (D of 60), otherwise damped.
+        avatar: None shows the other side me; a picture shows it that picture, moved as I move, and no pixel of me.
+        crop: what is cut from the camera: center, face (found once) or none.
+        jitter_ms: what the jitter buffer may add to the delay, at most; it adds what recent packets needed.
+        ice_servers: STUN and TURN servers; none, and only addresses of this machine are offered.
+        link: a bad link, for tests.
+        record: a clip to write of what is shown.
+        diverse_idle: an avatar (theirs) goes on moving on sampled futures while the link is down, marked `idle`.
+        seed: of everything random but keys and secrets.
+    """
+
+    model: str = "face-128"
+    engine: str = "auto"
+    precision: str = "exact"
+    fps: float = 25.0
+    quality: int = 5
+    picture_quality: int = 60
+    forecaster: str = "auto"
+    avatar: Path | None = None
+    crop: str = "center"
+    jitter_ms: float = 60.0
+    ice_servers: tuple[IceServer, ...] = ()
+    link: LinkFaults | None = None
+    record: Path | None = None
+    diverse_idle: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps <= 60:
+            raise KinecastError(f"fps: expected 1 to 60, found {self.fps}")
+        if self.quality not in QUALITIES:
+            raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {self.quality}")
+        if not 1 <= self.picture_quality <= 100:
+            raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
+        if not 0 <= self.jitter_ms <= 1000:
+            raise KinecastError(f"jitter buffer: expected 0 to 1000 ms, found {self.jitter_ms}")
+        if self.crop not in ("center", "face", "none"):
+            raise KinecastError(f"crop {self.crop!r}: expected one of center, face, none")
+
+
+@dataclass(frozen=True)
+class CameraFrame:
+    """One frame of the camera: `picture` (H, W, 3) uint8 RGB of any size; `number` is the camera's own count."""
+
+    picture: np.ndarray
+    captured: float
+    number: int
+
+    def __post_init__(self) -> None:
+        shape = self.picture.shape
+        if self.picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
+            raise KinecastError(f"camera frame: expected uint8 (H, W, 3), found {self.picture.dtype} {shape}")
+        if not all(8 <= side <= MAX_CAMERA_SIDE for side in shape[:2]):
+            raise KinecastError(f"camera frame: expected 8 to {MAX_CAMERA_SIDE} pixels a side, found {shape[:2]}")
+        if not 0 <= self.captured < _LATEST:  # also refuses NaN
+            raise KinecastError(f"camera frame: expected seconds since 1970, found {self.captured}")
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """One frame to show, uint8 (h, w, 3) at the model's size.
+
+    `number` is the sender's frame number, its time in frame periods; `captured` when it was captured by the sender's
+    clock, to half a frame period. `state` says what it is: `received`; `forecast`, for a frame that did not come;
+    `idle`, an avatar that moves on sampled futures while nothing comes; `frozen`, the last frame, after which nothing
+    came.
+    """
+
+    picture: np.ndarray
+    number: int
+    captured: float | None
+    state: ShownState
+
+
+@dataclass(frozen=True)
+class CallStats:
+    """Figures of a call so far; rates are of the last seconds, totals of the whole call.
+
+    kbps count the bytes of messages on each channel, both ways apart, `audio` RTP payload and headers. Latency is from
+    capture to show, in the sender's clock as estimated by pings. `share_forecast` and `loss` (of motion packets that
+    should have come) are of the last seconds too. `queues` are the present lengths of every queue there is.
+    """
+
+    state: State = "new"
+    seconds: float = 0.0
+    kbps_sent: dict[str, float] = field(default_factory=dict)  # motion, picture, audio, total
+    kbps_received: dict[str, float] = field(default_factory=dict)
+    bytes_sent: dict[str, int] = field(default_factory=dict)
+    bytes_received: dict[str, int] = field(default_factory=dict)
+    fps_captured: float = 0.0
+    fps_sent: float = 0.0
+    fps_shown: float = 0.0
+    dropped_camera: int = 0  # camera frames passed over because a newer one came
+    dropped_late: int = 0  # frames never shown, because a newer one was due
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+    round_trip_ms: float | None = None
+    jitter_buffer_ms: float = 0.0
+    share_forecast: float = 0.0
+    loss: float = 0.0
+    refused: int = 0  # messages that were not what they should be
+    failed: int = 0  # frames and messages that something failed on here, and that were passed over
+    pictures_sent: int = 0
+    pictures_received: int = 0
+    queues: dict[str, int] = field(default_factory=dict)
+    plain_video_kbps: float = PLAIN_VIDEO_KBPS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)

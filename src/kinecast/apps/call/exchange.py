@@ -1,0 +1,422 @@
+"""The two loops of a call, over whatever connection there is at the moment.
+
+Sending: the newest camera frame goes to a worker thread, which detects and encodes; what it gives back is sent.
+Playing: whenever a frame is due by the play-out clock, what has come goes to another worker thread, which decodes and
+draws. Each worker has one frame at a time, so that nothing queues up: who is slower than the camera passes frames over.
+
+Each loop repeats a step. One that fails is counted and said (`Faults`), and the next one follows: whatever a frame, a
+packet or a message does here, the call goes on.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from kinecast.apps.call import messages as m
+from kinecast.apps.call.config import CallConfig, CameraFrame, ShownFrame
+from kinecast.apps.call.faults import Faults, repeat
+from kinecast.apps.call.figures import Allowance, Quantiles, Rate
+from kinecast.apps.call.links import FaultyLink
+from kinecast.apps.call.losses import Losses
+from kinecast.apps.call.models import Models, worker
+from kinecast.apps.call.peer import Peer
+from kinecast.apps.call.pings import Pings, microseconds
+from kinecast.apps.call.receiving import Job, Played, Receiver
+from kinecast.apps.call.sending import Message, Sender
+from kinecast.codec import Header, MotionPacket, ReferenceChunk
+from kinecast.errors import KinecastError
+
+INTERRUPTED_S = 1.0  # without any message, while the other side sends video,
+QUIET_S = 3.0  # and while it does not
+_BEAT_S = 0.25
+_CAMERA_S = 1.0  # without a frame: the other side is told that the camera stopped
+_KEY_S = 0.1  # between requests of a key packet
+_MOTION_WAITING = 2400  # bytes on this machine, above which frames are passed over: old motion helps nobody
+_PICTURE_WAITING = 128_000
+
+
+class Exchange:
+    """Sends and plays.
+
+    Args:
+        config: see there.
+        models: loaded.
+        on_frame: called on the event loop with each frame to show.
+        on_line: kind ("notice" or "error") and a line.
+        on_bye: the other side hung up, with its reason.
+        on_unusable: what the other side sends cannot be used at all, with the line that says why.
+        on_resume: the secret of the room to meet again.
+        clock: seconds, steady.
+    """
+
+    def __init__(
+        self,
+        config: CallConfig,
+        models: Models,
+        on_frame: Callable[[ShownFrame], None],
+        on_line: Callable[[str, str], None],
+        on_bye: Callable[[str], None],
+        on_unusable: Callable[[str], None],
+        on_resume: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._models = config, models
+        self._on_frame, self._on_line = on_frame, on_line
+        self._on_bye, self._on_unusable, self._on_resume = on_bye, on_unusable, on_resume
+        self._loop, self._clock = asyncio.get_running_loop(), clock
+        self.peer: Peer | None = None
+        self.heard = 0.0  # when any message came last
+        self.avatar: np.ndarray | None = models.avatar
+        self.video_muted = self.audio_muted = False
+        self.theirs = m.Sending(video=True, audio=True, camera=True)
+        self._heard = False  # whether the other side's microphone was ever on
+        self._said: m.Sending | None = None
+        self._link: FaultyLink | None = None
+        self._sender: Sender | None = None
+        self._receiver = Receiver(models.backbone, models.identity, config, models.forecast, models.sampler, clock)
+        self._workers = worker("kinecast-send"), worker("kinecast-play")
+        self._slot: CameraFrame | None = None
+        self._slot_lock = threading.Lock()
+        self._fresh = asyncio.Event()
+        self._last_number = -1
+        self.pings = Pings(clock)
+        self._losses = Losses(clock)
+        self._key_asked = self._camera_at = 0.0
+        self._key_allowed = Allowance(4, 8)
+        self._faults = {
+            kind: Faults(one, lasting, on_line, clock)
+            for kind, one, lasting in (
+                ("send", "a camera frame was passed over", "no camera frame can be sent"),
+                ("play", "a frame was not shown", "nothing new can be shown"),
+                ("take", "a message was passed over", "what the other side says cannot be read"),
+                ("beat", "the connection was not looked after", "the connection cannot be looked after"),
+            )
+        }
+        self.captured, self.sent, self.shown, self.forecast = Rate(), Rate(), Rate(), Rate()
+        self.latency = Quantiles()
+        self.dropped_camera = self.dropped_late = self.pictures_sent = self.pictures_received = 0
+        self.refused = 0  # of connections that ended
+        loops = {"send": self._send_next, "play": self._play_next, "beat": self._beat}
+        self._tasks = [asyncio.ensure_future(repeat(step, self._faults[kind])) for kind, step in loops.items()]
+
+    @property
+    def failed(self) -> int:
+        """How often something failed here and was passed over."""
+        return sum(faults.total for faults in self._faults.values())
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def attach(self, peer: Peer) -> None:
+        """Go on over a connection that has just been opened: both streams begin anew."""
+        self.detach()
+        self.peer, self.heard = peer, self._clock()
+        self._camera_at = self.heard  # it may begin to give frames only now
+        self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar, self._clock)
+        self._receiver.begin()
+        self.pings.begin()
+        self._last_number, self._said = -1, None
+        self.theirs = m.Sending(video=True, audio=True, camera=True)
+        if self._config.link is not None:
+            self._link = FaultyLink(self._config.link, lambda data: peer.send("motion", data))
+        peer.start()
+        self._tell_sending()
+
+    def detach(self) -> None:
+        """There is no connection."""
+        if self.peer is not None:
+            self.refused += self.peer.refused
+        if self._link is not None:
+            self._link.close()
+        self.peer = self._link = self._sender = None
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the other side was heard; endless without a connection."""
+        return self._clock() - self.heard if self.peer is not None else float("inf")
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the other side should have been heard by now."""
+        video = self.theirs.video and self.theirs.camera
+        return self.silent_s > (INTERRUPTED_S if video else QUIET_S)
+
+    async def close(self) -> None:
+        """Stop the loops and the workers."""
+        self.detach()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pool in self._workers:
+            await self._loop.run_in_executor(None, pool.shutdown)
+
+    # --- messages in ------------------------------------------------------------------------------------------------
+
+    def take(self, peer: Peer, channel: str, data: bytes) -> None:
+        """Take a message, within bounds already, of a connection."""
+        if peer is not self.peer:
+            return
+        try:
+            if channel == "picture":
+                self._take_reliable(peer, data)
+            elif m.is_signal(data):
+                self._take_signal(m.parse_signal(data))
+            else:
+                packet, rest = MotionPacket.parse(data)
+                _nothing_after(rest)
+                if not self._receiver.take_packet(packet, self._clock()):
+                    self._ask_key()  # the first key packet was lost: the next of itself comes seconds later
+        except KinecastError:
+            peer.refuse()
+            return
+        except Exception as error:  # a fault of this side; raised here, it would end aiortc's loop and the connection
+            self._faults["take"].failed(error)
+            return
+        self.heard = self._clock()
+
+    def _take_reliable(self, peer: Peer, data: bytes) -> None:
+        if data[:1] == b"{":
+            self._take_control(peer, m.parse_control(data))
+        elif data[:1] == b"R":
+            chunk, rest = ReferenceChunk.parse(data)
+            _nothing_after(rest)
+            self._receiver.take_chunk(chunk)
+        else:
+            header, rest = Header.parse(data)
+            _nothing_after(rest)
+            self._take_header(peer, header)
+
+    def _take_header(self, peer: Peer, header: Header) -> None:
+        if self._receiver.header is not None:
+            raise KinecastError("header: expected one in a call, found another")
+        if header.model != self._models.identity:
+            theirs = f"the other side uses the model {header.model_name or '?'} with other weights or settings"
+            self._unusable(peer, f"{theirs} than {self._config.model}")
+            return
+        try:
+            self._receiver.take_header(header)
+        except KinecastError as error:
+            self._unusable(peer, str(error))
+
+    def _take_control(self, peer: Peer, message: m.Control) -> None:
+        sender = self._sender
+        if isinstance(message, m.Hello):
+            try:
+                self._receiver.take_hello(message)
+            except KinecastError as error:
+                self._unusable(peer, str(error))
+        elif isinstance(message, m.Use):
+            self._receiver.take_use(message)
+        elif isinstance(message, m.Have) and sender is not None:
+            sender.have = message.picture
+        elif isinstance(message, m.Again) and sender is not None:
+            sender.resend = True
+        elif isinstance(message, m.Sending):
+            self._take_sending(message)
+        elif isinstance(message, m.Resume):
+            self._on_resume(message.secret)
+        elif isinstance(message, m.Bye):
+            self._on_bye(message.reason)
+
+    def _take_sending(self, now: m.Sending) -> None:
+        before, self.theirs = self.theirs, now
+        if now.camera != before.camera:
+            self._on_line("notice", f"the other side's camera {'is there again' if now.camera else 'has stopped'}")
+        if now.video != before.video:
+            self._on_line("notice", f"the other side {'shows' if now.video else 'has paused'} its video")
+        if now.audio:
+            self._heard = True
+        if now.audio != before.audio and self._heard:  # a microphone that was never on has not been muted
+            self._on_line("notice", f"the other side has {'un' if now.audio else ''}muted its microphone")
+
+    def _take_signal(self, signal: m.Signal) -> None:
+        if isinstance(signal, m.KeyRequest):
+            if self._sender is not None and self._key_allowed.take():
+                self._sender.request_key()
+        elif isinstance(signal, m.Ping):
+            self._send_motion(m.write_signal(m.Pong(signal.sent, microseconds())))
+        elif isinstance(signal, m.LossReport):
+            if self._sender is not None:
+                self._sender.loss = signal.share / 255
+        else:
+            self.pings.answered(signal)
+
+    def _unusable(self, peer: Peer, line: str) -> None:
+        peer.send("picture", m.write_control(m.Bye("what is sent cannot be used: " + _plain(line)[:150])))
+        self._on_unusable(line)
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def submit(self, frame: CameraFrame) -> None:
+        """Take a camera frame, from any thread."""
+        with self._slot_lock:
+            self.dropped_camera += self._slot is not None
+            self._slot = frame
+            self.captured.add()
+        self._loop.call_soon_threadsafe(self._fresh.set)
+
+    async def _send_next(self) -> None:
+        await self._fresh.wait()
+        self._fresh.clear()
+        with self._slot_lock:
+            frame, self._slot = self._slot, None
+        self._camera_at = self._clock()
+        peer, sender = self.peer, self._sender
+        if frame is None or peer is None or sender is None or self.video_muted:
+            return
+        if peer.waiting("motion") > _MOTION_WAITING or peer.waiting("picture") > _PICTURE_WAITING:
+            self.dropped_camera += 1
+            return
+        sender.avatar = self.avatar
+        out = await self._loop.run_in_executor(self._workers[0], sender.process, frame)
+        if peer is self.peer:
+            self._send_all(peer, sender, out)
+        self._report("send", sender.take_errors())
+
+    def _report(self, kind: str, errors: list[Exception]) -> None:
+        """Tell of what failed in a step, or take note that nothing did."""
+        for error in errors:
+            self._faults[kind].failed(error)
+        if not errors:
+            self._faults[kind].worked()
+
+    def _send_all(self, peer: Peer, sender: Sender, out: list[Message]) -> None:
+        for channel, data in out:
+            if channel == "motion":
+                self._send_motion(data)
+                self.sent.add()
+            else:
+                peer.send(channel, data)
+        self.pictures_sent += sender.take_pictures_sent()
+
+    def _send_motion(self, data: bytes) -> None:
+        if self._link is not None:
+            self._link.send(data)
+        elif self.peer is not None:
+            self.peer.send("motion", data)
+
+    def _tell_sending(self) -> None:
+        camera = self._clock() - self._camera_at < _CAMERA_S
+        now = m.Sending(video=not self.video_muted, audio=not self.audio_muted, camera=camera)
+        if self.peer is not None and now != self._said and self.peer.send("picture", m.write_control(now)):
+            if self._said is not None and now.camera != self._said.camera:
+                self._on_line("notice", "the camera is there again" if camera else "the camera gives no frames")
+            self._said = now
+
+    # --- playing ----------------------------------------------------------------------------------------------------
+
+    async def _play_next(self) -> None:
+        receiver, now = self._receiver, self._clock()
+        if self.peer is None:
+            await self._show_without(receiver)
+            return
+        paused = not (self.theirs.video and self.theirs.camera)
+        job = receiver.due(now, paused, self._last_number)
+        if job is not None:
+            await self._play(receiver, job)
+            return
+        due = receiver.jitter.time_of(self._last_number + 1) if receiver.jitter is not None else None
+        await asyncio.sleep(min(max(due - now, 0.001), 0.05) if due is not None else 0.02)
+
+    async def _play(self, receiver: Receiver, job: Job) -> None:
+        peer, fresh = self.peer, job.number > self._last_number
+        blocked = receiver.jitter is not None and receiver.jitter.blocked(job.number)
+        played: Played = await self._loop.run_in_executor(self._workers[1], receiver.play, job, fresh)
+        if peer is None or peer is not self.peer:
+            return  # another connection: its frames are numbered anew
+        if fresh:
+            if self._last_number >= 0:
+                self.dropped_late += job.number - self._last_number - 1
+            self._last_number = job.number
+        self._answer(peer, played)
+        if blocked or played.need_key:
+            self._ask_key()
+        self._show(played.shown)
+        if played.errors or played.shown is not None:
+            self._report("play", played.errors)
+
+    def _answer(self, peer: Peer, played: Played) -> None:
+        for number in played.have:
+            self.pictures_received += 1
+            peer.send("picture", m.write_control(m.Have(number)))
+        for number, line in played.unreadable:
+            self._on_line("notice", line)  # it is asked for again
+            peer.refuse()
+            peer.send("picture", m.write_control(m.Again(number)))
+        for number in played.again:
+            peer.send("picture", m.write_control(m.Again(number)))
+
+    def _ask_key(self) -> None:
+        now = self._clock()
+        if now - self._key_asked > _KEY_S:
+            self._key_asked = now
+            self._send_motion(m.write_signal(m.KeyRequest()))
+
+    def _show(self, frame: ShownFrame | None) -> None:
+        if frame is None:
+            return
+        if frame.state != "frozen":
+            self.shown.add()
+        if frame.state in ("forecast", "idle"):
+            self.forecast.add()
+        if frame.state == "received" and frame.captured is not None and self.pings.offset is not None:
+            self.latency.add(1000 * (time.time() + self.pings.offset - frame.captured))
+        self._on_frame(frame)
+
+    async def _show_without(self, receiver: Receiver) -> None:
+        """Show what there is to show while there is no connection, at the pace of the call."""
+        started = self._clock()
+        frame = await self._loop.run_in_executor(self._workers[1], receiver.without_connection)
+        self._show(frame)
+        if frame is not None:
+            self._report("play", [])
+        await asyncio.sleep(max(1 / self._config.fps - (self._clock() - started), 0.001))
+
+    # --- heartbeat --------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        await asyncio.sleep(_BEAT_S)
+        peer = self.peer
+        if peer is None:
+            return
+        ping = self.pings.due(self.silent_s)
+        if ping is not None:
+            self._send_motion(m.write_signal(ping))
+        self._tell_sending()
+        if self._receiver.jitter is not None:
+            self._losses.count(self._receiver.jitter)
+        report = self._losses.due()
+        if report is not None:
+            self._send_motion(m.write_signal(report))
+        peer.check_memory()
+        self._report("beat", [])
+
+    @property
+    def loss(self) -> float:
+        """The share of motion packets of the last seconds that did not come."""
+        return self._losses.share
+
+    @property
+    def jitter_buffer_ms(self) -> float:
+        """What the jitter buffer adds at present."""
+        return 1000 * self._receiver.jitter.delay if self._receiver.jitter is not None else 0.0
+
+    def queues(self) -> dict[str, int]:
+        """Return the lengths of every queue."""
+        found = {"camera": int(self._slot is not None), "pings": len(self.pings), **self._receiver.queues()}
+        if self._link is not None:
+            found["faulty_link"] = len(self._link)
+        if self.peer is not None:
+            found |= {f"{name}_bytes_waiting": self.peer.waiting(name) for name in ("motion", "picture")}
+        return found
+
+
+def _nothing_after(rest: bytes) -> None:
+    if rest:
+        raise KinecastError(f"message: expected one unit, found {len(rest)} bytes after it")
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)

@@ -1,0 +1,130 @@
+"""What a call computes with, loaded and warmed up before it begins."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kinecast.apps.call.config import CallConfig
+from kinecast.apps.fillers import load_filler, of_forecaster
+from kinecast.codec import model_identity
+from kinecast.codec.filling import FILLERS, Forecast
+from kinecast.errors import KinecastError
+from kinecast.forecasting.base import Forecaster
+from kinecast.models.base import Backbone
+from kinecast.runtime import accelerate
+from kinecast.runtime.auto import lack_of, warn_of_lack
+from kinecast.runtime.fast import FAST
+from kinecast.runtime.process_state import threads
+from kinecast.zoo import forecaster_for, load_backbone
+
+# Has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms; face-256 has one of its own.
+SAMPLERS = {"face-256": "direct-face-256"}
+SAMPLER = "direct"
+
+
+@dataclass(frozen=True)
+class Models:
+    """A backbone as an engine runs it, its identity, what fills frames, what samples an idle avatar's futures, and
+    the avatar's picture (H, W, 3) of any size.
+    """
+
+    backbone: Backbone
+    identity: bytes
+    forecast: Forecast
+    sampler: Forecaster | None
+    avatar: np.ndarray | None
+
+
+def load_models(config: CallConfig) -> Models:
+    """Load all, and run each once: the first run of an engine is slow.
+
+    Raises:
+        KinecastError: an unknown name, a foreign file, or an avatar that is no picture.
+    """
+    with threads(_share()):  # engines compile for the threads that are to run them
+        return _load(config)
+
+
+def _load(config: CallConfig) -> Models:
+    backbone = _backbone(config)
+    sampler = _sampler(config.model, backbone.motion_dim)
+    if config.forecaster == "auto":
+        forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
+    else:
+        forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
+    models = Models(backbone, model_identity(backbone), forecast, sampler, _avatar(config))
+    warm_up(models)
+    return models
+
+
+def _backbone(config: CallConfig) -> Backbone:
+    """Load it. `auto` measures nothing, for a call should begin: it is `fast` where that can run. OpenVINO's bfloat16
+    takes less of a core (docs/results/live.md), but headless calls with it were seen to end by themselves.
+    """
+    if config.engine != "auto":
+        return load_backbone(config.model, "auto", config.engine, config.precision)
+    plain = load_backbone(config.model, "auto", "eager")
+    if type(plain) not in FAST or plain.device.type != "cpu":
+        return plain
+    wanted = "exact" if config.precision == "exact" else "bf16"
+    lack = lack_of(plain, wanted)
+    chosen = accelerate(plain, "fast", "exact" if lack else wanted)
+    if lack or config.precision != wanted:
+        warn_of_lack(config.precision, lack or "in a call auto is the engine fast, which has none", chosen)
+    return chosen
+
+
+def warm_up(models: Models) -> None:
+    """Run each model once."""
+    motion = models.backbone.warm_up()
+    vectors = motion.to("cpu").vectors().numpy()
+    models.forecast(np.repeat(vectors, 12, axis=0), 12)
+
+
+class Worker(ThreadPoolExecutor):
+    """One thread, which computes with its share of the cores: there are two of them, one a direction.
+
+    torch gives a thread's number to every thread that is new to it, so that in the end the number of who made the
+    worker is set again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._before = torch.get_num_threads()
+        super().__init__(1, name, torch.set_num_threads, (_share(),))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        torch.set_num_threads(self._before)
+
+
+def worker(name: str) -> Worker:
+    """Return the thread of a direction."""
+    return Worker(name)
+
+
+def _share() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(1, cores // 2)
+
+
+def _sampler(model: str, motion_dim: int) -> Forecaster | None:
+    try:
+        return forecaster_for(SAMPLERS.get(model, SAMPLER), motion_dim, "cpu")
+    except KinecastError:  # of another D: `auto` says that damped velocity is taken then
+        return None
+
+
+def _avatar(config: CallConfig) -> np.ndarray | None:
+    if config.avatar is None:
+        return None
+    from kinecast.files import existing_file
+    from kinecast.media.pictures import open_picture
+
+    picture = open_picture(existing_file(config.avatar, "picture"))
+    if picture is None:
+        raise KinecastError(f"{config.avatar}: expected a picture (png, jpg, webp), found another file: choose one")
+    return picture

@@ -1,0 +1,62 @@
+"""What pings tell: how long a message is under way, and how much the other side's clock is ahead."""
+
+import time
+from collections.abc import Callable
+
+from kinecast.apps.call.messages import Ping, Pong
+
+_PING_S = 2.0  # between pings,
+_PING_SOON_S = 0.3  # and while nothing comes
+_KEPT = 8  # pings without an answer
+
+
+class Pings:
+    """The pings of one connection after another; the clocks' difference outlives them.
+
+    Args:
+        clock: seconds, steady.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sent: dict[int, float] = {}  # by what they say, the time of day in microseconds
+        self._last = 0.0
+        self._round_trips: list[tuple[float, float]] = []  # round trip, offset of the other clock
+        self.offset: float | None = None  # s to add to this clock for theirs
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def begin(self) -> None:
+        """Forget what was sent over another connection."""
+        self._sent = {}
+
+    def due(self, silent_s: float) -> Ping | None:
+        """Return a ping if it is time for one; more often while the other side is silent."""
+        now = self._clock()
+        if now - self._last < (_PING_SOON_S if silent_s > _PING_SOON_S or self.offset is None else _PING_S):
+            return None
+        self._last, ping = now, Ping(microseconds())
+        self._sent = {**dict(list(self._sent.items())[1 - _KEPT :]), ping.sent: now}
+        return ping
+
+    def answered(self, pong: Pong) -> None:
+        """Take an answer; one to nothing that was sent is passed over."""
+        sent = self._sent.pop(pong.sent, None)
+        if sent is None:
+            return
+        trip = self._clock() - sent
+        offset = pong.answered / 1e6 - (time.time() - trip / 2)
+        # The quickest of the last pings is least delayed, and so most symmetrical (as in RFC 5905).
+        self._round_trips = [*self._round_trips[-15:], (trip, offset)]
+        self.offset = min(self._round_trips)[1]
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        """The last ping's way there and back."""
+        return 1000 * self._round_trips[-1][0] if self._round_trips else None
+
+
+def microseconds() -> int:
+    """Return the time of day."""
+    return int(time.time() * 1e6)

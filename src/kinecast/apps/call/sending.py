@@ -1,0 +1,340 @@
+"""Camera frames in, messages out: detect, encode, and keep the other side's picture of me up to date.
+
+When the reference picture is replaced is decided by what a new one would gain, measured: the sender draws its own frame
+as the receiver does, from the picture that the receiver has, and once more from the frame itself, and compares both
+with the camera. The difference of the two errors is what a new picture would gain at this moment; what no picture can
+mend, the model's own error, is in both.
+
+Everything here runs in one worker thread, but for the few values that the event loop sets.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from kinecast.apps.call.config import CallConfig, CameraFrame
+from kinecast.apps.call.messages import VERSION, Hello, Use, write_control
+from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, split_picture
+from kinecast.codec.clips import layout_for_quality, profile_named
+from kinecast.codec.entropy import MAX_SKIP
+from kinecast.codec.stream import code_picture, open_picture
+from kinecast.errors import KinecastError
+from kinecast.media.framing import Box, centred, crop_box, find_face, fit
+from kinecast.media.pictures import to_tensor
+from kinecast.models.base import Backbone
+from kinecast.motion import Motion
+
+Message = tuple[str, bytes]  # channel, bytes
+
+# Mean absolute error, of 1, that a new picture must gain to be sent. With face-128 on clips of three people, the gain
+# is 0.01 to 0.035 a second after any picture, however new: a head moves on. A turned head gains 0.05 to 0.09, another
+# person 0.13 to 0.18. Below 0.05 pictures would be sent for ever and be old at once.
+GAIN = 0.05
+PICTURE_KBPS = 2.0  # that refreshed pictures may cost in the long run
+_CHECK_S = 2.0  # between measurements,
+_CHECK_SHARE = 0.05  # which take at most this share of the time
+_CUT = 0.12  # mean absolute change of a thumbnail from frame to frame that may be another scene
+_CUT_S = 1.0  # between pictures, even then
+_FLAT = 6.0  # standard deviation in grey levels: cameras begin with black frames
+_STEP_S = 2.0  # that a frame's clock may go or stand still beside the steady one, from one frame to the next
+_THUMB = 24
+_KEYS_PER_LOSS = 0.2  # frames between key packets are this over the share of packets lost: of 30 %, each is one
+_KEY_EVERY_S = 4.0  # without losses
+_PATIENCE = 10.0  # s for the receiver to say that it has a picture, before it is sent again
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A picture as the receiver has it, encoded, and where motion starts from in avatar mode."""
+
+    number: int
+    state: Any
+    motion: Motion
+    avatar: bool
+    data: bytes
+    mime: str
+
+
+class Sender:
+    """The sending half of one connection.
+
+    Args:
+        backbone: detects, and draws what the receiver draws.
+        identity: of its weights, for the header.
+        config: quality, rate, crop.
+        avatar: a picture (H, W, 3) of any size to show instead of the camera, or None.
+        clock: seconds, steady.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        identity: bytes,
+        config: CallConfig,
+        avatar: np.ndarray | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
+        self._detect = backbone.follow()
+        self.avatar = avatar
+        self.have: int | None = None  # set by the event loop when the receiver says so
+        self.loss = 0.0  # share of packets that do not arrive, set by the event loop
+        self.resend = False  # set by the event loop: the receiver could not read the picture
+        self.refreshes = self._pictures_sent = 0
+        self.checks: list[float] = []  # the last gains that were measured
+        self._encoder: _LiveEncoder | None = None
+        self._key_wanted = False
+        self._start: float | None = None
+        self._last = -1  # number of the last frame that was encoded
+        self._last_at = self._ahead = 0.0  # when that was by the steady clock; how far frames' clock is ahead of it
+        self._active: Reference | None = None
+        self._pending: Reference | None = None
+        self._pending_since = 0.0
+        self._next_picture = 0
+        self._avatar_of_pending: np.ndarray | None = None
+        # Driving motion where an avatar's movements start from, and whether they are scaled by the faces' sizes.
+        self._initial: tuple[Motion, bool] | None = None
+        self._errors: list[Exception] = []
+        self._box: tuple[tuple[int, ...], Box] | None = None
+        self._thumb: np.ndarray | None = None
+        self._check_at = self._picture_at = 0.0
+
+    def request_key(self) -> None:
+        """Make the next packet a key packet. From any thread."""
+        self._key_wanted = True
+
+    def take_pictures_sent(self) -> int:
+        """Return how many pictures were sent since the last call."""
+        sent, self._pictures_sent = self._pictures_sent, 0
+        return sent
+
+    def take_errors(self) -> list[Exception]:
+        """Return what failed since the last call."""
+        errors, self._errors = self._errors, []
+        return errors
+
+    def process(self, frame: CameraFrame) -> list[Message]:
+        """Take a camera frame; returns what to send for it, in order.
+
+        Nothing is raised. What fails is in `take_errors` and costs this frame, or its picture, alone.
+        """
+        out: list[Message] = []
+        try:
+            self._process(frame, out)
+        except Exception as error:  # of whatever kind: the next frame may be better
+            self._errors.append(error)
+        return out
+
+    def _process(self, frame: CameraFrame, out: list[Message]) -> None:
+        """Add to `out` as soon as there is something to send, so that a later failure does not take it away."""
+        number = self._number(frame.captured, out)
+        if number is None:
+            return
+        picture = self._fitted(frame.picture)
+        tensor = to_tensor(picture)
+        motion = self._detect(tensor.to(self._backbone.device)).to("cpu")
+        if not torch.isfinite(motion.vectors()).all():
+            raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
+        if self._encoder is None:
+            out += self._begin(motion)
+        try:
+            out += self._keep_reference(picture, tensor, motion)
+        except Exception as error:  # motion is drawn on the picture before
+            self._errors.append(error)
+        out += self._activate(number, picture)
+        if self._active is not None:
+            out.append(("motion", self._encode(number, motion)))
+
+    # --- time and framing -----------------------------------------------------------------------------------------
+
+    def _number(self, captured: float, out: list[Message]) -> int | None:
+        """Return the frame's number, its time in frame periods, None if its period has a frame already.
+
+        A frame is given the next number as long as it is less than three quarters of a period off: cameras tremble.
+        Where its clock was set, or it alone has a time far off, the steady clock tells where it belongs.
+        """
+        fps, following, now = self._config.fps, self._last + 1, self._clock()
+        before, self._ahead = self._ahead, captured - now
+        if self._start is None:
+            self._start, self._last_at = captured, now
+        elif abs(self._ahead - before) > _STEP_S:
+            number = max(round(self._last + (now - self._last_at) * fps), following)
+            self._start = captured - number / fps
+            self.request_key()  # the receiver's clock may have to begin anew
+            if self._encoder is not None:
+                out.append(("picture", write_control(Hello(VERSION, self._start))))
+            return number
+        exact = (captured - self._start) * fps
+        number = following if abs(exact - following) < 0.75 else round(exact)
+        return number if number > self._last else None
+
+    def _fitted(self, picture: np.ndarray) -> np.ndarray:
+        if self._box is None or self._box[0] != picture.shape:
+            face = find_face([picture]) if self._config.crop == "face" else None
+            box = crop_box(picture.shape[:2], self._backbone.frame_size, self._config.crop, face)
+            self._box = picture.shape, box
+        return fit(picture, self._box[1], self._backbone.frame_size)
+
+    def _begin(self, motion: Motion) -> list[Message]:
+        """Make the encoder; return hello and the stream's header."""
+        layout = layout_for_quality(motion, self._config.quality)
+        tables = profile_named("auto", self._config.model.rsplit("/", 1)[-1], layout)
+        self._encoder = _LiveEncoder(layout, tables, LIVE)
+        rate = Fraction(self._config.fps).limit_denominator(1001)
+        header = Header(
+            layout,
+            (rate.numerator, rate.denominator),
+            self._backbone.frame_size,
+            self._identity,
+            _short(self._config.model),
+            tables.name,
+            tables.fingerprint(),
+        )
+        assert self._start is not None
+        return [("picture", write_control(Hello(VERSION, self._start))), ("picture", bytes(header))]
+
+    # --- motion -----------------------------------------------------------------------------------------------------
+
+    def _encode(self, number: int, motion: Motion) -> bytes:
+        """Return a packet of this frame's motion.
+
+        Raises:
+            KinecastError: it cannot be told: points far outside the frame.
+        """
+        active = self._active
+        assert active is not None and self._encoder is not None
+        initial = self._initial
+        if active.avatar:
+            # An avatar fills its picture otherwise than I fill mine.
+            initial = initial or (motion, self._backbone.adapts_scale(active.motion, motion))
+            motion = self._backbone.relative_motion(active.motion, motion, *initial)
+        levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
+        self._initial = initial  # only now: what cannot be told is no beginning for the frames after it
+        if self._key_wanted:
+            self._key_wanted = False
+            self._encoder.request_key()
+        # A loss makes all useless up to the next key, which costs twice a delta: the more are lost, the more pay.
+        longest = _KEY_EVERY_S * self._config.fps
+        self._encoder.set_key_every(round(min(_KEYS_PER_LOSS / max(self.loss, 1e-3), longest)))
+        packet = self._encoder.push_at(number, levels)
+        self._last, self._last_at = number, self._clock()
+        return bytes(packet)
+
+    # --- the reference picture --------------------------------------------------------------------------------------
+
+    def _keep_reference(self, picture: np.ndarray, tensor: torch.Tensor, motion: Motion) -> list[Message]:
+        """Return the chunks of a new picture, if one is due."""
+        now, avatar = self._clock(), self.avatar
+        thumb = _thumbnail(picture)
+        cut = self._thumb is not None and float(np.abs(thumb - self._thumb).mean()) > _CUT
+        self._thumb = thumb
+        if self._pending is not None:
+            if self._avatar_of_pending is avatar:
+                again = self.resend or now - self._pending_since > _PATIENCE
+                return self._send(self._pending, now) if again and now >= self._picture_at else []
+            self._pending = None  # the user changed his mind
+        wanted = avatar is not None
+        if self._active is None or self._active.avatar != wanted or (wanted and self._avatar_of_pending is not avatar):
+            if wanted:
+                return self._offer(self._avatar_picture(avatar), True, now)
+            return self._offer(picture, False, now) if float(picture.std()) > _FLAT else []
+        if not wanted and self._refresh_due(cut, now) and self._gain(tensor, motion) > GAIN:
+            self.refreshes += 1
+            return self._offer(picture, False, now)
+        return []
+
+    def _refresh_due(self, cut: bool, now: float) -> bool:
+        if cut:  # what follows a cut is measured at once; the budget of pictures is for drifting
+            return now - self._pending_since > _CUT_S
+        return now >= self._check_at and now >= self._picture_at
+
+    def _gain(self, tensor: torch.Tensor, motion: Motion) -> float:
+        """Return by how much a picture of this frame would lower the mean absolute error of what is drawn of it."""
+        active, backbone = self._active, self._backbone
+        assert active is not None
+        started = self._clock()
+        self._check_at = started + _CHECK_S
+        tensor = tensor.to(backbone.device)
+        on_device = motion.to(backbone.device)
+        old = backbone.animate(active.state, active.motion.to(backbone.device), on_device)
+        new = backbone.animate(backbone.encode_source(tensor), on_device, on_device)
+        gain = float((old - tensor).abs().mean() - (new - tensor).abs().mean())
+        took = self._clock() - started
+        self._check_at = started + max(_CHECK_S, took / _CHECK_SHARE)
+        self.checks = [*self.checks[-31:], gain]
+        return gain
+
+    def _avatar_picture(self, avatar: np.ndarray | None) -> np.ndarray:
+        assert avatar is not None
+        return centred(avatar, self._backbone.frame_size)
+
+    def _offer(self, picture: np.ndarray, avatar: bool, now: float) -> list[Message]:
+        """Encode a picture as the receiver will have it, and return its chunks."""
+        data, mime = code_picture(picture, self._config.picture_quality)
+        tensor = to_tensor(open_picture(data, self._backbone.frame_size)).to(self._backbone.device)
+        state, motion = self._backbone.encode_source(tensor), self._backbone.detect(tensor).to("cpu")
+        self._pending = Reference(self._next_picture, state, motion, avatar, data, mime)
+        self._avatar_of_pending = self.avatar
+        self._next_picture = (self._next_picture + 1) % 256
+        return self._send(self._pending, now)
+
+    def _send(self, reference: Reference, now: float) -> list[Message]:
+        self.resend, self._pending_since = False, now
+        self._picture_at = now + 8 * len(reference.data) / (1000 * PICTURE_KBPS)
+        self._pictures_sent += 1
+        chunks = split_picture(reference.data, reference.mime, reference.number)
+        return [("picture", bytes(chunk)) for chunk in chunks]
+
+    def _activate(self, number: int, picture: np.ndarray) -> list[Message]:
+        """Change over to the pending picture as soon as the receiver has it: never is motion drawn on another.
+
+        An avatar waits for a frame that is not black, since it moves as I have moved since its first frame.
+        """
+        pending = self._pending
+        if pending is None or self.have != pending.number or (pending.avatar and float(picture.std()) <= _FLAT):
+            return []
+        if self._active is None or pending.avatar or self._active.avatar:
+            self._initial = None
+            self.request_key()  # the numbers jump: no prediction from those before
+        self._active, self._pending = pending, None
+        return [("picture", write_control(Use(pending.number, number, pending.avatar)))]
+
+
+class _LiveEncoder(MotionEncoder):
+    """An encoder that goes on after a pause of any length or a failure: with a key packet, as protocol.md allows."""
+
+    def set_key_every(self, frames: int) -> None:
+        """Change how often key packets come."""
+        if max(1, frames) != self.packing.key_every:
+            self.packing = replace(self.packing, key_every=max(1, frames))
+
+    def push_at(self, number: int, levels: np.ndarray) -> MotionPacket:
+        """Return the packet of a frame of a number above the last one's."""
+        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame:
+            self._frame = number
+            self.request_key()
+        try:
+            packet = self.push(levels, number - self._frame)
+        except BaseException:
+            self._coder, self._count = None, 0  # half a frame: nothing can be predicted from it
+            self.request_key()
+            raise
+        assert packet is not None  # each frame is one
+        return packet
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    small = Image.fromarray(picture).convert("L").resize((_THUMB, _THUMB), Image.Resampling.BOX)
+    return np.asarray(small, np.float32) / 255
+
+
+def _short(name: str) -> str:
+    """Return a model's name as a header can hold it: it is for messages only."""
+    text = name.rsplit("/", 1)[-1].encode("ascii", "replace").decode()
+    return "".join(c for c in text if c.isprintable())[:64]

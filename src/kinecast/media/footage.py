@@ -1,0 +1,85 @@
+"""A clip as the parts of the program want it: at its own times or resampled, all of it or its first frames.
+
+Letters: B frames of a batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from kinecast.media.framing import check_reading
+from kinecast.media.resampling import Shown, at_rate, with_ends
+from kinecast.media.video import ClipInfo, Strip, probe, timed_frames, to_tensor
+
+
+@dataclass(frozen=True)
+class Footage:
+    """The frames of a clip that are looked at.
+
+    `fps` resamples to a constant rate. `true_fps` is the rate where the file's own times are wrong: frame i is then
+    shown at i / true_fps. `limit` is the most frames, after resampling. Frames have `size` (height, width) by the
+    policy `crop`.
+    """
+
+    path: str | Path
+    info: ClipInfo
+    size: tuple[int, int]
+    crop: str = "center"
+    fps: float | None = None
+    limit: int | None = None
+    true_fps: float | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether frame i is shown from i / rate to (i + 1) / rate."""
+        return self.info.constant_rate or self.fps is not None or self.true_fps is not None
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, the mean of all of the clip if they vary."""
+        return self.fps or self.true_fps or self.info.fps
+
+    def shown(self) -> Iterator[Shown[np.ndarray]]:
+        """Yield seconds from and until which each frame is shown, and the frame (H, W, 3), uint8."""
+        most = self.limit if self.fps is None else None
+        if self.true_fps is None and not self.info.constant_rate:
+            # One frame more than is asked for says when the last one ends.
+            frames = timed_frames(self.path, self.size, self.crop, None if most is None else most + 1)
+            shown = with_ends(frames, self.info.duration)
+        else:
+            rate = self.true_fps or self.info.fps
+            frames = timed_frames(self.path, self.size, self.crop, most)
+            shown = ((i / rate, (i + 1) / rate, frame) for i, (_, frame) in enumerate(frames))
+        return islice(shown if self.fps is None else at_rate(shown, self.fps), self.limit)
+
+    def batches(self, batch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield the edges of B <= `batch` frames, float64 (B + 1,), and the frames, (B, 3, H, W) in [0, 1]."""
+        shown = self.shown()
+        while chunk := list(islice(shown, batch)):
+            edges = np.array([*(begin for begin, *_ in chunk), chunk[-1][1]])
+            yield edges, to_tensor(np.stack([frame for *_, frame in chunk]))
+
+
+def footage(
+    path: str | Path,
+    size: tuple[int, int],
+    crop: str = "center",
+    fps: float | None = None,
+    limit: int | None = None,
+    true_fps: float | None = None,
+) -> Footage:
+    """Look at a clip; see `Footage`. Pictures of a folder or strip have no times: `fps` is their true rate.
+
+    Raises:
+        KinecastError: as `kinecast.media.video.probe`, or a rate that is none.
+    """
+    check_reading(crop, fps, limit)
+    check_reading(fps=true_fps)
+    info = probe(path)
+    if true_fps is None and (info.path.is_dir() or info.frames == 1 or isinstance(path, Strip)):
+        fps, true_fps = None, fps
+    return Footage(path, info, size, crop, fps, limit, true_fps)

@@ -1,0 +1,213 @@
+"""Frames in: clips, folders of pictures, strips and single pictures, one frame in memory at a time.
+
+The names of `pictures` and `video_writer` that go with them are importable from here too.
+
+A frame is a uint8 array (H, W, 3), RGB; a batch is a float32 tensor (B, 3, H, W) in [0, 1].
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from kinecast.errors import KinecastError
+from kinecast.media.framing import CROPS, FACE_FRAMES, Box, check_reading, crop_box, find_face, fit
+from kinecast.media.pictures import border, caption, grid, side_by_side, to_tensor, to_uint8, write_image
+from kinecast.media.sources import Strip, Timed, existing, timing, whole_frames
+from kinecast.media.times import DEFAULT_FPS
+from kinecast.media.writer import VideoWriter
+
+__all__ = [
+    "CROPS",
+    "DEFAULT_FPS",
+    "READING",
+    "ClipInfo",
+    "Strip",
+    "VideoWriter",
+    "border",
+    "caption",
+    "grid",
+    "probe",
+    "read_batches",
+    "read_frames",
+    "read_image",
+    "side_by_side",
+    "timed_batches",
+    "timed_frames",
+    "to_tensor",
+    "to_uint8",
+    "write_image",
+]
+
+READING = 2  # part of the key of whatever is kept of a clip: raise it when the same file gives other frames
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What a clip is.
+
+    Attributes:
+        path: where it is.
+        fps: the mean rate of its frames. Their times decide; what the header says is kept where it agrees with them.
+        width: in pixels, as shown.
+        height: likewise.
+        frames: how many, None where the file does not say.
+        constant_rate: whether frame i is shown at i / fps.
+        duration: seconds from the first frame until the last one has been shown, None where nothing tells.
+    """
+
+    path: Path
+    fps: float
+    width: int
+    height: int
+    frames: int | None
+    constant_rate: bool
+    duration: float | None
+
+
+def probe(path: str | Path) -> ClipInfo:
+    """Look at a clip, a folder of pictures, a strip or a picture; pictures have DEFAULT_FPS.
+
+    A clip's packets are read to its end, for their times, but one frame alone is decoded.
+
+    Raises:
+        KinecastError: there is no such thing, or no frame in it.
+    """
+    strip, there = isinstance(path, Strip), existing(path)
+    clock, frames = timing(there, strip)
+    _, first = next(whole_frames(there, strip))
+    height, width = first.shape[:2]
+    return ClipInfo(there, clock.fps, width, height, frames, clock.constant, clock.duration)
+
+
+def timed_frames(
+    path: str | Path,
+    size: int | tuple[int, int] | None = None,
+    crop: str = "center",
+    limit: int | None = None,
+) -> Iterator[Timed]:
+    """Return the frames of a clip one at a time with the times when they are shown.
+
+    A time is in seconds since the first frame; times strictly increase. They are the file's own, whatever rate its
+    header claims; one that is missing or runs backwards is replaced at the pace of those before. Pictures of a folder
+    or strip come at DEFAULT_FPS.
+
+    Args:
+        path: as for `read_frames`, which gives the same frames.
+        size: likewise.
+        crop: likewise.
+        limit: likewise.
+
+    Raises:
+        KinecastError: as `read_frames`.
+    """
+    strip, there = isinstance(path, Strip), existing(path)
+    target = _target(size)
+    check_reading(crop, limit=limit)
+    return islice(_fitted_frames(there, target, crop, strip), limit)
+
+
+def read_frames(
+    path: str | Path,
+    size: int | tuple[int, int] | None = None,
+    crop: str = "center",
+    limit: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Return the frames of a clip one at a time, uint8 (H, W, 3), RGB, upright; memory does not grow with the clip.
+
+    A clip is what libav reads (mp4, mov, webm, mkv, avi, gif), a folder of pictures in natural order of their names,
+    a picture (one frame, or as many as an animated png, webp or avif has), or a `Strip`. "-" and pipes are read whole
+    first. Frames are as players and viewers show them: turned and mirrored as the file says, square pixels, on white,
+    in sRGB (HDR is tone mapped, and a ConversionWarning says so), fields of interlaced film made whole. If the file is
+    cut off or damaged, the frames up to there are given, then a KinecastWarning.
+
+    Args:
+        path: the clip; a `Strip` for a picture that is one.
+        size: (height, width) of the frames, or the side of square ones, antialiased; None keeps what the crop leaves.
+        crop: "center" is the largest box of the target's aspect ratio (a square for None) in the middle; "face" is
+            one box for the whole clip around the face in its first frames, framed as in VoxCeleb; "none" is the
+            whole frame, stretched to `size` if given.
+        limit: the most frames to give.
+
+    Raises:
+        KinecastError: nothing to read, no frame in it, frames of several sizes, no face, or a foreign argument.
+    """
+    frames = timed_frames(path, size, crop, limit)
+    return (frame for _, frame in frames)
+
+
+def timed_batches(
+    path: str | Path,
+    size: int | tuple[int, int] | None = None,
+    crop: str = "center",
+    batch: int = 16,
+    limit: int | None = None,
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Return what `timed_frames` gives as times, float64 (B,), and tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
+    if batch < 1:
+        raise KinecastError(f"batch: expected 1 frame or more, found {batch}")
+    frames = timed_frames(path, size, crop, limit)
+    chunks = iter(lambda: list(islice(frames, batch)), [])
+    return (
+        (np.array([time for time, _ in chunk]), to_tensor(np.stack([frame for _, frame in chunk]))) for chunk in chunks
+    )
+
+
+def read_batches(
+    path: str | Path,
+    size: int | tuple[int, int] | None = None,
+    crop: str = "center",
+    batch: int = 16,
+    limit: int | None = None,
+) -> Iterator[Tensor]:
+    """Return the frames that `read_frames` gives as float32 tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
+    return (frames for _, frames in timed_batches(path, size, crop, batch, limit))
+
+
+def read_image(path: str | Path, size: int | tuple[int, int] | None = None, crop: str = "center") -> Tensor:
+    """Read a picture, or the first frame of a clip, as a float32 tensor (1, 3, H, W) in [0, 1].
+
+    Raises:
+        KinecastError: as `read_frames`.
+    """
+    return to_tensor(next(read_frames(path, size, crop, limit=1)))
+
+
+def _target(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1:
+        raise KinecastError(f"size: expected a height and a width of 1 pixel or more, found {height}x{width}")
+    return height, width
+
+
+def _fitted_frames(path: Path, target: tuple[int, int] | None, crop: str, strip: bool) -> Iterator[Timed]:
+    box: Box | None = None
+    shape: tuple[int, ...] = ()
+    for time, frame in whole_frames(path, strip):
+        if box is None:
+            shape = frame.shape
+            face = _face(path, strip) if crop == "face" else None
+            box = crop_box((shape[0], shape[1]), target, crop, face)
+        elif frame.shape != shape:
+            raise KinecastError(
+                f"{path}: expected frames of one size, {shape[1]}x{shape[0]} like the first, "
+                f"found {frame.shape[1]}x{frame.shape[0]}: resize them first"
+            )
+        yield time, fit(frame, box, target)
+
+
+def _face(path: Path, strip: bool) -> tuple[float, float, float]:
+    """Look for the face in a second pass over the first frames, rather than keep them all in memory."""
+    first = islice(whole_frames(path, strip), FACE_FRAMES.start, FACE_FRAMES.stop, FACE_FRAMES.step)
+    face = find_face(frame for _, frame in first)
+    if face is None:
+        raise KinecastError(
+            f"{path}: expected a face in the first frames, found none at least a seventh of the picture high "
+            "and seen from the front: use --crop center"
+        )
+    return face

@@ -1,0 +1,155 @@
+"""The contract of a motion-transfer backbone. A is any number of frames; sizes come from the weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinecast.errors import KinecastError
+from kinecast.motion import Motion
+
+
+class Backbone(nn.Module, ABC):
+    """A detector that reduces frames to motion, and a generator that animates one picture by motion.
+
+    `name` is that of its motion in `kinecast.motion_spec`; `frame_size` is the (height, width) that the weights
+    were trained at.
+    """
+
+    name: str
+    frame_size: tuple[int, int]
+    config: Any  # with to_dict(): all sizes, as plain values
+    engine = "eager"  # how it runs, see `kinecast.runtime`
+    precision = "exact"
+    reason = "as loaded"  # why this engine was taken
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
+        """Build from tensors, of which sizes are inferred, and the config's keys that they do not tell.
+
+        Raises:
+            KinecastError: this class is not built so: it runs a model that is.
+        """
+        raise KinecastError(f"{cls.__name__}: expected a backbone that files hold: load the model that it runs")
+
+    @property
+    @abstractmethod
+    def motion_dim(self) -> int:
+        """D, the numbers of motion a frame."""
+
+    @abstractmethod
+    def detect(self, frames: Tensor) -> Motion:
+        """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
+
+    def follow(self) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
+        return lambda frames: self.detect(frames)
+
+    def warm_up(self) -> Motion:
+        """Run every part once, since the first run is slow; returns some motion (1) to run other things on."""
+        picture = torch.rand(1, 3, *self.frame_size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        motion = self.detect(picture)
+        self.animate(self.encode_source(picture), motion, motion)
+        return motion
+
+    @abstractmethod
+    def encode_source(self, image: Tensor) -> Any:
+        """Compute once whatever depends on the source image (1, 3, H, W) in [0, 1] alone."""
+
+    @abstractmethod
+    def animate(self, state: Any, source_motion: Motion, driving_motion: Motion) -> Tensor:
+        """Animate an encoded source: frames (T, 3, H, W) in [0, 1], one for each frame of `driving_motion`."""
+
+    @abstractmethod
+    def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
+        """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion.
+
+        With `adapt_scale` movements are as large as the source is beside `initial`.
+
+        Raises:
+            KinecastError: `adapt_scale` where `adapts_scale` says that it cannot be.
+        """
+
+    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
+        """Return whether `relative_motion` can adapt the scale of these two poses (1 each).
+
+        Here never: this motion has no size, or that of the source already.
+        """
+        return False
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Return what of the config decides results, leaves no trace in the tensors, and is not as published.
+
+        With the tensors it makes up which model this is (`codec.identity`).
+        """
+
+    @abstractmethod
+    def _template(self) -> Motion:
+        """Return a motion of no frames that has this backbone's component shapes."""
+
+    def flatten(self, motion: Motion) -> Tensor:
+        """Return motion vectors (T, D), float32, in the flat layout of this backbone."""
+        self._check_motion(motion)
+        return motion.vectors()
+
+    def _check_motion(self, motion: Motion) -> None:
+        if motion.backbone != self.name or motion.dim != self.motion_dim:
+            raise KinecastError(
+                f"expected motion of {self.name} with {self.motion_dim} numbers a frame, "
+                f"found {motion.backbone} with {motion.dim}: extract it with this model"
+            )
+
+    def _check_pair(self, source_motion: Motion, driving_motion: Motion) -> None:
+        """Check what `animate` is given.
+
+        Raises:
+            KinecastError: motion of another backbone, or none to animate by.
+        """
+        self._check_motion(source_motion)
+        self._check_motion(driving_motion)
+        if len(driving_motion) < 1:
+            raise KinecastError("driving motion: expected at least one frame, found none: use a clip with frames")
+
+    def unflatten(self, vectors: Tensor) -> Motion:
+        """Return the motion that `flatten` made `vectors` (T, D) of."""
+        return self._template().with_vectors(vectors)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+def check_frames(frames: Tensor, multiple: int) -> None:
+    """Check a batch of pictures before a network sees it.
+
+    Raises:
+        KinecastError: not (B, 3, H, W) floating point, none or empty ones, or H or W not a multiple of `multiple`.
+    """
+    if frames.ndim != 4 or frames.shape[1] != 3 or not frames.is_floating_point():
+        raise KinecastError(
+            f"frames: expected a floating-point tensor (B, 3, H, W) in [0, 1], "
+            f"found {str(frames.dtype).removeprefix('torch.')} {tuple(frames.shape)}"
+        )
+    if not frames.numel():
+        raise KinecastError(f"frames: expected at least one with pixels, found {tuple(frames.shape)}: check the input")
+    height, width = frames.shape[2:]
+    if height % multiple or width % multiple:
+        raise KinecastError(
+            f"frames: expected height and width in multiples of {multiple} for these weights, found {height}x{width}: "
+            "resize or crop them"
+        )
+
+
+def check_source(image: Tensor, multiple: int) -> None:
+    """Check the one picture that is to be animated.
+
+    Raises:
+        KinecastError: as `check_frames`, or a batch of several.
+    """
+    check_frames(image, multiple)
+    if len(image) != 1:
+        raise KinecastError(f"source: expected one image (1, 3, H, W), found {len(image)}: animate one at a time")

@@ -1,0 +1,97 @@
+"""Reading a network's sizes: from plain values, or from the names and shapes in its state dict."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from kinecast.errors import KinecastError
+from kinecast.models.blocks.layers import AntiAliasDownsample
+
+_Config = TypeVar("_Config")
+
+
+def read_config(
+    kind: type[_Config], label: str, values: Mapping[str, Any], parts: Mapping[str, Callable[..., Any]]
+) -> _Config:
+    """Build a network's config from nested plain values (JSON or TOML); `parts` build those of its parts.
+
+    Raises:
+        KinecastError: an unknown key.
+    """
+    values = dict(values)
+    try:
+        for name, build in parts.items():
+            if name in values:
+                values[name] = build(**values[name])
+        if "frame_size" in values:
+            height, width = values["frame_size"]
+            values["frame_size"] = (int(height), int(width))
+        return kind(**values)
+    except KinecastError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise KinecastError(f"{label} config: {error}: see {kind.__name__} for the keys") from error
+
+
+def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config (a dataclass) has other than by default and tensors do not tell, by dotted name.
+
+    `told` is the nested values that are read from the tensors. The frame size is left out: it is where weights are at
+    their best, changes no result, and a stream says it itself.
+    """
+
+    def differing(values: Mapping[str, Any], told: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in values.items():
+            if isinstance(told, Mapping) and isinstance(told.get(name), Mapping) and isinstance(value, Mapping):
+                yield from differing(value, told[name], usual[name], f"{prefix}{name}.")
+            elif name not in told and value != usual[name]:
+                kind = type(usual[name])  # a file may say 1 where a float is meant
+                yield prefix + name, kind(value) if kind in (bool, int, float) else value
+
+    found = dict(differing(asdict(config), told, asdict(type(config)()), ""))
+    return {name: value for name, value in found.items() if name != "frame_size"}
+
+
+def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `told`, nested plain values of a config, with those of `sizes` that it does not have, part by part.
+
+    A file that was saved before a setting existed says nothing of it; its tensors do.
+    """
+    out = {**sizes, **told}
+    for name, value in out.items():
+        if isinstance(value, Mapping) and isinstance(sizes.get(name), Mapping):
+            out[name] = {**sizes[name], **value}
+    return out
+
+
+@contextmanager
+def sizes_of(name: str) -> Iterator[None]:
+    """Turn what a missing or misshapen tensor raises into one message: this is not a state dict of a `name`."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
+        raise KinecastError(
+            f"expected the tensors of a {name}, found none that give {error}: is this another model?"
+        ) from error
+
+
+def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Return how many different names follow a prefix."""
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def hourglass_sizes(state: Mapping[str, Tensor], prefix: str, down: str | None = None) -> dict[str, Any]:
+    """Read the sizes of an hourglass, and of the down-sampling before it by the name of its kernel."""
+    blocks = count_blocks(state, f"{prefix}.encoder.down_blocks.")
+    widths = [len(state[f"{prefix}.encoder.down_blocks.{i}.conv.bias"]) for i in range(blocks)]
+    sizes: dict[str, Any] = {
+        "block_expansion": len(state[f"{prefix}.decoder.up_blocks.{blocks - 1}.conv.bias"]),
+        "num_blocks": blocks,
+        "max_features": max(widths),
+    }
+    if down is not None:
+        sizes["scale_factor"] = AntiAliasDownsample.scale_of(state.get(down))
+    return sizes

@@ -1,0 +1,143 @@
+"""The driven face drawn on a grid: where each place reads the source, and what lies there.
+
+Letters: B batch, V points (478 landmarks), h x w the grid. Coordinates run from -1 to 1 edge to edge; a flow gives, for
+each place of the driven picture, the place of the source to read.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kinecast.models.mesh.geometry import Pose
+from kinecast.models.mesh.raster import rasterize
+from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
+
+CHANNELS = len(KINDS) + 1 + 3 + 3 + 2  # kinds, iris, place on the face, normal, stretch, facing
+LAYERS = 4  # candidates of the flow, see `candidates`
+_IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A driven face on the grid.
+
+    `flow` (B, 2, h, w) is that of the mesh, anything where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
+    are what a network is told: the kind of tissue, irises, place on the mean face, normals, how far the source is
+    stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals).
+    """
+
+    flow: Tensor
+    inside: Tensor
+    features: Tensor
+
+
+def grid_of(height: int, width: int, like: Tensor) -> Tensor:
+    """Return the places' coordinates (2, h, w)."""
+    y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) * (2 / height) - 1
+    x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) * (2 / width) - 1
+    return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))
+
+
+def draw(source: Tensor, driven: Tensor, topology: Topology, size: int) -> Drawing:
+    """Draw points `driven` (B, V, 3) on a square grid; `source` (B, V, 3) are the same points in the source."""
+    triangles = topology.triangles
+    fragments = rasterize(driven, triangles, size, size)
+    inside = (fragments.triangle >= 0)[:, None].to(driven.dtype)
+    seen = fragments.triangle.clamp(min=0).flatten(1)
+
+    was, now = _signed_areas(source, triangles), _signed_areas(driven, triangles)
+    normals = _normals(driven, triangles)
+    stretch = torch.log2((now.abs() + 1e-6) / (was.abs() + 1e-6)).clamp(-3, 3) / 3
+    facing = _normals(source, triangles)[..., 2:]
+    per_face = torch.cat((normals, stretch[..., None], facing), dim=2)  # (B, F, 5)
+    flat = per_face.gather(1, seen[..., None].expand(-1, -1, per_face.shape[2]))
+    flat = flat.view(len(driven), size, size, -1).permute(0, 3, 1, 2)
+    kinds = topology.one_hot[seen].view(len(driven), size, size, -1).permute(0, 3, 1, 2)
+
+    values = torch.cat((source[..., :2], topology.mean.expand(len(source), -1, -1)), dim=2)
+    smooth = fragments.interpolate(values, triangles)
+    flow, place = smooth.split((2, 3), dim=1)
+    eyes = kinds[:, KINDS.index("eye")][:, None] * inside
+    flow, iris = _with_irises(flow, eyes, source, driven)
+    features = torch.cat((kinds, iris, place, flat), dim=1) * inside
+    return Drawing(flow, inside, features)
+
+
+def _with_irises(flow: Tensor, eyes: Tensor, source: Tensor, driven: Tensor) -> tuple[Tensor, Tensor]:
+    """Let the eyeball follow its iris, not the lids, and return where the irises are (B, 1, h, w)."""
+    grid = grid_of(flow.shape[2], flow.shape[3], flow)
+    shown = torch.zeros_like(eyes)
+    for points in IRISES:
+        was, now = source[:, points, :2], driven[:, points, :2]
+        radius = _radius(now)
+        offset = grid - now[:, 0, :, None, None]
+        far = offset.norm(dim=1, keepdim=True) / radius
+        moved = was[:, 0, :, None, None] + offset * (_radius(was) / radius)
+        weight = ((_IRIS_REACH - far) * 2).clamp(0, 1) * eyes
+        flow = flow + weight * (moved - flow)
+        shown = shown + (1.2 - far).mul(5).clamp(0, 1) * eyes
+    return flow, shown
+
+
+def _radius(iris: Tensor) -> Tensor:
+    """Return the mean radius (B, 1, 1, 1) of an iris (B, 5, 2), whose first point is its middle."""
+    return (iris[:, 1:] - iris[:, :1]).norm(dim=2).mean(dim=1).clamp(min=1e-3)[:, None, None, None]
+
+
+def _signed_areas(points: Tensor, triangles: Tensor) -> Tensor:
+    a, b, c = points[:, triangles, :2].unbind(dim=2)
+    one, two = b - a, c - a
+    return (one[..., 0] * two[..., 1] - one[..., 1] * two[..., 0]) / 2
+
+
+def _normals(points: Tensor, triangles: Tensor) -> Tensor:
+    """Return unit normals (B, F, 3) of the triangles; z is -1 where one faces the camera."""
+    a, b, c = points[:, triangles].unbind(dim=2)
+    normal = torch.linalg.cross(c - a, b - a)
+    return normal / normal.norm(dim=2, keepdim=True).clamp(min=1e-9) * normal.new_tensor([1, 1, -1])
+
+
+def candidates(drawing: Drawing, source: Pose, driven: Pose, topology: Topology) -> tuple[Tensor, Tensor]:
+    """Return flows (B, LAYERS, 2, h, w) and the logits (B, LAYERS, h, w) that they start from.
+
+    In order: standing still; the mesh, and around it a plane through the face's outline that moves with the head; a
+    plane further back; a neck that goes half way with the head.
+    """
+    height, width = drawing.flow.shape[2:]
+    grid = grid_of(height, width, drawing.flow)
+    edge = topology.mean[OVAL]
+    still = grid.expand(len(drawing.flow), -1, -1, -1)
+    plane = _plane_flow(grid, source, driven, float(edge[:, 2].mean()))
+    back = _plane_flow(grid, source, driven, float(edge[:, 2].mean()) + 0.7)
+    face = plane + drawing.inside * (drawing.flow - plane)
+    neck = (still + plane) / 2
+    flows = torch.stack((still, face, back, neck), dim=1)
+    # How far outside the face's outline a place lies, in the driven head's own frame: 1 on the outline.
+    affine, offset = _into_head(driven, float(edge[:, 2].mean()))
+    head = torch.einsum("bij,jhw->bihw", affine, grid) + offset[:, :, None, None]
+    middle, reach = (edge.amax(0) + edge.amin(0))[:2] / 2, (edge.amax(0) - edge.amin(0))[:2] / 2
+    far = ((head - middle[:, None, None]) / reach[:, None, None]).norm(dim=1)
+    below = (head[:, 1] - edge[:, 1].max()).clamp(-1, 1)
+    zero = torch.zeros_like(far)
+    prior = torch.stack((zero, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1)
+    return flows, prior
+
+
+def _into_head(pose: Pose, depth: float) -> tuple[Tensor, Tensor]:
+    """Return the affine map (B, 2, 2), (B, 2) from the picture to the plane z = `depth` of the head's own frame."""
+    turn = pose.rotation[:, :2, :2]
+    a, b, c, d = turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1]
+    # A head in profile shows the plane edge on: from there on it is kept as wide as at 70 degrees.
+    determinant = (a * d - b * c).clamp(min=0.34)
+    inverse = torch.stack((d, -b, -c, a), dim=1).view(-1, 2, 2) / (determinant * pose.scale)[:, None, None]
+    shift = pose.shift[:, :2] + pose.scale[:, None] * pose.rotation[:, :2, 2] * depth
+    return inverse, -(inverse @ shift[:, :, None])[:, :, 0]
+
+
+def _plane_flow(grid: Tensor, source: Pose, driven: Pose, depth: float) -> Tensor:
+    affine, offset = _into_head(driven, depth)
+    turn = source.scale[:, None, None] * source.rotation[:, :2, :2]
+    shift = source.shift[:, :2] + source.scale[:, None] * source.rotation[:, :2, 2] * depth
+    offset = (turn @ offset[:, :, None])[:, :, 0] + shift
+    return torch.einsum("bij,jhw->bihw", turn @ affine, grid) + offset[:, :, None, None]

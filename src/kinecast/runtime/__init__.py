@@ -1,0 +1,117 @@
+"""How a backbone runs fast: one contract, several engines, each within a stated tolerance of plain torch.
+
+| engine | precisions | what |
+|---|---|---|
+| eager | exact | the network as written, plain torch, any device |
+| fast | exact, bf16 | folded and rewritten convolutions, motion algebra in fewer passes (CPU) |
+| openvino | exact, bf16, int8 | the parts compiled by OpenVINO, motion algebra as in fast (CPU, extra `engine`) |
+
+Coordinates are never computed in less than float32: detector, heads of heatmaps and motion algebra are exact always.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kinecast.errors import KinecastError
+
+if TYPE_CHECKING:
+    from kinecast.models.base import Backbone
+
+ENGINES = ("auto", "eager", "fast", "openvino")
+PRECISIONS = ("exact", "bf16", "int8")
+SUPPORTED = {"eager": ("exact",), "fast": ("exact", "bf16"), "openvino": PRECISIONS}
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far frames in [0, 1] may be from plain torch's: the largest and the mean absolute difference."""
+
+    largest: float
+    mean: float
+
+
+TOLERANCES = {
+    "exact": Tolerance(1e-3, 1e-4),
+    "bf16": Tolerance(1.0, 1 / 255),  # one pixel at an edge may move; half a grey level must not, on average
+    "int8": Tolerance(1.0, 2 / 255),
+}
+
+
+def accelerate(model: "Backbone", engine: str = "auto", precision: str = "exact") -> "Backbone":
+    """Return a backbone of the same contract and weights, run by an engine.
+
+    Args:
+        model: as loaded, plain torch.
+        engine: one of `ENGINES`; "auto" measures what there is and takes the fastest within the tolerance.
+        precision: one of `PRECISIONS`, the least that is wanted.
+
+    Raises:
+        KinecastError: a pair that does not exist, an extra that is missing, a device or a backbone without this engine,
+            int8 without calibration.
+    """
+    check(engine, precision)
+    if engine == "auto":
+        from kinecast.runtime.auto import choose
+
+        return choose(model, precision)
+    return builder(engine)(model, precision)
+
+
+def check(engine: str, precision: str) -> None:
+    """Check that an engine and a precision exist together.
+
+    Raises:
+        KinecastError: they do not.
+    """
+    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise KinecastError(f"{what}: expected one of {', '.join(known)}, found {value!r}")
+    if engine != "auto" and precision not in SUPPORTED[engine]:
+        able = ", ".join(name for name, precisions in SUPPORTED.items() if precision in precisions)
+        raise KinecastError(
+            f"engine {engine}: expected precision {' or '.join(SUPPORTED[engine])}, found {precision}: "
+            f"use engine {able} or auto"
+        )
+
+
+def builder(engine: str) -> "Callable[[Backbone, str], Backbone]":
+    """Return the function that builds a backbone's engine, by name."""
+    if engine == "eager":
+        return lambda model, precision: model
+    if engine == "fast":
+        from kinecast.runtime.fast import build_fast
+
+        return build_fast
+    from kinecast.runtime.compiled import build_openvino
+
+    return build_openvino
+
+
+def check_able(engine: str, model: "Backbone", precision: str) -> None:
+    """Check that an engine can run a model at a precision on this machine, without building anything.
+
+    Raises:
+        KinecastError: it cannot, and why.
+    """
+    if engine == "fast":
+        from kinecast.runtime.fast import check_fast
+
+        check_fast(model, precision)
+    elif engine == "openvino":
+        from kinecast.runtime.compiled import check_openvino
+
+        check_openvino(model, precision)
+
+
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "SUPPORTED",
+    "TOLERANCES",
+    "Tolerance",
+    "accelerate",
+    "builder",
+    "check",
+    "check_able",
+]

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ar_motion import ar_series
+from kinecast.data.windows import Horizon, evaluation_windows
+from kinecast.errors import KinecastError
+from kinecast.forecasting import Forecaster, build_forecaster
+from kinecast.forecasting.gru_snf import GRUSNF
+from kinecast.forecasting.vrnn_released import ReleasedVRNN
+from kinecast.research import keypoints
+from kinecast.research.keypoints import MODELS, KeypointTableConfig, keypoint_table, score_forecaster
+
+pytest.importorskip("scoringrules")
+SHORT = Horizon(4, 3)
+TINY = {"steps": 2, "batch_size": 4}
+
+
+def config(**changes: object) -> KeypointTableConfig:
+    values: dict = {"horizons": (SHORT,), "validate": "id1", "samples": 5, "training": TINY} | changes
+    return KeypointTableConfig(**values)
+
+
+def released() -> dict[Horizon, ReleasedVRNN]:
+    model = build_forecaster("vrnn-released", 4, hidden=8, latent=3, fc=8)
+    assert isinstance(model, ReleasedVRNN)
+    return {SHORT: model.eval()}
+
+
+def test_the_table_has_every_row_and_marks_the_one_that_reads_the_future(tmp_path: Path) -> None:
+    tables = keypoint_table(ar_series(), released(), config(seeds=(0, 1)), tmp_path)
+    rows = {row["name"]: row for row in tables["4-3"]["rows"]}
+    assert list(rows) == [
+        "repeat",
+        "velocity",
+        "damped",
+        "climatology",
+        *(f"{name} (ours)" for name in MODELS),
+        "vrnn released, free-running",
+        "vrnn released, as released",
+    ]
+    assert [name for name, row in rows.items() if row["reads_future"]] == ["vrnn released, as released"]
+    assert rows["climatology"]["crps_to_climatology"] == 1
+    assert rows["repeat"]["deviation"]["mae"] == 0 and rows["vrnn (ours)"]["deviation"]["mae"] > 0
+    assert rows["repeat"]["scores"]["crps"] == pytest.approx(rows["repeat"]["scores"]["mae"])
+    json.dumps(tables)
+
+
+def test_models_see_no_person_that_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    train = keypoints.train_forecaster
+
+    def spy(series, *rest):
+        seen.append(set(series))
+        return train(series, *rest)
+
+    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    keypoint_table(ar_series(), {}, config(models=("gru",)), tmp_path)
+    assert seen and all(not clip.startswith("id1") for clips in seen for clip in clips)
+
+
+def test_models_are_kept_and_reused_only_for_the_same_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = keypoint_table(ar_series(), {}, config(), tmp_path)
+    trained: list[str] = []
+    train = keypoints.train_forecaster
+
+    def spy(series, training, *rest):
+        trained.append(training.model)
+        return train(series, training, *rest)
+
+    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    again = keypoint_table(ar_series(), {}, config(), tmp_path)
+    assert not trained
+    for table in (first, again):
+        for row in table["4-3"]["rows"]:
+            row["scores"].pop("seconds_per_window")
+    assert first == again
+    keypoint_table(ar_series(), {}, config(training=TINY | {"steps": 3}), tmp_path)
+    assert "gru" in trained
+
+
+def test_gru_snf_is_the_gru_nf_of_the_table_refined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Forecaster] = {}
+    score = keypoints.score_forecaster
+
+    def spy(model, *rest):
+        seen[model.name] = model
+        return score(model, *rest)
+
+    monkeypatch.setattr(keypoints, "score_forecaster", spy)
+    keypoint_table(ar_series(), {}, config(models=("gru-nf", "gru-snf")), tmp_path)
+    refined, plain = seen["gru-snf"], seen["gru-nf"]
+    assert isinstance(refined, GRUSNF) and not list(tmp_path.glob("gru-snf*"))
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(refined.gru_nf.state_dict()[name], tensor), name
+
+
+def test_bundled_weights_are_a_row_unless_they_saw_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_forecaster("climatology", 4)
+    model.fit(torch.randn(20, SHORT.frames, 4), SHORT.observed)
+    model.about = {"kept_out": "id1"}
+    monkeypatch.setattr(keypoints, "load_forecaster", lambda name, device: model.eval())
+    table = keypoint_table(ar_series(), {}, config(models=("known",)), tmp_path)["4-3"]
+    assert [row["name"] for row in table["rows"]][-1] == "known (bundled)" and not list(tmp_path.glob("known*"))
+    model.about = {"kept_out": "id2"}
+    with pytest.raises(KinecastError, match="expected weights of a training that kept id1 out, found 'id2'"):
+        keypoint_table(ar_series(), {}, config(models=("known",)), tmp_path)
+
+
+@pytest.mark.slow
+def test_workers_train_the_same_models(tmp_path: Path) -> None:
+    tables = [
+        keypoint_table(ar_series(), {}, config(models=("gru", "direct"), workers=n), tmp_path / str(n)) for n in (1, 2)
+    ]
+    for row, other in zip(*(table["4-3"]["rows"] for table in tables), strict=True):
+        for scores in (row["scores"], other["scores"]):
+            scores.pop("seconds_per_window")
+        assert row == other
+
+
+def test_scores_of_a_known_forecast() -> None:
+    windows = evaluation_windows({"a": torch.arange(12.0).view(12, 1)}, Horizon(4, 2))
+    scores = score_forecaster(build_forecaster("repeat", 1), windows, samples=9, seed=0)
+    assert scores.mae == scores.crps == 1.5  # 1 and 2 frames behind
+    assert scores.mae_normalised == pytest.approx(1.5 / 9)  # frames 0-3 and 6-9 are observed
+    assert scores.energy_score == pytest.approx(5**0.5)
+    assert scores.spread == 0 and scores.coverage_80 == 0
+
+
+def test_bad_tables_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(KinecastError, match="at least 2 samples"):
+        config(samples=1)
+    with pytest.raises(KinecastError, match="persons are id0, id1, id2"):
+        keypoint_table(ar_series(), {}, config(validate="nobody"), tmp_path)

@@ -1,0 +1,69 @@
+"""What only the OpenVINO engine does: converting, remembering, quantising."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kinecast.errors import KinecastError
+from kinecast.models.base import Backbone
+from kinecast.runtime import TOLERANCES, accelerate
+from kinecast.runtime import compiled as compiled_module
+from kinecast.runtime.compiled import PARTS, converted, model_folder
+from tiny import COMPACT, pictures, tiny_fomm
+
+
+def render(backbone: Backbone, frames: torch.Tensor) -> torch.Tensor:
+    motion = backbone.detect(frames)
+    return backbone.animate(backbone.encode_source(frames[:1]), motion[:1], motion)
+
+
+def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(
+        KinecastError, match=r"expected the package openvino, found none: pip install 'kinecast\[engine\]'"
+    ):
+        accelerate(tiny_fomm(), "openvino")
+
+
+def test_conversion_is_kept_under_the_weights_identity(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    model, frames = tiny_fomm(seed=7), pictures(2)
+    first = render(accelerate(model, "openvino"), frames)
+    folder = model_folder(model)
+    assert folder.is_relative_to(own_cache)
+    assert {path.name for path in folder.iterdir()} == {f"{p}.{s}" for p in PARTS for s in ("xml", "bin")}
+    assert model_folder(tiny_fomm(seed=1)) != folder
+
+    def fail(*_: object) -> None:
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(compiled_module, "_convert", fail)
+    assert converted(model) == folder
+    assert torch.equal(render(accelerate(model, "openvino"), frames), first)
+
+
+@pytest.mark.parametrize("more, quantised", [({}, 4), (COMPACT["generator"], 6)], ids=["fomm", "compact"])
+def test_int8_needs_calibration_and_is_found_after_it(more: dict[str, Any], quantised: int) -> None:
+    pytest.importorskip("nncf")
+    from kinecast.runtime.calibration import calibrate
+
+    model = tiny_fomm(generator={"block_expansion": 16, "max_features": 32} | more)
+    with pytest.raises(KinecastError, match="expected a calibrated model, found none for these weights"):
+        accelerate(model, "openvino", "int8")
+    frames = pictures(12)
+    path = calibrate(accelerate(model, "fast"), frames.split(5), limit=11)
+    assert '"frames": 11' in path.with_suffix(".json").read_text()
+    assert path.read_text().count("FakeQuantize") == quantised  # two of each residual block, two of up-sampling
+    expected, found = (render(b, frames[:3]) for b in (model, accelerate(model, "openvino", "int8")))
+    difference = (found - expected).abs()
+    assert 1e-5 < difference.mean() <= TOLERANCES["int8"].mean  # quantised it is, and well
+
+
+def test_calibration_without_frames_is_refused() -> None:
+    pytest.importorskip("nncf")
+    from kinecast.runtime.calibration import calibrate
+
+    with pytest.raises(KinecastError, match="expected at least one frame, found none"):
+        calibrate(tiny_fomm(), iter(()))
