@@ -10,9 +10,23 @@ from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.packages import needs
 
 _NOTE = (
-    "Errors and scores in raw motion units, lower is better; coverage is of the central interval, its level is right. "
-    "Rows marked * read the true future frames and are no forecasts: they are here to be told apart. "
-    "A model without samples has its absolute error as CRPS."
+    "Every figure is a mean over people, each the mean over their windows. Errors and scores are in raw motion units, "
+    "lower is better; coverage is of the central interval, its level is right. Rows marked * read the true future "
+    "frames and are no forecasts: they are here to be told apart. A model without samples has its absolute error as "
+    "CRPS. Intervals resample people and, within each, their clips; differences are means over people of the ratio to "
+    "the other model, on the same draws, and *not resolved* where the interval holds 0. ± is over seeds, *over people* "
+    "the standard deviation over people."
+)
+_PERSON_HEADER = (
+    "forecaster",
+    "MAE [95 %]",
+    "over people",
+    "worst person",
+    "MAE against damped velocity",
+    "people worse",
+    "CRPS [95 %]",
+    "CRPS against climatology",
+    "people worse",
 )
 _RELEASED_NOTE = (
     "As released: windows scaled by the minimum and maximum of the observed frames of all windows of their video, mean "
@@ -28,6 +42,11 @@ def evaluate_keypoints(
     validate: Annotated[
         str, typer.Option("--validate", help="Regular expression of the persons evaluated on.")
     ] = "id10291",
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", help="Keep everybody out once, in so many groups of people, instead of --validate."),
+    ] = None,
+    every: Annotated[int, typer.Option("--every", help="Windows are of every k-th frame.")] = 1,
     person: Annotated[
         str | None, typer.Option("--person", help="Regular expression whose group is the person in a clip's name.")
     ] = None,
@@ -37,7 +56,9 @@ def evaluate_keypoints(
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or as-released (all clips, released weights).")
     ] = "honest",
-    models: Annotated[str | None, typer.Option("--models", help="Models to train; commas. (default: all)")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Models to train, NAME or NAME:PRESET; commas. (default: all)")
+    ] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
@@ -54,7 +75,7 @@ def evaluate_keypoints(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train on some people, forecast the others', and say in one table how good that is. Models are kept and reused."""
+    """Train on some people, forecast the others', and say by person how good that is. Models are kept and reused."""
     needs("kinecast evaluate keypoints", "evaluate")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
@@ -83,6 +104,8 @@ def evaluate_keypoints(
             seeds=tuple(range(seed, seed + seeds)),
             training={} if steps is None else {"steps": steps},
             workers=workers,
+            folds=folds,
+            every=every,
         )
         results = _honest(series, weights, config, output, quiet=json)
     if json:
@@ -101,6 +124,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     text = ""
     header = (
         "forecaster",
+        "family",
         "MAE",
         "MAE min-max",
         "CRPS",
@@ -114,10 +138,16 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     )
     for name, table in tables.items():
         rows = [_honest_row(row) for row in table["rows"]]
-        title = f"honest, {name}: {table['windows']} windows of {config.validate}"
+        who = "everybody, each kept out once" if config.folds else config.validate
+        thinned = f", one frame in {config.every}" if config.every > 1 else ""
+        title = f"honest, {name}{thinned}: {table['windows']} windows of {table['people']} people ({who})"
+        by_person = f"{name}, by person: intervals of 95 % over {table['unit']}"
+        persons = [_person_row(row) for row in table["rows"]]
         if not quiet:
             show(title, header, rows)
-        text += markdown(title, header, rows) + "\n"
+            show(by_person, _PERSON_HEADER, persons)
+        text += markdown(title, header, rows) + "\n" + markdown(by_person, _PERSON_HEADER, persons) + "\n"
+    text += _told_differences(tables)
     results = {"protocol": "honest", "config": asdict(config), "tables": tables}
     write_report(output, "keypoints", text + _NOTE + "\n", results)
     return results
@@ -130,6 +160,7 @@ def _honest_row(row: dict[str, Any]) -> list[str]:
 
     return [
         row["name"] + (" *" if row["reads_future"] else ""),
+        row["family"],
         cell("mae", 4),
         cell("mae_normalised", 4),
         cell("crps", 4),
@@ -139,6 +170,35 @@ def _honest_row(row: dict[str, Any]) -> list[str]:
         *(cell(f"coverage_{level}", 2) for level in (50, 80, 95)),
         f"{row['scores']['seconds_per_window']:.4f}",
     ]
+
+
+def _person_row(row: dict[str, Any]) -> list[str]:
+    """Return the cells of `_PERSON_HEADER`."""
+    mae, crps = row["people"]["mae"], row["people"]["crps"]
+    against = []
+    for column in ("mae", "crps"):
+        found = row["against"][column]
+        if found is None or found["mean"] == found["low"] == found["high"] == 0:
+            against += ["–", "–"]
+            continue
+        ends = f"{100 * found['mean']:+.1f} % [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+        against += [ends + ("" if found["resolved"] else ", not resolved"), f"{100 * found['worse']:.0f} %"]
+    return [
+        row["name"] + (" *" if row["reads_future"] else ""),
+        f"{mae['mean']:.4f} [{mae['low']:.4f}, {mae['high']:.4f}]",
+        f"{mae['deviation']:.4f}",
+        f"{mae['worst']:.4f} ({mae['worst_person']})",
+        *against[:2],
+        f"{crps['mean']:.4f} [{crps['low']:.4f}, {crps['high']:.4f}]",
+        *against[2:],
+    ]
+
+
+def _told_differences(tables: dict[str, Any]) -> str:
+    """Say of each row in what it differs from the printed model of its name."""
+    told = {row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]}
+    lines = [f"- {name}: {'; '.join(found)}." for name, found in told.items()]
+    return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""
 
 
 def _as_released(

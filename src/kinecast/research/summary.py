@@ -60,8 +60,7 @@ def summarise(table: TableData) -> list[Figures]:
         of = runs[0][0]
         row = _row(name, of.reads_future, values, sets, curves, own)
         partners = [other for pair in pairs if name in pair and own for other in pair if other != name]
-        told = {"scaled_with": ", ".join(partners), "family": of.family, "differences": of.differences}
-        rows.append(replace(row, **told))
+        rows.append(replace(row, scaled_with=", ".join(partners), family=of.family, differences=of.differences))
     return rows
 
 
