@@ -81,7 +81,7 @@ def main() -> None:
             continue
         store[f"{person}#{clip.stem}"] = motion.astype(np.float32)
     with atomic_path(options.output) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **store)
+        np.savez_compressed(file, **store)  # type: ignore[arg-type]
     people = {name.partition("#")[0] for name in store}
     print(f"{options.output}: {sum(map(len, store.values()))} frames of {len(store)} clips, {len(people)} people")
 

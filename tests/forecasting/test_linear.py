@@ -6,6 +6,7 @@ import torch
 from ar_motion import ar_windows
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
+from kinecast.forecasting.linear import VAR
 
 
 def test_a_vector_autoregression_finds_the_matrix_and_the_noise_of_its_process() -> None:
@@ -16,8 +17,9 @@ def test_a_vector_autoregression_finds_the_matrix_and_the_noise_of_its_process()
         increments[:, t] = increments[:, t - 1] @ matrix + 0.1 * torch.randn(400, 2, generator=random)
     windows = increments.cumsum(dim=1)
     model = build_forecaster("var", 2, penalty=1e-6, lags=1)
+    assert isinstance(model, VAR)
     model.fit(windows, 6)
-    step = model.normalizer.step  # type: ignore[union-attr]
+    step = model.normalizer.step
     in_raw = model.get_buffer("weight")[0] / step.view(-1, 1) * step
     torch.testing.assert_close(in_raw, matrix, atol=0.05, rtol=0)
     samples = model.forecast(windows[:1, :6], 1, samples=2000)[:, 0, 0]

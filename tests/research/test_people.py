@@ -64,6 +64,16 @@ def test_of_one_person_the_interval_is_of_their_clips_and_says_so() -> None:
         People([])
 
 
+def test_any_figure_of_several_columns_has_an_interval_on_the_same_draws() -> None:
+    values = np.array([1.0, 1, 1, 5, 10, 20])
+    people = People(CLIPS)
+    share, low, high = people.interval_of(lambda a, b: a.mean(axis=-1) / b.mean(axis=-1), 3 * values, values)
+    assert (share, low, high) == (3, pytest.approx(3), pytest.approx(3))
+    mean, low, high = people.interval_of(lambda a: a.mean(axis=-1), values)
+    found = people.estimate(values)
+    assert (mean, low, high) == (found.mean, found.low, found.high)
+
+
 def test_people_are_dealt_to_groups_once() -> None:
     people = [f"id{i}" for i in range(11)]
     groups = groups_of(people, 3)

@@ -9,7 +9,7 @@ difference is not resolved.
 Letters: W windows, P people, R resamples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,6 +120,14 @@ class People:
             worst=float(ratio[worst]) - 1,
             worst_person=self.names[worst],
         )
+
+    def interval_of(self, figure: Callable[..., np.ndarray], *values: np.ndarray) -> tuple[float, float, float]:
+        """Return a figure of several columns (W,) and its interval.
+
+        `figure` takes the people's means of each column, (..., P), and returns one number for each row, (...).
+        """
+        low, high = _interval(figure(*(self._resampled(column) for column in values)))
+        return float(figure(*(self.means(column) for column in values))), low, high
 
     @property
     def unit(self) -> str:
