@@ -184,16 +184,16 @@ def report(results: dict[str, Any]) -> str:
 
 The published claim (arXiv 2512.04282) is that refinement at inference gives more diverse samples that are no less
 accurate. Here the same weights are sampled plain and refined; nothing sees a later frame, and no sample is chosen with
-the truth. *Holds*: APD above GRU-NF's by more than two standard errors of the paired difference, and neither the median's
-MAE nor CRPS above by more than two. *Does not hold*: APD below, or MAE or CRPS above, by more than two. *Not resolved*:
-neither. Of {len(paper)} settings on all data sets {counts["holds"]} hold, {counts["does not hold"]} do not, and
-{counts["not resolved"]} are not resolved. The exact energy, which must change nothing, has CRPS within two standard errors of GRU-NF's in {kept} of {len(exact)}.
+the truth. *Holds*: APD above GRU-NF's by more than two standard errors of the paired difference, and neither the
+median's MAE nor CRPS above by more than two. *Does not hold*: APD below, or MAE or CRPS above, by more than two. *Not
+resolved*: neither. Of {len(paper)} settings on all data sets {counts["holds"]} hold, {counts["does not hold"]} do not,
+and {counts["not resolved"]} are not resolved. The exact energy, which must change nothing, has CRPS within two standard errors of GRU-NF's in {kept} of {len(exact)}.
 
 {results["samples"]} samples, {WINDOWS} windows a data set (of {VALIDATE}, kept out of training; of processes,
 fresh series), seed {results["seed"]}, {results["steps"]} training steps, sigma^2 = 1/2, random walk, acceptance per
-dimension (exact: joint). One training seed: a difference between data sets may be one between trainings. Standard errors
-are over windows, of the keypoints those of one person: they say nothing about other people. `small` is the family
-`kinecast`; `as published` the printed parametrisation in a size that minutes train
+dimension (exact: joint). One training seed: a difference between data sets may be one between trainings. Standard
+errors are over windows, of the keypoints those of one person: they say nothing about other people. `small` is the
+family `kinecast`; `as published` the printed parametrisation in a size that minutes train
 ({", ".join(f"{k} {v}" for k, v in PAPER_LIKE.items())}). {results.get("note", "")}
 
 ED: energy distance, to the true conditional distribution for processes (U-statistic), pooled for real motion (no

@@ -9,25 +9,6 @@ from kinecast.cli.common import JsonOption, SeedOption, print_json, say
 from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.packages import needs
 
-_NOTE = (
-    "Every figure is a mean over people, each the mean over their windows. Errors and scores are in raw motion units, "
-    "lower is better; coverage is of the central interval, its level is right. Rows marked * read the true future "
-    "frames and are no forecasts: they are here to be told apart. A model without samples has its absolute error as "
-    "CRPS. Intervals resample people and, within each, their clips; differences are means over people of the ratio to "
-    "the other model, on the same draws, and *not resolved* where the interval holds 0. ± is over seeds, *over people* "
-    "the standard deviation over people."
-)
-_PERSON_HEADER = (
-    "forecaster",
-    "MAE [95 %]",
-    "over people",
-    "worst person",
-    "MAE against damped velocity",
-    "people worse",
-    "CRPS [95 %]",
-    "CRPS against climatology",
-    "people worse",
-)
 _RELEASED_NOTE = (
     "As released: windows scaled by the minimum and maximum of the observed frames of all windows of their video, mean "
     "of the samples. Rows marked * read the true frame before each one that they predict."
@@ -117,6 +98,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     from dataclasses import asdict
 
     from kinecast.cli.terminal import show
+    from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, person_row, told_differences
     from kinecast.research.keypoints import keypoint_table
     from kinecast.research.tables import markdown, write_report
 
@@ -142,14 +124,14 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
         thinned = f", one frame in {config.every}" if config.every > 1 else ""
         title = f"honest, {name}{thinned}: {table['windows']} windows of {table['people']} people ({who})"
         by_person = f"{name}, by person: intervals of 95 % over {table['unit']}"
-        persons = [_person_row(row) for row in table["rows"]]
+        persons = [person_row(row) for row in table["rows"]]
         if not quiet:
             show(title, header, rows)
-            show(by_person, _PERSON_HEADER, persons)
-        text += markdown(title, header, rows) + "\n" + markdown(by_person, _PERSON_HEADER, persons) + "\n"
-    text += _told_differences(tables)
+            show(by_person, PERSON_HEADER, persons)
+        text += markdown(title, header, rows) + "\n" + markdown(by_person, PERSON_HEADER, persons) + "\n"
+    text += told_differences(tables)
     results = {"protocol": "honest", "config": asdict(config), "tables": tables}
-    write_report(output, "keypoints", text + _NOTE + "\n", results)
+    write_report(output, "keypoints", text + NOTE + "\n", results)
     return results
 
 
@@ -170,35 +152,6 @@ def _honest_row(row: dict[str, Any]) -> list[str]:
         *(cell(f"coverage_{level}", 2) for level in (50, 80, 95)),
         f"{row['scores']['seconds_per_window']:.4f}",
     ]
-
-
-def _person_row(row: dict[str, Any]) -> list[str]:
-    """Return the cells of `_PERSON_HEADER`."""
-    mae, crps = row["people"]["mae"], row["people"]["crps"]
-    against = []
-    for column in ("mae", "crps"):
-        found = row["against"][column]
-        if found is None or found["mean"] == found["low"] == found["high"] == 0:
-            against += ["–", "–"]
-            continue
-        ends = f"{100 * found['mean']:+.1f} % [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-        against += [ends + ("" if found["resolved"] else ", not resolved"), f"{100 * found['worse']:.0f} %"]
-    return [
-        row["name"] + (" *" if row["reads_future"] else ""),
-        f"{mae['mean']:.4f} [{mae['low']:.4f}, {mae['high']:.4f}]",
-        f"{mae['deviation']:.4f}",
-        f"{mae['worst']:.4f} ({mae['worst_person']})",
-        *against[:2],
-        f"{crps['mean']:.4f} [{crps['low']:.4f}, {crps['high']:.4f}]",
-        *against[2:],
-    ]
-
-
-def _told_differences(tables: dict[str, Any]) -> str:
-    """Say of each row in what it differs from the printed model of its name."""
-    told = {row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]}
-    lines = [f"- {name}: {'; '.join(found)}." for name, found in told.items()]
-    return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""
 
 
 def _as_released(
