@@ -27,12 +27,12 @@ PAIRS = (  # the claims of the papers that are orders of two models
 SCORE_HEADER = ("forecaster", "family", "energy score", "spread", "50 %", "80 %", "95 %", "80 %, worst person")
 ABOUT = """# Forecasts of keypoints, by person
 
-Motion of the faces of many people, by the backbone `mesh` (38 numbers a frame: pose and expression), of every second frame
-(12.5 to 15 a second), made by `python recipes/people_motion.py ../shared/data -o runs/people-motion-every2.npz --every 2
---landmarks CACHE` from people/, voxceleb/ and portraits/ of the development data: 415 clips of 263 people, 27709 frames, of
-two to six seconds for most. Rotation, size and expression are in one table, so that raw MAE weighs what is large; ratios
-and intervals are what is to be read. Settings of `ridge` and `var` are chosen on training people alone. One training seed,
-few training steps on two busy cores: a better training may change an order.
+Motion of the faces of many people, by the backbone `mesh` (38 numbers a frame: pose and expression), of every second
+frame (12.5 to 15 a second), made by `python recipes/people_motion.py ../shared/data -o runs/people-motion-every2.npz
+--every 2 --landmarks CACHE` from people/, voxceleb/ and portraits/ of the development data: 415 clips of 263 people,
+27709 frames. Rotation, size and expression are in one table, so that raw MAE weighs what is large: ratios and intervals
+are what is to be read. Settings of `ridge` and `var` are chosen on training people alone. One training seed and few
+training steps, on two busy cores: a better training may change an order.
 
 """
 

@@ -90,8 +90,8 @@ def main() -> None:
         f"Made by `{facts['command']}` on {facts['date'][:10]} from the results of each run (their machines and dates "
         "are there); nothing was measured anew. A difference is the mean over people of the ratio of two models' "
         "figures, minus 1; intervals of 95 % resample people and, within each, their clips. The faces (paper-style) "
-        "are *one* person, whose interval is of her clips; of actions (one man) and arms every clip counts as a person. "
-        "Family: kinecast. APD and MAE of all samples.\n\n"
+        "are *one* person, whose interval is of her clips; of actions (one man) and arms every clip counts as a "
+        "person. Family: kinecast. APD and MAE of all samples.\n\n"
     )
     cells = [
         [str(row[key]) for key in ("domain", "table", "first", "second", "column", "text", "people", "clips")]
