@@ -187,7 +187,8 @@ accurate. Here the same weights are sampled plain and refined; nothing sees a la
 the truth. *Holds*: APD above GRU-NF's by more than two standard errors of the paired difference, and neither the
 median's MAE nor CRPS above by more than two. *Does not hold*: APD below, or MAE or CRPS above, by more than two. *Not
 resolved*: neither. Of {len(paper)} settings on all data sets {counts["holds"]} hold, {counts["does not hold"]} do not,
-and {counts["not resolved"]} are not resolved. The exact energy, which must change nothing, has CRPS within two standard errors of GRU-NF's in {kept} of {len(exact)}.
+and {counts["not resolved"]} are not resolved. The exact energy, which must change nothing, has CRPS within two standard
+errors of GRU-NF's in {kept} of {len(exact)}.
 
 {results["samples"]} samples, {WINDOWS} windows a data set (of {VALIDATE}, kept out of training; of processes,
 fresh series), seed {results["seed"]}, {results["steps"]} training steps, sigma^2 = 1/2, random walk, acceptance per
