@@ -6,13 +6,13 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) -rs
 # Instruction sets that oneDNN may use at most: as on older processors, and all that this one has.
 INSTRUCTION_SETS ?= AVX2 AVX512_CORE_VNNI DEFAULT
 
-.PHONY: setup demo test lint check-all test-isa clean
+.PHONY: setup demo test lint docs wheel check-all test-isa clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt src/kinecast/packages.py
 	python3 -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	$(BIN)/python -m kinecast.packages | xargs $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 	touch $@
 
@@ -26,6 +26,15 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation, in site/; a warning, such as a link that leads nowhere, is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# Wheel and source distribution, in dist/. build/ may hold modules that have moved since.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist
 
 # Everything slow as well: long tests, benchmarks, the figures in the docs.
 check-all: lint
@@ -42,4 +51,4 @@ test-isa: setup
 	if [ -n "$$failed" ]; then echo "failed under:$$failed"; exit 1; fi
 
 clean:
-	rm -rf $(VENV) out build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) out build dist site .pytest_cache .mypy_cache .ruff_cache

@@ -2,8 +2,9 @@
 
     python benchmarks/anomaly.py -o out/anomaly --seeds 3 [--actions ../shared/data/actions]
 
-Arms: joints of simulated arms, `kinecast data arms` of a seed each. Of the clips without a fault (240 by default) 120
-fit the scorers, half of the others set thresholds, half count false alarms; 25 clips of each fault are found or not.
+Arms: joints of simulated arms, `kinecast research arms` of a seed each. Of the clips without a fault (240 by default)
+120 fit the scorers, half of the others set thresholds, half count false alarms; 25 clips of each fault are found or
+not.
 Actions: 57 clips of nine people (64x64). One action is normal, the others are anomalies; four people fit, three set
 thresholds (one clip each: a rate of 0.25 needs three), two people are tested. A person's clips are two views, often one
 the mirror of the other, so that people, not clips, are split. What is scored is the dark figure's share of each cell of

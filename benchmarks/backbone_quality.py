@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe, table, write_results
 from torch import Tensor
 
 from kinecast import load_backbone
@@ -35,6 +34,7 @@ from kinecast.models.base import Backbone
 from kinecast.motion import Motion
 from kinecast.research.cost import count_macs
 from kinecast.research.distortions import Distortions
+from machine import describe, table, write_results
 
 BATCH = 8
 PAIRS = 4  # true and rebuilt, in the picture

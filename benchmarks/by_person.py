@@ -1,4 +1,4 @@
-"""Put runs of `kinecast evaluate keypoints` together on one page, by person, and their results into one file.
+"""Put runs of `kinecast research keypoints` together on one page, by person, and their results into one file.
 
 As this, for the page in the docs:
 

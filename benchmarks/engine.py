@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe, table, write_results
 from speed import measure, random_fomm
 
 from kinecast import load_backbone
@@ -35,6 +34,7 @@ from kinecast.research.cost import count_macs
 from kinecast.runtime import accelerate
 from kinecast.runtime.calibration import calibrate
 from kinecast.zoo import load_forecaster
+from machine import describe, table, write_results
 
 PAIRS = (
     ("eager", "exact"),

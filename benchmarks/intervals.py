@@ -1,4 +1,4 @@
-"""Paired intervals of what `kinecast evaluate paper` has measured, by person and clip, from its results.json.
+"""Paired intervals of what `kinecast research paper` has measured, by person and clip, from its results.json.
 
     python benchmarks/intervals.py docs/results/paper-style docs/results/actions docs/results/arms \
         --output docs/results/domains-intervals.json --report docs/results/domains-intervals.md

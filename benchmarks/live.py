@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe, table, write_results
 
 from kinecast.apps.call.config import CallConfig, LinkFaults, ShownFrame
 from kinecast.apps.call.headless import HeadlessOptions, _Headless
+from machine import describe, table, write_results
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "apps" / "call"))
 from network import Network, missing  # noqa: E402

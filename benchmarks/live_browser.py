@@ -25,9 +25,9 @@ from typing import Any
 import av
 import numpy as np
 import psutil
-from machine import describe, table, write_results
 
 from kinecast.media.video import probe, read_frames
+from machine import describe, table, write_results
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "apps" / "call"))
 from browser import Tab, drive, start_chromium  # noqa: E402

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kinecast.files import atomic_path
-from kinecast.runtime.machine import processor
+from kinecast.machine.processor import processor
 
 
 def describe() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import av
 import numpy as np
+
 from machine import describe, table, write_results
 
 BUNDLED = "face-128"

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe, table, write_results
 
 from kinecast.codec import (
     FILE,
@@ -34,6 +33,7 @@ from kinecast.codec import (
 from kinecast.codec.profiles import Profile
 from kinecast.data.keypoint_store import load_series
 from kinecast.data.video_folder import PERSON_PATTERN, person_of
+from machine import describe, table, write_results
 
 STEPS = {f"1/{value}, 1/{jacobian}": (1 / value, 1 / jacobian) for value, jacobian in ((256, 64), (128, 32))}
 

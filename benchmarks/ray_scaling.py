@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from machine import describe, table, write_results
 
+from kinecast.apps.extract_many import ExtractSettings
 from kinecast.data.windows import parse_horizon
 from kinecast.files import atomic_path
-from kinecast.jobs.cluster import Cluster
-from kinecast.jobs.crew import Worker
-from kinecast.research.extraction import ExtractSettings
+from kinecast.jobs.cluster import RayCluster
+from kinecast.jobs.tasks import Worker
 from kinecast.research.run import RunResult, evaluate
 from kinecast.research.study import RunConfig, Study
+from machine import describe, table, write_results
 
 CLIPS, SAMPLES, HORIZONS, MODES, MACHINES = 44, 100, ("6-6", "12-12"), 2, (1, 8, 64)
 
@@ -68,7 +68,7 @@ def run_once(name: str, config: RunConfig, prepared: Path, folder: Path, workers
     for part in ("cache", "models"):
         shutil.copytree(prepared / part, output / part)
     started = time.perf_counter()
-    session = Cluster(Worker(_SETTINGS), "local", workers) if workers else None
+    session = RayCluster(Worker(_SETTINGS), "local", workers) if workers else None
     start_seconds = time.perf_counter() - started
     times: list[float] = []
     killed = [0]

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import describe, table, write_results
 from torch import Tensor
 
 from kinecast.data.keypoint_store import load_series
@@ -35,6 +34,7 @@ from kinecast.metrics.distances import conditional_energy_distance, pooled_energ
 from kinecast.metrics.scores import coverage, crps, median_error
 from kinecast.research.data.synthetic import PROCESSES, build_process, synthetic_series, synthetic_windows
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
+from machine import describe, table, write_results
 
 EPSILONS, STEPS, MEANS = (0.1, 0.35, 1.0), (1, 2, 5), ("flow", "head")
 EXACT = {"energy": "exact", "acceptance": "joint", "steps": 2, "epsilon": 0.35}

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.errors import KinecastError
 from kinecast.models.fomm import FOMM, FOMMConfig
 from kinecast.training.backbone import compact_recipe
+from machine import describe, table, write_results
 
 BUNDLED = "face-128"
 FRAMES = 4  # frames that take turns

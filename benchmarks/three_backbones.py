@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 from backbone_quality import rebuild
-from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.apps.pipeline import published_kbps
-from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip
+from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip
 from kinecast.data.video_folder import list_clips
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError
@@ -36,6 +35,7 @@ from kinecast.research.distortions import Distortions
 from kinecast.research.run import evaluate
 from kinecast.research.study import RunConfig, Study
 from kinecast.research.summary import summarise
+from machine import describe, table, write_results
 
 TRUE_FPS = 25  # of the VoxCeleb clips, whose containers say 10
 HORIZONS = Horizon(6, 6), Horizon(12, 12)

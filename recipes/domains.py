@@ -1,6 +1,6 @@
 """Put clips of other domains than faces into folders whose names say who is in them, for training and evaluation.
 
-    kinecast data arms -o runs/arms --clips 120
+    kinecast research arms -o runs/arms --clips 120
     python recipes/domains.py ../shared/data/actions runs/arms runs/domains
 
 writes runs/domains/actions (p0_... to p8_..., of whom p7 and p8 are tested on) and runs/domains/arms (train_... and
@@ -18,7 +18,7 @@ def main() -> None:
     """Copy the clips under their new names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("actions", type=Path, help="folder of numbered clips")
-    parser.add_argument("arms", type=Path, help="folder of kinecast data arms")
+    parser.add_argument("arms", type=Path, help="folder of kinecast research arms")
     parser.add_argument("output", type=Path, help="folder to write to")
     args = parser.parse_args()
     names: dict[Path, str] = {}

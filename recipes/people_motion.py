@@ -2,7 +2,7 @@
 
     python recipes/people_motion.py ../shared/data -o runs/people-motion.npz
     python recipes/people_motion.py ../shared/data -o runs/people-motion.npz --every 2 --landmarks runs/frames-256
-    kinecast evaluate keypoints --data runs/people-motion.npz --person '^([^#]+)#' --folds 5 -o runs/by-person
+    kinecast research keypoints --data runs/people-motion.npz --person '^([^#]+)#' --folds 5 -o runs/by-person
 
 The folder is that of the development data: people/ with its index.tsv, voxceleb/ and portraits/. With --landmarks the
 points that mesh training has found and kept (`<clip>-<hash>.points.npy`, of every second frame) are taken, so that no

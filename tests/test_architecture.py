@@ -2,15 +2,14 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "kinecast"
-# Against the order, and why. The detector of faces comes first, since clips are cropped by it; what compiles networks
-# comes later, since most of those that it compiles do. It is imported when a landmarker is made to be fast.
-EXCEPTIONS = {("faces/engines.py", "runtime")}
 
 
 class Import(NamedTuple):
@@ -71,18 +70,19 @@ def test_every_room_is_in_the_table() -> None:
 
 def test_imports_go_upwards() -> None:
     place = {name: number for number, row in enumerate(rooms()) for name in row}
-    downwards, needed = [], set()
+    downwards = []
     for file in sorted(SOURCE.rglob("*.py")):
         here = room_of(file)
         for each in imports(file) if here in place else ():
-            if place.get(each.room, -1) <= place[here]:
-                continue
-            known = (str(file.relative_to(SOURCE)), each.room)
-            needed.add(known)
-            if known not in EXCEPTIONS:
+            if place.get(each.room, -1) > place[here]:
                 downwards.append(f"{file.relative_to(SOURCE)}:{each.line} imports {each.module}, which is further down")
     assert not downwards
-    assert needed == EXCEPTIONS  # those that are mended must leave the list
+
+
+def test_the_codec_is_of_bytes_and_integers() -> None:
+    code = "import sys, kinecast.codec; print(*sys.modules.keys() & {'torch', 'av'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
 def test_no_module_needs_itself_to_be_imported() -> None:

@@ -12,10 +12,10 @@ from PIL import Image, ImageSequence
 from clips_with_sound import beep_of, flash_of, lengths_of, sound_codec, write_timed
 from helpers import draw_frames
 from kinecast.apps.pipeline import AnimateOptions, animate_clip, animate_motion, extract
+from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, read_motion
+from kinecast.apps.stream.sound import stream_sound
 from kinecast.codec import Header, Layout, SoundUnit, StreamReader
-from kinecast.codec.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.codec.packets import EXTENDED
-from kinecast.codec.sound import stream_sound
 from kinecast.codec.stream import code_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.forecasting import build_forecaster

@@ -10,8 +10,8 @@ import toy_backbone
 from apps.call.ends import End, by_hand, models_of, opened, run, until
 from helpers import make_clip
 from kinecast import Motion, load_backbone
+from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.cli import main
-from kinecast.codec.clips import layout_for_quality
 from kinecast.errors import KinecastError
 from kinecast.media.video import probe
 from kinecast.models import BACKBONES, register_backbone

@@ -44,10 +44,11 @@ CORE = (
 )
 EXTRAS: dict[str, tuple[Package, ...]] = {
     "train": (Package("lightning-fabric", ("lightning_fabric",)), Package("tensorboard", ("tensorboard",))),
-    "evaluate": (
+    "research": (
         *_named("scoringrules", "dcor", "matplotlib", "seaborn"),
         Package("scikit-learn", ("sklearn",)),
     ),
+    "plot": _named("matplotlib"),
     "codec": (_CONSTRICTION,),
     "engine": _named("openvino", "nncf", "onnx", "onnxruntime"),
     "live": (*_named("aiortc", "aiohttp", "cryptography"), _CONSTRICTION),

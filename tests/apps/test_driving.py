@@ -96,13 +96,13 @@ def test_the_background_moves_as_the_driving_clip_since_its_start(film, drawn):
     torch.testing.assert_close(affine, MODEL.background(frames[:1], frames), atol=1e-6, rtol=0)
     source, driving = MODEL.detect(pictures(1, SIZE)), Driving(MODEL.detect(frames), affine)
     for start in (0, 5):
-        moved = driving.relative(MODEL, source, driving[start], adapt_scale=False)
+        moved = driving.retargeted(MODEL, source, driving[start], adapt_scale=False)
         assert moved.background is not None
         torch.testing.assert_close(affine[start] @ moved.background, affine, atol=1e-5, rtol=0)
         # Where nothing has changed since the start, the picture is the source's own.
         torch.testing.assert_close(moved.background[start], torch.eye(3), atol=1e-5, rtol=0)
         torch.testing.assert_close(moved.motion[start].vectors(), source.vectors())
-    absolute, _ = drawn(mode="transfer", background=True)
+    absolute, _ = drawn(mode="transfer", relative=False, background=True)
     relative, report = drawn(mode="transfer", relative=True, background=True)
     assert (absolute - relative).abs().max() > 1e-4 and report.motion_dim == MODEL.motion_dim + 6
 

@@ -118,7 +118,7 @@ def test_killed_training_goes_on(run, series, tmp_path):
     killed = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
     assert killed.returncode == -signal.SIGKILL and out.with_suffix(".ckpt").exists() and not out.exists()
     resumed = run(*arguments)
-    assert resumed.code == 0 and "going on from step" in resumed.err
+    assert resumed.code == 0 and "resuming from step" in resumed.err
     whole = tmp_path / "whole.safetensors"
     arguments[5] = whole
     assert run(*arguments).code == 0
@@ -132,14 +132,14 @@ def test_evaluate_keypoints_writes_its_tables(run, series, tmp_path):
     model = build_forecaster("vrnn-released", 4, hidden=8, latent=3, fc=8)
     save_file(model.state_dict(), folder / "vrnn_vox_4-3.safetensors")
     common = ("--data", series, "--validate", "id1", "--horizon", "4-3", "--released", folder, "--samples", 5, "--json")
-    result = run("evaluate", "keypoints", *common, "-o", tmp_path / "honest", "--steps", 2, "--models", "gru")
+    result = run("research", "keypoints", *common, "-o", tmp_path / "honest", "--steps", 2, "--models", "gru")
     assert result.code == 0, result.err
     results = json.loads((tmp_path / "honest/results.json").read_text())
     assert {"command", "date", "machine", "config", "tables"} <= set(results)
     text = (tmp_path / "honest/keypoints.md").read_text()
     assert "| vrnn released, as released * |" in text and "| gru (kinecast) | kinecast |" in text
 
-    result = run("evaluate", "keypoints", *common, "-o", tmp_path / "released-reading", "--protocol", "as-released")
+    result = run("research", "keypoints", *common, "-o", tmp_path / "released-reading", "--protocol", "as-released")
     assert result.code == 0, result.err
     assert "previous true frame *" in (tmp_path / "released-reading/keypoints.md").read_text()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from kinecast.apps.stream.clips import profile_for
 from kinecast.codec import StreamReader, decode_motion
-from kinecast.codec.clips import profile_for
 from kinecast.codec.packets import MotionPacket
 from kinecast.media.video import probe
 from kinecast.models import FOMM, TPS, Backbone, FaceVid2Vid

@@ -19,7 +19,7 @@ from kinecast.cli.outputs import Writes, marked
 from kinecast.files import check_output
 from kinecast.motion import Motion
 
-OUTPUT_NAMES = {"output", "report", "record", "cache"}
+OUTPUT_NAMES = {"output", "report", "record", "cache", "preview"}
 
 
 @pytest.fixture
@@ -81,11 +81,11 @@ SLIPS = [
     (["forecast", "in.npz", "-o", "OUT"], "in.npz"),
     (["train", "forecaster", "--data", "in.npz", "-o", "OUT"], "in.npz"),
     (["train", "backbone", "--data", "clips", "-o", "OUT"], "clips"),
-    (["evaluate", "rate", "in.mp4", "-o", "OUT"], "in.mp4"),
-    (["evaluate", "keypoints", "--data", "motion", "-o", "OUT"], "motion"),
-    (["evaluate", "single", "--dataset", "clips", "-o", "OUT"], "clips"),
-    (["evaluate", "diverse", "--dataset", "clips", "-o", "out", "--cache", "OUT"], "clips"),
-    (["evaluate", "paper", "--dataset", "clips", "--sources", "motion", "-o", "OUT"], "motion"),
+    (["research", "rate", "in.mp4", "-o", "OUT"], "in.mp4"),
+    (["research", "keypoints", "--data", "motion", "-o", "OUT"], "motion"),
+    (["research", "single", "--dataset", "clips", "-o", "OUT"], "clips"),
+    (["research", "diverse", "--dataset", "clips", "-o", "out", "--cache", "OUT"], "clips"),
+    (["research", "paper", "--dataset", "clips", "--sources", "motion", "-o", "OUT"], "motion"),
     (["anomaly", "in.npz", "--normal", "motion", "-o", "OUT"], "motion"),
     (["anomaly", "clips", "--normal", "motion", "-o", "OUT"], "clips"),
     (["benchmark", "--clip", "in.mp4", "-o", "OUT"], "in.mp4"),
@@ -146,12 +146,12 @@ UNFIT = [
     ),
     (["train", "backbone", "--data", "clips", "-o", "OUT"], [("in.npz", "found a file")]),
     (["zoo", "import", "in.kcm", "-o", "OUT"], [("no/x.safetensors", "No such file"), ("x.pth", ".safetensors")]),
-    (["evaluate", "rate", "in.mp4", "-o", "OUT"], [("in.npz", "found a file")]),
-    (["evaluate", "synthetic", "-o", "OUT"], [("in.npz/x", "found a file")]),
-    (["evaluate", "single", "--dataset", "clips", "-o", "OUT"], [("in.npz", "found a file")]),
+    (["research", "rate", "in.mp4", "-o", "OUT"], [("in.npz", "found a file")]),
+    (["research", "synthetic", "-o", "OUT"], [("in.npz/x", "found a file")]),
+    (["research", "single", "--dataset", "clips", "-o", "OUT"], [("in.npz", "found a file")]),
     (["anomaly", "in.npz", "--normal", "motion", "-o", "OUT"], [("in.kcm", "found a file")]),
     (["benchmark", "-o", "OUT"], [("in.npz", "found a file")]),
-    (["data", "arms", "-o", "OUT"], [("in.npz", "found a file")]),
+    (["research", "arms", "-o", "OUT"], [("in.npz", "found a file")]),
     (["demo", "-o", "OUT"], [("in.npz", "found a file")]),
     (["call", "--headless", "--input", "in.mp4", "--output", "OUT"], [("no/x.mp4", "No such file"), ("x", "none")]),
     (["call", "--headless", "--input", "in.mp4", "--output", "x.mp4", "--record", "OUT"], [("x.mp4", "two outputs")]),
@@ -308,7 +308,7 @@ def test_words_that_name_nothing_are_no_inputs(run: Callable[..., Any], place: P
     """A folder named as a model is: `--models gru -o gru`, run twice."""
     (place / "repeat").mkdir()
     np.save(place / "motion/b.npy", np.zeros((30, 18), np.float32))
-    result = run("evaluate", "synthetic", "--models", "repeat", "-o", "repeat", "--process", "oscillator", "--seeds", 0)
+    result = run("research", "synthetic", "--models", "repeat", "-o", "repeat", "--process", "oscillator", "--seeds", 0)
     assert "cannot write" not in result.err
 
 
@@ -333,7 +333,7 @@ def test_an_evaluation_looks_for_what_it_names_before_it_detects(
 ) -> None:
     monkeypatch.setattr("kinecast.research.run.detect_task", lambda *a: pytest.fail("a clip was detected"))
     make_clip(place / "clips/b.mp4", frames=3)
-    command = ("evaluate", "single", "--dataset", "clips", "--validate", "a", "--mode", "transfer", "--backbone", tiny)
+    command = ("research", "single", "--dataset", "clips", "--validate", "a", "--mode", "transfer", "--backbone", tiny)
     result = run(*command, "-o", "out", "--device", "cpu", *arguments)
     assert result.code == 1 and len(result.error_lines) == 1 and words in result.error_lines[0], result.err
 

@@ -50,15 +50,9 @@ def test_what_cannot_be_quantised_is_refused(vectors, message):
         (lambda: Layout.plain(4, float("nan")), "step"),
         (lambda: Layout("x", 4, ()), "1 to 8 components"),
         (lambda: Layout("x", 4, (Component("a", 1, 1), Component("a", 1, 1))), "different names"),
-        (lambda: Layout.fomm().with_steps({"pose": 1 / 8}), "expected value, jacobian, found pose"),
         (lambda: Component("a b", 1, 1), "component name"),
     ],
 )
 def test_layouts_beyond_the_limits_are_refused(make, message):
     with pytest.raises(KinecastError, match=message):
         make()
-
-
-def test_steps_are_changed_by_name():
-    layout = Layout.fomm().with_steps({"jacobian": 1 / 16})
-    assert [component.step for component in layout.components] == [256, 4096]

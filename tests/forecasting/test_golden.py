@@ -75,7 +75,6 @@ def figures(case: str) -> dict[str, torch.Tensor]:
         return {
             "two": model.forecast(windows[:2, :N], H, samples=3, seed=1),
             "one": model.forecast(windows[2:, :N], 2 * H, samples=1, seed=2),
-            "next": model.predict_next(windows, N),
         }
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from helpers import draw_frames, write_clip
+from kinecast.apps.extract_many import ExtractSettings
 from kinecast.cli import main
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError
 from kinecast.jobs import cluster
-from kinecast.jobs.crew import Crew, Done, Task, Worker
+from kinecast.jobs.pool import WorkerPool
+from kinecast.jobs.tasks import Task, TaskResult, Worker
 from kinecast.models.checkpoints import save_backbone
-from kinecast.research.extraction import ExtractSettings
 from kinecast.research.rate_settings import Exact
 from kinecast.research.rate_units import RateSettings, RateWorker, measure_rates
 from kinecast.research.run import evaluate
@@ -52,7 +53,7 @@ SETTINGS = ExtractSettings("face-128", "", "cpu", "eager", "exact", "center", No
 def two_workers() -> Iterator[None]:
     """A session that all tests here use: starting one takes seconds."""
     pytest.importorskip("ray", reason="ray is not installed: pip install 'kinecast[ray]'")
-    started = cluster.Cluster(Worker(SETTINGS), "local", 2)
+    started = cluster.RayCluster(Worker(SETTINGS), "local", 2)
     yield
     started.close(failed=False)
 
@@ -103,7 +104,7 @@ def test_a_killed_worker_changes_no_bit(two_workers, folder: Path, weights: Path
 def test_commands_give_the_files_of_one_process(two_workers, folder: Path, weights: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     common = ["--model", str(weights), "--device", "cpu", "--limit", "8", "--json"]
-    rate = ["evaluate", "rate", str(folder / "id1_a.mp4"), *common, "--part", "losses", "--forecast", "damped"]
+    rate = ["research", "rate", str(folder / "id1_a.mp4"), *common, "--part", "losses", "--forecast", "damped"]
     for where, spread in (("one", []), ("ray", ["--ray", "local"])):
         assert main(["extract", str(folder), *common, "-o", str(tmp_path / where / "motion"), *spread]) == 0
         assert main([*rate, "-o", str(tmp_path / where / "rate"), *spread]) == 0
@@ -122,32 +123,32 @@ def test_every_node_must_have_the_same_measures(two_workers, folder: Path, weigh
         *(str(weights), "", "cpu", "eager", "exact", "auto", "", ("hold",), 0, ("mae", "warmth")),
         *(None, 4, "center", None, 4, tmp_path),
     )
-    with Crew(RateWorker(settings), ray="local") as crew, pytest.raises(KinecastError) as error:
-        measure_rates(crew, settings, [clip], [Exact()])
+    with WorkerPool(RateWorker(settings), ray="local") as pool, pytest.raises(KinecastError) as error:
+        measure_rates(pool, settings, [clip], [Exact()])
     assert str(error.value).startswith("a worker: expected the measures mae, warmth, found otherwise: ")
     assert str(error.value).endswith("install the same packages on every node")
 
 
 class Reader(Worker):
-    def read(self, path: Path) -> Done:
-        return Done(self.at(path).read_text())
+    def read(self, path: Path) -> TaskResult:
+        return TaskResult(self.at(path).read_text())
 
 
 @pytest.mark.slow
-def test_what_a_run_made_is_brought_to_a_node_that_lacks_it(two_workers, tmp_path, monkeypatch) -> None:
+def test_what_a_run_made_is_copied_to_a_node_that_lacks_it(two_workers, tmp_path, monkeypatch) -> None:
     """The body of a cluster's process, in this one: on one machine every file is there already."""
     ray = sys.modules["ray"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cluster, "_kept", None)
     made = Path("models/made.txt")
     task = Task("read", (made,), needs=(made,))
-    done = cluster._do(Reader(SETTINGS), task, "/nowhere", {made: ray.put(b"motion")})
-    assert done.value == "motion" and not made.exists()
+    result = cluster._run(Reader(SETTINGS), task, "/nowhere", {made: ray.put(b"motion")})
+    assert result.value == "motion" and not made.exists()
 
 
 @pytest.mark.slow
 def test_what_the_user_names_must_be_on_every_node(two_workers, tmp_path: Path) -> None:
-    spread = cluster.Cluster(Worker(SETTINGS), "local", 2)
+    spread = cluster.RayCluster(Worker(SETTINGS), "local", 2)
     lacking = Task("anything", (), reads=(tmp_path / "clip.mp4",))
     with pytest.raises(KinecastError) as error:
         list(spread.map([lacking]))

@@ -9,7 +9,6 @@ from kinecast.metrics.scores import (
     crps,
     energy_score,
     median_error,
-    oracle_best_of_samples,
     pit_deviation,
     pit_histogram,
     spread,
@@ -89,12 +88,6 @@ def test_pit_is_flat_for_right_samples_and_bent_for_others() -> None:
     assert narrow[0] > 0.2 and narrow[-1] > 0.2 and pit_deviation(narrow) > 0.2
     point = pit_histogram(torch.zeros(39, 3000, 1, 2), truth)  # a point forecast: everything outside
     assert point[0] + point[-1] == pytest.approx(1)
-
-
-def test_the_best_of_samples_is_chosen_by_the_truth() -> None:
-    samples = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[3.0, 4.0], [0.0, 1.0]]]).view(2, 1, 2, 2)
-    ade, fde = oracle_best_of_samples(samples, torch.zeros(1, 2, 2))
-    assert ade.tolist() == [2.5] and fde.tolist() == [1]
 
 
 def test_branches_by_hand() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from helpers import make_clip
 from kinecast.apps.pipeline import AnimateOptions, animate_clip, extract
+from kinecast.apps.stream.clips import EncodeOptions, encode_clip, layout_for_quality, profile_for
 from kinecast.codec import MotionDecoder, StreamReader
-from kinecast.codec.clips import EncodeOptions, encode_clip, layout_for_quality, profile_for
 from kinecast.codec.packets import MotionPacket
 from kinecast.errors import KinecastError
 from kinecast.models.checkpoints import save_backbone

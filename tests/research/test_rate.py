@@ -185,7 +185,7 @@ def test_the_command(clip, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     save_backbone(MODEL, tmp_path / "tiny.safetensors", {})
     command = [
-        "evaluate",
+        "research",
         "rate",
         str(clip),
         "-o",

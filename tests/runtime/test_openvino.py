@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from kinecast.errors import KinecastError
+from kinecast.machine import openvino as openvino_module
 from kinecast.models.base import Backbone
 from kinecast.runtime import TOLERANCES, accelerate
-from kinecast.runtime import compiled as compiled_module
 from kinecast.runtime.compiled import PARTS, converted, model_folder
 from tiny import COMPACT, pictures, tiny_fomm
 
@@ -39,7 +39,7 @@ def test_conversion_is_kept_under_the_weights_identity(own_cache: Path, monkeypa
     def fail(*_: object) -> None:
         raise AssertionError("converted again")
 
-    monkeypatch.setattr(compiled_module, "_convert", fail)
+    monkeypatch.setattr(openvino_module, "_convert", fail)
     assert converted(model) == folder
     assert torch.equal(render(accelerate(model, "openvino"), frames), first)
 

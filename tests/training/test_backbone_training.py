@@ -15,10 +15,10 @@ import torch
 from helpers import draw_frames, make_clip, write_clip
 from kinecast import load_backbone
 from kinecast.errors import KinecastError
+from kinecast.machine.process_state import flushes_denormals
 from kinecast.media.video import read_image
 from kinecast.models.checkpoints import load_backbone_file, save_backbone
 from kinecast.models.fomm import FOMMConfig
-from kinecast.runtime.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, compact_recipe, learning_rate_factor, train_backbone
 from kinecast.training.backbone_config import changed_settings
 from kinecast.training.checkpoint import load_state
@@ -144,7 +144,7 @@ def test_the_same_command_on_a_finished_run_trains_no_further(straight, clips):
     before = (output / "last.ckpt").read_bytes()
     lines: list[str] = []
     assert train_backbone(configured(clips, output), lines.append) == figures
-    assert lines[0] == "going on from step 7"
+    assert lines[0] == "resuming from step 7"
     assert (output / "last.ckpt").read_bytes() == before
 
 
@@ -232,13 +232,13 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(clips, tmp_path, straight,
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     lines: list[str] = []
     train_backbone(config, lines.append)
-    assert lines[0] == "going on from step 3"
+    assert lines[0] == "resuming from step 3"
     assert_same_state(tmp_path / "stopped", wanted)
 
 
 CHILD = """
 import json, os, signal, sys, torch
-from kinecast.runtime.process_state import flushes_denormals
+from kinecast.machine.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 def log(line):
@@ -271,7 +271,7 @@ def test_a_half_written_checkpoint_does_not_count(clips, tmp_path):
     (output / "model.safetensors").unlink()
     lines: list[str] = []
     train_backbone(configured(clips, output), lines.append)
-    assert lines[0] == "going on from step 3"
+    assert lines[0] == "resuming from step 3"
     assert load_state(output / "last.ckpt")["step"] == 7
     assert (output / "model.safetensors").exists()
 
@@ -449,7 +449,7 @@ def test_a_run_of_an_earlier_version_goes_on(clips, tmp_path):
     path.write_text(json.dumps(saved))
     lines: list[str] = []
     train_backbone(configured(clips, tmp_path / "run", steps=2), lines.append)
-    assert lines[0] == "going on from step 1"
+    assert lines[0] == "resuming from step 1"
     path.write_text("{}]")
     with pytest.raises(KinecastError, match="config.json: expected the config of a run, found another file"):
         train_backbone(configured(clips, tmp_path / "run", steps=2), lines.append)
@@ -521,7 +521,7 @@ def test_the_adversarial_variant_trains_both_networks(clips, tmp_path):
 
 SCRIPT = """
 import json, sys, torch
-from kinecast.runtime.process_state import flushes_denormals
+from kinecast.machine.process_state import flushes_denormals
 from kinecast.training.backbone import BackboneTrainingConfig, train_backbone
 
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kinecast.media.pictures import border, caption, side_by_side, to_uint8
+from kinecast.media.pictures import as_frames, border, caption, side_by_side, to_uint8
 from kinecast.metrics.pixel import mae, ssim
 
 PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with
@@ -31,6 +31,7 @@ class Report:
         mode: "reconstruction" or "transfer".
         frames: how many were written.
         frames_sent: those of them that were not forecast.
+        frames_without_face: those in which none was found, where one is needed: the last picture is held.
         fps: their mean rate.
         motion_dim: numbers a frame, the background's included.
         forecaster: its name, if there was one.
@@ -54,6 +55,7 @@ class Report:
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     rate: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    frames_without_face: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -61,11 +63,11 @@ class Report:
 
 
 def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:
-    """Return the papers' accounting: D 32-bit floats a frame sent, the source picture not counted ([A] section 5)."""
+    """Return the published rate (arXiv 2504.05537, section 5): D 32-bit floats per frame sent, without the picture."""
     return motion_dim * 32 * fps * sent_share / 1000
 
 
-def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor) -> dict[str, float]:
+def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor | np.ndarray) -> dict[str, float]:
     """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent.
 
     Args:
@@ -73,13 +75,13 @@ def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor)
         fps: frames a second.
         mask: (T,) bool, True where a frame is forecast.
         share: of frames sent, in the papers' accounting.
-        picture: the source, (1, 3, H, W) in [0, 1].
+        picture: the source, (1, 3, H, W) in [0, 1] or uint8 (H, W, 3).
     """
     published = published_kbps(dim, fps, share)
     seconds = len(mask) / fps
     motion_bytes = dim * 4 * int((~mask).sum())  # of 32-bit floats
     jpeg = io.BytesIO()
-    Image.fromarray(to_uint8(picture)[0]).save(jpeg, "JPEG", quality=90)
+    Image.fromarray(as_frames(picture)[0]).save(jpeg, "JPEG", quality=90)
     sent = 8 * motion_bytes / seconds / 1000
     return {
         "published_kbps": published,

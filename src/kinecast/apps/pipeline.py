@@ -5,25 +5,26 @@ Motion of a whole clip is kept (D numbers a frame); frames never are.
 Letters: T frames, N observed, H horizon, S samples.
 """
 
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from kinecast.apps.animation import PLAIN_VIDEO_KBPS, Clock, Report, Scores, compose, published_kbps, rates
 from kinecast.apps.driving import Driving, Scene, background_motion, best_frame, held_background, tps_with
+from kinecast.apps.extraction import BATCH, Progress, check_motion, detect_motion, extract
+from kinecast.apps.forecasts import forecast_mask, forecast_motion
 from kinecast.errors import KinecastError
 from kinecast.files import CLIP_OUTPUTS, check_output
 from kinecast.forecasting.base import Forecaster
-from kinecast.media.footage import Footage, footage
-from kinecast.media.framing import check_reading
+from kinecast.media.footage import Footage, check_part, footage
+from kinecast.media.framing import check_reading, check_size
 from kinecast.media.sound import SoundSource, clip_sound
 from kinecast.media.video import DEFAULT_FPS, VideoWriter, read_image
 from kinecast.models.base import Backbone
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
 
 __all__ = [
@@ -38,95 +39,7 @@ __all__ = [
     "published_kbps",
 ]
 
-BATCH = 8
 MAX_SHOWN_SAMPLES = 8
-
-Progress = Callable[[str, int], None]
-
-
-def extract(
-    backbone: Backbone,
-    clip: str | Path,
-    crop: str = "center",
-    fps: float | None = None,
-    limit: int | None = None,
-    progress: Progress = lambda stage, frames: None,
-    true_fps: float | None = None,
-) -> Motion:
-    """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
-
-    Args:
-        backbone: its weights say at what frame size.
-        clip: whatever `kinecast.media.video.read_frames` reads.
-        crop: crop policy by name.
-        fps: resample to this constant rate; None keeps the frames and their times.
-        limit: at most so many frames.
-        progress: called with ("detect", frames done since the last call).
-        true_fps: the true frame rate where the file's times are wrong.
-
-    Raises:
-        KinecastError: unreadable input, or an option out of range.
-    """
-    return _detect(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
-
-
-def _detect(backbone: Backbone, driving: Footage, progress: Progress) -> Motion:
-    # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
-    # allocator then cannot reuse, and memory would grow with the clip.
-    numbers, times = bytearray(), array("d")
-    detect = backbone.follow()
-    for edges, frames in driving.batches(BATCH):
-        motion = detect(frames.to(backbone.device)).to("cpu")
-        numbers += motion.vectors().numpy().tobytes()
-        times.extend(edges[:-1])
-        progress("detect", len(frames))
-    motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
-    motion = replace(motion, fps=driving.rate, frame_size=backbone.frame_size, clip=driving.info.path.name)
-    if driving.constant:
-        return motion
-    end = float(edges[-1])
-    return replace(motion, fps=len(motion) / end, times=torch.tensor(times, dtype=torch.float64), end=end)
-
-
-def forecast_mask(frames: int, observed: int, horizon: int) -> np.ndarray:
-    """Return (T,) bool, True where a frame is forecast: N observed and H forecast in turn, whole windows only.
-
-    Raises:
-        KinecastError: the clip is shorter than one window.
-    """
-    if observed < 1 or horizon < 1:
-        raise KinecastError(f"horizon: expected N-H with both at least 1, found {observed}-{horizon}")
-    window = observed + horizon
-    if frames < window:
-        raise KinecastError(
-            f"driving has {frames} frame{'s' if frames != 1 else ''}; horizon {observed}-{horizon} needs at least "
-            f"{window}: choose a shorter horizon or a longer clip"
-        )
-    index = np.arange(frames)
-    return (index % window >= observed) & (index < frames // window * window)
-
-
-def forecast_motion(
-    motion: Motion, forecaster: Forecaster, observed: int, horizon: int, samples: int = 1, seed: int = 0
-) -> tuple[list[Motion], np.ndarray]:
-    """Replace the forecast blocks of a motion by forecasts of the N frames before each: S motions and the mask.
-
-    A forecast sees the N observed frames before it and nothing else; frames after the last whole window are kept.
-    Motion of a variable rate is first resampled, see `Motion.evenly_timed`.
-    """
-    motion = motion.evenly_timed()
-    mask = forecast_mask(len(motion), observed, horizon)
-    vectors = motion.vectors()
-    window = observed + horizon
-    count = len(motion) // window
-    windows = vectors[: count * window].view(count, window, -1)
-    futures = forecaster.forecast(windows[:, :observed].contiguous(), horizon, samples, seed)
-    motions = []
-    for future in futures:
-        filled = vectors.clone()
-        filled[torch.from_numpy(mask)] = future.reshape(count * horizon, -1).to(filled)
-        motions.append(motion.with_vectors(filled))
-    return motions, mask
 
 
 @dataclass(frozen=True)
@@ -134,18 +47,22 @@ class AnimateOptions:
     """What `animate_clip` does.
 
     `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". Motion is absolute, or
-    `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the driving's
-    pose (TPS). `background` moves the background too (TPS). `observed` and `horizon` are N and H of a forecast.
-    `compare` shows the driving frame and the animation by true keypoints beside the result. `fps`, `true_fps` and
-    `limit` are those of `extract`. `sound` keeps the driving clip's.
+    `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the
+    driving's pose (TPS); by default it is relative in transfer. `background` moves the background too (TPS).
+    `transfer` says how relative motion is applied: strengths by region, openings of eyes and lips, the driving's own
+    head pose (mesh). `observed` and `horizon` are N and H of a forecast. `compare` shows the driving frame and the
+    animation by true keypoints beside the result. `fps`, `true_fps` and `limit` are those of `extract`, `start` and
+    `end` seconds of the driving clip. `smooth` filters what trembles, `size` is the side of the frames in pixels, the
+    weights' own if None; both ask for the mesh. `sound` keeps the driving clip's.
     """
 
     mode: str = "reconstruction"
-    relative: bool = False
+    relative: bool | None = None
     adapt_scale: bool | None = False  # None: where the poses have sizes that can be compared
     best_frame: bool = False
     avd: bool = False
     background: bool = False
+    transfer: Transfer = Transfer()
     observed: int = 12
     horizon: int = 12
     samples: int = 1
@@ -158,17 +75,32 @@ class AnimateOptions:
     compare: bool = False
     true_fps: float | None = None
     sound: bool = True
+    start: float = 0.0
+    end: float | None = None
+    smooth: bool = False
+    size: int | None = None
+
+    @property
+    def moves_relatively(self) -> bool:
+        """Whether motion is relative, asked for or not."""
+        return self.mode == "transfer" and not self.avd if self.relative is None else self.relative
 
     def __post_init__(self) -> None:
         if self.mode not in ("reconstruction", "transfer"):
             raise KinecastError(f"mode: expected reconstruction or transfer, found {self.mode!r}")
-        if (self.adapt_scale or self.best_frame) and not self.relative:
+        if (self.adapt_scale or self.best_frame) and not self.moves_relatively:
             raise KinecastError("adapt-scale and best-frame change relative motion: add --relative")
+        if self.transfer != Transfer() and not self.moves_relatively:
+            raise KinecastError(
+                "strength, region, eyes, lips and mixed change relative motion: drop --absolute, or add --source"
+            )
         if self.relative and self.avd:
             raise KinecastError("motion: expected relative or avd, found both: drop --relative or --avd")
         for crop in (self.crop, self.source_crop):
             check_reading(crop, self.fps, self.limit)
         check_reading(fps=self.true_fps)
+        check_part(self.start, self.end)
+        check_size(self.size)
         if not 1 <= self.samples <= MAX_SHOWN_SAMPLES:
             raise KinecastError(f"samples: expected 1 to {MAX_SHOWN_SAMPLES} in one picture, found {self.samples}")
 
@@ -204,29 +136,77 @@ def animate_clip(
     check_output(output, CLIP_OUTPUTS, "clip", [driving] if source is None else [driving, source])
     _check(backbone, options, forecaster)
     _check_source(source, driving, options)
-    clip = footage(driving, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
-    sound = clip_sound(driving) if options.sound else None
+    clip = _clip(backbone, driving, options)
+    sound = clip_sound(driving, options.start) if options.sound else None
     clock = Clock()
     with VideoWriter(output, clip.rate, quality=options.quality, sound=sound) as writer:
         with clock("encode source"):
-            picture = _source_picture(backbone, source, driving, options)
-        if motion is None:
-            with clock("detect"):
-                motion = _detect(backbone, clip, progress)
-        motion = motion[: options.limit]
-        clip = replace(clip, limit=len(motion))
-        if forecaster is not None and (even := motion.evenly_timed()) is not motion:
-            clip, motion = replace(clip, fps=even.fps, limit=len(even)), even
-        edges = None if motion.times is None and motion.fps in (None, writer.given_fps) else motion.edges()
-        background = None
-        if options.background:
-            with clock("background"):
-                background = background_motion(backbone, clip, len(motion))
-        scene = _scene(backbone, picture, Driving(motion, background), options, forecaster, clock)
+            picture = _source_picture(backbone, source, clip, options)
+        clip, known = _known(backbone, clip, motion, options, forecaster is not None, clock, progress)
+        edges = _edges(known.motion, writer)
+        scene = _scene(backbone, picture, known, options, forecaster, clock)
         scores = Scores(options.mode == "reconstruction", picture.cpu(), forecaster is not None)
         frames = (batch for _, batch in clip.batches(BATCH))
         _render(scene, frames, edges, writer, scores, options, clock, progress)
-    return _report(scene, motion.fps or clip.rate, scores, options, forecaster, clock)
+    return _report(scene, known.motion.fps or clip.rate, scores, options, forecaster, clock)
+
+
+def _clip(backbone: Backbone, driving: str | Path, options: AnimateOptions) -> Footage:
+    """Return the frames of the driving clip that are meant, in the size that is rendered."""
+    return footage(
+        driving,
+        _frame_size(backbone, options),
+        options.crop,
+        options.fps,
+        options.limit,
+        options.true_fps,
+        options.start,
+        options.end,
+    )
+
+
+def _frame_size(backbone: Backbone, options: AnimateOptions) -> tuple[int, int]:
+    """Return the height and width of the frames.
+
+    Raises:
+        KinecastError: another size than the one that the backbone works at.
+    """
+    if options.size is None:
+        return backbone.frame_size
+    if not backbone.any_size and (options.size, options.size) != backbone.frame_size:
+        raise KinecastError(
+            f"size: expected {backbone.frame_size[0]}, as {backbone.name} was trained at, found {options.size}: use "
+            "mesh for other sizes"
+        )
+    return options.size, options.size
+
+
+def _known(
+    backbone: Backbone,
+    clip: Footage,
+    motion: Motion | None,
+    options: AnimateOptions,
+    evenly: bool,
+    clock: Clock,
+    progress: Progress,
+) -> tuple[Footage, Driving]:
+    """Return the clip as long as its motion, and that, detected unless it is there; `evenly` timed for a forecast."""
+    if motion is None:
+        with clock("detect"):
+            motion = detect_motion(backbone, clip, progress, options.smooth)
+    motion = motion[: options.limit]
+    clip = replace(clip, limit=len(motion))
+    if evenly and (even := motion.evenly_timed()) is not motion:
+        clip, motion = replace(clip, fps=even.fps, limit=len(even)), even
+    if not options.background:
+        return clip, Driving(motion)
+    with clock("background"):
+        return clip, Driving(motion, background_motion(backbone, clip, len(motion)))
+
+
+def _edges(motion: Motion, writer: VideoWriter) -> np.ndarray | None:
+    """Return when frames are shown, None where that is the rate of the writer."""
+    return None if motion.times is None and motion.fps in (None, writer.given_fps) else motion.edges()
 
 
 def animate_motion(
@@ -259,7 +239,8 @@ def animate_motion(
     options = options or AnimateOptions(mode="transfer")
     check_output(output, CLIP_OUTPUTS, "clip", [] if isinstance(source, Tensor) else [source])
     _check(backbone, options, forecaster)
-    _check_motion(backbone, motion, options)
+    _check_without_frames(options)
+    check_motion(backbone, motion)
     if options.true_fps is not None:
         motion = replace(motion, fps=options.true_fps, times=None, end=None)
     motion = (motion if options.fps is None else motion.at_rate(options.fps))[: options.limit]
@@ -269,7 +250,9 @@ def animate_motion(
     with VideoWriter(output, fps, quality=options.quality, sound=sound if options.sound else None) as writer:
         with clock("encode source"):
             read = (
-                source if isinstance(source, Tensor) else read_image(source, backbone.frame_size, options.source_crop)
+                source
+                if isinstance(source, Tensor)
+                else read_image(source, _frame_size(backbone, options), options.source_crop)
             )
             picture = read.to(backbone.device)
         scene = _scene(backbone, picture, Driving(motion), options, forecaster, clock)
@@ -279,6 +262,7 @@ def animate_motion(
 
 
 def _check(backbone: Backbone, options: AnimateOptions, forecaster: Forecaster | None) -> None:
+    backbone.check_transfer(options.transfer)
     for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
         if getattr(options, option):
             tps_with(backbone, part, option)
@@ -299,29 +283,19 @@ def _check_source(source: str | Path | None, driving: str | Path, options: Anima
         )
 
 
-def _check_motion(backbone: Backbone, motion: Motion, options: AnimateOptions) -> None:
-    """Check that a motion is the backbone's, and that no option asks for the frames that it was detected in."""
-    for option in ("compare", "background"):
+def _check_without_frames(options: AnimateOptions) -> None:
+    """Check that no option asks for the frames in which the motion was detected."""
+    for option in ("compare", "background", "smooth"):
         if getattr(options, option):
             raise KinecastError(f"{option}: expected a clip as --driving, found motion without pictures: leave it out")
-    backbone.flatten(motion[:0])
-    if motion.frame_size not in (None, backbone.frame_size):
-        raise KinecastError(
-            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
-            f"{motion.frame_size}: name the model that it was extracted with"
-        )
-    if not len(motion):
-        raise KinecastError("driving: expected motion of at least one frame, found none: extract it again")
 
 
-def _source_picture(
-    backbone: Backbone, source: str | Path | None, driving: str | Path, options: AnimateOptions
-) -> Tensor:
+def _source_picture(backbone: Backbone, source: str | Path | None, clip: Footage, options: AnimateOptions) -> Tensor:
     """Return the picture that is animated, (1, 3, H, W): the source, or in reconstruction the clip's first frame."""
     if options.mode == "transfer" and source is not None:
-        picture = read_image(source, backbone.frame_size, options.source_crop)
+        picture = read_image(source, clip.size, options.source_crop)
     else:
-        picture = read_image(driving, backbone.frame_size, options.crop)
+        picture = next(iter(clip.batches(1)))[1]
     return picture.to(backbone.device)
 
 
@@ -343,13 +317,13 @@ def _scene(
     futures = [Driving(each, held_background(known.background, mask)) for each in sampled]
     with clock("encode source"):
         state, source_motion = backbone.encode_source(picture), backbone.detect(picture)
-    if options.relative:
+    if options.moves_relatively:
         beside = source_motion.to("cpu")
         initial = known[best_frame(known.motion, beside, mask) if options.best_frame else 0]
-        adapt = options.adapt_scale
-        if adapt is None:
-            adapt = backbone.adapts_scale(beside, initial.motion)
-        known, *futures = (each.relative(backbone, beside, initial, adapt) for each in (known, *futures))
+        known, *futures = (
+            each.retargeted(backbone, beside, initial, options.transfer, options.adapt_scale)
+            for each in (known, *futures)
+        )
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
     return Scene(backbone, picture, state, source_motion, known, futures, mask)
@@ -404,6 +378,7 @@ def _report(
         mode=options.mode,
         frames=len(scene.mask),
         frames_sent=int((~scene.mask).sum()),
+        frames_without_face=int((~scene.known.motion.valid_frames()).sum()),
         fps=fps,
         motion_dim=scene.known.dim,
         forecaster=forecaster.name if forecaster else None,

@@ -20,20 +20,17 @@ from kinecast.cli.animate import animate
 from kinecast.cli.anomaly import anomaly
 from kinecast.cli.benchmark import benchmark
 from kinecast.cli.call import call
-from kinecast.cli.data_arms import data_arms
 from kinecast.cli.data_check import data_check
 from kinecast.cli.decode import decode
 from kinecast.cli.demo import demo
 from kinecast.cli.doctor import doctor
 from kinecast.cli.encode import encode
-from kinecast.cli.evaluate_keypoints import evaluate_keypoints
-from kinecast.cli.evaluate_rate import evaluate_rate
-from kinecast.cli.evaluate_synthetic import evaluate_synthetic
-from kinecast.cli.evaluate_videos import evaluate_diverse, evaluate_paper, evaluate_single
 from kinecast.cli.extract import extract
 from kinecast.cli.forecast import forecast
 from kinecast.cli.outputs import guarded
+from kinecast.cli.research import add_research
 from kinecast.cli.serve import serve
+from kinecast.cli.studio import studio
 from kinecast.cli.train_backbone import train_backbone
 from kinecast.cli.train_forecaster import train_forecaster
 from kinecast.cli.zoo_import import zoo_import
@@ -52,27 +49,19 @@ app = typer.Typer(
     context_settings=_SETTINGS,
 )
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
-_evaluate = typer.Typer(help="Measure models without leaks.", no_args_is_help=True)
-_data = typer.Typer(help="Make and check data sets.", no_args_is_help=True)
+_data = typer.Typer(help="Check data sets.", no_args_is_help=True)
 _zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, doctor, anomaly):
+for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, doctor, anomaly):
     app.command()(guarded(command))
 _train.command("backbone")(guarded(train_backbone))
 _train.command("forecaster")(guarded(train_forecaster))
-_evaluate.command("keypoints")(guarded(evaluate_keypoints))
-_evaluate.command("rate")(guarded(evaluate_rate))
-_evaluate.command("synthetic")(guarded(evaluate_synthetic))
-_evaluate.command("single")(guarded(evaluate_single))
-_evaluate.command("diverse")(guarded(evaluate_diverse))
-_evaluate.command("paper")(guarded(evaluate_paper))
-_data.command("arms")(guarded(data_arms))
 _data.command("check")(guarded(data_check))
 _zoo.command("list")(guarded(zoo_list))
 _zoo.command("import")(guarded(zoo_import))
 app.add_typer(_train, name="train")
-app.add_typer(_evaluate, name="evaluate")
 app.add_typer(_data, name="data")
 app.add_typer(_zoo, name="zoo")
+add_research(app, _data)
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import (
-    CropOption,
     DeviceOption,
     EngineOption,
     FpsOption,
@@ -24,7 +23,9 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.model_choice import AUTO, choose_model
-from kinecast.cli.outputs import WRITES_CLIP, WRITES_REPORT
+from kinecast.cli.outputs import WRITES_CLIPS, WRITES_PICTURE, WRITES_REPORT
+from kinecast.cli.portrait import Portraits, check_clip_named
+from kinecast.cli.transfer_options import EyesOption, LipsOption, RegionOption, StrengthOption, transfer_of
 from kinecast.errors import KinecastError
 
 _STREAM = ".kcm"
@@ -36,18 +37,58 @@ def animate(
         Path,
         typer.Option("--driving", help="The clip whose motion is used, or motion: .npz, .kcm; - is standard input."),
     ],
-    output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
-    source: Annotated[
-        Path | None, typer.Option("--source", help="Picture or clip (its first frame); for transfer.")
+    output: Annotated[
+        Path | None,
+        WRITES_CLIPS,
+        typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif; of several sources or clips, a folder."),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--source", help="Picture of any size, or a clip (its first frame), or a folder of them."),
+    ] = None,
+    face: Annotated[
+        str | None,
+        typer.Option("--face", help="Whose head moves: largest, all, or a number, counted from the left. [largest]"),
+    ] = None,
+    square: Annotated[
+        bool, typer.Option("--square", help="Show the square around the head, not the whole picture.")
+    ] = False,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Side of that square in pixels: 256, 512, 1024. (default: 512)")
+    ] = None,
+    start: Annotated[float, typer.Option("--start", help="Seconds of the driving clip to begin at.")] = 0.0,
+    end: Annotated[float | None, typer.Option("--end", help="Seconds of the driving clip to end at.")] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Filter what trembles in the landmarks (One Euro).")] = False,
+    preview: Annotated[
+        Path | None,
+        WRITES_PICTURE,
+        typer.Option("--preview", help="First write this picture of what will move; without -o nothing else."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="In a folder: replace outputs that were made otherwise.")
+    ] = False,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="reconstruction or transfer. (default: transfer if there is a --source)"),
+        typer.Option(
+            "--mode",
+            help="reconstruction, transfer, or a kind of transfer: relative, absolute, mixed (the driving's own "
+            "head pose). (default: transfer if there is a --source)",
+        ),
     ] = None,
-    relative: Annotated[bool, typer.Option("--relative", help="Apply the motion's change, not its positions.")] = False,
+    relative: Annotated[
+        bool | None,
+        typer.Option(
+            "--relative/--absolute",
+            help="Apply the motion's change, or its positions. (default: relative if there is a --source)",
+        ),
+    ] = None,
     adapt_scale: Annotated[
         bool, typer.Option("--adapt-scale", help="Scale relative motion to the source's size.")
     ] = False,
+    strength: StrengthOption = None,
+    region: RegionOption = "all",
+    eyes: EyesOption = None,
+    lips: LipsOption = None,
     best_frame: Annotated[
         bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
     ] = False,
@@ -69,8 +110,13 @@ def animate(
             "--model", help="Backbone: a name of `kinecast zoo list`, or a file; auto is mesh for faces, else face-128."
         ),
     ] = AUTO,
-    crop: CropOption = "center",
-    source_crop: Annotated[str, typer.Option("--source-crop", help="center, face or none.")] = "center",
+    crop: Annotated[
+        str | None, typer.Option("--crop", help="Of driving frames: center, face or none. (default: what is seen best)")
+    ] = None,
+    source_crop: Annotated[
+        str | None,
+        typer.Option("--source-crop", help="center, face or none: a square as the weights see it, nothing put back."),
+    ] = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
@@ -90,21 +136,25 @@ def animate(
 ) -> None:
     """Animate a picture by a clip, or by motion alone.
 
-    Frames that were forecast carry an orange border, observed ones a green border.
+    With a --source the face in it is found, moved as the driving face moves, and put back into the whole picture.
+    Without one the clip is rebuilt from its first frame. Frames that were forecast carry an orange border, observed
+    ones a green border.
     """
     from kinecast.apps import pipeline
-    from kinecast.cli.report import print_report
-    from kinecast.codec.sound import stream_sound
+    from kinecast.apps.portrait.job import PortraitOptions
     from kinecast.data.windows import parse_horizon
-    from kinecast.files import atomic_path
-    from kinecast.zoo import forecaster_for
 
     of_motion = driving.suffix.lower() in _MOTION
+    mode, relative, transfer = transfer_of(mode, relative, strength, region, eyes, lips)
     if of_motion:
         _check_motion(driving, source, mode)
     if horizon is not None and forecast is None:
         raise KinecastError(f"horizon: expected a forecaster for {horizon}, found none: name one with --forecast")
     observed, ahead = parse_horizon(horizon or "12-12")
+    reading: dict[str, Any] = {
+        **{"fps": fps, "true_fps": true_fps, "limit": limit, "start": start, "end": end, "smooth": smooth},
+        **{"sound": sound, "quality": quality, "size": size},
+    }
     options = pipeline.AnimateOptions(
         mode=mode or ("transfer" if source else "reconstruction"),
         relative=relative,
@@ -112,37 +162,81 @@ def animate(
         best_frame=best_frame,
         avd=avd,
         background=background,
+        transfer=transfer,
         observed=observed,
         horizon=ahead,
         samples=samples,
         seed=seed,
-        crop=crop,
-        source_crop=source_crop,
-        fps=fps,
-        limit=limit,
-        quality=quality,
+        crop=crop or "center",
+        source_crop=source_crop or "center",
         compare=compare,
-        true_fps=true_fps,
-        sound=sound,
+        **reading,
     )
     clip = driving if of_motion else clip_named(driving, strip)
-    chosen = choose_model(model, clip, source, (crop, source_crop), forecast)
+    portraits = Portraits(
+        PortraitOptions(
+            face or "largest", square, relative=relative is not False, transfer=transfer, crop=crop, **reading
+        ),
+        source,
+        clip,
+        output,
+        preview,
+        overwrite,
+    )
+    others = {"mode reconstruction": options.mode == "reconstruction", "forecast": forecast, "compare": compare}
+    others |= {"samples": samples > 1, "avd": avd, "background": background, "best-frame": best_frame}
+    others |= {"adapt-scale": adapt_scale, "source-crop": source_crop}
+    asked = {"face": face, "square": square, "preview": preview, "overwrite": overwrite, "-o FOLDER": portraits.many}
+    whole = portraits.possible(others, asked)
+    chosen = portraits.choose_model(model) if whole else None
+    chosen = chosen or choose_model(model, clip, source, (options.crop, options.source_crop), forecast)
     backbone = load_model(chosen, device, engine, precision)
-    forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
     with progress() as update:
-        if of_motion:
-            picture, motion = _read_motion(backbone, driving)
-            moved = picture if source is None else source
-            heard = stream_sound(driving, motion.edges()[0]) if driving.suffix.lower() == _STREAM else None
-            result = pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
+        if whole and (backbone.any_size or size or any(asked.values())):
+            result = portraits.run(backbone, chosen, update)
         else:
-            result = pipeline.animate_clip(backbone, source, clip, output, options, forecaster, update)
+            result = _square(backbone, source, clip, check_clip_named(output), options, forecast, device, update)
+    _tell(result, output, report, json)
+
+
+def _square(
+    backbone: Any,
+    source: Path | None,
+    clip: Any,
+    output: Path,
+    options: Any,
+    forecast: str | None,
+    device: str,
+    update: Any,
+) -> Any:
+    """Animate at the size that the weights know, with whatever is compared and forecast, and return the report."""
+    from kinecast.apps import pipeline
+    from kinecast.apps.stream.sound import stream_sound
+    from kinecast.zoo import forecaster_for
+
+    forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
+    if Path(clip).suffix.lower() not in _MOTION:
+        return pipeline.animate_clip(backbone, source, clip, output, options, forecaster, update)
+    picture, motion = _read_motion(backbone, clip)
+    moved = picture if source is None else source
+    heard = stream_sound(clip, motion.edges()[0]) if clip.suffix.lower() == _STREAM else None
+    return pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
+
+
+def _tell(result: Any, output: Path | None, report: Path | None, json: bool) -> None:
+    """Print the figures, and write them if asked; there are none of a preview alone."""
+    from kinecast.cli.report import print_report
+    from kinecast.files import atomic_path
+
+    if result is None:
+        return
+    figures = result if isinstance(result, dict) else result.to_dict()
     if report:
         with atomic_path(report) as temporary:
-            temporary.write_text(json_module.dumps(result.to_dict(), indent=2))
+            temporary.write_text(json_module.dumps(figures, indent=2))
     if json:
-        print_json(result.to_dict())
-    else:
+        print_json(figures)
+    elif not isinstance(result, dict):
         print_report(f"{output}", result)
     say(f"wrote {output}")
 
@@ -160,7 +254,7 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
 
 def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any]:
     """Return a motion stream's picture, or None for a motion file, and the motion."""
-    from kinecast.codec.clips import read_motion
+    from kinecast.apps.stream.clips import read_motion
     from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:

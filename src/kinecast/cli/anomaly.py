@@ -67,7 +67,7 @@ def anomaly(
     Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
     watched until Ctrl-C or --limit.
     """
-    needs("kinecast anomaly", "evaluate")
+    needs("kinecast anomaly", "plot")
     from kinecast.apps.anomaly import Detector, Rates, ScorerConfig, cut, split_normal
     from kinecast.apps.anomaly.timeline import draw_timeline
     from kinecast.files import atomic_path, make_folder

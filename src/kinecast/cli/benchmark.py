@@ -111,7 +111,7 @@ def _machine(device: str) -> str:
     import torch
 
     from kinecast.device import choose_device
-    from kinecast.runtime.machine import processor
+    from kinecast.machine.processor import processor
 
     where = choose_device(device)
     if where.type == "cuda":

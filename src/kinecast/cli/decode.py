@@ -6,11 +6,9 @@ from typing import Annotated
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     DeviceOption,
     EngineOption,
     JsonOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     load_model,
@@ -18,6 +16,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, model_of
 from kinecast.cli.outputs import WRITES_CLIP
 from kinecast.packages import needs
 
@@ -25,7 +24,9 @@ from kinecast.packages import needs
 def decode(
     stream: Annotated[Path, typer.Argument(help="Motion stream of `kinecast encode` (.kcm).")],
     output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: Annotated[
+        str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file. (default: as encoded)")
+    ] = AUTO,
     quality: Annotated[
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
@@ -46,11 +47,11 @@ def decode(
 ) -> None:
     """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
     needs("kinecast decode", "codec")
-    from kinecast.apps.fillers import advised_filler, load_filler
-    from kinecast.codec.clips import decode_clip
+    from kinecast.apps.stream.clips import decode_clip
+    from kinecast.apps.stream.fillers import advised_filler, load_filler
     from kinecast.codec.filling import INTERPOLATE
 
-    backbone = load_model(model, device, engine, precision)
+    backbone = load_model(model_of(stream) if model == AUTO else model, device, engine, precision)
     dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)
     chosen = load_filler(forecast, dim, seed) if named else None  # the user's choice, unlike a stream's, is an order
     with progress() as update:
@@ -68,7 +69,11 @@ def decode(
         print_json(report)
     filled = "".join(
         f", {report[key]} {word}"
-        for key, word in (("skipped", "left out by the sender"), ("concealed", "lost"))
+        for key, word in (
+            ("skipped", "left out by the sender"),
+            ("concealed", "lost"),
+            ("frames_without_face", "without a face"),
+        )
         if report[key]
     )
     say(f"wrote {output}: {report['frames']} frames at {report['fps']:.4g} fps{filled}")

@@ -31,8 +31,8 @@ def _devices() -> Rows:
 
     from kinecast.device import DEVICES, choose_device
     from kinecast.errors import KinecastError
+    from kinecast.machine.processor import processor
     from kinecast.runtime.convolution import bfloat16_available
-    from kinecast.runtime.machine import processor
 
     rows = {"processor": processor(), "threads": str(torch.get_num_threads())}
     rows["bfloat16"] = "available" if bfloat16_available() else "not available: --precision bf16 is exact here"

@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
     EngineOption,
+    FaceOption,
     FpsOption,
     JsonOption,
     LimitOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     StripOption,
@@ -24,6 +23,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_clip
 from kinecast.cli.outputs import WRITES_STREAM
 from kinecast.errors import KinecastError
 from kinecast.packages import needs
@@ -62,8 +62,9 @@ def encode(
     profile: Annotated[
         str, typer.Option("--profile", help="Prediction tables: auto, generic, or those of a kind of key points.")
     ] = "auto",
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: AutoModelOption = AUTO,
     crop: CropOption = "center",
+    face: FaceOption = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
@@ -81,11 +82,14 @@ def encode(
     --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
-    from kinecast.apps.fillers import load_filler
-    from kinecast.codec.clips import EncodeOptions, encode_clip
+    from kinecast.apps.stream.clips import EncodeOptions, encode_clip
+    from kinecast.apps.stream.fillers import load_filler
+    from kinecast.media.framing import around_face
 
     if terms != "keypoints" and rate_kbps is None:
         raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
+    crop, source = around_face(crop, face), clip_named(clip, strip)
+    model = choose_for_clip(model, source, crop, forecast)
     backbone = load_model(model, device, engine, precision)
     filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
     options = EncodeOptions(
@@ -103,11 +107,13 @@ def encode(
         sound_kbps=sound_kbps if sound else None,
     )
     with progress() as update:
-        report = encode_clip(backbone, clip_named(clip, strip), output, options, update)
+        report = encode_clip(backbone, source, output, options, update)
     if json:
         print_json(report)
     parts = [("times of frames", report["times_kbps"]), ("sound", report["sound_kbps"])]
     beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
+    unseen = report["frames_without_face"]
+    beside += f", no face in {unseen} frames" if unseen else ""
     say(
         f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:.4g} fps, motion "
         f"{report['motion_kbps']:.2f} kbps ({report['overhead_kbps']:.2f} of it framing), picture "

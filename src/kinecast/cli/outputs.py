@@ -18,6 +18,7 @@ from kinecast.errors import KinecastError
 from kinecast.files import (
     CLIP_OUTPUTS,
     MOTION_OUTPUTS,
+    PICTURE_OUTPUTS,
     REPORT_OUTPUTS,
     STREAM_OUTPUTS,
     WEIGHTS_OUTPUTS,
@@ -35,7 +36,8 @@ class Writes:
     """Marks a parameter whose value a command writes.
 
     It is a file with one of the `suffixes`, whose folder is perhaps made; or a `folder`, in which files of the `names`
-    are written; or either, of which the command knows and checks which.
+    are written; or with `or_folder` a folder if it is one, or has no suffix; or either, of which the command knows and
+    checks which.
     """
 
     what: str
@@ -43,10 +45,11 @@ class Writes:
     folder: bool = False
     folder_is_made: bool = False
     names: tuple[str, ...] = ()
+    or_folder: bool = False
 
     def check(self, path: Path, inputs: list[Path]) -> None:
         """Raise a KinecastError if it cannot be written, or would replace an input."""
-        if self.folder:
+        if self.folder or (self.or_folder and (path.is_dir() or not path.suffix)):
             check_folder(path, inputs)
             for name in self.names:
                 check_distinct(path / name, inputs)
@@ -58,6 +61,8 @@ class Writes:
 
 _Mark = TypeVar("_Mark")
 WRITES_CLIP = Writes("clip", CLIP_OUTPUTS)
+WRITES_CLIPS = Writes("clip", CLIP_OUTPUTS, or_folder=True)
+WRITES_PICTURE = Writes("picture", PICTURE_OUTPUTS)
 WRITES_MOTION = Writes("motion file", MOTION_OUTPUTS)
 WRITES_STREAM = Writes("motion stream", STREAM_OUTPUTS)
 WRITES_WEIGHTS = Writes("weights file", WEIGHTS_OUTPUTS)

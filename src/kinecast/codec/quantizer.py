@@ -3,7 +3,6 @@
 Letters: T frames, D numbers a frame.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,21 +108,6 @@ class Layout:
     def owners(self) -> np.ndarray:
         """(D,) int64: the keypoint of each number, in coding order."""
         return np.concatenate([np.repeat(np.arange(self.keypoints), c.width) for c in self.components])
-
-    def with_steps(self, steps: Mapping[str, float]) -> "Layout":
-        """Return this layout with other steps, by component name, in motion units.
-
-        Raises:
-            KinecastError: a foreign name, or a step out of range.
-        """
-        foreign = sorted(set(steps) - {component.name for component in self.components})
-        if foreign:
-            known = ", ".join(component.name for component in self.components)
-            raise KinecastError(f"steps of layout {self.name}: expected {known}, found {', '.join(foreign)}")
-        parts = [
-            Component(c.name, c.width, to_fine(steps[c.name]) if c.name in steps else c.step) for c in self.components
-        ]
-        return Layout(self.name, self.keypoints, tuple(parts))
 
 
 def to_fine(step: float) -> int:

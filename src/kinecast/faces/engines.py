@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from kinecast.errors import KinecastError
 from kinecast.faces.networks import CROP_PIXELS, DETECTOR_PIXELS, BlendshapeNetwork
 from kinecast.faces.weights import SHA256, load_blendshapes, load_detector, load_landmarks
-from kinecast.runtime import check
+from kinecast.machine.cache import cache_folder, key_of
+from kinecast.machine.engines import check
+from kinecast.machine.openvino import CompiledPart, openvino, stored
 
 # name, where from, and the shape of an input
 _PARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -72,9 +74,6 @@ def _traced() -> dict[str, Callable[[Tensor], Any]]:
 
 
 def _compiled() -> dict[str, Callable[[Tensor], Any]]:
-    from kinecast.runtime.cache import cache_folder, key_of
-    from kinecast.runtime.compiled import CompiledPart, openvino, stored
-
     openvino()
     folder = cache_folder() / "openvino" / key_of("faces", version("openvino"), SHA256)
     stored(folder, tuple(_PARTS), lambda: {name: (load(), [torch.zeros(s)]) for name, (load, s) in _PARTS.items()})

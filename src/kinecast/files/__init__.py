@@ -12,6 +12,7 @@ from kinecast.errors import KinecastError
 from kinecast.files.pipes import from_pipe
 
 CLIP_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm", ".gif")  # what `VideoWriter` writes
+PICTURE_OUTPUTS = (".png", ".jpg", ".jpeg")
 MOTION_OUTPUTS = (".npz",)
 STREAM_OUTPUTS = (".kcm",)
 WEIGHTS_OUTPUTS = (".safetensors",)

@@ -114,13 +114,6 @@ class Forecaster(nn.Module, ABC):
         """
 
     @abstractmethod
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all frames before it (teacher forcing): frames `observed` to T as (B, T-N, D).
-
-        One step ahead only: a forecast further ahead is `forecast`. The central prediction of a model with samples.
-        """
-
-    @abstractmethod
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         """Do what `forecast` says, on checked input and in evaluation mode."""
 

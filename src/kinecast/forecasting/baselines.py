@@ -1,4 +1,4 @@
-"""The forecasts that every table shows beside the learnt ones: shared science, section 2.
+"""The baselines that every table shows beside the trained forecasters.
 
     repeat        x_{N+i} = x_N
     velocity      x_{N+i} = x_N + i v,                            v = x_N - x_{N-1}
@@ -37,15 +37,11 @@ class Baseline(Forecaster):
         self._split(windows, observed)
 
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean squared error of `predict_next`; it has no gradient."""
+        """Return the mean squared error one step ahead, from each growing history; it has no gradient."""
         observed = self._split(batch, observed)
-        squared = (self.predict_next(batch, observed) - batch[:, observed:]).square().mean()
+        following = [self._central(batch[:, :t], 1) for t in range(observed, batch.shape[1])]
+        squared = (torch.cat(following, dim=1) - batch[:, observed:]).square().mean()
         return squared, {"squared": squared.detach()}
-
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Forecast one step from each growing history, (B, T-N, D)."""
-        observed = self._split(batch, observed)
-        return torch.cat([self._central(batch[:, :t], 1) for t in range(observed, batch.shape[1])], dim=1)
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         return self._central(observed, horizon).expand(samples, -1, -1, -1).clone()

@@ -115,19 +115,9 @@ class Direct(Forecaster):
         crps = torch.stack([m.crps(truth).mean() for m in self._members(seen, truth.shape[1])]).mean() / unit
         return crps, {"crps": crps.detach()}
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all true frames before it, (B, T-N, D): the median one step ahead."""
-        observed = self._split(batch, observed)
-        units = self.normalizer(batch[:, :observed])
-        ends = range(observed, batch.shape[1])
-        return torch.cat([self.marginals(batch[:, :end], 1, units).location for end in ends], dim=1)
-
-    def marginals(self, observed: Tensor, horizon: int, units: Units | None = None) -> Marginals:
-        """Return the distributions of the next H frames after observed frames (R, N, D); H up to the bank's length.
-
-        `units` are those of another part of the window, where not of all its observed frames.
-        """
-        members = self._members(observed, horizon, units)
+    def marginals(self, observed: Tensor, horizon: int) -> Marginals:
+        """Return the distributions of the next H frames after observed frames (R, N, D); H up to the bank's length."""
+        members = self._members(observed, horizon)
         location = torch.stack([m.location for m in members]).mean(dim=0)
         return Marginals(location, torch.stack([m.scale.log() for m in members]).mean(dim=0).exp())
 
@@ -152,8 +142,8 @@ class Direct(Forecaster):
         probability = rank + offset / count
         return marginals.quantile(probability.clamp(0.1 / count, 1 - 0.1 / count))
 
-    def _members(self, observed: Tensor, horizon: int, units: Units | None = None) -> list[Marginals]:
-        units = self.normalizer(observed) if units is None else units
+    def _members(self, observed: Tensor, horizon: int) -> list[Marginals]:
+        units = self.normalizer(observed)
         return [member(units, observed, horizon) for member in self.members]
 
     def _reach(self) -> int:

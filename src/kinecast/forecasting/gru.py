@@ -108,13 +108,6 @@ class GRUForecaster(Forecaster):
         mean = error.square().mean() if self.config.error == "squared" else error.abs().mean()
         return mean, {self.config.error: mean.detach()}
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all true frames before it, (B, T-N, D)."""
-        observed = self._split(batch, observed)
-        units = self.normalizer(batch[:, :observed])
-        state = self._encode(units, batch[:, :observed])
-        return self._run(units, state, batch[:, :observed], batch[:, observed:], feed_back=False)
-
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         units = self.normalizer(observed)
         later = observed.new_empty(len(observed), horizon, 0)  # nothing is known of these frames but their number

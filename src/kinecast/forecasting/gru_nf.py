@@ -215,12 +215,6 @@ class GRUNF(Forecaster):
         following = self.next_frames(self.normalizer(windows[:, :observed]), windows, observed)
         return following.log_prob(windows[:, observed:].flatten(0, 1)).view(len(windows), -1).sum(dim=1)
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all true frames before it, as the flow's image of 0, (B, T-N, D)."""
-        observed = self._split(batch, observed)
-        following = self.next_frames(self.normalizer(batch[:, :observed]), batch, observed)
-        return following.frame_of(following.flow.from_zero()).view(len(batch), -1, self.motion_dim)
-
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         return self.trajectories(observed, horizon, samples, generator, lambda flow, noise: flow.image(noise))
 

@@ -160,10 +160,6 @@ class GRUSNF(Forecaster):
         """Return the GRU-NF's loss: refinement has no part in training."""
         return self.gru_nf.loss(batch, observed)
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all true frames before it, as the GRU-NF does, (B, T-N, D)."""
-        return self.gru_nf.predict_next(batch, observed)
-
     def sample_with_report(
         self,
         observed: Tensor,

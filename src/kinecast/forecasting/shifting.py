@@ -46,10 +46,6 @@ class ShiftingForecaster(Forecaster):
         """Return the loss of pairs x_t and x_{t+k}, each (R, D) in units, and its parts."""
 
     @abstractmethod
-    def central(self, frames: Tensor) -> Tensor:
-        """Return the central prediction of x_{t+k} from x_t, both (..., D) in units."""
-
-    @abstractmethod
     def draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Draw x_{t+k} given x_t, both (R, L, D) in units; noise by `_normal`."""
 
@@ -69,12 +65,6 @@ class ShiftingForecaster(Forecaster):
         frames = self._units(self.normalizer(batch[:, :observed]), batch)
         total, parts = self.pair_loss(frames[:, :-k].flatten(0, 1), frames[:, k:].flatten(0, 1))
         return total, {name: part.detach() for name, part in parts.items()}
-
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from the true one k before it, (B, T-N, D)."""
-        observed = self._split(batch, observed)
-        units = self.normalizer(batch[:, :observed])
-        return self._raw(units, self.central(self._earlier(self._units(units, batch), observed, batch.shape[1])))
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         units, k = self.normalizer(observed), self._fitted_shift()

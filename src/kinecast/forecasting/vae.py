@@ -98,10 +98,6 @@ class VAE(ShiftingForecaster):
         mean, deviation = self.encoder(frames).chunk(2, dim=-1)
         return Normal(mean, softplus(deviation + _UNIT) + 1e-4, validate_args=False)
 
-    def central(self, frames: Tensor) -> Tensor:
-        """Decode the posterior's mean."""
-        return self.decoder(self.posterior(frames).mean)
-
     def draw(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a latent for each frame (R, L, D), decode it, and add the deviation where one is learnt."""
         posterior = self.posterior(frames)

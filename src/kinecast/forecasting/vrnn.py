@@ -205,21 +205,6 @@ class VRNN(Forecaster):
         kind = Laplace if self.config.noise == "laplace" else Normal
         return kind(*self._decode(state, latent, self._phi_z(latent), increment), validate_args=False)
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all true frames before it, latents at their means, (B, T-N, D)."""
-        observed = self._split(batch, observed)
-        units = self.normalizer(batch[:, :observed])
-        state = self._encode(units, batch[:, :observed])
-        window = self.features.unchanging(units, len(batch))
-        increments, predictions = _increments(units, batch), []
-        for t in range(observed, batch.shape[1]):
-            central = self.decode(state, self.prior(state).mean, increments[:, t - 1]).mean
-            predictions.append(self._frame(units, batch[:, t - 1], central))
-            told = self._phi_x(window, batch[:, t], increments[:, t])  # read after it was predicted
-            latent = self._told_posterior(state, told if self.printed else None, increments[:, t]).mean
-            state = self._advance(state, self._phi_z(latent), told)
-        return torch.stack(predictions, dim=1)
-
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         units = self.normalizer(observed)
         return self._trajectories(units, self._encode(units, observed), observed, horizon, samples, generator)

@@ -98,12 +98,6 @@ class ReleasedVRNN(Forecaster):
         parts = {"squared": torch.stack(errors).mean(), "kl": torch.stack(divergences).mean()}
         return parts["squared"] + parts["kl"], {name: part.detach() for name, part in parts.items()}
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Predict each frame from all true frames before it, latents at their means, (B, T-N, D)."""
-        observed = self._split(batch, observed)
-        low, extent = _range(batch[:, :observed])
-        return self.as_released(_scaled(batch, low, extent), observed)[0, :, observed:] * extent + low
-
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         low, extent = _range(observed)
         scaled = _scaled(observed, low, extent).repeat(samples, 1, 1)

@@ -1,7 +1,7 @@
-"""A Ray cluster as a place for tasks: one Ray task for each of ours, on one processor, done again if its process dies.
+"""A Ray cluster as a backend: one Ray task for each of ours, on one processor, retried if its process dies.
 
 Nodes need the same kinecast and the user's files under the same paths (a shared folder). What the run itself makes
-(motion, trained forecasters) is brought to a node that does not have it, and results come back as bytes.
+(motion, trained forecasters) is copied to a node that does not have it, and results come back as bytes.
 """
 
 import atexit
@@ -18,17 +18,17 @@ import torch
 
 from kinecast.device import choose_device
 from kinecast.errors import KinecastError
-from kinecast.jobs.crew import AHEAD, Done, Task, Worker
+from kinecast.jobs.tasks import QUEUED_AHEAD, Task, TaskResult, Worker
 from kinecast.packages import optional
 
 LOCAL = "local"
 RETRIES = 5  # of a task whose process died; Ray's own repetition for want of memory comes on top
 _STORE_BYTES = 200 << 20  # of a cluster that we start: results are small, and Ray's default is a third of memory
 _PATIENCE_SECONDS = 5.0
-_KEPT_FILES = 256  # brought files that the cluster holds beyond the tasks that use them
+_KEPT_FILES = 256  # copied files that the cluster holds beyond the tasks that use them
 
 
-class Cluster:
+class RayCluster:
     """Ray, joined or started, until `close`. A session that this process has already is used and left running."""
 
     def __init__(self, worker: Worker, address: str, workers: int | None) -> None:
@@ -40,23 +40,23 @@ class Cluster:
         self._limit = None if address == LOCAL else workers
         self._worker = ray.put(worker)
         gpus = 1 if choose_device(worker.settings.device).type == "cuda" else 0
-        self._do = ray.remote(_do).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
-        self._brought = lru_cache(_KEPT_FILES)(lambda path: ray.put(path.read_bytes()))
+        self._run = ray.remote(_run).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+        self._sent = lru_cache(_KEPT_FILES)(lambda path: ray.put(path.read_bytes()))
 
-    def map(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Done]]:
-        """Yield each task's place and what it gave, as it is done."""
+    def map(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
+        """Yield the index in `tasks` and the result of each, as it completes."""
         waiting = list(enumerate(tasks))[::-1]
         running: dict[Any, int] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < self._window():
                     i, task = waiting.pop()
-                    files = {path: self._brought(path) for path in task.needs}
-                    running[self._do.remote(self._worker, task, os.getcwd(), files)] = i
+                    files = {path: self._sent(path) for path in task.needs}
+                    running[self._run.remote(self._worker, task, os.getcwd(), files)] = i
                 ready, _ = self._ray.wait(list(running), num_returns=1)
                 for reference in ready:
-                    done = self._result(reference)
-                    yield running.pop(reference), done
+                    result = self._result(reference)
+                    yield running.pop(reference), result
         finally:
             for reference in running:  # of a run that ends early
                 self._ray.cancel(reference, force=True)
@@ -79,7 +79,7 @@ class Cluster:
             self._ray.init(address=LOCAL, _temp_dir=self._folder, **own, **quiet)
             return
         try:
-            _knock(address)
+            _check_reachable(address)
             self._ray.init(address=address, **quiet)
         except Exception as error:  # Ray raises many kinds: by the address, the network, the version
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -90,12 +90,12 @@ class Cluster:
 
     def _window(self) -> int:
         """Return how many tasks may be handed out; a cluster may grow while it works."""
-        return self._limit or int(self._ray.cluster_resources().get("CPU", 1)) + AHEAD
+        return self._limit or int(self._ray.cluster_resources().get("CPU", 1)) + QUEUED_AHEAD
 
-    def _result(self, reference: Any) -> Done:
+    def _result(self, reference: Any) -> TaskResult:
         errors = self._ray.exceptions
         try:
-            done: Done = self._ray.get(reference)
+            result: TaskResult = self._ray.get(reference)
         except errors.RayTaskError as error:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, KinecastError):
@@ -110,10 +110,10 @@ class Cluster:
                 f"a worker died {RETRIES + 1} times at one task ({type(error).__name__}): what is finished is kept: "
                 "run the same command again, perhaps with fewer --workers"
             ) from error
-        return done
+        return result
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise an OSError if nobody answers at HOST:PORT: Ray tries for five minutes, and then ends the process."""
     host, _, port = address.rpartition(":")
     if "://" not in address and port.isdigit():
@@ -129,8 +129,8 @@ def _import_ray() -> Any:
 _kept: Worker | None = None
 
 
-def _do(worker: Worker, task: Task, folder: str, files: dict[Path, Any]) -> Done:
-    """Do a task; `folder` is what relative paths start from, `files` what it needs, by reference."""
+def _run(worker: Worker, task: Task, folder: str, files: dict[Path, Any]) -> TaskResult:
+    """Compute a task; relative paths start from `folder`, and `files` are those that it needs, by reference."""
     global _kept
     torch.set_num_threads(1)
     if _kept is None or (type(_kept), _kept.settings) != (type(worker), worker.settings):
@@ -144,12 +144,12 @@ def _do(worker: Worker, task: Task, folder: str, files: dict[Path, Any]) -> Done
                 f"{os.getcwd()}): use a folder that all nodes share, under one path"
             )
     for path, reference in files.items():
-        if path not in _kept.brought and not path.exists():
-            _kept.brought[path] = _bring(path, _import_ray().get(reference))
-    return _kept.do(task)
+        if path not in _kept.copies and not path.exists():
+            _kept.copies[path] = _store(path, _import_ray().get(reference))
+    return _kept.run(task)
 
 
-def _bring(path: Path, data: bytes) -> Path:
+def _store(path: Path, data: bytes) -> Path:
     here = _own_folder() / path.name
     here.write_bytes(data)
     return here
@@ -157,6 +157,6 @@ def _bring(path: Path, data: bytes) -> Path:
 
 @lru_cache(1)
 def _own_folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="kinecast-brought-")
+    folder = tempfile.mkdtemp(prefix="kinecast-copies-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

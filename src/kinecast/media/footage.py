@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from kinecast.errors import KinecastError
 from kinecast.media.framing import check_reading
-from kinecast.media.resampling import Shown, at_rate, with_ends
+from kinecast.media.resampling import Shown, at_rate, between, with_ends
 from kinecast.media.video import ClipInfo, Strip, probe, timed_frames, to_tensor
 
 
@@ -21,17 +22,20 @@ class Footage:
     """The frames of a clip that are looked at.
 
     `fps` resamples to a constant rate. `true_fps` is the rate where the file's own times are wrong: frame i is then
-    shown at i / true_fps. `limit` is the most frames, after resampling. Frames have `size` (height, width) by the
-    policy `crop`.
+    shown at i / true_fps. `limit` is the most frames, after resampling. Frames have `size` (height, width), or their
+    own for None, by the policy `crop`. `start` and `end` are seconds of the clip: what is shown before and after is
+    left out, and times count from the first frame that is not.
     """
 
     path: str | Path
     info: ClipInfo
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     crop: str = "center"
     fps: float | None = None
     limit: int | None = None
     true_fps: float | None = None
+    start: float = 0.0
+    end: float | None = None
 
     @property
     def constant(self) -> bool:
@@ -45,7 +49,8 @@ class Footage:
 
     def shown(self) -> Iterator[Shown[np.ndarray]]:
         """Yield seconds from and until which each frame is shown, and the frame (H, W, 3), uint8."""
-        most = self.limit if self.fps is None else None
+        whole = self.start == 0 and self.end is None
+        most = self.limit if self.fps is None and whole else None
         if self.true_fps is None and not self.info.constant_rate:
             # One frame more than is asked for says when the last one ends.
             frames = timed_frames(self.path, self.size, self.crop, None if most is None else most + 1)
@@ -54,6 +59,7 @@ class Footage:
             rate = self.true_fps or self.info.fps
             frames = timed_frames(self.path, self.size, self.crop, most)
             shown = ((i / rate, (i + 1) / rate, frame) for i, (_, frame) in enumerate(frames))
+        shown = shown if whole else between(shown, self.start, self.end)
         return islice(shown if self.fps is None else at_rate(shown, self.fps), self.limit)
 
     def batches(self, batch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -66,20 +72,39 @@ class Footage:
 
 def footage(
     path: str | Path,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     crop: str = "center",
     fps: float | None = None,
     limit: int | None = None,
     true_fps: float | None = None,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> Footage:
     """Look at a clip; see `Footage`. Pictures of a folder or strip have no times: `fps` is their true rate.
 
     Raises:
-        KinecastError: as `kinecast.media.video.probe`, or a rate that is none.
+        KinecastError: as `kinecast.media.video.probe`, a rate that is none, or a part that the clip has not.
     """
     check_reading(crop, fps, limit)
     check_reading(fps=true_fps)
+    check_part(start, end)
     info = probe(path)
+    if info.duration is not None and start >= info.duration:
+        raise KinecastError(
+            f"{info.path}: expected a start within its {info.duration:.2f} s, found {start:g} s: start earlier"
+        )
     if true_fps is None and (info.path.is_dir() or info.frames == 1 or isinstance(path, Strip)):
         fps, true_fps = None, fps
-    return Footage(path, info, size, crop, fps, limit, true_fps)
+    return Footage(path, info, size, crop, fps, limit, true_fps, start, end)
+
+
+def check_part(start: float, end: float | None) -> None:
+    """Check which part of a clip is meant, in seconds.
+
+    Raises:
+        KinecastError: it begins before 0, or ends before it begins.
+    """
+    if not 0 <= start < float("inf"):
+        raise KinecastError(f"start: expected seconds from 0, found {start:g}")
+    if end is not None and not end > start:
+        raise KinecastError(f"end: expected seconds after the start at {start:g}, found {end:g}")

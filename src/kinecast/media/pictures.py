@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.files import atomic_path
+from kinecast.files import PICTURE_OUTPUTS, atomic_path
 from kinecast.media.stills import PICTURE_FORMATS, PICTURE_SUFFIXES, open_picture
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
 
 Colour = tuple[int, int, int]
 
-_WRITABLE = (".png", ".jpg", ".jpeg")
 _GAP = 255  # white between pictures, as a page has
 
 
@@ -43,8 +42,10 @@ def write_image(path: str | Path, frame: np.ndarray | Tensor) -> None:
         KinecastError: the suffix is another one, the frame is not one picture, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WRITABLE:
-        raise KinecastError(f"{path}: expected a picture name ending in {', '.join(_WRITABLE)}: rename the output")
+    if path.suffix.lower() not in PICTURE_OUTPUTS:
+        raise KinecastError(
+            f"{path}: expected a picture name ending in {', '.join(PICTURE_OUTPUTS)}: rename the output"
+        )
     pictures = as_frames(frame)
     if len(pictures) != 1:
         raise KinecastError(f"{path}: expected one frame, found {len(pictures)}: write a clip, or choose a frame")

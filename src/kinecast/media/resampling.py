@@ -45,6 +45,21 @@ def at_rate(shown: Iterable[Shown[Item]], fps: float) -> Iterator[Shown[Item]]:
             given = number + 1
 
 
+def between(shown: Iterable[Shown[Item]], start: float, end: float | None) -> Iterator[Shown[Item]]:
+    """Yield what is shown from `start` to `end`, with times that count from the first of it.
+
+    What is cut by either is in if most of it is, so that nothing is shown more than half its time off.
+    """
+    first: float | None = None
+    for begins, ends, item in shown:
+        middle = (begins + ends) / 2
+        if end is not None and middle >= end:
+            return
+        if middle >= start:
+            first = begins if first is None else first
+            yield begins - first, ends - first, item
+
+
 def frames_before(seconds: float, fps: float) -> int:
     """Return how many frames of a constant rate begin before a time."""
     return ceil(seconds * fps - _ROUNDING)

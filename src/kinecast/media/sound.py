@@ -57,10 +57,14 @@ class SoundSource:
     add: Callable[[Any], Any]
 
 
-def clip_sound(path: str | Path) -> SoundSource | None:
+def clip_sound(path: str | Path, start: float = 0.0) -> SoundSource | None:
     """Return the sound of a clip with pictures; None if it has none, or none that can be decoded, which is then said.
 
     Pictures and folders have none; whoever reads the frames says what is wrong with a file.
+
+    Args:
+        path: the clip.
+        start: seconds of the clip that times count from.
     """
     try:
         path = existing(path)
@@ -71,14 +75,14 @@ def clip_sound(path: str | Path) -> SoundSource | None:
             if stream is None:
                 return None
             codec = stream.codec_context.codec.canonical_name if stream.codec_context else "an unknown codec"
-            start = _first_shown(container, video)
+            first = _first_shown(container, video) + start
     except KinecastError:
         return None
 
     def packets() -> Iterator[Decodable]:
         with open_clip(path) as (opened, _):
             for packet in packets_of(opened, _best(opened)):
-                yield (_moved(packet, start) if packet.size else None), packet.decode
+                yield (_moved(packet, first) if packet.size else None), packet.decode
 
     def add(output: Any) -> Any:
         with open_clip(path) as (opened, _):

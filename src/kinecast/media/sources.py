@@ -103,11 +103,11 @@ def _folder_pictures(path: Path) -> list[Path]:
             f"{path}: expected a folder of pictures (png, jpg, webp, avif, heic), found none in it: name a clip, or "
             "another folder"
         )
-    return sorted(names, key=_natural)
+    return sorted(names, key=by_name)
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sort key in which 2 comes before 10; the name itself decides between 1 and 01."""
+def by_name(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Return a sort key in which 2 comes before 10; the name itself decides between 1 and 01."""
     parts = re.split(r"([0-9]+)", path.name.lower())
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts if part], path.name
 

@@ -27,6 +27,8 @@ _ENCODERS = {
 }
 _TICKS = {".mp4": 90_000, ".mov": 90_000, ".mkv": 1000, ".webm": 1000, ".gif": 100}  # a second, of frames' own times
 _GIF_LEAST = 2  # ticks that a frame stays: players take a shorter delay for none, and show it for a tenth of a second
+_LARGE = 1 << 22  # pixels of a frame, from which x264 is to keep few: at 12 megapixels each takes some 60 MB
+_FEW_FRAMES = {"x264-params": "rc-lookahead=4:sync-lookahead=0:bframes=0:ref=1", "threads": "1"}
 _BT601 = 6  # the matrix that the conversion uses; said in the file, or players guess another for large frames
 
 
@@ -143,6 +145,8 @@ class VideoWriter:
 
     def _start(self, width: int, height: int) -> Any:
         options = {"crf": str(self.quality)}
+        if self._codec == "libx264" and width * height > _LARGE:
+            options |= _FEW_FRAMES
         if self._codec == "libvpx-vp9":
             options |= {"b": "0", "cpu-used": "4", "row-mt": "1"}  # b 0: quality alone decides the rate
         stream: Any = self._container.add_stream(self._codec, rate=self.fps, options=options if self._is_yuv else {})

@@ -244,11 +244,6 @@ def open_vjepa(folder: str | Path | None) -> VJEPA | None:
     return None if folder is None else load_vjepa(folder)
 
 
-def jedi_cell(value: float | None) -> str:
-    """Return a table's cell: the figure, or that it needs weights."""
-    return NEEDS_WEIGHTS if value is None else f"{value:.4f}"
-
-
 def _part(path: Path, name: str) -> dict[str, Tensor]:
     """Return one state dict of a checkpoint, without its wrappers' prefixes; other parts stay on the disk."""
     checkpoint = read_torch(path, mmap=True)

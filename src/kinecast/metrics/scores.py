@@ -102,17 +102,6 @@ def pit_deviation(histogram: Tensor) -> float:
     return float((histogram - 1 / len(histogram)).abs().sum() / 2)
 
 
-def oracle_best_of_samples(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ADE and FDE of each window's best sample, each (B,): an ORACLE figure, the truth makes the choice.
-
-    Mean over frames, and last frame, of the Euclidean distance of the D numbers; each of the two picks its own sample.
-    It falls with S and with any spread, whether calibrated or not: report it beside proper scores only, with S.
-    """
-    _check(samples, truth)
-    distance = (samples - truth).norm(dim=3)
-    return distance.mean(dim=2).amin(dim=0), distance[:, :, -1].amin(dim=0)
-
-
 @dataclass(frozen=True)
 class BranchCoverage:
     """How well samples cover the branches that a future can take; shares and errors are means over windows."""

@@ -2,13 +2,33 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
+from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture that is animated, and what a backbone made of it.
+
+    Attributes:
+        picture: (1, 3, H, W) in [0, 1], at its own resolution.
+        motion: of length 1, the pose and expression that it shows.
+        state: what the backbone computed of it once; its own affair.
+    """
+
+    picture: Tensor
+    motion: Motion
+    state: Any
 
 
 class Backbone(nn.Module, ABC):
@@ -21,9 +41,11 @@ class Backbone(nn.Module, ABC):
     name: str
     frame_size: tuple[int, int]
     config: Any  # with to_dict(): all sizes, as plain values
+    any_size = False  # whether frames may be of any size and shape, since a face is looked for in them
     engine = "eager"  # how it runs, see `kinecast.runtime`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+    needs_face = False  # whether frames without a face have no motion, see `Motion.valid`
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
@@ -43,8 +65,19 @@ class Backbone(nn.Module, ABC):
     def detect(self, frames: Tensor) -> Motion:
         """Reduce frames (T, 3, H, W) in [0, 1] to their motion of length T."""
 
-    def follow(self) -> Callable[[Tensor], Motion]:
-        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before."""
+    def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before.
+
+        Where it needs a face, frames without one are marked in `Motion.valid`, also if there is none at all.
+
+        Args:
+            smooth: frames a second of the clip, to filter what trembles in it.
+
+        Raises:
+            KinecastError: `smooth` of a backbone that does not follow a face.
+        """
+        if smooth is not None:
+            raise KinecastError(f"smooth: expected a backbone that follows a face, found {self.name}: use mesh")
         return lambda frames: self.detect(frames)
 
     def warm_up(self) -> Motion:
@@ -62,6 +95,53 @@ class Backbone(nn.Module, ABC):
     def animate(self, state: Any, source_motion: Motion, driving_motion: Motion) -> Tensor:
         """Animate an encoded source: frames (T, 3, H, W) in [0, 1], one for each frame of `driving_motion`."""
 
+    def source(self, picture: Tensor, landmarks: np.ndarray | None = None) -> Source:
+        """Encode a picture (1, 3, H, W) in [0, 1] of any size whose shape is that of the frames.
+
+        Args:
+            picture: what is animated.
+            landmarks: (478, 3) in pixels, of the face that is meant, for a backbone that looks for faces: which of
+                several it is.
+
+        Raises:
+            KinecastError: another shape, or nothing in it that this backbone can animate.
+        """
+        check_source(picture, 1)
+        height, width = picture.shape[2:]
+        if height * self.frame_size[1] != width * self.frame_size[0]:
+            raise KinecastError(
+                f"source: expected a picture of the shape {self.frame_size[1]}x{self.frame_size[0]} (width x height), "
+                f"found {width}x{height}: cut it"
+            )
+        picture = picture.to(self.device)
+        seen = resized(picture, self.frame_size)
+        return Source(picture, self.detect(seen), self.encode_source(seen))
+
+    def render(self, source: Source, motion: Motion, size: int | None = None) -> Tensor:
+        """Animate a source by motion that is absolute: frames (T, 3, h, w) in [0, 1], one for each of `motion`.
+
+        Args:
+            source: what `source` returned.
+            motion: T frames, on any device.
+            size: the height of the frames in pixels; None takes the source's.
+
+        Raises:
+            KinecastError: motion of another backbone, or of no frames.
+        """
+        frames = self.animate(source.state, source.motion, motion.to(self.device))
+        height, width = source.picture.shape[2:]
+        return resized(frames, (height, width) if size is None else (size, round(size * width / height)))
+
+    def layer(self, source: Source, motion: Motion) -> Layer:
+        """Animate a source by motion: T frames as changes of its picture, for `kinecast.models.pasting.paint`.
+
+        Here they replace all of it.
+
+        Raises:
+            KinecastError: as `render`.
+        """
+        return Layer.of_frames(self.animate(source.state, source.motion, motion.to(self.device)))
+
     @abstractmethod
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Apply the change of `driving` (T) since `initial` (1) to the `source` (1) motion.
@@ -78,6 +158,35 @@ class Backbone(nn.Module, ABC):
         Here never: this motion has no size, or that of the source already.
         """
         return False
+
+    def check_transfer(self, options: Transfer) -> None:
+        """Check that this backbone has what is asked for; here nothing but relative and absolute motion.
+
+        Raises:
+            KinecastError: it has not.
+        """
+        options.refuse(self.name)
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source; it sees no later frame.
+
+        Args:
+            source: the source's motion (1).
+            initial: the driving frame (1) that changes are counted from.
+            options: what is asked for; relative by default.
+            adapt_scale: as `relative_motion`; None where `adapts_scale` says that it can be.
+
+        Raises:
+            KinecastError: an option that this backbone does not have; `adapt_scale` as `relative_motion`.
+        """
+        options = options or Transfer()
+        self.check_transfer(options)
+        if options.mode == "absolute":
+            return lambda driving: driving
+        adapt = self.adapts_scale(source, initial) if adapt_scale is None else adapt_scale
+        return lambda driving: self.relative_motion(source, driving, initial, adapt)
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -121,6 +230,14 @@ class Backbone(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return frames (B, 3, H, W) in a size (height, width), averaged where they shrink."""
+    if tuple(frames.shape[2:]) == size:
+        return frames
+    shrinks = size[0] < frames.shape[2]
+    return F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def check_frames(frames: Tensor, multiple: int) -> None:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 
 from kinecast.apps.pipeline import PLAIN_VIDEO_KBPS, AnimateOptions, animate_clip, extract, forecast_mask
+from kinecast.apps.stream.clips import DEFAULT_QUALITY, layout_for_quality, profile_named
 from kinecast.codec import FILE, encode_motion
-from kinecast.codec.clips import DEFAULT_QUALITY, layout_for_quality, profile_named
 from kinecast.codec.quantizer import dequantize, quantize
 from kinecast.codec.schedule import Blocks
 from kinecast.device import choose_device

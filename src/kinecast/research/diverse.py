@@ -1,4 +1,4 @@
-"""S trajectories a window, all animated, C kept: what the diverse tables are made of ([A] section 5.3).
+"""S trajectories a window, all animated, C kept: what the diverse tables are made of (arXiv 2504.05537, section 5.3).
 
 Frame t of all samples is animated, measured and let go before frame t + 1: no more than one frame of each sample is
 ever held. Observed frames are the same in all samples, so they add nothing to APD.

@@ -49,7 +49,7 @@ def error_curves(path: Path, rows: Sequence[Figures], title: str) -> None:
 
 
 def ratio_densities(path: Path, rows: Mapping[str, Sequence[Figures]], title: str) -> bool:
-    """Draw kernel density estimates of the finite scaled APD/MAE ratios, a panel a horizon: Figures 10-13 of [A].
+    """Draw kernel density estimates of the finite scaled APD/MAE ratios, one panel per horizon (Figures 10-13).
 
     Returns whether there was anything to draw: a density needs ratios that differ.
     """
@@ -100,7 +100,7 @@ def chosen_windows(table: TableData) -> dict[str, int]:
 
 
 def qualitative_grid(path: Path, result: RunResult, table: TableData, window: int, backbone: Backbone) -> None:
-    """Write a grid of one window: rows truth and forecasters, columns frames over time, Figures 8-9 and 14-15 of [A].
+    """Write a grid of one window: rows truth and forecasters, columns frames over time (Figures 8-9 and 14-15).
 
     A row with samples shows the first ones drawn in a diverse table, and the median of all in a single one.
     """

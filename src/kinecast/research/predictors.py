@@ -23,8 +23,9 @@ from kinecast.forecasting import Forecaster, forecaster_class
 from kinecast.forecasting.families import differences, family_of
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
+from kinecast.jobs.tasks import digest
 from kinecast.research.protocol import released_samples
-from kinecast.research.study import BASELINES, Row, RunConfig, Study, digest, label_of
+from kinecast.research.study import BASELINES, Row, RunConfig, Study, label_of
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
 
 _LOADED = 8  # forecasters that a worker holds

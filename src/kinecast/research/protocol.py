@@ -1,4 +1,4 @@
-"""The two named protocols of every evaluation of forecasts: shared science, section 5.
+"""The two named protocols of every evaluation of forecasts, see docs/results/keypoints-as-released.md.
 
 honest: free-running; a model sees the window's N observed frames and what it learnt from the training people, and
     normalises by these alone. Everything that kinecast claims is honest.
@@ -23,7 +23,7 @@ from kinecast.forecasting.vrnn_released import ReleasedVRNN
 
 PROTOCOLS = ("honest", "as-released")
 RELEASED_SAMPLES = 50
-RELEASED_PHI = {Horizon(6, 6): 0.44, Horizon(12, 12): 0.43}  # of damped velocity, as in shared science
+RELEASED_PHI = {Horizon(6, 6): 0.44, Horizon(12, 12): 0.43}  # of damped velocity, fitted to the released series
 _CHUNK = 2048  # rows (samples of windows) at a time
 
 
@@ -95,7 +95,7 @@ def released_table(
     samples: int = RELEASED_SAMPLES,
     seed: int = 0,
 ) -> tuple[list[ReleasedRow], int]:
-    """Return the rows of shared science, section 5 item 1, and W, over all windows of the series.
+    """Return the rows of the released VRNN, as released and free-running, and of baselines, and W, over all windows.
 
     `phi` is the damping of the damped-velocity row.
 

@@ -81,9 +81,9 @@ _DIVERSE = {
 
 DIFFERENCES = {
     "honest": (
-        "Ours are free-running: no row without a * is told a frame after the N-th. The released VRNN reads the true "
-        "frame before each one that it predicts (shared science, section 5), which the published figures probably "
-        "share, so that they are errors of one step ahead and ours of up to H.",
+        "Ours are free-running: no row without a * is given a frame after the N-th. The released VRNN reads the true "
+        "frame before each one that it predicts (docs/results/keypoints-as-released.md), which the published "
+        "figures probably share, so that they are errors of one step ahead and ours of up to H.",
         "Ours are scaled by the window's own observed frames or by the training side, the released ones by the minimum "
         "and maximum of the observed frames of all windows of the video, later ones included.",
     ),

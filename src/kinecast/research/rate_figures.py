@@ -1,4 +1,4 @@
-"""The figures of `kinecast evaluate rate`."""
+"""The figures of `kinecast research rate`."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.codec import FILE, Layout, Packing, decode_motion, encode_motion
-from kinecast.codec.clips import layout_for_quality
 from kinecast.codec.filling import INTERPOLATE, Forecast, fill, interpolate
 from kinecast.codec.packets import MotionPacket
 from kinecast.codec.profiles import Profile

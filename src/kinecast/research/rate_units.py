@@ -1,6 +1,6 @@
 """A rate-distortion run in units: a stretch of one curve on one clip, in a file named by all that it depends on.
 
-A run that was stopped goes on, and units may be done by any worker anywhere.
+An interrupted run resumes, and units may be done by any worker anywhere.
 """
 
 import io
@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from kinecast.apps.fillers import load_fillers
-from kinecast.codec.clips import profile_named
+from kinecast.apps.backbone_worker import BackboneWorker, model_files
+from kinecast.apps.stream.clips import profile_named
+from kinecast.apps.stream.fillers import load_fillers
 from kinecast.codec.filling import FILLERS
 from kinecast.data.datasets import Clip
 from kinecast.errors import KinecastError
 from kinecast.forecasting.storage import WEIGHTLESS
-from kinecast.jobs.crew import Crew, Done, Task
+from kinecast.jobs.pool import WorkerPool
+from kinecast.jobs.tasks import Task, TaskResult, digest
 from kinecast.media.video import READING
 from kinecast.research.distortions import Distortions
 from kinecast.research.predictors import file_digest
 from kinecast.research.rate_clips import RateClip, load_rate_clip
 from kinecast.research.rate_settings import Measured, Stream
-from kinecast.research.study import digest
-from kinecast.research.workers import BackboneWorker, model_files, packed, unit_path
+from kinecast.research.workers import packed, unit_path
 from kinecast.zoo import TABLE
 
 RATE_VERSION = 2  # part of every key: raise it when what a unit holds changes its meaning
@@ -64,11 +65,11 @@ class RateWorker(BackboneWorker):
         self._tools: tuple[Stream, Distortions] | None = None
         self._clip: tuple[Path, RateClip] | None = None
 
-    def measure(self, path: Path, key: str, group: Sequence[Any]) -> Done:
+    def measure(self, path: Path, key: str, group: Sequence[Any]) -> TaskResult:
         """Make the unit of a group of settings on a clip."""
         clip, stream = self._loaded(path), self._ready()[0]
         measured = [setting.measure(clip, stream) for setting in group]
-        return Done(files={unit_path(self.settings.units, key): to_bytes(measured)})
+        return TaskResult(files={unit_path(self.settings.units, key): to_bytes(measured)})
 
     def _ready(self) -> tuple[Stream, Distortions]:
         if self._tools is None:
@@ -95,7 +96,7 @@ class RateWorker(BackboneWorker):
 
 
 def measure_rates(
-    crew: Crew,
+    pool: WorkerPool,
     settings: RateSettings,
     clips: Sequence[Path],
     asked: Sequence[Hashable],
@@ -118,7 +119,7 @@ def measure_rates(
     tasks = [Task("measure", (clips[i], key, group), (clips[i], *given)) for (i, group), key in left.items()]
     # One of every clip comes first, so that a clip that cannot be read is known soon.
     tasks.sort(key=lambda task: task.arguments[2] != groups[0])
-    for _ in crew.do(tasks):
+    for _ in pool.run(tasks):
         progress("measure", 1)
     found: dict[Hashable, list[Measured]] = {setting: [] for setting in asked}
     for (_, group), key in keys.items():

@@ -20,7 +20,7 @@ class Stage:
     """A driving clip and the source that it animates.
 
     In reconstruction the source is the clip's own first frame and the truth its frames; in transfer the source is
-    another clip's first frame and the truth the backbone's own output with the true keypoints ([A] section 5).
+    another clip's first frame and the truth the backbone's own output with the true keypoints.
     """
 
     def __init__(

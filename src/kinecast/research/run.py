@@ -11,19 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
+from kinecast.apps.backbone_worker import backbone_digest
 from kinecast.data.datasets import Clip, DataSet, list_sources, named, open_dataset
 from kinecast.data.windows import Horizon, frames_needed, too_short, window_count
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file, make_folder
 from kinecast.forecasting import forecaster_class
-from kinecast.jobs.crew import Crew, Task
+from kinecast.jobs.pool import WorkerPool
+from kinecast.jobs.tasks import Task, digest
 from kinecast.media.video import READING
 from kinecast.research.predictors import check_released, model_path, row_labels, seeded_rows
-from kinecast.research.study import BLOCK, UNIT_VERSION, Job, Row, RunConfig, Study, Unit, digest, picked_windows
+from kinecast.research.study import BLOCK, UNIT_VERSION, Job, Row, RunConfig, Study, Unit, picked_windows
 from kinecast.research.workers import (
     Settings,
     VideoWorker,
-    backbone_digest,
     detect_task,
     load_motion,
     measure_task,
@@ -85,7 +86,7 @@ def evaluate(
 ) -> RunResult:
     """Run all studies of a config; files go to `output`, detected motion to `cache` (default: in `output`).
 
-    `workers` and `ray` are those of `Crew`: where it is done changes no bit of the result on a CPU.
+    `workers` and `ray` are those of `WorkerPool`: where it is done changes no bit of the result on a CPU.
 
     Raises:
         KinecastError: a data set, backbone, model, horizon or cluster that cannot be used. A damaged clip is none of
@@ -113,10 +114,10 @@ def evaluate(
         units=make_folder(output / "units"),
         jedi_weights=config.jedi_weights,
     )
-    with Crew(VideoWorker(settings, backbone), workers, ray) as crew:
+    with WorkerPool(VideoWorker(settings, backbone), workers, ray) as pool:
         notes, skipped = list(dataset.notes), {}
         clips = [c for c in (*dataset.training, *dataset.test) if not motion_path(settings, c).exists()]
-        for i, (problem, remarks) in crew.do([detect_task(settings, clip) for clip in clips]):
+        for i, (problem, remarks) in pool.run([detect_task(settings, clip) for clip in clips]):
             progress("detect", 1)
             notes += remarks
             if problem:
@@ -128,7 +129,7 @@ def evaluate(
             raise KinecastError(f"{config.dataset}: expected readable clips on both sides, found none on one of them")
         lengths = {clip.name: len(load_motion(settings, clip)) for clip in (*training, *test)}
         notes += _too_short(config, test, lengths) + _given(config)
-        models = _train(config, crew, training, lengths, settings, log, progress)
+        models = _train(config, pool, training, lengths, settings, log, progress)
         plan = [
             _plan(config, study, horizon, test, training, lengths, models[study, horizon], settings)
             for study in config.studies
@@ -136,7 +137,7 @@ def evaluate(
         ]
         jobs = [job for table in plan for job in _missing(table.jobs, settings)]
         log(f"{sum(len(job.units) for job in jobs)} of {sum(len(j.units) for t in plan for j in t.jobs)} units to do")
-        for _ in crew.do([measure_task(settings, job) for job in jobs]):
+        for _ in pool.run([measure_task(settings, job) for job in jobs]):
             progress("measure", 1)
     tables = [_collected(table, settings) for table in plan]
     files = {
@@ -186,7 +187,7 @@ _Models = dict[tuple[str, int], Path]
 
 def _train(
     config: RunConfig,
-    crew: Crew,
+    pool: WorkerPool,
     clips: Sequence[Clip],
     lengths: Mapping[str, int],
     settings: Settings,
@@ -217,7 +218,7 @@ def _train(
                         wanted[path] = train_task(settings, path, training, clips)
     if wanted:
         log(f"training {len(wanted)} forecasters")
-    for _ in crew.do(list(wanted.values())):
+    for _ in pool.run(list(wanted.values())):
         progress("train", 1)
     return found
 

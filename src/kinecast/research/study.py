@@ -3,8 +3,6 @@
 Letters: N observed, H horizon, S samples, C samples kept.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Literal
 from kinecast.data.datasets import LAYOUTS, Clip
 from kinecast.data.windows import Horizon
 from kinecast.errors import KinecastError
+from kinecast.jobs.tasks import digest
 from kinecast.media.framing import check_reading
 from kinecast.research.protocol import PROTOCOLS
 
@@ -150,12 +149,6 @@ class Job:
 def label_of(model: str) -> str:
     """Return the name that a model of a study has in tables: a file's is marked, for it was trained elsewhere."""
     return f"{Path(model).stem} (file)" if model.endswith(".safetensors") else model
-
-
-def digest(*parts: Any) -> str:
-    """Return a name, 32 hex digits, of plain values."""
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def picked_windows(count: int, limit: int | None) -> tuple[int, ...]:

@@ -3,33 +3,33 @@
 Files are named by all that they depend on, so that what is there is never done again and never out of date.
 """
 
-import hashlib
 import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from kinecast.apps.backbone_worker import model_files
 from kinecast.data.datasets import Clip
+from kinecast.data.keypoint_store import valid_series
 from kinecast.data.windows import evaluation_windows
 from kinecast.errors import KinecastError
-from kinecast.jobs.crew import Done, Task, Worker, as_bytes
+from kinecast.jobs.tasks import Task, TaskResult, Worker, as_bytes, digest
 from kinecast.media.video import READING
 from kinecast.metrics.jedi import VJEPA, open_vjepa
 from kinecast.models.base import Backbone
-from kinecast.motion import Motion
+from kinecast.motion import Motion, concatenate
 from kinecast.research.diverse import measure_diverse
 from kinecast.research.predictors import train_to
 from kinecast.research.rendering import Stage
 from kinecast.research.single import measure_single
-from kinecast.research.study import Job, digest
+from kinecast.research.study import Job
 from kinecast.training.forecaster import ForecasterTrainingConfig
-from kinecast.zoo import load_backbone, names
+from kinecast.zoo import load_backbone
 
 BATCH = 8  # frames detected at a time
 
@@ -48,19 +48,6 @@ class Settings:
     models: Path
     units: Path
     jedi_weights: Path | None = None
-
-
-class BackboneWorker(Worker):
-    """A worker whose settings name a backbone, its device, engine and precision; loaded at the first task.
-
-    It is loaded here, where it runs: an engine may keep the number of threads that it was built with.
-    """
-
-    @cached_property
-    def backbone(self) -> Backbone:
-        """The backbone of the run."""
-        how = self.settings
-        return load_backbone(how.model, how.device, how.engine, how.precision)
 
 
 class VideoWorker(Worker):
@@ -87,25 +74,27 @@ class VideoWorker(Worker):
             self._backbone = load_backbone(self.settings.backbone, self.settings.device, self.settings.engine)
         return self._backbone
 
-    def detect(self, clip: Clip) -> Done:
+    def detect(self, clip: Clip) -> TaskResult:
         """Make the motion of a clip; the value is what made it unusable, if something did, and remarks."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 motion = self._detected(clip)
             except KinecastError as error:
-                return Done((str(error), []))
+                return TaskResult((str(error), []))
         remarks = [str(warning.message) for warning in caught]
-        return Done((None, remarks), {motion_path(self.settings, clip): as_bytes(motion.save, ".npz")})
+        return TaskResult((None, remarks), {motion_path(self.settings, clip): as_bytes(motion.save, ".npz")})
 
-    def train(self, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> Done:
+    def train(self, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> TaskResult:
         """Make a forecaster of the motion of clips."""
-        series = {clip.name: self._motion(clip).vectors() for clip in clips}
+        series: dict[str, torch.Tensor] = {}
+        for clip in clips:
+            series |= valid_series(clip.name, self._motion(clip))
         about = {"backbone": self.settings.weights, "crop": self.settings.crop}
         data = as_bytes(lambda made: train_to(made, config, series, about), path.suffix)
-        return Done(files={path: in_order(data)})
+        return TaskResult(files={path: in_order(data)})
 
-    def measure(self, job: Job) -> Done:
+    def measure(self, job: Job) -> TaskResult:
         """Make the unit files of a job."""
         motion = self._motion(job.clip)
         windows = evaluation_windows({job.clip.name: motion.vectors()}, job.horizon, job.study.every)
@@ -117,7 +106,9 @@ class VideoWorker(Worker):
                 results = measure_single(stage, windows, job, self.jedi)
             else:
                 results = measure_diverse(stage, windows, job)
-        return Done(files={unit_path(self.settings.units, key): packed(arrays) for key, arrays in results.items()})
+        return TaskResult(
+            files={unit_path(self.settings.units, key): packed(arrays) for key, arrays in results.items()}
+        )
 
     def _motion(self, clip: Clip) -> Motion:
         return Motion.load(self.at(motion_path(self.settings, clip)))
@@ -128,8 +119,7 @@ class VideoWorker(Worker):
             detect(frames.to(self.backbone.device)).to("cpu")
             for frames in clip.batches(self.backbone.frame_size, self.settings.crop, BATCH)
         ]
-        motion = rows[0].with_vectors(torch.cat([row.vectors() for row in rows]))
-        return replace(motion, frame_size=self.backbone.frame_size, clip=clip.name)
+        return replace(concatenate(rows).held(), frame_size=self.backbone.frame_size, clip=clip.name)
 
 
 def detect_task(settings: Settings, clip: Clip) -> Task:
@@ -150,11 +140,6 @@ def measure_task(settings: Settings, job: Job) -> Task:
     given += [clip.path for clip in (job.clip, job.source) if clip is not None]
     given += [*model_files(settings.backbone), *([settings.jedi_weights] if settings.jedi_weights else [])]
     return Task("measure", (job,), tuple(dict.fromkeys(given)), (motion_path(settings, job.clip), *dict.fromkeys(made)))
-
-
-def model_files(backbone: str) -> tuple[Path, ...]:
-    """Return the file of a backbone that is none of the bundled ones, which are wherever kinecast is."""
-    return () if backbone in names("backbone") else (Path(backbone),)
 
 
 def in_order(data: bytes) -> bytes:
@@ -189,15 +174,3 @@ def motion_path(settings: Settings, clip: Clip) -> Path:
 def load_motion(settings: Settings, clip: Clip) -> Motion:
     """Return the cached motion of a clip."""
     return Motion.load(motion_path(settings, clip))
-
-
-def backbone_digest(backbone: Backbone) -> str:
-    """Return a digest of a backbone's tensors and of what its config adds to them (frame size, temperature, ...)."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
-        sha.update(f"{name}{tuple(tensor.shape)}".encode())
-        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    config = getattr(backbone, "config", None)
-    values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
-    sha.update(json.dumps([backbone.name, backbone.frame_size, values], default=str).encode())
-    return sha.hexdigest()

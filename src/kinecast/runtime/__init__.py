@@ -13,14 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kinecast.errors import KinecastError
+from kinecast.machine.engines import ENGINES, PRECISIONS, SUPPORTED, check
 
 if TYPE_CHECKING:
     from kinecast.models.base import Backbone
-
-ENGINES = ("auto", "eager", "fast", "openvino")
-PRECISIONS = ("exact", "bf16", "int8")
-SUPPORTED = {"eager": ("exact",), "fast": ("exact", "bf16"), "openvino": PRECISIONS}
 
 
 @dataclass(frozen=True)
@@ -56,23 +52,6 @@ def accelerate(model: "Backbone", engine: str = "auto", precision: str = "exact"
 
         return choose(model, precision)
     return builder(engine)(model, precision)
-
-
-def check(engine: str, precision: str) -> None:
-    """Check that an engine and a precision exist together.
-
-    Raises:
-        KinecastError: they do not.
-    """
-    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise KinecastError(f"{what}: expected one of {', '.join(known)}, found {value!r}")
-    if engine != "auto" and precision not in SUPPORTED[engine]:
-        able = ", ".join(name for name, precisions in SUPPORTED.items() if precision in precisions)
-        raise KinecastError(
-            f"engine {engine}: expected precision {' or '.join(SUPPORTED[engine])}, found {precision}: "
-            f"use engine {able} or auto"
-        )
 
 
 def builder(engine: str) -> "Callable[[Backbone, str], Backbone]":

@@ -19,11 +19,11 @@ from torch import Tensor
 from kinecast.codec.identity import model_identity
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, make_folder
+from kinecast.machine.cache import cache_folder, key_of
 from kinecast.models.base import Backbone
 from kinecast.models.fomm import FOMM
 from kinecast.models.mesh.model import Mesh
 from kinecast.runtime import PRECISIONS, SUPPORTED, TOLERANCES, builder, check_able
-from kinecast.runtime.cache import cache_folder, key_of
 
 Pair = tuple[str, str]  # engine, precision
 
@@ -197,7 +197,7 @@ def _warm_up_frames(model: Backbone) -> Tensor:
 
 
 def _key(model: FOMM, precision: str, lack: str) -> str:
-    from kinecast.runtime.machine import processor
+    from kinecast.machine.processor import processor
 
     identity, threads = model_identity(model).hex(), torch.get_num_threads()
     versions = [_installed(package) for package in ("torch", "openvino")]

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
+from kinecast.machine.openvino import openvino
 from kinecast.models.base import Backbone
 from kinecast.models.fomm import FOMM
 from kinecast.packages import optional
-from kinecast.runtime.compiled import converted, openvino, quantised_path
+from kinecast.runtime.compiled import converted, quantised_path
 from kinecast.runtime.fast import needs_fomm_on_cpu
 from kinecast.runtime.fomm import EngineFOMM
 from kinecast.runtime.parts import Parts, folded_parts

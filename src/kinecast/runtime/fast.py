@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from kinecast.errors import KinecastError
+from kinecast.machine.processor import processor
 from kinecast.models.base import Backbone
 from kinecast.models.fomm import FOMM
 from kinecast.models.mesh.model import Mesh
 from kinecast.runtime.convolution import bfloat16_available
 from kinecast.runtime.fomm import EngineFOMM
-from kinecast.runtime.machine import processor
 from kinecast.runtime.mesh import FastMesh
 from kinecast.runtime.parts import folded_parts
 

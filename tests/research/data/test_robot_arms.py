@@ -102,11 +102,11 @@ def test_sides_do_not_depend_on_the_count() -> None:
 
 def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--clips", "1", "--frames", "3", "--faults", "1", "--no-pictures", "--test-share", "0", "--json"]
-    assert main(["data", "arms", "-o", str(tmp_path), *arguments]) == 0
+    assert main(["research", "arms", "-o", str(tmp_path), *arguments]) == 0
     assert json.loads(capfd.readouterr().out)["written"] == 5  # and nothing but JSON on stdout
     labels = load_series(tmp_path / "faults/labels")
     assert labels.keys() == {f"{fault}-00000" for fault in FAULTS} and not list(tmp_path.rglob("*.mp4"))
-    assert main(["data", "arms", "-o", str(tmp_path), "--clips", "0"]) == 1
+    assert main(["research", "arms", "-o", str(tmp_path), "--clips", "0"]) == 1
 
 
 @pytest.mark.parametrize("options", [{"clips": 0}, {"faults": -1}, {"seed": -1}, {"test_share": 1.5}])

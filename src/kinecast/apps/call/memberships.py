@@ -13,7 +13,7 @@ from pathlib import Path
 from kinecast.apps.call.invitation import check_secret, check_server, derive
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, make_folder
-from kinecast.runtime.cache import cache_folder
+from kinecast.machine.cache import cache_folder
 
 _GOOD_S = 3600.0
 _ROLES = ("guest", "host")

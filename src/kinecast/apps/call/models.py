@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from kinecast.apps.call.config import CallConfig
-from kinecast.apps.fillers import load_filler, of_forecaster
+from kinecast.apps.stream.fillers import load_filler, of_forecaster
 from kinecast.codec import model_identity
 from kinecast.codec.filling import FILLERS, Forecast
 from kinecast.errors import KinecastError
 from kinecast.forecasting.base import Forecaster
+from kinecast.machine.process_state import threads
 from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
 from kinecast.runtime.auto import lack_of, warn_of_lack
 from kinecast.runtime.fast import FAST
-from kinecast.runtime.process_state import threads
 from kinecast.zoo import forecaster_for, load_backbone
 
 # Has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms; face-256 has one of its own.

@@ -18,8 +18,8 @@ from kinecast.apps.call.concealment import FORECAST_S, Concealment, Idle
 from kinecast.apps.call.config import CallConfig, ShownFrame, ShownState
 from kinecast.apps.call.jitter import JitterBuffer, Waiting
 from kinecast.apps.call.messages import VERSION, Hello, Use
+from kinecast.apps.stream.clips import check_model, profile_for
 from kinecast.codec import Header, MotionDecoder, MotionPacket, PictureAssembler, ReferenceChunk
-from kinecast.codec.clips import check_model, profile_for
 from kinecast.codec.filling import Forecast
 from kinecast.codec.stream import open_picture
 from kinecast.errors import KinecastError

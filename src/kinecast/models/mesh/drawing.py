@@ -7,6 +7,7 @@ each place of the driven picture, the place of the source to read.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.models.mesh.geometry import Pose
@@ -15,6 +16,8 @@ from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
 
 CHANNELS = len(KINDS) + 1 + 3 + 3 + 2  # kinds, iris, place on the face, normal, stretch, facing
 LAYERS = 4  # candidates of the flow, see `candidates`
+_HEAD_ENDS = 1.7  # times the reach of the face's outline, and half of it to fade
+_STILL = 0.25  # of a place of the grid: less movement is none that can be seen
 _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
 
 
@@ -113,15 +116,48 @@ def candidates(drawing: Drawing, source: Pose, driven: Pose, topology: Topology)
     face = plane + drawing.inside * (drawing.flow - plane)
     neck = (still + plane) / 2
     flows = torch.stack((still, face, back, neck), dim=1)
-    # How far outside the face's outline a place lies, in the driven head's own frame: 1 on the outline.
-    affine, offset = _into_head(driven, float(edge[:, 2].mean()))
-    head = torch.einsum("bij,jhw->bihw", affine, grid) + offset[:, :, None, None]
-    middle, reach = (edge.amax(0) + edge.amin(0))[:2] / 2, (edge.amax(0) - edge.amin(0))[:2] / 2
-    far = ((head - middle[:, None, None]) / reach[:, None, None]).norm(dim=1)
-    below = (head[:, 1] - edge[:, 1].max()).clamp(-1, 1)
+    far, below = head_distance(grid, driven, topology)
     zero = torch.zeros_like(far)
     prior = torch.stack((zero, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1)
     return flows, prior
+
+
+def head_distance(grid: Tensor, pose: Pose, topology: Topology) -> tuple[Tensor, Tensor]:
+    """Return how far from the middle of the face places (2, h, w) lie, and how far below its chin, both (B, h, w).
+
+    Both are measured in the plane of the face's outline, in the posed head's own frame; the first is 1 on the outline.
+    """
+    edge = topology.mean[OVAL]
+    affine, offset = _into_head(pose, float(edge[:, 2].mean()))
+    head = torch.einsum("bij,jhw->bihw", affine, grid) + offset[:, :, None, None]
+    middle, reach = (edge.amax(0) + edge.amin(0))[:2] / 2, (edge.amax(0) - edge.amin(0))[:2] / 2
+    far = ((head - middle[:, None, None]) / reach[:, None, None]).norm(dim=1)
+    return far, (head[:, 1] - edge[:, 1].max()).clamp(-1, 1)
+
+
+def cover(moved: Tensor, source: Pose, driven: Pose, topology: Topology) -> Tensor:
+    """Return how far places are replaced when frames are put back into a picture, (B, 1, h, w) in [0, 1].
+
+    They are where the head is and where it was, and around it whatever moves: hair, neck, and what comes into view.
+
+    Args:
+        moved: (B, 2, h, w), from each place to the one that it shows.
+        source: poses (B) in the source.
+        driven: poses (B) in the frames.
+        topology: of the face.
+    """
+    height, width = moved.shape[2:]
+    grid = grid_of(height, width, moved)
+    heads = [head_distance(grid, pose, topology)[0] for pose in (source, driven)]
+    head = ((_HEAD_ENDS - torch.minimum(*heads)) * 2).clamp(0, 1)
+    pixels = moved.norm(dim=1) * (width / 2)
+    movement = ((_smooth(pixels) - _STILL) * 2).clamp(0, 1)
+    return _smooth(torch.maximum(head, movement))[:, None]
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Average (B, h, w) over neighbouring places."""
+    return F.avg_pool2d(x[:, None], 5, stride=1, padding=2, count_include_pad=False)[:, 0]
 
 
 def _into_head(pose: Pose, depth: float) -> tuple[Tensor, Tensor]:

@@ -18,23 +18,48 @@ from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
 from kinecast.faces.landmarker import Landmarker
-from kinecast.faces.squares import Square
-from kinecast.faces.tracking import Tracker
-from kinecast.models.base import Backbone, check_frames, check_source
+from kinecast.faces.squares import Square, around
+from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
+from kinecast.faces.tracking import OneEuro, Tracker
+from kinecast.models.base import Backbone, Source, check_frames, check_source
 from kinecast.models.blocks.states import sizes_of, untold_settings
-from kinecast.models.mesh.drawing import candidates, draw
+from kinecast.models.mesh.controls import Controls
+from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
+from kinecast.models.mesh.retargeting import MeshRetargeter
 from kinecast.models.mesh.topology import Topology
+from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion, concatenate
 
 POINTS = 478
+_NEUTRAL_SIZE = 0.3  # of a head in half frames, where none is seen
+_MOST_SHIFT, _MOST_SCALE = 0.5, 0.4  # of a head in a picture that stays: of half the picture, and as a logarithm
 
 
 def points_of(landmarks: np.ndarray, height: int, width: int) -> Tensor:
-    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1."""
-    scale = torch.tensor([2 / width, 2 / height, 2 / width])
-    return (torch.from_numpy(landmarks).float() * scale - torch.tensor([1.0, 1.0, 0.0]))[None]
+    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1 along the longer side."""
+    scale = 2 / max(height, width)
+    middle = torch.tensor([width / 2, height / 2, 0.0])
+    return (torch.from_numpy(landmarks).float() * scale - middle * scale)[None]
+
+
+def _moved(flow: Tensor) -> Tensor:
+    """Return how far from each place a flow (B, 2, h, w) reads."""
+    return flow - grid_of(flow.shape[2], flow.shape[3], flow)
+
+
+def _held(motion: Motion, source: Motion) -> Motion:
+    """Keep heads (T) from leaving the picture of the source (1): their bodies stay where they are.
+
+    Movement is hardly changed where it is small, and has an end.
+    """
+    limited = {
+        name: source.components[name] + most * ((motion.components[name] - source.components[name]) / most).tanh()
+        for name, most in (("shift", _MOST_SHIFT), ("scale", _MOST_SCALE))
+    }
+    return replace(motion, components={**motion.components, **limited})
 
 
 class Expression(nn.Module):
@@ -70,11 +95,12 @@ class MeshSource:
 
 
 class _Follower:
-    """Finds the motion of one face, frame after frame."""
+    """Finds the motion of one face, frame after frame; until there is one, that of the mean face in the middle."""
 
-    def __init__(self, model: "Mesh") -> None:
-        self.model, self.tracker = model, Tracker(model.landmarker, "nearest")
-        self.last: Motion | None = None  # of the last frame with a face
+    def __init__(self, model: "Mesh", smooth: float | None) -> None:
+        smoothing = None if smooth is None else OneEuro(smooth)
+        self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
+        self.last = model.neutral()  # of the last frame with a face
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Motion:
@@ -83,18 +109,16 @@ class _Follower:
         height, width = frames.shape[2:]
         faces = [self.tracker(frame) for frame in frames]
         points = [points_of(face.landmarks, height, width) for face in faces if face is not None]
-        known = [] if self.last is None else [self.last]
+        known = [self.last]
         if points:
             components = self.model.motion_of(torch.cat(points).to(self.model.device))
-            known.append(Motion(self.model.name, components, frame_size=(height, width)))
-        if not known:
-            raise KinecastError("expected a face in the frames, found none: show one, larger or more from the front")
+            known.append(Motion(self.model.name, components))
         motion = concatenate(known)
         self.last = motion[len(motion) - 1]
-        seen = torch.tensor([face is not None for face in faces]).cumsum(dim=0)
-        # Before the first face of all its motion is shown; later the last one's, which is the first of `known`.
-        index = (seen - 1).clamp(min=0) if len(known) == 1 and points else seen
-        return replace(motion, components={name: numbers[index] for name, numbers in motion.components.items()})
+        valid = torch.tensor([face is not None for face in faces])
+        index = valid.cumsum(dim=0)
+        components = {name: numbers[index] for name, numbers in motion.components.items()}
+        return Motion(self.model.name, components, frame_size=(height, width), valid=valid)
 
 
 class Mesh(Backbone):
@@ -106,6 +130,8 @@ class Mesh(Backbone):
     """
 
     name = "mesh"
+    needs_face = True
+    any_size = True
     chunk = 8  # frames drawn together
 
     def __init__(self, config: MeshConfig) -> None:
@@ -153,24 +179,37 @@ class Mesh(Backbone):
     def detect(self, frames: Tensor) -> Motion:
         """Find the motion of one face in successive frames (T, 3, H, W) in [0, 1]: the largest of the first.
 
-        A frame without a face has the motion before it, or what comes first after it.
+        A frame without a face is not valid, and holds the motion before it, or what comes first after it.
 
         Raises:
             KinecastError: no face in any of the frames.
         """
-        return self.follow()(frames)
+        return self.follow()(frames).held()
 
-    def follow(self) -> Callable[[Tensor], Motion]:
-        """Return `detect` for successive frames of one clip, which remembers where the face was."""
-        return _Follower(self)
+    def neutral(self) -> Motion:
+        """Return the motion (1) of the mean face in the middle of a picture, seen from the front."""
+        return Motion(self.name, self.motion_of(self._neutral_points()))
+
+    def _neutral_points(self) -> Tensor:
+        turned, shift = torch.eye(3, device=self.device)[None], torch.zeros(1, 3, device=self.device)
+        return Pose(turned, shift, shift[:, 0] + _NEUTRAL_SIZE).place(self.topology.mean[None])
+
+    def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
+        """Return `detect` for successive frames of one clip, which remembers where the face was.
+
+        It does not raise where there is no face: frames before the first have the motion of `neutral`.
+
+        Args:
+            smooth: frames a second of the clip, to filter the landmarks by (`OneEuro`).
+        """
+        return _Follower(self, smooth)
 
     @torch.inference_mode()
     def warm_up(self) -> Motion:
         """Run every part once on a grey picture, as if the mean face were in it; returns that face's motion."""
         picture = torch.full((1, 3, *self.frame_size), 0.5, device=self.device)
         self.landmarker.detect(picture[0])
-        turned, shift = torch.eye(3, device=self.device)[None], torch.zeros(1, 3, device=self.device)
-        face = Pose(turned, shift, shift[:, 0] + 0.3).place(self.topology.mean[None])
+        face = self._neutral_points()
         self.landmarker.look([picture[0]], [Square(self.frame_size[1] / 2, self.frame_size[0] / 2, self.frame_size[0])])
         motion = Motion(self.name, self.motion_of(face), frame_size=self.frame_size)
         self.animate(self.encode(picture, face), motion, motion)
@@ -188,7 +227,7 @@ class Mesh(Backbone):
 
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> MeshSource:
-        """Find the face in one picture (1, 3, H, W) in [0, 1] and encode it.
+        """Find the largest face in one picture (1, 3, H, W) in [0, 1] and encode it.
 
         Raises:
             KinecastError: no face in it.
@@ -197,8 +236,31 @@ class Mesh(Backbone):
         faces = self.landmarker.detect(image[0])
         if not faces:
             raise KinecastError("source: expected a face, found none: choose a picture that shows one from the front")
-        (face,) = self.landmarker.look([image[0]], [faces[0].square])
+        return self._encode_near(image, faces[0].square)
+
+    def _encode_near(self, image: Tensor, square: Square) -> MeshSource:
+        (face,) = self.landmarker.look([image[0]], [square])
         return self.encode(image, points_of(face.landmarks, *image.shape[2:]).to(self.device))
+
+    @torch.inference_mode()
+    def source(self, picture: Tensor, landmarks: np.ndarray | None = None) -> Source:
+        """Encode a square picture (1, 3, n, n) in [0, 1] of any size: its largest face, or the one of `landmarks`.
+
+        Raises:
+            KinecastError: it is not square, or shows no face.
+        """
+        check_source(picture, 1)
+        height, width = picture.shape[2:]
+        if height != width:
+            raise KinecastError(f"source: expected a square picture, found {width}x{height} (width x height): cut it")
+        picture = picture.to(self.device)
+        if landmarks is None:
+            state = self.encode_source(picture)
+        else:
+            points = landmarks[:, :2].astype(np.float64)
+            square = around(points, points[RIGHT_EYE_CORNER], points[LEFT_EYE_CORNER])
+            state = self._encode_near(picture, square)
+        return Source(picture, Motion(self.name, self.motion_of(state.points), frame_size=self.frame_size), state)
 
     def encode(self, image: Tensor, points: Tensor) -> MeshSource:
         """Encode a picture (1, 3, H, W) whose points (1, 478, 3) are known."""
@@ -209,11 +271,51 @@ class Mesh(Backbone):
     @torch.inference_mode()
     def animate(self, state: MeshSource, source_motion: Motion, driving_motion: Motion) -> Tensor:
         """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1], in the source's size."""
-        self._check_pair(source_motion, driving_motion)
-        parts = range(0, len(driving_motion), self.chunk)
-        return torch.cat([self._render(state, source_motion, driving_motion[i : i + self.chunk]) for i in parts])
+        return self._frames(state, source_motion, driving_motion, state.picture)
 
-    def _render(self, state: MeshSource, source: Motion, driving: Motion) -> Tensor:
+    @torch.inference_mode()
+    def render(self, source: Source, motion: Motion, size: int | None = None) -> Tensor:
+        """Animate a source by absolute motion: frames (T, 3, n, n) in [0, 1], `size` n or the source's.
+
+        Pixels are read from the source at its own resolution; only what is new is drawn small and enlarged.
+        """
+        side = size or source.picture.shape[-1]
+        picture = resize(source.picture, side) if side < source.picture.shape[-1] else source.picture
+        return self._frames(source.state, source.motion, motion.to(self.device), picture, side)
+
+    def _frames(
+        self, state: MeshSource, source: Motion, driving: Motion, picture: Tensor, side: int | None = None
+    ) -> Tensor:
+        """Draw frames of `side` pixels, or of the picture's own."""
+        self._check_pair(source, driving)
+        side = side or picture.shape[-1]
+        frames = []
+        for start in range(0, len(driving), self.chunk):
+            rendered = self._drawn(state, source, driving[start : start + self.chunk])[0]
+            if side == self.config.size:
+                frames.append(rendered.frames.clamp(0, 1))
+                continue
+            # The network's own picture is small; what it only moves is read from the source in its own size.
+            flow = grid_of(side, side, rendered.flow) + resize(_moved(rendered.flow), side)
+            warped = sample(picture.expand(len(flow), -1, -1, -1), flow)
+            frames.append(compose(warped, rendered.pixels, rendered.mask, rendered.light).clamp(0, 1))
+        return torch.cat(frames)
+
+    @torch.inference_mode()
+    def layer(self, source: Source, motion: Motion) -> Layer:
+        """Animate a source by absolute motion: what changes in its picture, around the head and what moves with it."""
+        self._check_pair(source.motion, motion)
+        motion = _held(motion.to(self.device), source.motion)
+        layers = []
+        for start in range(0, len(motion), self.chunk):
+            rendered, own, pose = self._drawn(source.state, source.motion, motion[start : start + self.chunk])
+            moved = _moved(rendered.flow)
+            share = cover(moved, own, pose, self.topology)
+            layers.append(Layer(moved, rendered.pixels, rendered.mask, rendered.light, share))
+        return Layer.joined(layers)
+
+    def _drawn(self, state: MeshSource, source: Motion, driving: Motion) -> tuple[Rendered, Pose, Pose]:
+        """Draw frames in the network's own size; returns also the source's pose and the driven ones, (T,) both."""
         there, change = driving.components, driving.components["expression"] - source.components["expression"]
         count = len(driving)
         own = fit_pose(state.points, self.topology.mean)
@@ -224,13 +326,7 @@ class Mesh(Backbone):
         )
         own = Pose(*(part.expand(count, *part.shape[1:]) for part in own))
         drawing = draw(state.points.expand(count, -1, -1), pose.place(shape), self.topology, self.config.size // 2)
-        rendered = self.network(state.maps, drawing, *candidates(drawing, own, pose, self.topology))
-        side = state.picture.shape[-1]
-        if side == self.config.size:
-            return rendered.frames.clamp(0, 1)
-        # The network's own picture is small; what it only moves is read from the source in its own size.
-        warped = sample(state.picture.expand(count, -1, -1, -1), resize(rendered.flow, side))
-        return compose(warped, rendered.pixels, rendered.mask, rendered.light).clamp(0, 1)
+        return self.network(state.maps, drawing, *candidates(drawing, own, pose, self.topology)), own, pose
 
     def adapts_scale(self, source: Motion, initial: Motion) -> bool:
         """Return True: every pose has a size."""
@@ -250,6 +346,18 @@ class Mesh(Backbone):
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
         return replace(driving, components=components)
+
+    def check_transfer(self, options: Transfer) -> None:
+        """Accept all: the mesh has every option."""
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
+        self._check_pair(source, initial)
+        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        adapt = True if adapt_scale is None else adapt_scale
+        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
     def _template(self) -> Motion:
         widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": self.config.expression}

@@ -1,0 +1,7 @@
+"""From a picture of any shape and size to a finished video: faces found, cut out, moved and put back.
+
+picture -> faces.py: who is in it -> crops.py: the square around each head
+driving -> driving.py: motion, its times, its sound
+both ----> stage.py: frames, pasted into the whole picture or the square alone
+job.py: clip to clip on disk; batch.py: folders of them; api.py: `kinecast.animate`; preview.py: before all that
+"""

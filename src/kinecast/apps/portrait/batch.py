@@ -1,0 +1,183 @@
+"""Many portraits or many driving clips, an output each: what is there already, and made the same way, is left out.
+
+Beside each output `x.mp4` lies `x.json`, which says what it was made of and its figures. Both are written whole, so
+that a batch resumes after an interruption.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kinecast.apps.animation import Clock
+from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Progress
+from kinecast.apps.portrait.job import PortraitOptions, Say, drive_of, perform, prepared
+from kinecast.errors import KinecastError
+from kinecast.files import atomic_path, check_distinct, check_folder, make_folder
+from kinecast.media.pictures import PICTURE_SUFFIXES
+from kinecast.media.sources import by_name
+from kinecast.models.base import Backbone
+
+CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".gif")
+_SIDECAR = ".json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One output of a batch, and what it is made of."""
+
+    source: Path
+    driving: Path
+    output: Path
+
+    @property
+    def sidecar(self) -> Path:
+        """What says how the output was made."""
+        return self.output.with_suffix(_SIDECAR)
+
+
+def is_batch(source: Path | None, driving: Path) -> bool:
+    """Return whether inputs name several: a folder of pictures as source, or one with clips or motion as driving."""
+    return (source is not None and source.is_dir()) or bool(_drivings(driving))
+
+
+def plan(source: Path, driving: Path, folder: Path, suffix: str = ".mp4") -> list[Task]:
+    """Return a task for each pair of a source and a driving clip, all of one driving clip together.
+
+    Outputs are named by the file of the folder, or of both: SOURCE_DRIVING.mp4.
+
+    Raises:
+        KinecastError: nothing to animate, or two outputs of one name.
+    """
+    sources = _files(source, (*PICTURE_SUFFIXES, *CLIP_SUFFIXES)) if source.is_dir() else [source]
+    drivings = _drivings(driving) or [driving]
+    if not sources:
+        raise KinecastError(f"{source}: expected a folder of pictures, found none in it: name another folder")
+    tasks: dict[str, Task] = {}
+    for clip in drivings:
+        for picture in sources:
+            names = [picture.stem] * source.is_dir() + [clip.stem] * (clip is not driving)
+            name = "_".join(names)
+            if name in tasks:
+                raise KinecastError(
+                    f"{folder}: expected outputs of different names, found two of {name}{suffix}: rename an input"
+                )
+            tasks[name] = Task(picture, clip, folder / f"{name}{suffix}")
+    return list(tasks.values())
+
+
+def run_batch(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    options: PortraitOptions,
+    model: str,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, frames: None,
+    say: Say = lambda line: None,
+) -> int:
+    """Do all tasks that are not done, and return how many were.
+
+    A task that fails is told of, and the others are done.
+
+    Args:
+        backbone: what animates.
+        tasks: of `plan`.
+        options: of all.
+        model: the backbone's name, by which outputs are known again.
+        overwrite: replace outputs that were made otherwise.
+        progress: as of `animate_portrait`.
+        say: likewise.
+
+    Raises:
+        KinecastError: outputs that are there and were made otherwise, before any work; or some tasks failed.
+    """
+    made_of = {task.output: _made_of(task, options, model) for task in tasks}
+    open_tasks = [task for task in tasks if _said(task) != made_of[task.output]]
+    _check(open_tasks, tasks, made_of, overwrite)
+    if len(open_tasks) < len(tasks):
+        say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs are there already")
+    failed = []
+    drives = _drives(backbone, options, progress)
+    for number, task in enumerate(open_tasks, 1):
+        try:
+            say(f"[{number}/{len(open_tasks)}] {task.source.name}, driven by {task.driving.name}")
+            clock = Clock()
+            stage = prepared(backbone, task.source, options, clock, say)
+            with clock("detect"):
+                drive = drives(task.driving)
+            report = perform(stage, drive, task.output, options, clock, progress)
+            with atomic_path(task.sidecar) as temporary:
+                values = {"made_of": made_of[task.output], "report": report.to_dict()}
+                temporary.write_text(json.dumps(values, indent=2) + "\n")
+        except KinecastError as error:
+            failed.append(task)
+            say(f"{task.output.name}: {error}")
+    if failed:
+        raise KinecastError(f"{len(failed)} of {len(open_tasks)} could not be animated, {failed[0].output.name} first")
+    return len(open_tasks)
+
+
+def _drives(backbone: Backbone, options: PortraitOptions, progress: Progress) -> Callable[[Path], Drive]:
+    """Return what gives the motion of a clip, and remembers that of the last one."""
+    known: dict[Path, Drive] = {}
+
+    def drive(path: Path) -> Drive:
+        if path not in known:
+            known.clear()
+            known[path] = drive_of(backbone, path, options, progress)
+        return known[path]
+
+    return drive
+
+
+def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[Path, Any], overwrite: bool) -> None:
+    inputs = {path for task in tasks for path in (task.source, task.driving)}
+    for task in open_tasks:
+        foreign = task.sidecar.exists() and _sidecar(task) != made_of[task.output]
+        for path, there in ((task.output, task.output.exists()), (task.sidecar, foreign)):
+            check_distinct(path, inputs)
+            if there and not overwrite:
+                raise KinecastError(
+                    f"{path}: expected no such file, or one made of the same inputs and options, found another: name "
+                    "another folder, or add --overwrite"
+                )
+    if tasks:
+        check_folder(tasks[0].output.parent)
+        make_folder(tasks[0].output.parent)
+
+
+def _said(task: Task) -> Any:
+    """Return what a finished output was made of; None if there is none."""
+    return _sidecar(task) if task.output.is_file() else None
+
+
+def _sidecar(task: Task) -> Any:
+    """Return what the sidecar says that the output was made of; None if it is no such file."""
+    try:
+        return json.loads(task.sidecar.read_text())["made_of"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _made_of(task: Task, options: PortraitOptions, model: str) -> dict[str, Any]:
+    files = {name: _known(path) for name, path in (("source", task.source), ("driving", task.driving))}
+    values = {**files, "model": model, "options": asdict(options)}
+    return dict(json.loads(json.dumps(values)))  # as it is read back
+
+
+def _known(path: Path) -> list[Any]:
+    """Return what a file is known by."""
+    if path.is_dir():
+        return [path.name, sorted(each.name for each in path.iterdir())]
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]
+
+
+def _drivings(driving: Path) -> list[Path]:
+    return list(_files(driving, (*CLIP_SUFFIXES, MOTION_FILE, STREAM_FILE))) if driving.is_dir() else []
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    there = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    return sorted(there, key=by_name)

@@ -1,0 +1,79 @@
+"""The faces in a picture, from left to right, and which of them are meant."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kinecast.errors import KinecastError
+from kinecast.faces import Face, Landmarker
+from kinecast.faces.detection import SAME, overlap
+from kinecast.faces.landmarker import LEAST_PRESENCE
+
+LARGEST, ALL = "largest", "all"
+_LEAST = 24  # pixels of a face's larger side: smaller ones show no expression
+
+
+def find_faces(picture: np.ndarray, landmarker: Landmarker) -> list[Face]:
+    """Return the faces in a picture (H, W, 3), uint8, from left to right.
+
+    Parts of half the picture's size are looked at as well: in a group photo a face is a small share of the whole.
+    """
+    found = landmarker.detect(picture)
+    squares = landmarker.find(picture, closer=True)
+    closer = landmarker.look([picture] * len(squares), squares)
+    for face in sorted(closer, key=lambda face: -face.size):
+        if face.presence >= LEAST_PRESENCE and not _known(face, found):
+            found.append(face)
+    return sorted((face for face in found if face.size >= _LEAST), key=lambda face: float(face.centre[0]))
+
+
+def _known(face: Face, found: Sequence[Face]) -> bool:
+    return bool(found) and bool(overlap(face.box, np.stack([other.box for other in found])).max() > SAME)
+
+
+def face_option(which: str | int) -> str | int:
+    """Check and return which faces are meant: LARGEST, ALL, or a number from 1, counted from the left.
+
+    Raises:
+        KinecastError: it is none of these.
+    """
+    if which in (LARGEST, ALL):
+        return which
+    if isinstance(which, int) or which.isdecimal():
+        number = int(which)
+        if number >= 1:
+            return number
+    raise KinecastError(f"face: expected {LARGEST}, {ALL}, or a number from 1, counted from the left, found {which!r}")
+
+
+def chosen(faces: Sequence[Face], which: str | int) -> list[Face]:
+    """Return the faces that are meant, of one or more from left to right.
+
+    Args:
+        faces: what `find_faces` returned, at least one.
+        which: as `face_option` has it.
+
+    Raises:
+        KinecastError: a number that is larger than that of the faces.
+    """
+    which = face_option(which)
+    if which == ALL:
+        return list(faces)
+    if which == LARGEST:
+        return [max(faces, key=lambda face: face.size)]
+    if int(which) > len(faces):
+        count = "one face" if len(faces) == 1 else f"{len(faces)} faces"
+        raise KinecastError(f"face: expected a number up to {len(faces)}, as the source shows {count}, found {which}")
+    return [faces[int(which) - 1]]
+
+
+def described(faces: Sequence[Face], picked: Sequence[Face]) -> str:
+    """Return a line that says where the faces are that move."""
+    places = ", ".join(
+        f"face {number} at x {face.centre[0]:.0f}, y {face.centre[1]:.0f}, {face.size:.0f} pixels"
+        for number, face in enumerate(faces, 1)
+        if any(face is other for other in picked)
+    )
+    others = len(faces) - len(picked)
+    rest = f" ({others} more from left to right: --face N, or all)" if others else ""
+    return f"source: {places}{rest}"

@@ -1,0 +1,105 @@
+"""What `kinecast animate` does with portraits: one, a folder of them, or only a preview."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kinecast.cli.common import say
+from kinecast.cli.model_choice import AUTO, FACES, choose_model
+from kinecast.errors import KinecastError
+from kinecast.files import CLIP_OUTPUTS, check_suffix
+
+if TYPE_CHECKING:
+    from kinecast.apps.portrait.job import PortraitOptions
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """What was asked for."""
+
+    options: "PortraitOptions"
+    source: Path | None
+    driving: Any
+    output: Path | None
+    preview: Path | None
+    overwrite: bool
+
+    @property
+    def many(self) -> bool:
+        """Whether the output is a folder, for several sources or clips."""
+        return self.output is not None and (self.output.is_dir() or not self.output.suffix)
+
+    def possible(self, others: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+        """Return whether a picture can be put back whole.
+
+        Args:
+            others: options with which it is not, by name, and whether they were given.
+            asked: options of portraits alone, likewise.
+
+        Raises:
+            KinecastError: both were given, or no output.
+        """
+        if self.many:
+            self._check_many()
+        wanted = [name for name, given in asked.items() if given]
+        against = [name for name, given in others.items() if given]
+        if self.source is None and wanted:
+            raise KinecastError(f"{wanted[0]}: expected a picture that is animated, found none: name it with --source")
+        if wanted and against:
+            raise KinecastError(f"{wanted[0]}: expected no --{against[0]} with it, found both: leave one out")
+        if self.output is None and self.preview is None:
+            raise KinecastError("output: expected a clip to write, found none: name it with -o")
+        return self.source is not None and not against
+
+    def _check_many(self) -> None:
+        from kinecast.apps.portrait.batch import is_batch
+
+        if not is_batch(self.source, Path(self.driving)):
+            check_clip_named(self.output)
+
+    def choose_model(self, named: str) -> str:
+        """Return the name of the backbone to load: of a folder, the one for faces.
+
+        Raises:
+            KinecastError: unreadable input.
+        """
+        if self.many:
+            return FACES if named == AUTO else named
+        driving = None if self.output is None else self.driving  # for a preview the source is enough
+        return choose_model(named, driving, self.source, (self.options.crop, None))
+
+    def run(self, backbone: Any, model: str, update: Any) -> Any:
+        """Animate, and return a report, figures of a batch, or None for a preview alone.
+
+        Raises:
+            KinecastError: unreadable input, no face in it, an output that cannot be written.
+        """
+        from kinecast.apps.animation import Clock
+        from kinecast.apps.portrait.batch import plan, run_batch
+        from kinecast.apps.portrait.job import animate_portrait, prepared
+
+        assert self.source is not None
+        if self.output is None:
+            prepared(backbone, self.source, self.options, Clock(), say, self.preview)
+            return None
+        if not self.many:
+            return animate_portrait(
+                backbone, self.source, self.driving, self.output, self.options, update, say, self.preview
+            )
+        if self.preview is not None:
+            raise KinecastError("preview: expected one source and one clip, found a folder: leave --preview out")
+        tasks = plan(self.source, Path(self.driving), self.output)
+        done = run_batch(backbone, tasks, self.options, model, self.overwrite, update, say)
+        return {"done": done, "outputs": [str(task.output) for task in tasks]}
+
+
+def check_clip_named(output: Path | None) -> Path:
+    """Return an output that is one clip.
+
+    Raises:
+        KinecastError: there is none, or it has another name.
+    """
+    if output is None:
+        raise KinecastError("output: expected a clip to write, found none: name it with -o")
+    return check_suffix(output, CLIP_OUTPUTS, "clip")

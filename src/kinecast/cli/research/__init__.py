@@ -1,0 +1,54 @@
+"""`kinecast research`: the commands of studies: tables of the paper, rate and distortion, simulated data."""
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import typer
+
+from kinecast.cli.outputs import guarded
+from kinecast.cli.research.arms import data_arms
+from kinecast.cli.research.keypoints import evaluate_keypoints
+from kinecast.cli.research.rate import evaluate_rate
+from kinecast.cli.research.synthetic import evaluate_synthetic
+from kinecast.cli.research.videos import evaluate_diverse, evaluate_paper, evaluate_single
+from kinecast.errors import KinecastWarning
+
+_TABLES: dict[str, Callable[..., None]] = {
+    "keypoints": evaluate_keypoints,
+    "synthetic": evaluate_synthetic,
+    "single": evaluate_single,
+    "diverse": evaluate_diverse,
+    "paper": evaluate_paper,
+    "rate": evaluate_rate,
+}
+
+
+def add_research(app: typer.Typer, data: typer.Typer) -> None:
+    """Add the group `research`, and hidden commands under the names that they had in 0.1.
+
+    Args:
+        app: the root of the commands.
+        data: the group `data`, which had one of them.
+    """
+    group = typer.Typer(help="Studies: tables of forecasts and of rate, simulated data.", no_args_is_help=True)
+    old = typer.Typer(help="Renamed to `kinecast research`.", no_args_is_help=True)
+    for name, command in _TABLES.items():
+        group.command(name)(guarded(command))
+        old.command(name)(_renamed(command, f"evaluate {name}", f"research {name}"))
+    group.command("arms")(guarded(data_arms))
+    data.command("arms", hidden=True)(_renamed(data_arms, "data arms", "research arms"))
+    app.add_typer(group, name="research")
+    app.add_typer(old, name="evaluate", hidden=True)
+
+
+def _renamed(command: Callable[..., Any], old: str, new: str) -> Callable[..., Any]:
+    """Return the command under a name that it had before; it says its new one."""
+
+    @wraps(command)
+    def run(**values: Any) -> Any:
+        warnings.warn(f"`kinecast {old}` is now `kinecast {new}`; the old name ends with 0.3", KinecastWarning, 2)
+        return guarded(command)(**values)
+
+    return run
