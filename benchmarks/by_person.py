@@ -30,9 +30,10 @@ ABOUT = """# Forecasts of keypoints, by person
 Motion of the faces of many people, by the backbone `mesh` (38 numbers a frame: pose and expression), of every second
 frame (12.5 to 15 a second), made by `python recipes/people_motion.py ../shared/data -o runs/people-motion-every2.npz
 --every 2 --landmarks CACHE` from people/, voxceleb/ and portraits/ of the development data: 415 clips of 263 people,
-27709 frames. Rotation, size and expression are in one table, so that raw MAE weighs what is large: ratios and intervals
-are what is to be read. Settings of `ridge` and `var` are chosen on training people alone. One training seed and few
-training steps, on two busy cores: a better training may change an order.
+27709 frames. Damped velocity is a held frame here: of every second frame its best damping is 0. Rotation, size and
+expression are in one table, so that raw MAE weighs what is large: ratios and intervals are what is to be read. Settings
+of `ridge` and `var` are chosen on training people alone. One training seed and few training steps, on two busy cores: a
+better training may change an order. The command `kinecast evaluate keypoints` is `kinecast research keypoints` now.
 
 """
 
