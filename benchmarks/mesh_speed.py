@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import torch
-from machine import describe, table, write_results
 
 from kinecast import load_backbone
 from kinecast.cli.demo import shipped_clip
 from kinecast.media.video import read_batches
 from kinecast.models.base import Backbone
+from machine import describe, table, write_results
 
 BATCH = 8
 

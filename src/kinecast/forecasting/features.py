@@ -9,7 +9,7 @@ A forecast of one window is many small steps, whose calls cost more than their a
 frame to frame is computed once (`Unchanging`), the observed frames are read in one call, and nets and cells here call
 the functions behind their modules.
 
-Letters: R rows (windows, or samples of windows), D numbers a frame, C channels (1 joint, D shared), F features.
+Notation: R rows (windows, or samples of windows), D numbers per frame, C channels (1 joint, D shared), F features.
 """
 
 from typing import Literal, NamedTuple

@@ -5,7 +5,7 @@
 with d_t the last increment in units of `step`. The paper reads x_{t+1} = g(h_t) off the state; predicting what is
 added to the last frame and its damped velocity is the same model with a better starting point.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, C channels.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Rows: the baselines, our models trained here on the other people, and the releas
 means over windows: errors and scores in raw motion units, and one error in per-video min-max units (a unit to report
 in, which no honest model is told).
 
-Letters: S samples, W windows, H horizon, D numbers a frame.
+Notation: S samples, W windows, H horizon, D numbers per frame.
 """
 
 import multiprocessing

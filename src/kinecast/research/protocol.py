@@ -6,7 +6,7 @@ as-released: the released code's reading, to compare with published figures. Win
     maximum of the observed frames of *all* windows of their video, later ones included, and the network reads the
     true frame after each step that it predicts. It is no forecast: repeating the previous true frame does as well.
 
-Letters: W windows, N observed, H horizon, D numbers a frame, S samples.
+Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """
 
 from collections.abc import Mapping

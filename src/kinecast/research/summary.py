@@ -3,7 +3,7 @@
 Figures of *all* frames of a window average its observed frames too, animated by their true keypoints, as the
 published ones do; figures of *predicted* frames do not.
 
-Letters: V windows, N observed, H horizon, T = N + H.
+Notation: V windows, N observed, H horizon, T = N + H.
 """
 
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ def evaluate_keypoints(
         Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for keypoints.md, results.json and models.")
     ],
     validate: Annotated[
-        str, typer.Option("--validate", help="Regular expression of the persons evaluated on.")
+        str, typer.Option("--validate", help="Regular expression for the people to evaluate on.")
     ] = "id10291",
     person: Annotated[
         str | None, typer.Option("--person", help="Regular expression whose group is the person in a clip's name.")
@@ -37,24 +37,26 @@ def evaluate_keypoints(
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or as-released (all clips, released weights).")
     ] = "honest",
-    models: Annotated[str | None, typer.Option("--models", help="Models to train; commas. (default: all)")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Models to train, comma-separated. (default: all)")
+    ] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", help="Samples a window. (default: 100; as released 50)")
+        int | None, typer.Option("--samples", help="Samples per window. (default: 100; as released 50)")
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 the table has spreads.")
+        int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
     ] = 1,
     workers: Annotated[int, typer.Option("--workers", help="Processes that train, one thread each.")] = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train on some people, forecast the others', and say in one table how good that is. Models are kept and reused."""
+    """Train forecasters on some people and score them on others, in one table. Trained models are reused."""
     needs("kinecast research keypoints", "research")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
