@@ -118,7 +118,7 @@ def test_killed_training_goes_on(run, series, tmp_path):
     killed = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
     assert killed.returncode == -signal.SIGKILL and out.with_suffix(".ckpt").exists() and not out.exists()
     resumed = run(*arguments)
-    assert resumed.code == 0 and "going on from step" in resumed.err
+    assert resumed.code == 0 and "resuming from step" in resumed.err
     whole = tmp_path / "whole.safetensors"
     arguments[5] = whole
     assert run(*arguments).code == 0

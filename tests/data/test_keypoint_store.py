@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kinecast.data.keypoint_store import load_series
+from kinecast.data.video_folder import person_of
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -91,3 +92,17 @@ def test_series_of_one_name_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.ones((4, 2)))
     with pytest.raises(KinecastError, match="found 'a' twice"):
         load_series(tmp_path)
+
+
+def test_stretches_of_valid_frames_are_series_of_one_person(tmp_path):
+    valid = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1], dtype=torch.bool)
+    value = torch.arange(8.0)[:, None, None].expand(8, 1, 2).contiguous()
+    Motion("fomm", {"value": value}, fps=25, valid=valid).save(tmp_path / "person.npz")
+    found = load_series(tmp_path)
+    assert {name: series[:, 0].tolist() for name, series in found.items()} == {
+        "person": [0, 1],
+        "person~2": [3],
+        "person~3": [5, 6, 7],
+    }
+    assert {person_of(name) for name in found} == {"person"}
+    assert person_of("id10291_x~2") == "id10291"

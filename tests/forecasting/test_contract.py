@@ -9,7 +9,7 @@ from torch import Tensor
 from ar_motion import ar_windows
 from kinecast.errors import KinecastError
 from kinecast.forecasting import FORECASTERS, Forecaster, build_forecaster, forecaster_class
-from kinecast.forecasting.baselines import Climatology, ConstantVelocity, DampedVelocity, RepeatLast
+from kinecast.forecasting.baselines import Baseline, Climatology, ConstantVelocity, DampedVelocity, RepeatLast
 from kinecast.forecasting.direct import Direct
 from kinecast.forecasting.gru import GRUForecaster
 from kinecast.forecasting.gru_nf import GRUNF
@@ -160,6 +160,7 @@ def test_gradient_reaches_every_parameter(case: str) -> None:
 @pytest.mark.parametrize("case", list(NAMED)[:4])
 def test_a_baseline_has_a_loss_and_no_parameters(case: str) -> None:
     model = build(case)
+    assert isinstance(model, Baseline)
     windows = ar_windows(8, N + H)
     assert not list(model.parameters())
     following = [model._central(windows[:, :t], 1) for t in range(N, N + H)]

@@ -31,6 +31,7 @@ class Report:
         mode: "reconstruction" or "transfer".
         frames: how many were written.
         frames_sent: those of them that were not forecast.
+        frames_without_face: those in which none was found, where one is needed: the last picture is held.
         fps: their mean rate.
         motion_dim: numbers per frame, the background's included.
         forecaster: its name, if there was one.
@@ -54,6 +55,7 @@ class Report:
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     rate: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    frames_without_face: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -21,6 +21,7 @@ from kinecast.media.footage import Footage
 from kinecast.models import TPS
 from kinecast.models.base import Backbone
 from kinecast.models.blocks.points import hull_area
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
 
 BACKGROUND_DIM = 6  # numbers per frame: a 2x3 matrix
@@ -55,12 +56,19 @@ class Driving:
         tps = tps_with(backbone, "bg_predictor", "background")
         return tps.animate(state, source, motion, self.background.to(tps.device)).cpu()
 
-    def relative(self, backbone: Backbone, source: Motion, initial: "Driving", adapt_scale: bool) -> "Driving":
-        """Return the change since `initial` (1) applied to the source's motion; the background's change likewise."""
+    def retargeted(
+        self,
+        backbone: Backbone,
+        source: Motion,
+        initial: "Driving",
+        options: Transfer | None = None,
+        adapt_scale: bool | None = None,
+    ) -> "Driving":
+        """Return the motion applied to the source's as `Backbone.retarget` says; the background's change likewise."""
         background = self.background
         if background is not None and initial.background is not None:
             background = torch.linalg.solve(initial.background, background)
-        return Driving(backbone.relative_motion(source, self.motion, initial.motion, adapt_scale), background)
+        return Driving(backbone.retarget(source, initial.motion, options, adapt_scale)(self.motion), background)
 
     def avd(self, backbone: Backbone, source: Motion) -> "Driving":
         """Return motion with the source's shape in the driving's pose (arXiv 2203.14367, section 3.5)."""

@@ -30,6 +30,7 @@ from kinecast.cli.forecast import forecast
 from kinecast.cli.outputs import guarded
 from kinecast.cli.research import add_research
 from kinecast.cli.serve import serve
+from kinecast.cli.studio import studio
 from kinecast.cli.train_backbone import train_backbone
 from kinecast.cli.train_forecaster import train_forecaster
 from kinecast.cli.zoo_import import zoo_import
@@ -50,7 +51,7 @@ app = typer.Typer(
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _data = typer.Typer(help="Check data sets.", no_args_is_help=True)
 _zoo = typer.Typer(help="List bundled weights and import published ones.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, doctor, anomaly):
+for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, doctor, anomaly):
     app.command()(guarded(command))
 _train.command("backbone")(guarded(train_backbone))
 _train.command("forecaster")(guarded(train_forecaster))

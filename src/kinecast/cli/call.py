@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     CropOption,
     EngineOption,
+    FaceOption,
     JsonOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     print_json,
     say,
 )
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_call
 from kinecast.cli.outputs import WRITES_CLIP
 from kinecast.errors import KinecastError
 
@@ -61,10 +61,11 @@ def call(
     record: Annotated[
         Path | None, WRITES_CLIP, typer.Option("--record", help="Record what you see to this clip.")
     ] = None,
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: AutoModelOption = AUTO,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "bf16",
     crop: CropOption = "center",
+    face: FaceOption = None,
     seed: SeedOption = 0,
     port: Annotated[
         int, typer.Option("--port", help="Port of the page on 127.0.0.1; 0 for any free one.", rich_help_panel=_PAGE)
@@ -100,10 +101,16 @@ def call(
     _check(invitation, server, headless, input, output, seconds, repeat, json)
     from kinecast.apps.call.config import CallConfig
     from kinecast.apps.call.peer import needs_live
+    from kinecast.files import existing_file
+    from kinecast.media.framing import around_face
 
     needs_live()
+    for path, what in ((avatar, "picture"), (input, "clip")):
+        if path is not None:
+            existing_file(path, what)
+    crop = around_face(crop, face)
     config = CallConfig(
-        model=model,
+        model=choose_for_call(model, input, avatar, crop, forecast),
         engine=engine,
         precision=precision,
         fps=fps,
@@ -181,12 +188,6 @@ def _call_with_page(
 ) -> None:
     from kinecast.apps.call.page import PageServer, run_page
     from kinecast.apps.call.page_call import Choices
-    from kinecast.files import existing_file
-
-    if config.avatar:
-        existing_file(config.avatar, "picture")
-    if clip:
-        existing_file(clip, "clip")
 
     def opened(address: str) -> None:
         say(f"the call's page, for this machine only: {address}\nCtrl-C ends it")

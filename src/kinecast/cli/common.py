@@ -14,6 +14,10 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON on standard output.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file.")]
 CropOption = Annotated[str, typer.Option("--crop", help="center, face or none.")]
+FaceOption = Annotated[
+    int | None,
+    typer.Option("--face", help="Crop around this face: 1 is the leftmost. (default, with --crop face: the largest)"),
+]
 FpsOption = Annotated[
     float | None,
     typer.Option(

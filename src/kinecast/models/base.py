@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
 from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion
 
 
@@ -44,6 +45,7 @@ class Backbone(nn.Module, ABC):
     engine = "eager"  # how it runs, see `kinecast.runtime`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+    needs_face = False  # whether frames without a face have no motion, see `Motion.valid`
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
@@ -65,6 +67,8 @@ class Backbone(nn.Module, ABC):
 
     def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
         """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before.
+
+        Where it needs a face, frames without one are marked in `Motion.valid`, also if there is none at all.
 
         Args:
             smooth: frames per second of the clip, to filter what trembles in it.
@@ -154,6 +158,35 @@ class Backbone(nn.Module, ABC):
         Here never: this motion has no size, or that of the source already.
         """
         return False
+
+    def check_transfer(self, options: Transfer) -> None:
+        """Check that this backbone has what is asked for; here nothing but relative and absolute motion.
+
+        Raises:
+            KinecastError: it has not.
+        """
+        options.refuse(self.name)
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source; it sees no later frame.
+
+        Args:
+            source: the source's motion (1).
+            initial: the driving frame (1) that changes are counted from.
+            options: what is asked for; relative by default.
+            adapt_scale: as `relative_motion`; None where `adapts_scale` says that it can be.
+
+        Raises:
+            KinecastError: an option that this backbone does not have; `adapt_scale` as `relative_motion`.
+        """
+        options = options or Transfer()
+        self.check_transfer(options)
+        if options.mode == "absolute":
+            return lambda driving: driving
+        adapt = self.adapts_scale(source, initial) if adapt_scale is None else adapt_scale
+        return lambda driving: self.relative_motion(source, driving, initial, adapt)
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -167,7 +167,7 @@ class _Run:
         """Train to the end, leave the result in the model, return the steps that were made."""
         if self.checkpoint and self.checkpoint.exists():
             self._restore(self.checkpoint)
-            self.log(f"going on from step {self.step}")
+            self.log(f"resuming from step {self.step}")
         while self.step < self.config.steps and self.without_better < self.config.patience:
             loss, parts = self._train_step()
             if self.step % self.config.evaluate_every == 0:

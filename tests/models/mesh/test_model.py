@@ -54,8 +54,21 @@ def test_a_face_is_followed_from_batch_to_batch_and_held_while_it_is_away(model,
     found = torch.cat([part.vectors() for part in parts])
     assert torch.equal(found[2], found[1]) and torch.equal(found[3], found[1]) and torch.equal(found[6], found[5])
     torch.testing.assert_close(found[[0, 1, 4, 5]], motion.vectors(), atol=0.1, rtol=0)
-    first = model.detect(torch.cat((away, frames[:1]))).vectors()
-    assert torch.equal(first[0], first[1])
+    valid = torch.cat([part.valid_frames() for part in parts])
+    assert valid.tolist() == [True, True, False, False, True, True, False]
+    first = model.detect(torch.cat((away, frames[:1])))
+    assert torch.equal(first.vectors()[0], first.vectors()[1]) and first.valid_frames().tolist() == [False, True]
+
+
+def test_before_the_first_face_the_mean_face_looks_ahead(model, motion):
+    follow, away = model.follow(), torch.full((2, 3, 256, 256), 0.5)
+    before, after = follow(away), follow(face_frames(1))
+    assert not before.valid_frames().any() and after.valid is None
+    assert torch.equal(before.vectors(), model.neutral().vectors().repeat(2, 1))
+    assert before.components["rotation"].abs().max() < 1e-4 and before.components["expression"].abs().max() < 1e-4
+    torch.testing.assert_close(after.vectors(), motion[:1].vectors(), atol=1e-4, rtol=0)
+    with pytest.raises(KinecastError, match="expected a face in the frames, found none"):
+        model.detect(away)
 
 
 def test_without_a_face_it_says_so(model):

@@ -1,19 +1,11 @@
-"""The local page of `kinecast call`: a server on 127.0.0.1 for one person's browser.
+"""The local page of `kinecast call`: the server behind it, and its one socket.
 
-Nobody else may use it, other sites open in the same browser included:
-- every request must name the server's own address as Host (a name that was rebound to 127.0.0.1 does not), and no other
-  Origin; a WebSocket must name its Origin;
-- whatever is not the same for everybody (the socket, the clip) needs the token. It travels in the address's fragment,
-  which browsers neither send nor put into referrers, then in a header or the socket's first message;
-- the files of the page are a fixed table, not a folder; sizes and rates of messages are bounded.
+`kinecast.apps.local.site` says who may use it. Whatever is not the same for everybody (the socket, the clip) needs the
+token; sizes and rates of messages are bounded.
 """
 
 import asyncio
-import hmac
-import logging
-import secrets
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +19,19 @@ from kinecast.apps.call.page_link import PageLink
 from kinecast.apps.call.page_wire import MAX_BINARY, Avatar, Camera, Shown, parse_binary, parse_command
 from kinecast.apps.call.session import CallSession
 from kinecast.apps.call.signals import on_stop
+from kinecast.apps.local.site import Site, StaticFile, refusal
 from kinecast.errors import KinecastError
 
-_log = logging.getLogger(__name__)
+_CALL = "kinecast.apps.call"
 _STATIC = {
-    "/": ("index.html", "text/html"),
-    "/call.css": ("call.css", "text/css"),
-    "/call.js": ("call.js", "text/javascript"),
-    "/camera.js": ("camera.js", "text/javascript"),
-    "/figures.js": ("figures.js", "text/javascript"),
-    "/link.js": ("link.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/sound.js": ("sound.js", "text/javascript"),
+    "/": StaticFile(_CALL, "index.html", "text/html"),
+    "/call.css": StaticFile(_CALL, "call.css", "text/css"),
+    "/call.js": StaticFile(_CALL, "call.js", "text/javascript"),
+    "/camera.js": StaticFile(_CALL, "camera.js", "text/javascript"),
+    "/figures.js": StaticFile(_CALL, "figures.js", "text/javascript"),
+    "/link.js": StaticFile(_CALL, "link.js", "text/javascript"),
+    "/sound.js": StaticFile(_CALL, "sound.js", "text/javascript"),
 }
-TOKEN_HEADER = "X-Kinecast-Token"
 HELLO_SECONDS = 5.0  # a socket must name the token within
 MAX_STRANGERS = 8  # sockets that have not yet
 MAX_MISTAKES = 20  # messages that are not what they should be, before a socket is closed
@@ -64,13 +55,21 @@ class PageServer:
         make_session: MakeSession = CallSession,
         load: LoadModels = load_models,
     ) -> None:
-        self.token = secrets.token_urlsafe(32)
+        self._site = Site(_STATIC, socket="/socket")
         self.clip = clip
         self.call = PageCall(config, choices or Choices(), make_session, load)
-        self.port = 0
         self._strangers = 0
         self._sockets: set[web.WebSocketResponse] = set()
-        self._runner: web.AppRunner | None = None
+
+    @property
+    def token(self) -> str:
+        """What a browser must know."""
+        return self._site.token
+
+    @property
+    def port(self) -> int:
+        """Where the server listens."""
+        return self._site.port
 
     async def start(self, port: int = 0) -> str:
         """Listen on 127.0.0.1 (port 0: any free one) and begin to load the model; returns the address with the token.
@@ -78,94 +77,32 @@ class PageServer:
         Raises:
             KinecastError: the port is taken or not allowed.
         """
-        app = web.Application(middlewares=[self._guard], client_max_size=1024)
-        app.on_response_prepare.append(self._add_headers)
-        for path in _STATIC:
-            app.router.add_get(path, self._serve_static)
+        app = self._site.application()
         app.router.add_get("/clip", self._serve_clip)
         app.router.add_get("/socket", self._serve_socket)
-        # No access log: it would name what this person does, and is of use to nobody.
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
-        try:
-            await site.start()
-        except (OSError, OverflowError) as error:
-            await self._runner.cleanup()
-            raise KinecastError(f"port {port}: expected a free port, found {error}: choose another --port") from error
-        self.port = self._runner.addresses[0][1]
+        await self._site.listen(app, port)
         await self.call.start()
-        return f"http://127.0.0.1:{self.port}/#{self.token}"
+        return self._site.address
 
     async def stop(self) -> None:
         """Hang up and stop listening."""
         await self.call.stop()
         for socket in list(self._sockets):
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"kinecast call has ended")
-        if self._runner:
-            await self._runner.cleanup()
-
-    # --- who may ask ------------------------------------------------------------------------------------------------
-
-    @web.middleware
-    async def _guard(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        own = f"127.0.0.1:{self.port}"
-        if request.headers.getall("Host", []) != [own]:
-            return _refusal(421, f"expected the address http://{own}, found another: open the one kinecast printed")
-        origins = request.headers.getall("Origin", ["null"] if request.path == "/socket" else [])
-        if any(origin != f"http://{own}" for origin in origins):
-            return _refusal(403, "expected a request of this page, found another origin")
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-            return _refusal(403, "expected a request of this page, found another site: type the address yourself")
-        if request.can_read_body:
-            return _refusal(413, "expected a request without a body")
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            return _refusal(error.status, error.reason)
-
-    def _is_token(self, token: str) -> bool:
-        return hmac.compare_digest(token.encode(errors="surrogatepass"), self.token.encode())
-
-    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(
-            {
-                "Content-Security-Policy": (
-                    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-                    f"media-src 'self' blob:; connect-src 'self' ws://127.0.0.1:{self.port}; form-action 'none'; "
-                    "base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-                ),
-                "Referrer-Policy": "no-referrer",
-                "X-Content-Type-Options": "nosniff",
-                "X-Frame-Options": "DENY",
-                "Cross-Origin-Opener-Policy": "same-origin",
-                "Cross-Origin-Embedder-Policy": "require-corp",
-                "Cross-Origin-Resource-Policy": "same-origin",
-                "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(), display-capture=()",
-                "Cache-Control": "no-store",
-                "Server": "kinecast",
-            }
-        )
+        await self._site.close()
 
     # --- what there is ----------------------------------------------------------------------------------------------
 
-    async def _serve_static(self, request: web.Request) -> web.StreamResponse:
-        name, kind = _STATIC[request.path]
-        body = files("kinecast.apps.call").joinpath("static", name).read_bytes()
-        return web.Response(body=body, content_type=kind, charset="utf-8")
-
     async def _serve_clip(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_token(request.headers.get(TOKEN_HEADER, "")):
-            return _refusal(401, "expected the page's token, found another or none")
+        if not self._site.has_token(request):
+            return refusal(401, "expected the page's token, found another or none")
         if self.clip is None:
-            return _refusal(404, "expected a clip, found none: start with --input")
+            return refusal(404, "expected a clip, found none: start with --input")
         return web.FileResponse(self.clip)
 
     async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
         if self._strangers >= MAX_STRANGERS:
-            return _refusal(503, f"expected at most {MAX_STRANGERS} sockets without token")
+            return refusal(503, f"expected at most {MAX_STRANGERS} sockets without token")
         socket = web.WebSocketResponse(max_msg_size=MAX_BINARY, compress=False, heartbeat=20.0)
         self._strangers += 1
         try:
@@ -197,7 +134,7 @@ class PageServer:
             hello = parse_command(text)
         except (KinecastError, TypeError, TimeoutError, ValueError):  # TypeError: it was binary, or the end
             return False
-        return hello["type"] == "hello" and self._is_token(hello["token"])
+        return hello["type"] == "hello" and self._site.is_token(hello["token"])
 
     async def _listen(self, link: PageLink) -> None:
         """Read messages until the page goes, is replaced, or has sent too many that are not what they should be."""
@@ -238,10 +175,6 @@ class PageServer:
             self.call.avatar(message)
         else:
             self.call.camera(message)
-
-
-def _refusal(status: int, line: str) -> web.Response:
-    return web.Response(status=status, text=f"kinecast: {line}\n")
 
 
 async def run_page(server: PageServer, port: int, opened: Callable[[str], Any]) -> None:

@@ -69,8 +69,8 @@ def animate(
         device: auto, cpu, cuda or mps.
         engine: as of `load_model`.
         precision: likewise.
-        **options: those of `PortraitOptions`: face, square, size, relative, crop, fps, true_fps, limit, start, end,
-            smooth, sound, quality.
+        **options: those of `PortraitOptions`: face, square, size, relative, transfer, crop, fps, true_fps, limit,
+            start, end, smooth, sound, quality.
 
     Returns:
         Frames (H, W, 3), uint8, one by one; or the figures, if an output was written.
@@ -92,7 +92,7 @@ def animate(
         drive = _drive(backbone, driving, wanted)
         if output is not None:
             return perform(stage, drive, output, wanted, Clock())
-        return stage.frames([drive.motion], drive.motion[:1] if wanted.relative else None)
+        return stage.frames([drive.motion], drive.motion[:1] if wanted.relative else None, wanted.transfer)
     frames = _streamed(stage, _stream(driving, wanted), wanted)
     return frames if output is None else _written(frames, output, wanted, backbone.motion_dim)
 
@@ -134,7 +134,7 @@ def _streamed(stage: Stage, frames: Iterable[Any], options: PortraitOptions) -> 
     motions = stream_motion(stage.backbone, frames, smooth)
     first = next(motions, None)
     if first is not None:
-        yield from stage.frames(chain([first], motions), first if options.relative else None)
+        yield from stage.frames(chain([first], motions), first if options.relative else None, options.transfer)
 
 
 def _written(frames: Iterator[np.ndarray], output: str | Path, options: PortraitOptions, dim: int) -> Report:

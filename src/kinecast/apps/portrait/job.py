@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kinecast.apps.animation import Clock, Report, rates
-from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Progress, Reading, clip_drive, motion_drive
+from kinecast.apps.portrait.driving import Drive, Progress, Reading, clip_drive, is_motion, motion_drive
 from kinecast.apps.portrait.faces import LARGEST, chosen, described, face_option, find_faces
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.portrait.preview import preview
@@ -21,6 +21,7 @@ from kinecast.media.framing import check_reading, check_size
 from kinecast.media.pictures import write_image
 from kinecast.media.video import VideoWriter
 from kinecast.models.base import Backbone
+from kinecast.models.transfer import Transfer
 
 SQUARE = 512  # pixels of a square's side, unless another is asked for
 
@@ -35,6 +36,7 @@ class PortraitOptions:
         face: whose head moves: "largest", "all", or a number from 1, counted from the left.
         square: show the square around the head instead of the whole picture.
         size: the side of that square in pixels, 512 by default; asks for a square too.
+        transfer: how relative motion is applied: strengths by region, openings of eyes and lips (mesh).
         relative: take over how the driving face changes since its first frame, not where it is.
         crop: how driving frames are cut, by a policy of `kinecast.media.framing`; None is what the backbone sees best.
         fps: resample to this constant rate.
@@ -51,6 +53,7 @@ class PortraitOptions:
     square: bool = False
     size: int | None = None
     relative: bool = True
+    transfer: Transfer = Transfer()
     crop: str | None = None
     fps: float | None = None
     true_fps: float | None = None
@@ -62,6 +65,8 @@ class PortraitOptions:
     quality: int = 18
 
     def __post_init__(self) -> None:
+        if self.transfer != Transfer() and not self.relative:
+            raise KinecastError("transfer: expected relative motion, which it changes, found absolute: leave one out")
         face_option(self.face)
         check_size(self.size)
         check_reading(self.crop or "face", self.fps, self.limit)
@@ -94,7 +99,7 @@ def animate_portrait(
     Args:
         backbone: what animates.
         source: a picture, as `as_picture` takes it.
-        driving: a clip, or motion (.npz, .kcm).
+        driving: a clip, or motion (.npz, .kcm, video with GFV messages).
         output: mp4, mov, webm, mkv or gif.
         options: which faces, what is shown, which part of the clip.
         progress: called with (stage, frames done since the last call).
@@ -157,6 +162,7 @@ def staged(
             "picture that shows one larger, or more from the front"
         )
     picked = chosen(faces, options.face)
+    backbone.check_transfer(options.transfer)
     return set_stage(backbone, picture, picked, options.side, options.relative), faces, picked
 
 
@@ -177,7 +183,7 @@ def drive_of(
     Raises:
         KinecastError: unreadable, or of another model.
     """
-    if Path(driving).suffix.lower() in (MOTION_FILE, STREAM_FILE):
+    if is_motion(driving):
         return motion_drive(backbone, Path(driving), options.reading, options.sound)
     return clip_drive(backbone, driving, options.reading, options.relative, options.sound, progress)
 
@@ -197,7 +203,9 @@ def perform(
     """
     clock = clock or Clock()
     with VideoWriter(output, drive.fps, quality=options.quality, sound=drive.sound) as writer:
-        frames = _timed(stage.frames([drive.motion], drive.motion[:1] if options.relative else None), clock)
+        frames = _timed(
+            stage.frames([drive.motion], drive.motion[:1] if options.relative else None, options.transfer), clock
+        )
         for i, frame in enumerate(frames):
             with clock("write"):
                 writer.write(frame, None if drive.edges is None else drive.edges[i : i + 2])

@@ -27,7 +27,7 @@ def data_arms(
 ) -> None:
     """Simulate robot arms with random policies: clips, exact joint positions, and faults with known onsets.
 
-    The same seed gives the same clips; a stopped run goes on where it stood.
+    The same seed gives the same clips; an interrupted run resumes.
     """
     from dataclasses import asdict
 

@@ -2,8 +2,9 @@
 
 import { Camera, listCameras } from "./camera.js";
 import { Figures, bytes, duration } from "./figures.js";
-import { Link, takeToken } from "./link.js";
+import { Link } from "./link.js";
 import { Sound } from "./sound.js";
+import { takeToken } from "./token.js";
 
 const $ = (id) => document.getElementById(id);
 const STATES = {

@@ -7,16 +7,6 @@ const STATES = ["received", "forecast", "idle", "frozen"];
 const STALLED = 600_000; // bytes that wait to be sent, above which a camera frame is dropped
 const RETRY_MS = [300, 600, 1200, 2500, 4000];
 
-// The token comes in the fragment and leaves the address bar at once; a reload finds it in this tab's storage.
-export function takeToken() {
-  const found = location.hash.slice(1);
-  if (found) {
-    sessionStorage.setItem("token", found);
-    history.replaceState(null, "", location.pathname);
-  }
-  return sessionStorage.getItem("token");
-}
-
 export class Link {
   // onEvent(object), onPicture({number, captured, state, image}), onLost(), all called while the page lives.
   constructor(token, { onEvent, onPicture, onLost }) {

@@ -1,0 +1,219 @@
+"""What takes long, in steps: each ends soon, so that previews come between them and a job can be cancelled."""
+
+import asyncio
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from kinecast.apps.portrait.driving import Reading, driving_footage
+from kinecast.apps.studio.controls import Look
+from kinecast.apps.studio.scene import GIF_LONGEST, Choice, Scene
+from kinecast.errors import KinecastError
+from kinecast.media.sound import SoundSource, clip_sound
+from kinecast.media.video import VideoWriter
+from kinecast.models.mesh.model import Mesh
+from kinecast.motion import Motion
+
+FORMATS = ("mp4", "gif", "webm")
+_SEEN = 4  # frames of a clip that are looked at in a step
+_DRAWN = 2  # frames that are drawn in one
+_QUALITY = 18
+_SETTLED = 2  # steps after which the time that is left is guessed
+
+Result = TypeVar("Result")
+Steps = Generator[int, None, None]  # yields how many frames a step has done
+
+
+class Worker:
+    """One thread for everything that the model does: what is asked for is done in turn, and never at once."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "kinecast-studio")
+
+    async def run(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Do something in the thread and return its result."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+
+    async def close(self) -> None:
+        """Forget what waits, and wait for what is being done."""
+        await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
+
+
+class Job:
+    """Steps in a worker's thread, with progress.
+
+    Args:
+        worker: whose.
+        steps: what is to be done.
+        total: frames in all, as far as is known.
+        said: turns an error's line into one that the page may know.
+        clock: seconds, steady.
+
+    Attributes:
+        state: "running", "done", "cancelled" or "failed".
+        done: frames so far.
+        total: frames in all, as far as is known.
+        error: why it failed, in one line.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        steps: Steps,
+        total: int | None,
+        said: Callable[[str], str] = str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state, self.done, self.total, self.error = "running", 0, total, ""
+        self._worker, self._steps, self._said, self._clock = worker, steps, said, clock
+        self._began, self._count = clock(), 0
+        self._cancelled = False
+        self.task = asyncio.ensure_future(self._run())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long it takes still, at the pace so far; None while nothing tells."""
+        if self.state != "running" or self._count < _SETTLED or not self.total or not self.done:
+            return None
+        return max(self.total - self.done, 0) * (self._clock() - self._began) / self.done
+
+    def cancel(self) -> None:
+        """End it after the step that is being done."""
+        self._cancelled = True
+
+    async def stop(self) -> None:
+        """Cancel it and wait for its end."""
+        self.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def described(self) -> dict[str, Any]:
+        """Return what the page shows of it."""
+        left = self.seconds_left
+        return {
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "left": None if left is None else round(left, 1),
+            "error": self.error,
+        }
+
+    async def _run(self) -> None:
+        ended = object()
+        try:
+            while not self._cancelled:
+                count: Any = await self._worker.run(next, self._steps, ended)
+                if count is ended:
+                    self.state, self.total = "done", self.done
+                    return
+                self.done += count
+                self._count += count > 0
+            self.state = "cancelled"
+        except KinecastError as error:
+            self.state, self.error = "failed", self._said(str(error))
+        except (OSError, RuntimeError, MemoryError) as error:  # the disk or memory is full, or the studio ends
+            self.state, self.error = "failed", f"expected room and memory for this, found {type(error).__name__}"
+        finally:
+            await asyncio.shield(self._closed())
+
+    async def _closed(self) -> None:
+        try:
+            await self._worker.run(self._steps.close)  # what is half written is removed
+        except RuntimeError:  # the worker has ended: so does the program
+            self._steps.close()
+
+
+class Track:
+    """A driving clip, and its motion as far as it has been looked at.
+
+    Args:
+        model: what detects.
+        path: the clip.
+
+    Raises:
+        KinecastError: it cannot be read, or is a picture.
+    """
+
+    def __init__(self, model: Mesh, path: Path) -> None:
+        self.model, self.path = model, path
+        self.footage = driving_footage(model, path, Reading())
+        info = self.footage.info
+        self.count = info.frames or (round(info.duration * info.fps) if info.duration else None)
+        if self.count == 1:
+            raise KinecastError("clip: expected moving pictures, found one picture: choose a clip")
+        self.seen = 0  # frames
+        self._numbers, self._times, self._end = bytearray(), array("d"), 0.0
+
+    def look(self) -> Steps:
+        """Detect its motion in steps."""
+        detect = self.model.follow()
+        for edges, frames in self.footage.batches(_SEEN):
+            self._numbers += detect(frames.to(self.model.device)).vectors().cpu().numpy().tobytes()
+            self._times.extend(edges[:-1])
+            self._end = float(edges[-1])
+            self.seen += len(frames)
+            yield len(frames)
+
+    def motion(self) -> Motion | None:
+        """Return the motion of the frames seen so far, None before the first."""
+        if not self.seen:
+            return None
+        vectors = torch.frombuffer(bytearray(self._numbers), dtype=torch.float32).view(-1, self.model.motion_dim)
+        motion = replace(self.model.unflatten(vectors), fps=self.footage.rate)
+        if self.footage.constant:
+            return motion
+        times = torch.tensor(self._times, dtype=torch.float64)
+        return replace(motion, fps=len(motion) / self._end, times=times, end=self._end)
+
+    def frame(self, index: int) -> tuple[Motion, Motion] | None:
+        """Return the motion of a frame, or of the last one seen so far, and of the first; None before there is any."""
+        motion = self.motion()
+        return None if motion is None else (motion[min(index, len(motion) - 1)], motion[0])
+
+    def described(self) -> dict[str, Any]:
+        """Return what the page shows of it."""
+        constant = self.footage.constant or not self.seen
+        fps = self.footage.rate if constant else self.seen / self._end
+        return {"known": self.seen, "frames": self.count, "fps": round(fps, 3)}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made: a `kind` of FORMATS, what is shown, and how it looks."""
+
+    kind: str
+    choice: Choice
+    look: Look
+
+
+def render(scene: Scene, track: Track, order: Order, output: Path) -> Steps:
+    """Draw all frames of a clip and write them, in steps.
+
+    Raises:
+        KinecastError: nothing is known of the clip's motion, or it cannot be written.
+    """
+    known = track.motion()
+    if known is None:
+        raise KinecastError("clip: expected its motion, found none yet: wait until it has been looked at")
+    longest = GIF_LONGEST if order.kind == "gif" else None
+    stage = scene.stage(order.choice, longest)
+    yield 0
+    motion, first = scene.motion(stage, order.look, known, known[0])
+    edges = None if motion.times is None else motion.edges()
+    sound: SoundSource | None = None if order.kind == "gif" else clip_sound(track.path, 0.0)
+    with VideoWriter(output, motion.fps or track.footage.rate, quality=_QUALITY, sound=sound) as writer:
+        frames = stage.frames(_pieces(motion), first)
+        for i, frame in enumerate(frames):
+            writer.write(frame, None if edges is None else edges[i : i + 2])
+            if i % _DRAWN == _DRAWN - 1 or i == len(motion) - 1:
+                yield i % _DRAWN + 1
+
+
+def _pieces(motion: Motion) -> Iterator[Motion]:
+    for start in range(0, len(motion), _DRAWN):
+        yield motion[start : start + _DRAWN]
