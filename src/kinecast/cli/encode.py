@@ -78,7 +78,7 @@ def encode(
         typer.Option("--forecast", help="Concealment of skipped frames: hold, damped, gru, vrnn, or a file."),
     ] = "damped",
     picture_quality: Annotated[
-        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100; with --gfv about that.")
+        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100; approximate with --gfv.")
     ] = 60,
     profile: Annotated[
         str, typer.Option("--profile", help="Prediction tables: auto, generic, or a name of trained ones.")
