@@ -1,4 +1,4 @@
-"""How well a model's faces follow: clips of people it was not trained on, rebuilt and transferred, and judged from outside.
+"""How well faces follow: clips of people a model was not trained on, rebuilt and transferred, judged from outside.
 
 Makes the clips by `kinecast animate`, then runs what judges them in an environment of its own, since neither mediapipe
 nor dlib belongs to kinecast: `shared/tools/judge_faces.py` (the network that also drives `mesh`, hence circular for it)

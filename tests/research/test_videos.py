@@ -320,5 +320,5 @@ def test_configs_that_make_no_sense_are_refused(folder: Path, weights: Path) -> 
 
 
 def test_released_weights_are_of_other_motion_than_this(folder, weights, tmp_path: Path) -> None:
-    with pytest.raises(KinecastError, match="expected FOMM motion of 60 numbers a frame"):
+    with pytest.raises(KinecastError, match="expected FOMM motion of 60 numbers per frame"):
         evaluate(config(folder, weights, protocol="as-released", released=tmp_path), tmp_path)

@@ -1,6 +1,6 @@
 """Windows of N observed and H later frames, and the split by person.
 
-Letters: T frames of a clip, N observed, H horizon, D numbers a frame, W windows.
+Notation: T frames of a clip, N observed, H horizon, D numbers per frame, W windows.
 """
 
 import re

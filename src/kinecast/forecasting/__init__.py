@@ -53,7 +53,7 @@ def forecaster_class(name: str) -> type[Forecaster]:
 
 
 def build_forecaster(name: str, motion_dim: int, preset: str | None = None, **overrides: Any) -> Forecaster:
-    """Build an untrained forecaster of D = `motion_dim` numbers a frame.
+    """Build an untrained forecaster of D = `motion_dim` numbers per frame.
 
     Args:
         name: of the table above.

@@ -5,7 +5,7 @@
     damped        x_{N+i} = x_N + v sum over j <= i of phi^j      phi by least squares on the training windows
     climatology   x_{N+i} = x_N + r_i,                            r a whole residual trajectory of a training window
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, M training windows.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, M training windows.
 """
 
 from abc import abstractmethod

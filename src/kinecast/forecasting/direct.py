@@ -15,7 +15,7 @@ in units of their window. A forecast longer than the bank's trajectories goes on
 The members of an ensemble start from other weights; locations and log scales are averaged, which keeps the result one
 Laplace.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, M kept windows, E members.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, M kept windows, E members.
 """
 
 import math

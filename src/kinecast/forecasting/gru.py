@@ -6,7 +6,7 @@
 
 with d_t the last increment in units of `step`.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, C channels.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ fixed whitening follows; the flow is given the mean of the states and models wha
 a > 1 gives tails heavier than a Gaussian's (after Jones & Pewsey 2009; a = 2: a Laplace's). All of it is invertible,
 so that the likelihood stays exact.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, K hidden units.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, C channels, K hidden units.
 """
 
 import math

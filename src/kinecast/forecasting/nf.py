@@ -9,7 +9,7 @@ and learnt by the MSE, is how much of it is left after k frames, the rest is new
 the flow's own density, and the sure one (rho 1) repeats x_t. No batch normalisation: in training its inverse would not
 be the inverse of its forward pass. How x_t becomes a forecast: `forecasters.shifting`.
 
-Letters: R rows, L frames, D numbers a frame.
+Notation: R rows, L frames, D numbers per frame.
 """
 
 from dataclasses import dataclass

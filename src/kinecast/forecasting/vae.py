@@ -10,7 +10,7 @@ which joins the sample. The KL then needs a weight far below 1: the latent tells
 is what the KL costs, so that at weight 1 the best encoder is one that tells nothing (an information bottleneck). How
 x_t becomes a forecast: `forecasters.shifting`.
 
-Letters: R rows, L frames, D numbers a frame, Z latent numbers.
+Notation: R rows, L frames, D numbers per frame, Z latent numbers.
 """
 
 import math

@@ -17,7 +17,7 @@ that weight at 0. Every sample carries its own state and reads its own frames. T
 is ours (`loading`): the D x Z loadings W let numbers that move together in training move together in a sample from
 the first step of training on, where a plain decoder leaves its latent unused for long.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, Z latent numbers.
+Notation: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, Z latent numbers.
 """
 
 import math

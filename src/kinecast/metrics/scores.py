@@ -4,7 +4,7 @@ All are of trajectories (S, B, H, D) against truth (B, H, D), in the units they 
 (`scoringrules`) are the *fair* estimators, unbiased for any number of samples, so that models with few samples are
 not punished for it: Ferro 2014; Zamo & Naveau 2018. A model whose S samples are equal scores its absolute error.
 
-Letters: S samples, B windows, H horizon, D numbers a frame.
+Notation: S samples, B windows, H horizon, D numbers per frame.
 """
 
 from collections.abc import Sequence

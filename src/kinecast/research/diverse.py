@@ -3,7 +3,7 @@
 Frame t of all samples is animated, measured and let go before frame t + 1: no more than one frame of each sample is
 ever held. Observed frames are the same in all samples, so they add nothing to APD.
 
-Letters: W windows, N observed, H horizon, S samples, C kept.
+Notation: W windows, N observed, H horizon, S samples, C kept.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The pictures of a report: error against horizon, densities of the scaled ratio, grids of frames.
 
-Letters: H horizon, S samples.
+Notation: H horizon, S samples.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ means over people, each the mean over their windows: errors and scores in raw mo
 min-max units (a unit to report in, which no honest model is told). Who is kept out is named, or everybody in turn, in
 folds of people; settings that are chosen are chosen on the training people of each fold.
 
-Letters: S samples, W windows, H horizon, D numbers a frame.
+Notation: S samples, W windows, H horizon, D numbers per frame.
 """
 
 import multiprocessing

@@ -3,7 +3,7 @@
 An honest row is given the observed frames of its windows and nothing else. The as-released readings are given whole
 windows, later ones of the clip too: they are here to be told apart.
 
-Letters: W windows, N observed, H horizon, D numbers a frame, S samples.
+Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """
 
 import hashlib
@@ -106,7 +106,7 @@ def check_released(config: RunConfig, backbone: str, motion_dim: int) -> None:
     """
     if config.released is not None and (backbone, motion_dim) != ("fomm", 60):
         raise KinecastError(
-            f"released weights: expected FOMM motion of 60 numbers a frame, which they were trained on, found "
+            f"released weights: expected FOMM motion of 60 numbers per frame, which they were trained on, found "
             f"{backbone} with {motion_dim}: use a FOMM backbone of 10 keypoints, or drop --released"
         )
 

@@ -7,7 +7,7 @@ as-released: the released code's reading, to compare with published figures. Win
     true frame after each step that it predicts. It is no forecast: repeating the previous true frame comes within
     4 to 15 % of it.
 
-Letters: W windows, N observed, H horizon, D numbers a frame, S samples.
+Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The figures that arXiv 2504.05537v2 prints, to stand beside ours. Different protocols: see `DIFFERENCES`.
 
 Tables 1-6, one trajectory a window: MAE and JEDi of VRNN, VAE, GRU, NF and GRU-NF, by data set, mode and horizon.
-Tables 7-10, 100 samples a window of which the 20 of lowest MAE are kept: APD, MAE, SSIM, and the scaled ratio's mean
+Tables 7-10, 100 samples per window of which the 20 of lowest MAE are kept: APD, MAE, SSIM, and the scaled ratio's mean
 and median, of VRNN and GRU-NF.
 """
 

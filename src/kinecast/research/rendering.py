@@ -1,6 +1,6 @@
 """One clip on the stage: its source encoded once, its true frames read window by window, motion made into frames.
 
-Letters: T frames, N observed, H horizon, D numbers a frame.
+Notation: T frames, N observed, H horizon, D numbers per frame.
 """
 
 from collections.abc import Iterator, Sequence

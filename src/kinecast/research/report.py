@@ -95,7 +95,7 @@ def _preface(result: RunResult, backbone: Backbone, compare: str | None) -> str:
         "",
         f"Data: {config.dataset.name}, layout {config.layout}; {len(used[0])} clips to train forecasters on, "
         f"{len(used[1])} of other persons to test on ({len(people)} persons){left}. "
-        f"Backbone: {Path(config.backbone).name}, {size}, {backbone.motion_dim} numbers a frame, "
+        f"Backbone: {Path(config.backbone).name}, {size}, {backbone.motion_dim} numbers per frame, "
         f"engine {config.engine}. "
         f"Seeds: {', '.join(map(str, config.seeds))}.",
         "",

@@ -5,7 +5,7 @@ energy score are of the samples themselves. Observed frames are animated by thei
 are measured once, in the reference unit, with the rows that need no forecast: true keypoints (the ceiling that the
 backbone sets) and a copy of the source.
 
-Letters: W windows, T = N + H frames, D numbers a frame, S samples.
+Notation: W windows, T = N + H frames, D numbers per frame, S samples.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What an evaluation of video is asked to do: one run is a few studies of one data set with one backbone.
 
-Letters: N observed, H horizon, S samples, C samples kept.
+Notation: N observed, H horizon, S samples, C samples kept.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Training of forecasters on motion series: gradient steps, or for baselines a fit alone, behind one entry.
 
-Letters: M training windows, T = N + H frames of one, D numbers a frame.
+Notation: M training windows, T = N + H frames of one, D numbers per frame.
 """
 
 import json

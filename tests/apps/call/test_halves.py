@@ -429,9 +429,9 @@ def test_headers_of_other_models_profiles_and_rates_are_refused():
     foreign = model_identity(tiny_fomm(5))
     for changes, line in (
         ({"model": foreign}, "expected the model"),
-        ({"rate": (500, 1)}, "1 to 60 frames a second"),
-        ({"rate": (1, 10)}, "1 to 60 frames a second"),
-        ({"frame_size": (8192, 8192)}, "numbers a frame at"),
+        ({"rate": (500, 1)}, "1 to 60 frames per second"),
+        ({"rate": (1, 10)}, "1 to 60 frames per second"),
+        ({"frame_size": (8192, 8192)}, "numbers per frame at"),
         ({"profile": "nobody"}, "expected one of"),
         ({"fingerprint": b"12345678"}, "expected fingerprint"),
     ):

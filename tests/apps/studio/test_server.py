@@ -150,7 +150,9 @@ def test_the_camera_moves_the_portrait_and_no_face_is_said():
 
             status, line = await page.ask("POST", "/live", data=message(np.zeros((64, 64, 3), np.uint8), 1))
             assert status == 422 and b"expected a face" in line
-            shown = [pixels((await page.ask("POST", "/live", data=message(f, i == 0)))[1]) for i, f in enumerate(frames)]
+            shown = [
+                pixels((await page.ask("POST", "/live", data=message(f, i == 0)))[1]) for i, f in enumerate(frames)
+            ]
             assert np.abs(shown[0] - shown[3]).mean() > 1
             again = pixels((await page.ask("POST", "/live", data=message(frames[3], 1)))[1])
             assert np.abs(again - shown[0]).mean() < 1  # changes count from this pose now
@@ -194,7 +196,13 @@ def test_a_file_that_is_too_large_is_refused_in_one_line():
 @pytest.mark.parametrize("path", ["/portrait", "/clip"])
 @pytest.mark.parametrize(
     "data",
-    [b"hello", b"\xff\xd8\xff\xe0nothing", b"\x89PNG\r\n\x1a\n", b"\0\0\0\x20ftypisom" + b"\0" * 64, b"#EXTM3U\n/etc/hosts"],
+    [
+        b"hello",
+        b"\xff\xd8\xff\xe0nothing",
+        b"\x89PNG\r\n\x1a\n",
+        b"\0\0\0\x20ftypisom" + b"\0" * 64,
+        b"#EXTM3U\n/etc/hosts",
+    ],
 )
 def test_a_file_that_is_none_is_refused_without_naming_a_folder(path, data):
     async def test():

@@ -21,7 +21,7 @@ def evaluate_keypoints(
         Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for keypoints.md, results.json and models.")
     ],
     validate: Annotated[
-        str, typer.Option("--validate", help="Regular expression of the persons evaluated on.")
+        str, typer.Option("--validate", help="Regular expression for the people to evaluate on.")
     ] = "id10291",
     folds: Annotated[
         int | None,
@@ -44,13 +44,13 @@ def evaluate_keypoints(
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", help="Samples a window. (default: 100; as released 50)")
+        int | None, typer.Option("--samples", help="Samples per window. (default: 100; as released 50)")
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 the table has spreads.")
+        int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
     ] = 1,
     workers: Annotated[int, typer.Option("--workers", help="Processes that train, one thread each.")] = 1,
     seed: SeedOption = 0,

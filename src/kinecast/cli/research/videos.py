@@ -24,25 +24,27 @@ ModeOption = Annotated[str, typer.Option("--mode", help="reconstruction, transfe
 HorizonOption = Annotated[list[str] | None, typer.Option("--horizon", help="N-H; may be repeated. (default: 12-12)")]
 EveryOption = Annotated[int, typer.Option("--every", help="Windows are of every k-th frame of a clip.")]
 ProtocolOption = Annotated[
-    str, typer.Option("--protocol", help="honest, or as-released (released weights, read with the truth).")
+    str,
+    typer.Option("--protocol", help="honest (causal), or as-released (released weights, which read the true future)."),
 ]
 ModelsOption = Annotated[
-    str, typer.Option("--models", help="Forecasters to train, NAME or NAME:PRESET, or .safetensors files; commas.")
+    str,
+    typer.Option("--models", help="Forecasters to train (NAME or NAME:PRESET) or .safetensors files, comma-separated."),
 ]
 BackboneOption = Annotated[str, typer.Option("--backbone", help="A name of `kinecast zoo list`, or a file.")]
-SamplesOption = Annotated[int, typer.Option("--samples", help="Samples a window.")]
-KeepOption = Annotated[int, typer.Option("--keep", help="Diverse: samples of lowest MAE that are kept.")]
-WindowsOption = Annotated[
-    int | None, typer.Option("--windows-per-clip", help="At most so many, evenly spaced. (default: all)")
+SamplesOption = Annotated[int, typer.Option("--samples", help="Samples per window.")]
+KeepOption = Annotated[int, typer.Option("--keep", help="Diverse: number of samples of lowest MAE to keep.")]
+WindowsOption = Annotated[int | None, typer.Option("--windows-per-clip", help="Limit, evenly spaced. (default: all)")]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
 ]
-SeedsOption = Annotated[int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 gives spreads.")]
 ValidateOption = Annotated[
-    str | None, typer.Option("--validate", help="Layout clips: regular expression of the persons tested on.")
+    str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
 ]
 PersonOption = Annotated[
     str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person in a name.")
 ]
-RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: the motion's change, not the motion.")]
+RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: relative motion.")]
 SourcesOption = Annotated[
     Path | None, typer.Option("--sources", help="Transfer: folder of sources. (default: other persons' clips)")
 ]
@@ -52,7 +54,7 @@ ReleasedOption = Annotated[
 JediOption = Annotated[Path | None, typer.Option("--jedi-weights", help="Folder with V-JEPA's published files.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")]
 CacheOption = Annotated[
-    Path | None, WRITES_FOLDER, typer.Option("--cache", help="Where motion is kept. (default: OUTPUT/cache)")
+    Path | None, WRITES_FOLDER, typer.Option("--cache", help="Folder for cached motion. (default: OUTPUT/cache)")
 ]
 CompareOption = Annotated[
     str | None,
@@ -91,7 +93,7 @@ def evaluate_single(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """One trajectory a window, animated: MAE, SSIM, JEDi, and the scores of the motion. Stop it and it goes on."""
+    """Animate one forecast per window: MAE, SSIM, JEDi and scores of the motion. Resumes after an interruption."""
     needs("kinecast research single", "research")
     _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1, every), locals())
 
@@ -126,7 +128,7 @@ def evaluate_diverse(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Many samples a window, all animated: diversity (APD) against error, the best kept by an oracle and all beside."""
+    """Animate many samples per window: diversity (APD) against error, for an oracle's choice and for all samples."""
     needs("kinecast research diverse", "research")
     jedi_weights = None
     _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep, every), locals())
@@ -153,7 +155,7 @@ def evaluate_paper(
     ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
     samples: SamplesOption = 100,
-    diverse_samples: Annotated[int, typer.Option("--diverse-samples", help="Those of the diverse tables.")] = 100,
+    diverse_samples: Annotated[int, typer.Option("--diverse-samples", help="The same for the diverse tables.")] = 100,
     keep: KeepOption = 20,
     windows_per_clip: WindowsOption = None,
     diverse_windows_per_clip: Annotated[
