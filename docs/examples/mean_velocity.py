@@ -37,10 +37,6 @@ class MeanVelocity(Forecaster):
         squared = error.square().mean()
         return squared, {"squared": squared.detach()}
 
-    def predict_next(self, batch: Tensor, observed: int) -> Tensor:
-        """Forecast one step from each growing history."""
-        return torch.cat([self.central(batch[:, :t], 1) for t in range(observed, batch.shape[1])], dim=1)
-
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         if len(self.residuals) == 0:
             raise self._not_fitted()

@@ -35,7 +35,10 @@ _MOTION = (".npz", _STREAM)
 def animate(
     driving: Annotated[
         Path,
-        typer.Option("--driving", help="The clip whose motion is used, or motion: .npz, .kcm; - is standard input."),
+        typer.Option(
+            "--driving",
+            help="The clip whose motion is used, or motion: .npz, .kcm, video with GFV messages; - is standard input.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -142,12 +145,10 @@ def animate(
     """
     from kinecast.apps import pipeline
     from kinecast.apps.portrait.job import PortraitOptions
+    from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.data.windows import parse_horizon
 
-    of_motion = driving.suffix.lower() in _MOTION
     mode, relative, transfer = transfer_of(mode, relative, strength, region, eyes, lips)
-    if of_motion:
-        _check_motion(driving, source, mode)
     if horizon is not None and forecast is None:
         raise KinecastError(f"horizon: expected a forecaster for {horizon}, found none: name one with --forecast")
     observed, ahead = parse_horizon(horizon or "12-12")
@@ -172,6 +173,10 @@ def animate(
         compare=compare,
         **reading,
     )
+    of_gfv = not strip and carries_gfv(driving)
+    of_motion = of_gfv or driving.suffix.lower() in _MOTION
+    if of_motion:
+        _check_motion(driving, source, mode, has_picture=of_gfv or driving.suffix.lower() == _STREAM)
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
         PortraitOptions(
@@ -195,7 +200,8 @@ def animate(
         if whole and (backbone.any_size or size or any(asked.values())):
             result = portraits.run(backbone, chosen, update)
         else:
-            result = _square(backbone, source, clip, check_clip_named(output), options, forecast, device, update)
+            named = check_clip_named(output)
+            result = _square(backbone, source, clip, of_motion, named, options, forecast, device, update)
     _tell(result, output, report, json)
 
 
@@ -203,6 +209,7 @@ def _square(
     backbone: Any,
     source: Path | None,
     clip: Any,
+    of_motion: bool,
     output: Path,
     options: Any,
     forecast: str | None,
@@ -211,15 +218,13 @@ def _square(
 ) -> Any:
     """Animate at the size that the weights know, with whatever is compared and forecast, and return the report."""
     from kinecast.apps import pipeline
-    from kinecast.apps.stream.sound import stream_sound
     from kinecast.zoo import forecaster_for
 
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
-    if Path(clip).suffix.lower() not in _MOTION:
+    if not of_motion:
         return pipeline.animate_clip(backbone, source, clip, output, options, forecaster, update)
-    picture, motion = _read_motion(backbone, clip)
+    picture, motion, heard = _read_motion(backbone, clip)
     moved = picture if source is None else source
-    heard = stream_sound(clip, motion.edges()[0]) if clip.suffix.lower() == _STREAM else None
     return pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
 
 
@@ -241,9 +246,9 @@ def _tell(result: Any, output: Path | None, report: Path | None, json: bool) -> 
     say(f"wrote {output}")
 
 
-def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
+def _check_motion(driving: Path, source: Path | None, mode: str | None, has_picture: bool) -> None:
     """Check that there is a picture to animate: a motion file has none, a motion stream has one of its own."""
-    if source is None and driving.suffix.lower() != _STREAM:
+    if source is None and not has_picture:
         raise KinecastError(
             f"{driving}: expected --source with a motion file, which holds no picture, found none: name a picture"
         )
@@ -252,11 +257,17 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
         raise KinecastError(f"mode: expected {expected}, found {mode!r}: drop --mode, which follows from --source")
 
 
-def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any]:
-    """Return a motion stream's picture, or None for a motion file, and the motion."""
+def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any, Any]:
+    """Return a motion stream's picture and sound, or None for those of a motion file, and between them the motion."""
     from kinecast.apps.stream.clips import read_motion
+    from kinecast.apps.stream.gfv.clips import read_gfv
+    from kinecast.apps.stream.sound import stream_sound
+    from kinecast.media.sound import clip_sound
     from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:
-        return read_motion(backbone, driving)
-    return None, Motion.load(driving)
+        picture, motion = read_motion(backbone, driving)
+        return picture, motion, stream_sound(driving, motion.edges()[0])
+    if driving.suffix.lower() in _MOTION:
+        return None, Motion.load(driving), None
+    return *read_gfv(backbone, driving), clip_sound(driving)

@@ -1,4 +1,4 @@
-"""`kinecast decode`: a motion bitstream to a clip."""
+"""`kinecast decode`: a motion bitstream, or video with GFV messages, to a clip."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +18,15 @@ from kinecast.cli.common import (
 )
 from kinecast.cli.model_choice import AUTO, model_of
 from kinecast.cli.outputs import WRITES_CLIP
+from kinecast.errors import KinecastError
+from kinecast.files import existing_file
 from kinecast.packages import needs
 
 
 def decode(
-    stream: Annotated[Path, typer.Argument(help="Motion stream of `kinecast encode` (.kcm).")],
+    stream: Annotated[
+        Path, typer.Argument(help="Motion stream of `kinecast encode`: .kcm, or video with GFV messages.")
+    ],
     output: Annotated[Path, WRITES_CLIP, typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif.")],
     model: Annotated[
         str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file. (default: as encoded)")
@@ -49,22 +53,31 @@ def decode(
     needs("kinecast decode", "codec")
     from kinecast.apps.stream.clips import decode_clip
     from kinecast.apps.stream.fillers import advised_filler, load_filler
+    from kinecast.apps.stream.gfv.clips import decode_gfv
+    from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.codec.filling import INTERPOLATE
 
+    stream = existing_file(stream, "motion stream (.kcm, or video with GFV messages)")
+    of_gfv = carries_gfv(stream)
+    if of_gfv and forecast != "auto":
+        raise KinecastError(f"forecast: expected none with GFV messages, of which none is left out, found {forecast!r}")
     backbone = load_model(model_of(stream) if model == AUTO else model, device, engine, precision)
     dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)
     chosen = load_filler(forecast, dim, seed) if named else None  # the user's choice, unlike a stream's, is an order
     with progress() as update:
-        report = decode_clip(
-            backbone,
-            stream,
-            output,
-            quality,
-            update,
-            lambda name: chosen or advised_filler(name, dim, seed),
-            interpolated=forecast == INTERPOLATE,
-            sound=sound,
-        )
+        if of_gfv:
+            report = decode_gfv(backbone, stream, output, quality, update, sound)
+        else:
+            report = decode_clip(
+                backbone,
+                stream,
+                output,
+                quality,
+                update,
+                lambda name: chosen or advised_filler(name, dim, seed),
+                interpolated=forecast == INTERPOLATE,
+                sound=sound,
+            )
     if json:
         print_json(report)
     filled = "".join(
@@ -74,6 +87,6 @@ def decode(
             ("concealed", "lost"),
             ("frames_without_face", "without a face"),
         )
-        if report[key]
+        if report.get(key)
     )
     say(f"wrote {output}: {report['frames']} frames at {report['fps']:.4g} fps{filled}")

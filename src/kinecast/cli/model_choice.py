@@ -37,9 +37,11 @@ def choose_model(
     Raises:
         KinecastError: unreadable input.
     """
+    from kinecast.apps.stream.gfv.reading import carries_gfv
+
     if named != AUTO:
         return named
-    if isinstance(driving, Path) and driving.suffix.lower() in (".npz", ".kcm"):
+    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".kcm") or carries_gfv(driving)):
         return model_of(driving)
     shown = [("driving clip", driving, crops[0]), ("source", source, crops[1])]
     return _faces_or_other(shown, "animated by", forecaster)
@@ -79,14 +81,19 @@ def choose_for_call(named: str, clip: Path | None, avatar: Path | None, crop: st
 
 def model_of(motion: Path) -> str:
     """Return the backbone of a motion file, or the one that a stream names, if it is bundled."""
+    from kinecast.apps.stream.gfv.reading import GfvClip
     from kinecast.codec.stream import StreamReader
     from kinecast.motion import Motion
     from kinecast.zoo import names
 
     if motion.suffix.lower() == ".npz":
         return FACES if Motion.load(motion).backbone == FACES else DEFAULT_BACKBONE
-    with existing_file(motion, "motion stream (.kcm)").open("rb") as file:
-        named = StreamReader(file).header.model_name
+    if motion.suffix.lower() == ".kcm":
+        with existing_file(motion, "motion stream (.kcm)").open("rb") as file:
+            named = StreamReader(file).header.model_name
+    else:
+        sender = GfvClip.open(motion).sender
+        named = sender.model_name if sender is not None else DEFAULT_BACKBONE
     return named if named in names("backbone") else DEFAULT_BACKBONE
 
 

@@ -80,7 +80,7 @@ TABLE: tuple[Entry, ...] = (
         "mesh",
         "backbone",
         "mesh.safetensors",
-        "8f12394a121c5decd462428aa0f7e6a9323ac2c91b104cc647724547868be00b",
+        "401a760e2647660a551930647c9614324fdf74c053ab355c23b4bfc6f7440c67",
         "Apache-2.0",
         "face mesh, trained here on 244 people (recipes/mesh.toml, recipes/mesh-256.toml)",
     ),

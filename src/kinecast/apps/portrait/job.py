@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kinecast.apps.animation import Clock, Report, rates
-from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Progress, Reading, clip_drive, motion_drive
+from kinecast.apps.portrait.driving import Drive, Progress, Reading, clip_drive, is_motion, motion_drive
 from kinecast.apps.portrait.faces import LARGEST, chosen, described, face_option, find_faces
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.portrait.preview import preview
@@ -99,7 +99,7 @@ def animate_portrait(
     Args:
         backbone: what animates.
         source: a picture, as `as_picture` takes it.
-        driving: a clip, or motion (.npz, .kcm).
+        driving: a clip, or motion (.npz, .kcm, video with GFV messages).
         output: mp4, mov, webm, mkv or gif.
         options: which faces, what is shown, which part of the clip.
         progress: called with (stage, frames done since the last call).
@@ -183,7 +183,7 @@ def drive_of(
     Raises:
         KinecastError: unreadable, or of another model.
     """
-    if Path(driving).suffix.lower() in (MOTION_FILE, STREAM_FILE):
+    if is_motion(driving):
         return motion_drive(backbone, Path(driving), options.reading, options.sound)
     return clip_drive(backbone, driving, options.reading, options.relative, options.sound, progress)
 

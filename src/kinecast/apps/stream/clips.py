@@ -21,7 +21,14 @@ from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
 from kinecast.codec.identity import stream_identity
 from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
-from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
+from kinecast.codec.profiles import (
+    GENERIC,
+    Profile,
+    check_profile_name,
+    generic_profile,
+    load_profile,
+    profile_names,
+)
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.codec.schedule import ClosedLoop, Present, RateControl, Render, Schedule, in_pictures, in_steps
 from kinecast.codec.stream import BodyUnit, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
@@ -39,7 +46,18 @@ if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
 
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
+AUTO_PROFILE = "auto"
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
+
+
+def check_quality(quality: int) -> None:
+    """Check a quality.
+
+    Raises:
+        KinecastError: it is not 1 to 9.
+    """
+    if quality not in QUALITIES:
+        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
 
 
 def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
@@ -48,8 +66,7 @@ def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout
     Raises:
         KinecastError: the quality is not 1 to 9.
     """
-    if quality not in QUALITIES:
-        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
+    check_quality(quality)
     step = 2.0 ** -(4.5 + quality / 2)
     present = [each for each in motion.spec if each.name in motion.components]
     # Numbers of one group are interleaved by keypoint; several groups are parts of one vector, of one "keypoint".
@@ -76,7 +93,7 @@ class EncodeOptions:
     rate_kbps: float | None = None
     filler: tuple[str, Forecast] = ("damped", damped)
     picture_quality: int = 60
-    profile: str = "auto"
+    profile: str = AUTO_PROFILE
     model_name: str = ""
     crop: str = "center"
     fps: float | None = None
@@ -95,6 +112,9 @@ class EncodeOptions:
             check_sound_kbps(self.sound_kbps)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
+        check_quality(self.quality)
+        if self.profile != AUTO_PROFILE:
+            check_profile_name(self.profile)
         if self.terms not in TERMS:
             raise KinecastError(f"closed loop: expected distances of {' or '.join(TERMS)}, found {self.terms!r}")
 
@@ -226,12 +246,12 @@ def decode_clip(
         decoder = MotionDecoder(header.layout, profile_for(header))
         forecast = None if interpolated else _advised(filler, header.filler, path)
         units = reader.units()
-        picture = _picture(units, header, path)
+        picture = first_picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
         state, source_motion = backbone.encode_source(source), backbone.detect(source)
         clock, absent = FrameClock(header.rate), 0
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            shown = _frames(units, decoder, clock)
+            shown = frames_of(units, decoder, clock)
             shown = interpolate(shown) if forecast is None else fill(shown, forecast)
             for frames in _batches(shown):
                 if not writer.frames_written and sound and header.version == EXTENDED:
@@ -275,10 +295,10 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
         header = reader.header
         check_model(header, backbone, stream_identity(backbone), str(path))
         units = reader.units()
-        picture = _picture(units, header, path)
+        picture = first_picture(units, header, path)
         clock = FrameClock(header.rate)
         vectors, edges, valid = list[np.ndarray](), list[np.ndarray](), list[bool]()
-        for frame in interpolate(_frames(units, MotionDecoder(header.layout, profile_for(header)), clock)):
+        for frame in interpolate(frames_of(units, MotionDecoder(header.layout, profile_for(header)), clock)):
             vectors.append(frame.vector)
             edges.append(clock.edges([frame.number]))
             valid.append(not frame.absent)
@@ -299,7 +319,7 @@ def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
     Raises:
         KinecastError: there is none of this name, or it is of another layout.
     """
-    if name == "auto":
+    if name == AUTO_PROFILE:
         name = model_name if model_name in profile_names() else GENERIC
     return load_profile(name, layout)
 
@@ -358,7 +378,12 @@ def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) ->
     return FILLERS[DEFAULT_FILLER]
 
 
-def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
+def first_picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
+    """Return the first reference picture among a stream's units, uint8 (H, W, 3), which are read as far as that.
+
+    Raises:
+        KinecastError: there is none before the motion, or it cannot be decoded.
+    """
     assembler = PictureAssembler()
     for unit in units:
         if isinstance(unit, MotionPacket):
@@ -368,7 +393,8 @@ def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarra
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _frames(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+def frames_of(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+    """Yield the frames of a stream's motion packets; their times go to the clock, absent ones are marked."""
     absences = Absences()
 
     def marked(frames: list[DecodedFrame]) -> Iterator[DecodedFrame]:

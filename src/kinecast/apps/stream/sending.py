@@ -24,7 +24,57 @@ BATCH = 8
 Progress = Callable[[str, int], None]
 
 
-class Sending:
+class Beside:
+    """What stands beside motion in a stream: times of frames, absences and sound, as far as the frames have come.
+
+    Args:
+        times: whether the times of frames are sent.
+        sound: to be sent beside them, if any.
+    """
+
+    def __init__(self, times: bool, sound: SoundWriter | None) -> None:
+        self._times, self._sound = TimesWriter() if times else None, sound
+        self._absences, self.present = AbsenceWriter(), True  # whether the last frame showed something
+        self.frames = self.sent = 0  # so far, and those of them that are in packets
+        self.seconds = 0.0  # when the last frame so far ends
+
+    @property
+    def extended(self) -> bool:
+        """Whether anything is sent beside the motion, as far as is known."""
+        return self._times is not None or self._sound is not None or self.absent > 0
+
+    @property
+    def absent(self) -> int:
+        """The frames so far without a face."""
+        return self._absences.total
+
+    def came(self, edges: np.ndarray, present: bool = True) -> None:
+        """Take note of a frame, from and until when it is shown, (2,) seconds, and whether it showed something."""
+        self.frames += 1
+        self.seconds, self.present = float(edges[1]), present
+        self._absences.add(present)
+        if self._times is not None:
+            self._times.add(edges)
+
+    def units(self, packets: Iterable[MotionPacket]) -> Iterator[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit]:
+        """Yield packets of frames that came, before each of them what belongs beside its frames."""
+        for packet in packets:
+            self.sent += packet.count
+            yield from self._beside()
+            yield packet
+        yield from self._beside()
+        if self._sound is not None:
+            yield from self._sound.flush()
+
+    def _beside(self) -> Iterator[TimesUnit | AbsenceUnit | SoundUnit]:
+        yield from self._absences.units()
+        if self._times is not None:
+            yield from self._times.units()
+        if self._sound is not None:
+            yield from self._sound.until(self.seconds)
+
+
+class Sending(Beside):
     """Reads a clip, and tells what was read.
 
     Where the backbone needs a face, `picture` is the first frame with one, and frames without one are `absent`.
@@ -40,62 +90,32 @@ class Sending:
     """
 
     def __init__(self, backbone: "Backbone", clip: Footage, sound: SoundWriter | None, progress: Progress) -> None:
-        self._backbone, self._progress, self._sound = backbone, progress, sound
-        self._times = None if clip.constant else TimesWriter()
+        super().__init__(not clip.constant, sound)
+        self._backbone, self._progress = backbone, progress
         self._batches = clip.batches(BATCH)
         self._first = next(self._batches)
         self.picture = self._first[1][:1]  # (1, 3, H, W), the first frame
-        self._absences, self.present = AbsenceWriter(), True  # whether the last frame showed something
         self._opening: np.ndarray | None = None  # motion of the first frame with a face
         if backbone.needs_face:
             self.picture, self._opening = _first_face(backbone, clip)
-        self.frames = self.sent = 0  # so far, and those of them that are in packets
-        self.seconds = 0.0  # when the last frame so far ends
-
-    @property
-    def extended(self) -> bool:
-        """Whether anything is sent beside the motion, as far as is known."""
-        return self._times is not None or self._sound is not None or self.absent > 0
-
-    @property
-    def absent(self) -> int:
-        """The frames so far without a face."""
-        return self._absences.total
 
     def vectors(self) -> Iterator[np.ndarray]:
         """Yield the motion of each frame, (D,)."""
+        for _, vector in self.timed():
+            yield vector
+
+    def timed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield from and until when each frame is shown, (2,) seconds, and its motion, (D,)."""
         detect = self._backbone.follow()
         for edges, frames in chain([self._first], self._batches):
             motion = detect(frames.to(self._backbone.device)).to("cpu")
             self._progress("encode", len(frames))
             shown = motion.valid_frames().tolist()
             for i, vector in enumerate(motion.vectors().numpy()):
-                self.frames += 1
-                self.present = shown[i]
-                self._absences.add(self.present)
+                self.came(edges[i : i + 2], shown[i])
                 if self.present:
                     self._opening = None
-                self.seconds = float(edges[i + 1])
-                if self._times is not None:
-                    self._times.add(edges[i : i + 2])
-                yield vector if self._opening is None else self._opening
-
-    def units(self, packets: Iterable[MotionPacket]) -> Iterator[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit]:
-        """Yield packets of `vectors`, before each of them what belongs beside its frames."""
-        for packet in packets:
-            self.sent += packet.count
-            yield from self._beside()
-            yield packet
-        yield from self._beside()
-        if self._sound is not None:
-            yield from self._sound.flush()
-
-    def _beside(self) -> Iterator[TimesUnit | AbsenceUnit | SoundUnit]:
-        yield from self._absences.units()
-        if self._times is not None:
-            yield from self._times.units()
-        if self._sound is not None:
-            yield from self._sound.until(self.seconds)
+                yield edges[i : i + 2], vector if self._opening is None else self._opening
 
 
 def _first_face(backbone: "Backbone", clip: Footage) -> tuple[Tensor, np.ndarray]:
