@@ -64,7 +64,9 @@ def main() -> None:
             print(f"left out: {error}", flush=True)
             continue
         motion.save(path)
-        print(f"{path.name}: {len(motion)} frames at {motion.fps}, {int(motion.valid_frames().sum())} valid", flush=True)
+        print(
+            f"{path.name}: {len(motion)} frames at {motion.fps}, {int(motion.valid_frames().sum())} valid", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from kinecast.apps.stream.fillers import load_filler
 from kinecast.codec import FILE, MotionPacket, Packing, decode_motion, encode_motion, fill, interpolate, load_profile
 from kinecast.codec.filling import INTERPOLATE
 from kinecast.codec.schedule import ClosedLoop, EveryKth, Schedule, in_steps
+from kinecast.faces.tracking import OneEuro
 from kinecast.files import atomic_path
 from kinecast.models.base import Source
 from kinecast.models.mesh.geometry import Pose, rotation_matrix
@@ -48,16 +49,18 @@ class Way:
     filler: str = "hold"
     every: int = 1
     tolerance: float | None = None  # of a closed loop, in steps
+    smooth: bool = False  # landmarks by One Euro first
 
 
 def ways(forecasts: list[str]) -> list[Way]:
     """Return all that are compared."""
     found = [Way(f"every frame, quality {q}, generic tables", q, "generic") for q in (5, 2)]
     found += [Way(f"every frame, quality {q}", q) for q in (7, 5, 4, 3, 2, 1)]
-    for q, k in ((3, 2), (2, 2), (2, 3)):
+    found += [Way(f"every frame, quality {q}, smoothed", q, smooth=True) for q in (5, 4)]
+    for q, k in ((5, 2), (4, 2), (3, 2), (4, 3)):
         found.append(Way(f"one frame in {k}, quality {q}, interpolated", q, filler=INTERPOLATE, every=k))
     for name in forecasts:
-        found += [Way(f"closed loop, {name}, {t:g} steps, quality 2", filler=name, tolerance=t) for t in (0.5, 1.0)]
+        found += [Way(f"closed loop, {name}, {t:g} steps, quality 4", 4, filler=name, tolerance=t) for t in (0.5, 1.0)]
     return found
 
 
@@ -80,13 +83,28 @@ def send(vectors: np.ndarray, motion: Motion, way: Way) -> tuple[np.ndarray, flo
 
 
 def landmarks(model: Mesh, motion: Motion) -> torch.Tensor:
-    """Return where the mean face's landmarks (T, 478, 2) are under a motion, in pixels of 256."""
+    """Return where the mean face's landmarks (T, 478, 3) are under a motion, in pixels of 256 from the middle."""
     parts = motion.components
     depth = torch.zeros(len(motion), 1)
     pose = Pose(
         rotation_matrix(parts["rotation"]), torch.cat((parts["shift"], depth), dim=1), parts["scale"][:, 0].exp()
     )
-    return pose.place(model.topology.mean + model.expression.offsets(parts["expression"]))[..., :2] * 128
+    return pose.place(model.topology.mean + model.expression.offsets(parts["expression"])) * 128
+
+
+def smoothed(model: Mesh, points: torch.Tensor) -> np.ndarray:
+    """Return motion vectors (T, D) of points (T, 478, 3) after One Euro, which `--smooth` filters landmarks by."""
+    smoother = OneEuro(FPS)
+    filtered = np.stack([smoother(frame) for frame in points.numpy()])
+    return Motion(model.name, model.motion_of(torch.from_numpy(filtered).float() / 128)).vectors().numpy()
+
+
+def openings(points: torch.Tensor) -> np.ndarray:
+    """Return how far mouth and eyes (2, T) of points (T, 478, 3) are open, in heights of the face."""
+    up = points[:, 10] - points[:, 152]
+    upper, lower = points[:, [13, 159, 386]], points[:, [14, 145, 374]]
+    gaps = ((upper - lower) * up[:, None]).sum(dim=2) / up.square().sum(dim=1, keepdim=True)
+    return torch.stack([gaps[:, 0], gaps[:, 1:].mean(dim=1)]).numpy()
 
 
 def frames_of(clip: Path, indices: list[int]) -> torch.Tensor:
@@ -122,9 +140,11 @@ def measure(
         result["mae"] = pixels(model, source, motion, vectors[picked], truth)
         result["mae_of_copying"] = float((pictures[:1] - truth).abs().mean())
     for way in asked:
-        shown, kbps, sent = send(vectors, motion, way)
-        off = landmarks(model, motion.with_vectors(torch.from_numpy(shown))) - true_points
-        one = {"kbps": kbps, "sent": sent, "landmarks_px": float(off.norm(dim=2).mean())}
+        shown, kbps, sent = send(smoothed(model, true_points) if way.smooth else vectors, motion, way)
+        points = landmarks(model, motion.with_vectors(torch.from_numpy(shown)))
+        one = {"kbps": kbps, "sent": sent, "landmarks_px": float((points - true_points)[..., :2].norm(dim=2).mean())}
+        both = zip(openings(true_points), openings(points), strict=True)
+        one |= {k: float(np.corrcoef(a, b)[0, 1]) for k, (a, b) in zip(("mouth", "eyes"), both, strict=True)}
         if way.name in drawn:
             one["mae"] = pixels(model, source, motion, shown[picked], truth)
         result["ways"][way.name] = one
@@ -157,8 +177,10 @@ def page(results: dict[str, Any]) -> str:
         more = by_person(
             clips, lambda c, n=name: 100 * (c["ways"][n]["mae"] / c["mae"] - 1) if "mae" in c["ways"][n] else None
         )
+        for key in ("mouth", "eyes"):
+            cells.append(f"{np.mean(by_person(clips, lambda c, k=key, n=name: c['ways'][n][k])):.2f}")
         rows.append([name, *cells, spread(more, 1) if more else ""])
-    header = ["", "kbps at 25 fps", "frames sent", "landmarks off, px of 256", "MAE, % more than unquantised"]
+    header = ["", "kbps at 25 fps", "frames sent", "landmarks off, px of 256", "mouth", "eyes", "MAE, % more"]
     each = []
     shown = results["per_clip"]
     for clip in clips:
@@ -166,9 +188,10 @@ def page(results: dict[str, Any]) -> str:
     people = len({clip["person"] for clip in clips})
     drawn = len({clip["person"] for clip in clips if "mae" in clip})
     text = (
-        f"Made by `{about['command']}`, {about['date'][:10]}, {about['processor']}. {people} people, {len(clips)} clips "
-        f"of at most {results['frames']} frames, none of them in a table; mean ± standard deviation over people. "
-        f"Pixels: every {results['every']}th frame of {drawn} people.\n\n"
+        f"Made by `{about['command']}`, {about['date'][:10]}, {about['processor']}. {people} people, {len(clips)} "
+        f"clips of at most {results['frames']} frames, none of them in a table; mean ± standard deviation over people. "
+        "Mouth and eyes: correlation over time of their opening with that of unquantised motion. MAE: more than with "
+        f"unquantised motion, every {results['every']}th frame of {drawn} people, picture included.\n\n"
     )
     return text + table(header, rows) + "\n\nkbps by clip:\n\n" + table(["", *shown], each) + "\n"
 
@@ -182,9 +205,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--draw", type=int, default=0, help="people whose frames are drawn too")
     parser.add_argument("--every", type=int, default=12, help="draw one frame in so many")
-    parser.add_argument("--drawn", nargs="*", default=["every frame, quality 2"], help="ways that are drawn")
+    parser.add_argument("--drawn", nargs="*", default=["every frame, quality 4"], help="ways that are drawn")
     parser.add_argument("--forecast", nargs="*", default=["damped"], help="fillers of the closed loop")
-    parser.add_argument("--per-clip", nargs="*", default=["every frame, quality 2"])
+    parser.add_argument("--per-clip", nargs="*", default=["every frame, quality 4"])
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_backbone("mesh", "cpu", "fast")
