@@ -20,7 +20,7 @@ from kinecast.apps.call.messages import Hello, Use, parse_control
 from kinecast.apps.call.models import Models
 from kinecast.apps.call.receiving import MAX_PICTURE, Receiver
 from kinecast.apps.call.sending import GAIN, Sender
-from kinecast.codec import Header, MotionPacket, ReferenceChunk, stream_identity, split_picture
+from kinecast.codec import Header, MotionPacket, ReferenceChunk, split_picture, stream_identity
 from kinecast.codec.filling import damped
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
