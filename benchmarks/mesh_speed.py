@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import torch
-from kinecast.backbones.base import Backbone
-from kinecast.video import read_batches
 
 from kinecast import load_backbone
 from kinecast.cli.demo import shipped_clip
+from kinecast.media.video import read_batches
+from kinecast.models.base import Backbone
 from machine import describe, table, write_results
 
 BATCH = 8

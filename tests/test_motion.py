@@ -312,8 +312,8 @@ def foreign(header=HEADER, value=None, **arrays):
     [
         ({"a": np.zeros(3), "b": np.zeros(3)}, MOTION + "found an .npz with a, b"),
         (
-            foreign({**HEADER, "format": 3}),
-            "expected motion format 1 or 2, found 3: update kinecast",
+            foreign({**HEADER, "format": 4}),
+            "expected motion format 1 to 3, found 4: update kinecast",
         ),
         (
             foreign(value=np.full((2, 3, 2), np.nan, np.float32)),
@@ -385,3 +385,50 @@ def test_no_damage_is_a_traceback(tmp_path, place, value, cut):
         assert "\n" not in str(error)
     else:  # bytes that mean nothing, such as a time in the zip's directory
         assert bits(found.vectors()) == bits(random_motion().vectors())
+
+
+# --- frames in which there was nothing to detect --------------------------------------------------------------------
+
+
+def marked(*valid: int, **rest) -> Motion:
+    return random_motion(len(valid), valid=torch.tensor(valid, dtype=torch.bool), **rest)
+
+
+def test_valid_frames_survive_slices_joins_resampling_and_files(tmp_path):
+    motion = marked(0, 1, 1, 0, 1, fps=25.0)
+    assert motion[1:4].valid_frames().tolist() == [True, True, False]
+    assert concatenate([motion[:3], motion[1:3]]).valid_frames().tolist() == [False, True, True, True, True]
+    assert motion.at_rate(50).valid_frames().tolist() == [False] * 2 + [True] * 4 + [False] * 2 + [True] * 2
+    assert motion.with_vectors(motion.vectors() + 1).valid_frames().tolist() == motion.valid_frames().tolist()
+    timed = marked(1, 0, times=torch.tensor([0.0, 0.5], dtype=torch.float64), end=0.9)
+    for wanted in (motion, timed):
+        wanted.save(tmp_path / "m.npz")
+        found = Motion.load(tmp_path / "m.npz")
+        assert_same(found, wanted)
+        assert found.valid_frames().tolist() == wanted.valid_frames().tolist() and found.end == wanted.end
+
+
+def test_where_all_frames_are_valid_nothing_says_so():
+    motion = marked(1, 0, 1)
+    assert marked(1, 1).valid is None and motion[2:].valid is None and random_motion(2).valid is None
+    assert random_motion(2).valid_frames().tolist() == [True, True]
+
+
+def test_frames_that_are_not_valid_hold_the_one_before_or_the_first():
+    motion = marked(0, 0, 1, 0, 1, 0)
+    assert bits(motion.held().vectors()) == bits(motion.vectors()[[2, 2, 2, 2, 4, 4]])
+    with pytest.raises(KinecastError, match="expected a face in the frames, found none"):
+        marked(0, 0).held()
+
+
+def test_valid_runs_leave_out_what_is_not_valid():
+    motion = marked(0, 1, 1, 0, 1)
+    assert [bits(run.vectors()) for run in motion.valid_runs()] == [
+        bits(motion.vectors()[1:3]),
+        bits(motion.vectors()[4:]),
+    ]
+
+
+def test_valid_is_of_each_frame():
+    with pytest.raises(KinecastError, match=r"expected valid of bool \(3,\), found torch.bool \(2,\)"):
+        random_motion(3, valid=torch.tensor([True, False]))

@@ -11,32 +11,35 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from kinecast.pictures import caption, side_by_side, to_tensor, to_uint8
-from kinecast.video import read_frames
 from PIL import Image
 
-from kinecast import load_backbone
+import kinecast
 from kinecast.cli.demo import shipped_clip
+from kinecast.media.pictures import caption, side_by_side
+from kinecast.media.video import read_frames
 from kinecast.packages import shipped_file
 
 SIDE = 288  # of each picture, in pixels
-PORTRAIT = (80, 0, 368, 288)  # left, top, right, bottom: the head with room to move
+SHOWN = (80, 0, 368, 288)  # left, top, right, bottom: the portrait's head and shoulders
+FPS = 30000 / 1001  # of the clip
 
 
 def animated(first: int, last: int, model: str) -> list[np.ndarray]:
     """Return frames of three pictures side by side: the portrait, the driving clip, the portrait moved by it."""
-    driving = to_tensor(np.stack(list(read_frames(shipped_clip(), SIDE, "face", limit=last))[first:]))
-    with Image.open(shipped_file("skimage", "data/astronaut.png")) as picture:
-        portrait = to_tensor(np.array(picture.convert("RGB").crop(PORTRAIT))[None])
-    backbone = load_backbone(model)
-    motion, own = backbone.detect(driving), backbone.detect(portrait)
-    moved = backbone.relative_motion(own, motion, motion[:1], adapt_scale=True)
-    frames = to_uint8(backbone.animate(backbone.encode_source(portrait), own, moved))
+    portrait = shipped_file("skimage", "data/astronaut.png")
+    backbone = kinecast.load_model(model)
+    clip = list(read_frames(shipped_clip(), SIDE, "face", limit=last))[first:]
+    # Half a frame early: a time that falls between two frames leaves no doubt about which is meant.
+    moved = kinecast.animate(
+        portrait, shipped_clip(), model=backbone, start=max(first - 0.5, 0) / FPS, limit=last - first
+    )
+    still = np.array(Image.open(portrait).convert("RGB").crop(SHOWN))
+    left, top, right, bottom = SHOWN
     titles = ("one portrait", "a driving clip", f"animated by {backbone.motion_dim} numbers per frame")
-    still = to_uint8(portrait)[0]
+    rows = [(still, driving, frame[top:bottom, left:right]) for driving, frame in zip(clip, moved, strict=True)]
     return [
         side_by_side([caption(part, title, (255, 255, 255)) for part, title in zip(parts, titles, strict=True)], gap=6)
-        for parts in ((still, clip, frame) for clip, frame in zip(to_uint8(driving), frames, strict=True))
+        for parts in rows
     ]
 
 

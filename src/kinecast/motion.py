@@ -1,6 +1,6 @@
 """Motion: what one backbone's keypoint detector says of T frames, and nothing of how it looks.
 
-Letters: T frames, K keypoints, D numbers a frame.
+Notation: T frames, K keypoints, D numbers per frame.
 """
 
 import json
@@ -19,8 +19,8 @@ from kinecast.files import atomic_path, existing_file
 from kinecast.media.resampling import even, frames_before, usual_rate
 from kinecast.motion_spec import MotionSpec, motion_spec
 
-_CONSTANT, _TIMED = 1, 2  # formats: without and with times of the frames
-_TIMES = "times"
+_CONSTANT, _TIMED, _MARKED = 1, 2, 3  # formats: a constant rate; with times of the frames; with `valid` too
+_TIMES, _VALID = "times", "valid"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ class Motion:
 
     `fps` is the frame rate, the mean one where frames have `times`: (T,) float64, increasing, seconds since the clip's
     first frame. The last of them is shown until `end`. Without times, frame i is shown at i / fps.
+
+    `valid` (T,) bool, on the CPU, is False for frames in which there was nothing to detect, such as no face: they hold
+    the motion of a frame beside them. It is None where all are valid.
     """
 
     backbone: str
@@ -43,6 +46,7 @@ class Motion:
     clip: str = ""
     times: Tensor | None = None
     end: float | None = None
+    valid: Tensor | None = None
     _names: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
@@ -67,6 +71,7 @@ class Motion:
         if len(set(lengths.values())) > 1:
             raise KinecastError(f"motion: expected components of one length, found {lengths}")
         self._check_times(next(iter(lengths.values())))
+        self._check_valid(next(iter(lengths.values())))
         object.__setattr__(self, "_names", tuple(name for name in known if name in self.components))
 
     def _check_times(self, frames: int) -> None:
@@ -78,6 +83,15 @@ class Motion:
         edges = torch.cat([self.times, torch.tensor([self.end or 0.0], dtype=torch.float64)])
         if frames and not (torch.isfinite(edges).all() and (edges.diff() > 0).all()):
             raise KinecastError("motion: expected times that increase up to its end, found others: extract it again")
+
+    def _check_valid(self, frames: int) -> None:
+        if self.valid is None:
+            return
+        if self.valid.shape != (frames,) or self.valid.dtype != torch.bool:
+            found = f"{self.valid.dtype} {tuple(self.valid.shape)}"
+            raise KinecastError(f"motion: expected valid of bool ({frames},), found {found}")
+        if self.valid.all():
+            object.__setattr__(self, "valid", None)
 
     def __len__(self) -> int:
         return len(self.components[self._names[0]])
@@ -95,7 +109,34 @@ class Motion:
             times = times[index]
             end = float(self.edges()[chosen[-1] + 1]) if len(chosen) else None
         components = {name: tensor[index] for name, tensor in self.components.items()}
-        return replace(self, components=components, times=times, end=end)
+        valid = None if self.valid is None else self.valid[index]
+        return replace(self, components=components, times=times, end=end, valid=valid)
+
+    def valid_frames(self) -> Tensor:
+        """Return which frames are valid, (T,) bool, also where all are."""
+        return torch.ones(len(self), dtype=torch.bool) if self.valid is None else self.valid
+
+    def held(self) -> "Motion":
+        """Return motion whose invalid frames hold the last valid one before them, or, at the beginning, the first.
+
+        Raises:
+            KinecastError: no frame is valid.
+        """
+        if self.valid is None:
+            return self
+        if not self.valid.any():
+            raise KinecastError("expected a face in the frames, found none: show one, larger or more from the front")
+        last = torch.where(self.valid, torch.arange(len(self)), -1).cummax(dim=0).values
+        index = torch.where(last < 0, self.valid.int().argmax(), last)
+        return replace(self, components={name: tensor[index] for name, tensor in self.components.items()})
+
+    def valid_runs(self) -> list["Motion"]:
+        """Return the stretches of valid frames: what models may be trained on and forecasts may see."""
+        if self.valid is None:
+            return [self]
+        marks = torch.cat([torch.zeros(1, dtype=torch.bool), self.valid, torch.zeros(1, dtype=torch.bool)]).int().diff()
+        starts, ends = (torch.nonzero(marks == sign).flatten().tolist() for sign in (1, -1))
+        return [self[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def edges(self) -> np.ndarray:
         """Return when frames begin and end to be shown, float64 (T + 1,): frame i from edge i to edge i + 1.
@@ -138,7 +179,8 @@ class Motion:
         counts = torch.tensor([0] + [frames_before(float(end - edges[0]), fps) for end in edges[1:]]).diff()
         index = torch.repeat_interleave(torch.arange(len(self)), counts)
         components = {name: tensor[index] for name, tensor in self.components.items()}
-        return replace(self, components=components, fps=fps, times=None, end=None)
+        valid = None if self.valid is None else self.valid[index]
+        return replace(self, components=components, fps=fps, times=None, end=None, valid=valid)
 
     @property
     def spec(self) -> MotionSpec:
@@ -147,11 +189,11 @@ class Motion:
 
     @property
     def dim(self) -> int:
-        """D, the numbers a frame."""
+        """D, the numbers per frame."""
         return sum(int(np.prod(self.components[name].shape[1:])) for name in self._names)
 
     def vectors(self) -> Tensor:
-        """Return the flat layout (T, D), float32: the layout table of shared science, section 1."""
+        """Return the flat layout (T, D), float32: the layout in `kinecast.motion_spec`."""
         parts = []
         for group in self.spec.groups:
             present = [self.components[each.name] for each in group if each.name in self.components]
@@ -163,7 +205,8 @@ class Motion:
     def with_vectors(self, vectors: Tensor) -> "Motion":
         """Return a motion of this one's kind (component shapes, fps, frame size) holding `vectors` (T, D).
 
-        The inverse of `vectors()`, bit for bit. T may differ from this motion's; then its times are not kept.
+        The inverse of `vectors()`, bit for bit. T may differ from this motion's; then neither its times nor `valid` are
+        kept.
 
         Raises:
             KinecastError: D is not this motion's.
@@ -181,7 +224,7 @@ class Motion:
                 components[name] = part.reshape(len(vectors), *shape).contiguous()
             start += keypoints * sum(widths)
         if len(vectors) != len(self):
-            return replace(self, components=components, times=None, end=None)
+            return replace(self, components=components, times=None, end=None, valid=None)
         return replace(self, components=components)
 
     def to(self, device: torch.device | str) -> "Motion":
@@ -189,9 +232,9 @@ class Motion:
         return replace(self, components={name: tensor.to(device) for name, tensor in self.components.items()})
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz without pickles: the components, times if it has them, and a JSON string `header`."""
+        """Write an .npz without pickles: components, times and `valid` if it has them, and a JSON string `header`."""
         header = {
-            "format": _CONSTANT if self.times is None else _TIMED,
+            "format": _MARKED if self.valid is not None else _CONSTANT if self.times is None else _TIMED,
             "backbone": self.backbone,
             "fps": self.fps,
             "frame_size": self.frame_size,
@@ -201,6 +244,8 @@ class Motion:
         if self.times is not None:
             header["end"] = self.end
             arrays[_TIMES] = self.times.numpy()
+        if self.valid is not None:
+            arrays[_VALID] = self.valid.numpy()
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
 
@@ -218,16 +263,18 @@ class Motion:
                 if "header" not in archive.files:
                     raise KinecastError(f"{path}: {expected}, found an .npz with {', '.join(archive.files[:4])}")
                 header = json.loads(str(archive["header"]))
-                if header.get("format") not in (_CONSTANT, _TIMED):
+                if header.get("format") not in (_CONSTANT, _TIMED, _MARKED):
                     raise KinecastError(
-                        f"{path}: expected motion format {_CONSTANT} or {_TIMED}, found {header.get('format')}: "
+                        f"{path}: expected motion format {_CONSTANT} to {_MARKED}, found {header.get('format')}: "
                         "update kinecast"
                     )
-                times, end = None, None
-                if header["format"] == _TIMED:
+                times, end, valid = None, None, None
+                if header["format"] == _MARKED:
+                    valid = torch.from_numpy(np.array(archive[_VALID], dtype=np.bool_))
+                if header["format"] == _TIMED or _TIMES in archive.files:
                     times = torch.from_numpy(np.array(archive[_TIMES], dtype=np.float64))
                     end = None if header["end"] is None else float(header["end"])
-                names = [name for name in archive.files if name not in ("header", _TIMES)]
+                names = [name for name in archive.files if name not in ("header", _TIMES, _VALID)]
                 arrays = {name: np.array(archive[name], dtype=np.float32, order="C") for name in names}
                 size = tuple(header["frame_size"]) if header["frame_size"] else None
                 backbone, fps, clip = str(header["backbone"]), header["fps"], header["clip"]
@@ -241,7 +288,7 @@ class Motion:
                 raise KinecastError(f"{path}: expected finite numbers, found {found}: extract it again")
         components = {name: torch.from_numpy(array) for name, array in arrays.items()}
         try:
-            return Motion(backbone, components, fps, size, clip, times, end)
+            return Motion(backbone, components, fps, size, clip, times, end, valid)
         except KinecastError as error:
             raise KinecastError(f"{path}: {error}") from error
 
@@ -269,15 +316,16 @@ def concatenate(motions: Sequence[Motion]) -> Motion:
     if any(m.backbone != first.backbone or _shapes(m) != _shapes(first) for m in motions):
         raise KinecastError("motions of different backbones cannot be joined: extract all with one model")
     components = {name: torch.cat([m.components[name] for m in motions]) for name in first.components}
+    valid = torch.cat([m.valid_frames() for m in motions])
     if all(m.times is None for m in motions):
-        return replace(first, components=components)
+        return replace(first, components=components, valid=valid)
     times, end = [], 0.0
     for motion in motions:
         edges = motion.edges()
         edges += max(end - edges[0], 0.0)
         times.append(torch.from_numpy(edges[:-1]))
         end = float(edges[-1])
-    return replace(first, components=components, times=torch.cat(times), end=end)
+    return replace(first, components=components, times=torch.cat(times), end=end, valid=valid)
 
 
 def _shapes(motion: Motion) -> dict[str, tuple[int, ...]]:

@@ -96,7 +96,7 @@ def test_the_background_moves_as_the_driving_clip_since_its_start(film, drawn):
     torch.testing.assert_close(affine, MODEL.background(frames[:1], frames), atol=1e-6, rtol=0)
     source, driving = MODEL.detect(pictures(1, SIZE)), Driving(MODEL.detect(frames), affine)
     for start in (0, 5):
-        moved = driving.relative(MODEL, source, driving[start], adapt_scale=False)
+        moved = driving.retargeted(MODEL, source, driving[start], adapt_scale=False)
         assert moved.background is not None
         torch.testing.assert_close(affine[start] @ moved.background, affine, atol=1e-5, rtol=0)
         # Where nothing has changed since the start, the picture is the source's own.

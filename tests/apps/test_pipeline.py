@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import draw_frames, make_clip
+from faces_in_motion import face_frames, tiny_mesh
+from helpers import draw_frames, make_clip, write_clip
 from kinecast.apps import pipeline
 from kinecast.apps.driving import best_frame
 from kinecast.apps.pipeline import (
@@ -22,6 +23,8 @@ from kinecast.apps.pipeline import (
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
 from kinecast.media import video
+from kinecast.media.pictures import to_uint8, write_image
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion, concatenate
 from tiny import tiny_fomm
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
@@ -61,7 +64,7 @@ def test_forecast_sees_only_its_own_observed_block():
 
 
 def test_published_accounting():
-    """Table 12 of [A]: FOMM, 60 numbers at 30 fps, half of the frames sent, saves 17.36 times against 500 kbps."""
+    """Published Table 12: FOMM, 60 numbers at 30 fps, half of the frames sent, saves 17.36 times against 500 kbps."""
     assert published_kbps(60, 30) == pytest.approx(57.6)
     assert 500 / published_kbps(60, 30, 0.5) == pytest.approx(17.36, abs=0.005)
 
@@ -121,6 +124,7 @@ def test_report_of_a_reconstruction(tmp_path):
         ({"adapt_scale": True}, "add --relative"),
         ({"adapt_scale": True, "avd": True}, "add --relative"),
         ({"relative": True, "avd": True}, "expected relative or avd, found both"),
+        ({"transfer": Transfer(mouth=0.5)}, "eyes, lips and mixed change relative motion: drop --absolute"),
         ({"samples": 9}, "expected 1 to 8"),
         ({"samples": 0}, "expected 1 to 8"),
     ],
@@ -218,3 +222,30 @@ def test_motion_that_does_not_fit(tmp_path, clip, motion, options, message):
     with pytest.raises(KinecastError, match=message):
         animate_motion(model, clip, motion, tmp_path / "o.mp4", AnimateOptions("transfer", **options))
     assert not (tmp_path / "o.mp4").exists()
+
+
+def test_what_is_held_while_no_face_is_seen_is_not_forecast_from():
+    valid = torch.ones(20, dtype=torch.bool)
+    valid[2] = False  # observed in the first of two windows of 6-4
+    motion = replace(_motion(20), valid=valid)
+    (future,), mask = forecast_motion(motion, build_forecaster("velocity", motion.dim), 6, 4)
+    vectors = future.vectors()
+    assert torch.equal(vectors[6:10], motion.vectors()[5].repeat(4, 1))
+    assert not torch.equal(vectors[16], motion.vectors()[15]) and mask.sum() == 8
+
+
+def test_a_clip_whose_face_comes_later_holds_its_first_pose_until_then(tmp_path):
+    away = torch.full((9, 3, 256, 256), 0.5)  # more than a batch
+    clip = write_clip(tmp_path / "late.mp4", to_uint8(torch.cat([away, face_frames(2)])))
+    motion = extract(tiny_mesh(), clip)
+    assert motion.valid_frames().tolist() == [False] * 9 + [True] * 2
+    assert torch.equal(motion.vectors()[0], motion.vectors()[9])
+    report = animate_clip(tiny_mesh(), face_picture(tmp_path), clip, tmp_path / "o.mp4", AnimateOptions("transfer"))
+    assert report.frames_without_face == 9
+    with pytest.raises(KinecastError, match="expected a face in the frames, found none"):
+        extract(tiny_mesh(), clip, limit=9)
+
+
+def face_picture(folder):
+    write_image(folder / "me.png", to_uint8(face_frames(1))[0])
+    return folder / "me.png"

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kinecast.data.keypoint_store import load_series
+from kinecast.data.video_folder import person_of
 from kinecast.errors import KinecastError
 from kinecast.motion import Motion
 
@@ -54,7 +55,7 @@ def test_the_shared_keypoints(data_folder: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": np.array([[0.0, np.nan], [1.0, 1.0]]), "y": np.zeros((2, 2))}, "x: expected finite numbers.*in frame 0"),
-        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 3))}, "found 2 numbers a frame in x and 3 in y"),
+        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 3))}, "found 2 numbers per frame in x and 3 in y"),
         ({"x": np.zeros((0, 2)), "y": np.zeros((4, 2))}, r"x: expected a series \(T, D\) of at least 1 frame"),
         ({"x": np.zeros(4), "y": np.zeros(4)}, r"x: expected a series \(T, D\) .* found \(4,\)"),
         ({"x": np.array(["a"]), "y": np.zeros((4, 2))}, "expected arrays of numbers, found one of <U1"),
@@ -91,3 +92,17 @@ def test_series_of_one_name_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", np.ones((4, 2)))
     with pytest.raises(KinecastError, match="found 'a' twice"):
         load_series(tmp_path)
+
+
+def test_stretches_of_valid_frames_are_series_of_one_person(tmp_path):
+    valid = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1], dtype=torch.bool)
+    value = torch.arange(8.0)[:, None, None].expand(8, 1, 2).contiguous()
+    Motion("fomm", {"value": value}, fps=25, valid=valid).save(tmp_path / "person.npz")
+    found = load_series(tmp_path)
+    assert {name: series[:, 0].tolist() for name, series in found.items()} == {
+        "person": [0, 1],
+        "person~2": [3],
+        "person~3": [5, 6, 7],
+    }
+    assert {person_of(name) for name in found} == {"person"}
+    assert person_of("id10291_x~2") == "id10291"

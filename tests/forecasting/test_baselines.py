@@ -3,6 +3,7 @@ import torch
 
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
+from kinecast.forecasting.baselines import Baseline
 
 LINE = torch.arange(5.0).view(1, 5, 1)  # 0 1 2 3 4
 
@@ -55,6 +56,7 @@ def test_climatologys_centre_is_the_median_of_an_even_bank() -> None:
     windows = torch.cat([torch.zeros(4, 2, 1), torch.tensor([0.0, 1, 3, 9]).view(4, 1, 1)], dim=1)
     model = build_forecaster("climatology", 1, bank_size=4)
     model.fit(windows, 2)
+    assert isinstance(model, Baseline)
     assert float(model._central(windows[:1, :2], 1)) == 2
 
 

@@ -299,6 +299,28 @@ def test_face_box_stays_in_the_frame(face, target):
     assert abs(height / rows - width / columns) <= 1 / min(rows, columns)
 
 
+def two_people(tmp_path: Path) -> Path:
+    """Write a still of two people, the left one darker and larger."""
+    portrait = Image.fromarray(astronaut()[:256, 96:352])
+    dark = np.array(portrait.resize((320, 320))) // 2
+    small = np.pad(np.array(portrait.resize((200, 200))), ((60, 60), (0, 0), (0, 0)))
+    path = tmp_path / "two.png"
+    Image.fromarray(np.concatenate([dark, small], axis=1)).save(path)
+    return path
+
+
+def test_of_two_faces_each_can_be_framed(tmp_path):
+    path = two_people(tmp_path)
+    seen = {crop: next(read_frames(path, 64, crop)) for crop in ("face", "face:1", "face:2")}
+    assert np.array_equal(seen["face"], seen["face:1"])
+    assert seen["face:2"].mean() > 1.3 * seen["face:1"].mean()
+    with pytest.raises(KinecastError, match="expected 3 faces or more in the first frames, found fewer: use --face 1"):
+        next(read_frames(path, 64, "face:3"))
+    for foreign in ("face:0", "face:x", "face:"):
+        with pytest.raises(KinecastError, match="expected one of center, face, none"):
+            next(read_frames(path, 64, foreign))
+
+
 def test_no_face(clip):
     expected = (
         f"{clip}: expected a face in the first frames, found none at least a seventh of the picture high "

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from kinecast.errors import KinecastError
 from kinecast.models import BACKBONES
 from kinecast.models.checkpoints import import_published, load_backbone_file, save_backbone
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
 from tiny import pictures, tiny_fomm
 from tiny_backbones import tiny_face_vid2vid, tiny_tps
@@ -102,7 +103,9 @@ def test_what_does_not_fit_is_refused(model):
     with pytest.raises(KinecastError, match=r"source: expected one image \(1, 3, H, W\), found 2"):
         model.encode_source(frames)
     other = (tiny_tps if model.name == "fomm" else tiny_fomm)(frame_size=SIZE).detect(frames)
-    with pytest.raises(KinecastError, match=f"expected motion of {model.name} with {model.motion_dim} numbers a frame"):
+    with pytest.raises(
+        KinecastError, match=f"expected motion of {model.name} with {model.motion_dim} numbers per frame"
+    ):
         model.animate(model.encode_source(frames[:1]), other, other)
 
 
@@ -145,3 +148,15 @@ def test_gradient_reaches_every_parameter(model):
     found = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
     model.zero_grad(set_to_none=True)
     assert found <= silent
+
+
+def test_retargeting_is_the_published_relative_motion(model):
+    motion = model.detect(pictures(3, SIZE))
+    source, initial = motion[0], motion[1]
+    adapt = model.adapts_scale(source, initial)
+    wanted = model.relative_motion(source, motion, initial, adapt).vectors()
+    retarget = model.retarget(source, initial)
+    assert torch.equal(torch.cat([retarget(motion[:2]).vectors(), retarget(motion[2:]).vectors()]), wanted)
+    assert model.retarget(source, initial, Transfer("absolute"))(motion) is motion
+    with pytest.raises(KinecastError, match=f"with {model.name}, found mode mixed, mouth: use the model mesh"):
+        model.retarget(source, initial, Transfer("mixed", mouth=0.5))

@@ -13,7 +13,7 @@ from kinecast.forecasting.vrnn_released import ReleasedVRNN
 from kinecast.research.protocol import RELEASED_PHI, VideoScale, released_table
 
 SIX = Horizon(6, 6)
-# Shared science, section 5 item 1: min-max units and raw units; 6-6, the windows of id10291.
+# What the released evaluation scores: min-max units and raw units; 6-6, the windows of id10291.
 STATED = {
     "VRNN released, as released": (0.0296, None),
     "previous true frame": (0.0343, None),

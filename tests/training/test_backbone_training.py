@@ -144,7 +144,7 @@ def test_the_same_command_on_a_finished_run_trains_no_further(straight, clips):
     before = (output / "last.ckpt").read_bytes()
     lines: list[str] = []
     assert train_backbone(configured(clips, output), lines.append) == figures
-    assert lines[0] == "going on from step 7"
+    assert lines[0] == "resuming from step 7"
     assert (output / "last.ckpt").read_bytes() == before
 
 
@@ -232,7 +232,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(clips, tmp_path, straight,
     assert not (tmp_path / "stopped" / "model.safetensors").exists()
     lines: list[str] = []
     train_backbone(config, lines.append)
-    assert lines[0] == "going on from step 3"
+    assert lines[0] == "resuming from step 3"
     assert_same_state(tmp_path / "stopped", wanted)
 
 
@@ -271,7 +271,7 @@ def test_a_half_written_checkpoint_does_not_count(clips, tmp_path):
     (output / "model.safetensors").unlink()
     lines: list[str] = []
     train_backbone(configured(clips, output), lines.append)
-    assert lines[0] == "going on from step 3"
+    assert lines[0] == "resuming from step 3"
     assert load_state(output / "last.ckpt")["step"] == 7
     assert (output / "model.safetensors").exists()
 
@@ -449,7 +449,7 @@ def test_a_run_of_an_earlier_version_goes_on(clips, tmp_path):
     path.write_text(json.dumps(saved))
     lines: list[str] = []
     train_backbone(configured(clips, tmp_path / "run", steps=2), lines.append)
-    assert lines[0] == "going on from step 1"
+    assert lines[0] == "resuming from step 1"
     path.write_text("{}]")
     with pytest.raises(KinecastError, match="config.json: expected the config of a run, found another file"):
         train_backbone(configured(clips, tmp_path / "run", steps=2), lines.append)

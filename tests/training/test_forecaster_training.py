@@ -85,7 +85,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     first = train_forecaster(ar_series(), config(), tmp_path / "run.ckpt").model.state_dict()
     said: list[str] = []
     again = train_forecaster(ar_series(), config(), tmp_path / "run.ckpt", said.append).model.state_dict()
-    assert "going on from step 20" in said
+    assert "resuming from step 20" in said
     assert all(torch.equal(again[name], first[name]) for name in first)
 
 

@@ -77,7 +77,7 @@ def test_a_run_is_resumed_with_its_mean_face(clips, tmp_path):
     for steps in (1, 3):
         train_backbone(configured(clips, tmp_path / "run", steps=steps), lines.append)
     train_backbone(configured(clips, tmp_path / "straight", steps=3, decay_from=1.0), lines.append)
-    assert "going on from step 1" in lines
+    assert "resuming from step 1" in lines
     again, straight = (load_backbone_file(tmp_path / name / "model.safetensors") for name in ("run", "straight"))
     assert torch.equal(again.state_dict()["topology.mean"], straight.state_dict()["topology.mean"])
 

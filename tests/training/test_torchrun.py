@@ -77,7 +77,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, record_propert
     done = torchrun("train", "backbone", recipe(tmp_path, clips, "two"), "--json")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "{}\n"  # of one process alone; nobody is validated on, so there are no figures
-    assert [line for line in done.stderr.splitlines() if line.startswith("going on")] == [f"going on from step {GIVEN}"]
+    assert [line for line in done.stderr.splitlines() if line.startswith("resuming")] == [f"resuming from step {GIVEN}"]
     wanted, found = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(wanted) == len(found) == 3
     worst = 0.0

@@ -1,6 +1,6 @@
 """What is shown and counted of an animation: pictures side by side, and its report.
 
-Letters: T frames, D numbers of motion a frame.
+Notation: T frames, D numbers of motion a frame.
 """
 
 import io
@@ -31,8 +31,9 @@ class Report:
         mode: "reconstruction" or "transfer".
         frames: how many were written.
         frames_sent: those of them that were not forecast.
+        frames_without_face: those in which none was found, where one is needed: the last picture is held.
         fps: their mean rate.
-        motion_dim: numbers a frame, the background's included.
+        motion_dim: numbers per frame, the background's included.
         forecaster: its name, if there was one.
         horizon: "N-H", likewise.
         samples: futures beside each other.
@@ -54,6 +55,7 @@ class Report:
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
     rate: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    frames_without_face: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -61,16 +63,16 @@ class Report:
 
 
 def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> float:
-    """Return the papers' accounting: D 32-bit floats a frame sent, the source picture not counted ([A] section 5)."""
+    """Return the published rate (arXiv 2504.05537, section 5): D 32-bit floats per frame sent, without the picture."""
     return motion_dim * 32 * fps * sent_share / 1000
 
 
 def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor | np.ndarray) -> dict[str, float]:
-    """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent.
+    """Return the rates of D numbers per frame of which those forecast, `mask` (T,), are not sent.
 
     Args:
         dim: D.
-        fps: frames a second.
+        fps: frames per second.
         mask: (T,) bool, True where a frame is forecast.
         share: of frames sent, in the papers' accounting.
         picture: the source, (1, 3, H, W) in [0, 1] or uint8 (H, W, 3).

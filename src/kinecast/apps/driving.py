@@ -2,11 +2,11 @@
 
 A TPS tells how the background moved from two pictures (arXiv 2203.14367, section 3.1), so a receiver, who has one,
 cannot. The sender compares each frame with the first of its own clip, and the six numbers travel beside the keypoints:
-106 numbers a frame instead of 100. In reconstruction that first frame is the source, as published. In transfer, where
+106 numbers per frame instead of 100. In reconstruction that first frame is the source, as published. In transfer, where
 the published animation has no background and the two pictures would be of different places, the source's background
 moves as the driving's has since its clip began.
 
-Letters: T frames.
+Notation: T frames.
 """
 
 from dataclasses import dataclass, replace
@@ -21,9 +21,10 @@ from kinecast.media.footage import Footage
 from kinecast.models import TPS
 from kinecast.models.base import Backbone
 from kinecast.models.blocks.points import hull_area
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
 
-BACKGROUND_DIM = 6  # numbers a frame: a 2x3 matrix
+BACKGROUND_DIM = 6  # numbers per frame: a 2x3 matrix
 _BATCH = 8
 
 
@@ -55,12 +56,19 @@ class Driving:
         tps = tps_with(backbone, "bg_predictor", "background")
         return tps.animate(state, source, motion, self.background.to(tps.device)).cpu()
 
-    def relative(self, backbone: Backbone, source: Motion, initial: "Driving", adapt_scale: bool) -> "Driving":
-        """Return the change since `initial` (1) applied to the source's motion; the background's change likewise."""
+    def retargeted(
+        self,
+        backbone: Backbone,
+        source: Motion,
+        initial: "Driving",
+        options: Transfer | None = None,
+        adapt_scale: bool | None = None,
+    ) -> "Driving":
+        """Return the motion applied to the source's as `Backbone.retarget` says; the background's change likewise."""
         background = self.background
         if background is not None and initial.background is not None:
             background = torch.linalg.solve(initial.background, background)
-        return Driving(backbone.relative_motion(source, self.motion, initial.motion, adapt_scale), background)
+        return Driving(backbone.retarget(source, initial.motion, options, adapt_scale)(self.motion), background)
 
     def avd(self, backbone: Backbone, source: Motion) -> "Driving":
         """Return motion with the source's shape in the driving's pose (arXiv 2203.14367, section 3.5)."""

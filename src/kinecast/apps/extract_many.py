@@ -21,7 +21,7 @@ from kinecast.jobs.tasks import Task, TaskResult, as_bytes, digest
 from kinecast.media.video import READING
 
 JOURNAL = "extract.jsonl"
-EXTRACT_VERSION = 2  # part of every key: raise it when the same clip gives other motion
+EXTRACT_VERSION = 3  # part of every key: raise it when the same clip gives other motion
 
 
 @dataclass(frozen=True)

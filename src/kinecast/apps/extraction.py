@@ -1,4 +1,4 @@
-"""The motion of a clip, detected in constant memory: D numbers a frame are kept, frames never are."""
+"""The motion of a clip, detected in constant memory: D numbers per frame are kept, frames never are."""
 
 from array import array
 from collections.abc import Callable
@@ -28,6 +28,8 @@ def extract(
 ) -> Motion:
     """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
 
+    Where the backbone needs a face, frames without one hold the motion beside them and are marked in `Motion.valid`.
+
     Args:
         backbone: its weights say at what frame size.
         clip: whatever `kinecast.media.video.read_frames` reads.
@@ -38,7 +40,7 @@ def extract(
         true_fps: the true frame rate where the file's times are wrong.
 
     Raises:
-        KinecastError: unreadable input, or an option out of range.
+        KinecastError: unreadable input, or an option out of range, or no face in any frame where one is needed.
     """
     return detect_motion(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
 
@@ -62,15 +64,18 @@ def detect_motion(
     """
     # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
     # allocator then cannot reuse, and memory would grow with the clip.
-    numbers, times = bytearray(), array("d")
+    numbers, times, valid = bytearray(), array("d"), bytearray()
     detect = backbone.follow(driving.rate if smooth else None)
     for edges, frames in driving.batches(BATCH):
         motion = detect(frames.to(backbone.device)).to("cpu")
         numbers += motion.vectors().numpy().tobytes()
         times.extend(edges[:-1])
+        valid += motion.valid_frames().numpy().tobytes()
         progress("detect", len(frames))
     motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
-    motion = replace(motion, fps=driving.rate, frame_size=backbone.frame_size, clip=driving.info.path.name)
+    seen = torch.frombuffer(valid, dtype=torch.bool)
+    motion = replace(motion, frame_size=backbone.frame_size, clip=driving.info.path.name, valid=seen).held()
+    motion = replace(motion, fps=driving.rate)
     if driving.constant:
         return motion
     end = float(edges[-1])

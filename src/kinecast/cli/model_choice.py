@@ -1,62 +1,130 @@
-"""Which bundled backbone animates, where none is named: the mesh for faces, a self-supervised one for all else."""
+"""Which bundled backbone is used, where none is named: the mesh for faces, a self-supervised one for all else."""
 
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from kinecast.cli.common import DEFAULT_BACKBONE, say
+from kinecast.errors import KinecastError
 from kinecast.files import existing_file
 
 AUTO = "auto"
 FACES = "mesh"
 _LOOKED_AT = (0, 30, 10)  # the frames in which a face is looked for: from, to, every
+AutoModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", help="Backbone: a name of `kinecast zoo list`, or a file; auto is mesh for faces, else face-128."
+    ),
+]
 
 
 def choose_model(
     named: str, driving: Any, source: Path | None, crops: tuple[str | None, str | None], forecaster: str | None = None
 ) -> str:
-    """Return the name of the backbone to load, and say why if it was left open.
+    """Return the name of the backbone to load for an animation, and say why if it was left open.
 
     Args:
         named: what the user named, or AUTO.
         driving: the clip, as readers take it, or a motion file.
         source: the picture, if it is another's.
         crops: how driving and source are cut; None looks at all of them, as they are.
-        forecaster: what forecasts, if anything: a bundled one is of one backbone's motion.
+        forecaster: what forecasts, if anything: its weights are of one backbone's motion.
 
     Raises:
         KinecastError: unreadable input.
     """
-    from kinecast.forecasting.storage import WEIGHTLESS
+    from kinecast.apps.stream.gfv.reading import carries_gfv
 
     if named != AUTO:
         return named
-    if forecaster is not None and forecaster not in WEIGHTLESS:
-        return DEFAULT_BACKBONE
-    if isinstance(driving, Path) and driving.suffix.lower() in (".npz", ".kcm"):
-        return _model_of(driving)
-    missing = [
-        name
-        for name, clip, crop in (("driving clip", driving, crops[0]), ("source", source, crops[1]))
-        if clip is not None and not _shows_face(clip, crop)
-    ]
-    if missing:
-        say(f"no face in the {' and the '.join(missing)}: animated by {DEFAULT_BACKBONE}, which needs none")
-        return DEFAULT_BACKBONE
+    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".kcm") or carries_gfv(driving)):
+        return model_of(driving)
+    shown = [("driving clip", driving, crops[0]), ("source", source, crops[1])]
+    return _faces_or_other(shown, "animated by", forecaster)
+
+
+def choose_for_clip(named: str, clip: Any, crop: str, forecaster: str | None = None) -> str:
+    """Return the name of the backbone that reduces one clip to motion, and say why if it was left open.
+
+    Raises:
+        KinecastError: unreadable input.
+    """
+    return named if named != AUTO else _faces_or_other([("clip", clip, crop)], "taken is", forecaster)
+
+
+def choose_for_clips(named: str, clips: Sequence[Path], crop: str) -> str:
+    """Return the backbone for all of several clips, whose motion should be of one kind: the first readable decides."""
+    if named != AUTO:
+        return named
+    for clip in clips:
+        try:
+            return _faces_or_other([(f"first clip, {clip.name}", clip, crop)], "taken for all is", None)
+        except KinecastError:  # it is left out, and said, later
+            continue
     return FACES
 
 
-def _model_of(motion: Path) -> str:
+def choose_for_call(named: str, clip: Path | None, avatar: Path | None, crop: str, forecaster: str | None) -> str:
+    """Return the backbone of a call, and say why if it was left open. A camera is taken to show a face.
+
+    Raises:
+        KinecastError: an unreadable clip or avatar.
+    """
+    if named != AUTO:
+        return named
+    return _faces_or_other([("clip", clip, crop), ("avatar", avatar, "center")], "taken is", forecaster)
+
+
+def model_of(motion: Path) -> str:
     """Return the backbone of a motion file, or the one that a stream names, if it is bundled."""
+    from kinecast.apps.stream.gfv.reading import GfvClip
     from kinecast.codec.stream import StreamReader
     from kinecast.motion import Motion
     from kinecast.zoo import names
 
     if motion.suffix.lower() == ".npz":
         return FACES if Motion.load(motion).backbone == FACES else DEFAULT_BACKBONE
-    with existing_file(motion, "motion stream (.kcm)").open("rb") as file:
-        named = StreamReader(file).header.model_name
+    if motion.suffix.lower() == ".kcm":
+        with existing_file(motion, "motion stream (.kcm)").open("rb") as file:
+            named = StreamReader(file).header.model_name
+    else:
+        sender = GfvClip.open(motion).sender
+        named = sender.model_name if sender is not None else DEFAULT_BACKBONE
     return named if named in names("backbone") else DEFAULT_BACKBONE
+
+
+def _faces_or_other(shown: Iterable[tuple[str, Any, str | None]], what: str, forecaster: str | None) -> str:
+    """Return FACES if each clip that is given shows one, and otherwise say which does not."""
+    if forecaster is not None and not _knows_faces(forecaster):
+        return DEFAULT_BACKBONE
+    missing = [name for name, clip, crop in shown if clip is not None and not _shows_face(clip, crop)]
+    if missing:
+        say(f"no face in the {' and the '.join(missing)}: {what} {DEFAULT_BACKBONE}, which needs none")
+        return DEFAULT_BACKBONE
+    return FACES
+
+
+def _knows_faces(forecaster: str) -> bool:
+    """Return whether a forecaster, by name or file, can forecast the motion of FACES."""
+    from kinecast.codec.filling import FILLERS
+    from kinecast.forecasting.storage import WEIGHTLESS, motion_dim_of
+    from kinecast.zoo import bundled, motion_of
+
+    if forecaster in (AUTO, *WEIGHTLESS, *FILLERS) or motion_of(forecaster) == FACES:
+        return True
+    if bundled(forecaster, "forecaster") or not Path(forecaster).exists():
+        return False
+    return motion_dim_of(Path(forecaster)) == _dim_of_faces()
+
+
+def _dim_of_faces() -> int:
+    from kinecast.zoo import load_backbone
+
+    return load_backbone(FACES, "cpu", "eager").motion_dim
 
 
 def _shows_face(clip: Any, crop: str | None) -> bool:

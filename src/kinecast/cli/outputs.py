@@ -17,6 +17,7 @@ from typer.models import ArgumentInfo
 from kinecast.errors import KinecastError
 from kinecast.files import (
     CLIP_OUTPUTS,
+    GFV_OUTPUTS,
     MOTION_OUTPUTS,
     PICTURE_OUTPUTS,
     REPORT_OUTPUTS,
@@ -64,7 +65,7 @@ WRITES_CLIP = Writes("clip", CLIP_OUTPUTS)
 WRITES_CLIPS = Writes("clip", CLIP_OUTPUTS, or_folder=True)
 WRITES_PICTURE = Writes("picture", PICTURE_OUTPUTS)
 WRITES_MOTION = Writes("motion file", MOTION_OUTPUTS)
-WRITES_STREAM = Writes("motion stream", STREAM_OUTPUTS)
+WRITES_STREAM = Writes("motion stream", STREAM_OUTPUTS + GFV_OUTPUTS)
 WRITES_WEIGHTS = Writes("weights file", WEIGHTS_OUTPUTS)
 WRITES_TRAINED = Writes("weights file", WEIGHTS_OUTPUTS, folder_is_made=True)
 WRITES_REPORT = Writes("report", REPORT_OUTPUTS)

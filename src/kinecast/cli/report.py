@@ -7,6 +7,8 @@ from kinecast.cli.terminal import plain_console, show
 def print_report(title: str, report: Report) -> None:
     """Print quality, rates and times of one animation on stdout."""
     sent = f"{report.frames_sent} of {report.frames} frames sent, {report.motion_dim} numbers each, {report.fps:g} fps"
+    if report.frames_without_face:
+        sent += f"; no face in {report.frames_without_face} frames, which hold the last picture"
     if report.forecaster:
         sent += f"; {report.horizon} forecast by {report.forecaster}"
     console = plain_console()

@@ -1,6 +1,6 @@
 """Packets in, in whatever order they arrive; every frame out once, in order, decoded or marked as concealed.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ class DecodedFrame:
     """One frame of motion: `index` counts from the stream's first frame that was decoded.
 
     A concealed frame holds the last decoded frame's levels; `codec.filling` may do better. It was lost, or `skipped`:
-    left out by the sender.
+    left out by the sender. In an `absent` one the sender saw nothing: it holds what was shown before.
     """
 
     index: int
@@ -34,6 +34,7 @@ class DecodedFrame:
     concealed: bool
     skipped: bool = False
     number: int = 0  # as counted by the sender, of which packets carry the last 16 bits
+    absent: bool = False
 
 
 @dataclass

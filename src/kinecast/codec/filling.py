@@ -3,7 +3,7 @@
 Nothing here decides a bit of the stream. A sender that runs the same `Expectation` as its receiver knows what is shown
 while it sends nothing, up to the rounding of floats, which differs between machines.
 
-Letters: N observed frames, H horizon, D numbers a frame.
+Notation: N observed frames, H horizon, D numbers per frame.
 """
 
 from collections import deque
@@ -67,6 +67,11 @@ class Expectation:
         self._history.append(np.asarray(vector, np.float32))
         self._missing, self._ahead = 0, []
 
+    def absent(self) -> None:
+        """Take note of a frame in which nothing was seen: what comes after it begins anew."""
+        self._history.clear()
+        self._missing, self._ahead = 0, []
+
     def missed(self) -> np.ndarray:
         """Return what is shown (D,) for a frame that did not come. One must have come before."""
         vector = self.expected()
@@ -78,10 +83,13 @@ class Expectation:
 
 
 def fill(frames: Iterable[DecodedFrame], forecast: Forecast, observed: int = OBSERVED) -> Iterator[DecodedFrame]:
-    """Replace concealed frames by forecasts from the frames before them, with no delay."""
+    """Replace concealed frames by forecasts from the frames before them, with no delay. Absent ones are held."""
     expectation = Expectation(forecast, observed)
     for frame in frames:
-        if frame.concealed:
+        if frame.absent:
+            expectation.absent()
+            yield frame
+        elif frame.concealed and expectation.expected() is not None:
             yield replace(frame, vector=expectation.missed())
         else:
             expectation.came(frame.vector)
@@ -89,10 +97,17 @@ def fill(frames: Iterable[DecodedFrame], forecast: Forecast, observed: int = OBS
 
 
 def interpolate(frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """Replace concealed frames by the straight line to the next frame that came: a delay of the gap's length."""
+    """Replace concealed frames by the straight line to the next frame that came: a delay of the gap's length.
+
+    Absent frames, and what was not sent just before them, are held.
+    """
     last: DecodedFrame | None = None
     gap: list[DecodedFrame] = []
     for frame in frames:
+        if frame.absent:
+            yield from (*gap, frame)
+            gap, last = [], None
+            continue
         if frame.concealed:
             gap.append(frame)
             continue

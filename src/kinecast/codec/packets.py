@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
+from kinecast.codec.absences import ABSENCE, AbsenceUnit
 from kinecast.codec.quantizer import FINE, MAX_COMPONENTS, MAX_DIM, Component, Layout
 from kinecast.codec.times import TIMES, TimesUnit
 from kinecast.codec.wire import (
@@ -305,7 +306,7 @@ class SoundUnit:
         return cls(first, tuple(packets)), rest
 
 
-Unit = Header | TimesUnit | SoundUnit | ReferenceChunk | MotionPacket
+Unit = Header | TimesUnit | AbsenceUnit | SoundUnit | ReferenceChunk | MotionPacket
 
 
 def parse_unit(data: bytes) -> tuple[Unit, bytes]:
@@ -322,6 +323,8 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
         return ReferenceChunk.parse(data)
     if data[0] == TIMES:
         return TimesUnit.parse(data)
+    if data[0] == ABSENCE:
+        return AbsenceUnit.parse(data)
     if data[0] == _SOUND:
         return SoundUnit.parse(data)
     if data[0] & 0xE0 == _MOTION:

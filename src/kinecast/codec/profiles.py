@@ -108,6 +108,16 @@ def profile_names() -> list[str]:
     return [GENERIC, *sorted(names)]
 
 
+def check_profile_name(name: str) -> None:
+    """Check that a profile is bundled.
+
+    Raises:
+        KinecastError: there is none of this name.
+    """
+    if name not in profile_names():
+        raise KinecastError(f"codec profile {name!r}: expected one of {', '.join(profile_names())}: update kinecast")
+
+
 def load_profile(name: str, layout: Layout) -> Profile:
     """Return a bundled profile that fits a layout.
 
@@ -116,8 +126,7 @@ def load_profile(name: str, layout: Layout) -> Profile:
     """
     if name == GENERIC:
         return generic_profile(layout)
-    if name not in profile_names():
-        raise KinecastError(f"codec profile {name!r}: expected one of {', '.join(profile_names())}: update kinecast")
+    check_profile_name(name)
     profile = _load(name)
     profile.check(layout)
     return profile

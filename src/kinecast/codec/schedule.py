@@ -1,6 +1,6 @@
 """Which frames a sender sends, decided frame by frame: every k-th, N of N+H, or those that its receiver would miss.
 
-Letters: N observed frames, H horizon, D numbers a frame.
+Notation: N observed frames, H horizon, D numbers per frame.
 """
 
 from collections.abc import Callable
@@ -27,6 +27,9 @@ class Schedule(Protocol):
     def wants(self, vector: np.ndarray, bits: int) -> bool:
         """Return whether to send the frame whose decoded vector is (D,), after `bits` bits of the stream."""
 
+    def absent(self) -> None:
+        """Take note of a frame in which nothing was seen, in its turn: it is not asked for."""
+
 
 class EveryKth:
     """One frame in k: a lower frame rate."""
@@ -40,6 +43,10 @@ class EveryKth:
         """See `Schedule`."""
         self._index += 1
         return self._index % self._k == 0
+
+    def absent(self) -> None:
+        """See `Schedule`."""
+        self._index += 1
 
 
 class Blocks:
@@ -56,6 +63,10 @@ class Blocks:
         """See `Schedule`."""
         self._index += 1
         return self._index % self._window < self._observed
+
+    def absent(self) -> None:
+        """See `Schedule`."""
+        self._index += 1
 
 
 def in_steps(layout: Layout) -> Distance:
@@ -102,6 +113,11 @@ class ClosedLoop:
         self._skipped += 1
         return False
 
+    def absent(self) -> None:
+        """See `Schedule`: the next frame that shows something is sent."""
+        self._expectation.absent()
+        self._skipped = 0
+
 
 class RateControl:
     """A closed loop whose tolerance follows a bit budget: above it less is sent, below it more, up to every frame.
@@ -125,3 +141,34 @@ class RateControl:
         self._base = float(np.clip(self._base + 0.05 * over, np.log2(_FINEST), np.log2(_COARSEST)))
         self._loop.tolerance = np.inf if spent else 2.0 ** (self._base + 3 * over)
         return self._loop.wants(vector, bits)
+
+    def absent(self) -> None:
+        """See `Schedule`: what it would have cost is saved."""
+        self._frames += 1
+        self._loop.absent()
+
+
+class Present:
+    """Leaves out the frames in which nothing was seen, and asks another schedule, if there is one, of all others.
+
+    The first frame of a stream and one in 64 are sent all the same: a receiver must have something to hold.
+    """
+
+    def __init__(self, seen: Callable[[], bool], schedule: Schedule | None = None) -> None:
+        self._seen, self._schedule = seen, schedule
+        self._skipped: int | None = None  # frames since one was sent
+
+    def wants(self, vector: np.ndarray, bits: int) -> bool:
+        """See `Schedule`; `seen` is asked of the same frame."""
+        if self._seen():
+            sent = self._schedule is None or self._schedule.wants(vector, bits)
+        else:
+            self.absent()
+            sent = self._skipped in (None, MAX_SKIP)
+        self._skipped = 0 if sent else (self._skipped or 0) + 1
+        return sent
+
+    def absent(self) -> None:
+        """See `Schedule`."""
+        if self._schedule is not None:
+            self._schedule.absent()

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from kinecast.codec.absences import AbsenceUnit
 from kinecast.codec.packets import (
     DATAGRAM,
     MAGIC,
@@ -22,7 +23,7 @@ from kinecast.codec.packets import (
 from kinecast.codec.times import TimesUnit
 from kinecast.errors import KinecastError
 
-BodyUnit = ReferenceChunk | TimesUnit | SoundUnit | MotionPacket  # what follows a header
+BodyUnit = ReferenceChunk | TimesUnit | AbsenceUnit | SoundUnit | MotionPacket  # what follows a header
 _PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may promise any size
 
 
@@ -97,7 +98,7 @@ class StreamReader:
         while (
             step < len(self._buffer)
             and self._buffer[step] & 0xE0 != 0x80
-            and self._buffer[step] not in b"RST" + MAGIC[:1]
+            and self._buffer[step] not in b"ARST" + MAGIC[:1]
         ):
             step += 1
         self._buffer = self._buffer[step:]
@@ -109,11 +110,11 @@ def write_stream(
     header: Header,
     picture: bytes,
     mime: str,
-    units: Iterable[MotionPacket] | Iterable[MotionPacket | TimesUnit | SoundUnit],
+    units: Iterable[MotionPacket] | Iterable[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit],
 ) -> dict[str, int]:
     """Write a stream as its units come; returns the bytes of header, picture, times, sound, and of motion packets.
 
-    Of these, payload and overhead are told apart.
+    Of these, payload and overhead are counted apart; what says that frames were absent is overhead.
     """
     kinds = ("header", "picture", "times", "sound", "payload", "overhead")
     sizes = dict.fromkeys((f"{kind}_bytes" for kind in kinds), 0)
@@ -125,6 +126,8 @@ def write_stream(
         if isinstance(unit, MotionPacket):
             sizes["payload_bytes"] += len(unit.payload)
             sizes["overhead_bytes"] += size - len(unit.payload)
+        elif isinstance(unit, AbsenceUnit):
+            sizes["overhead_bytes"] += size
         else:
             sizes["times_bytes" if isinstance(unit, TimesUnit) else "sound_bytes"] += size
     return sizes

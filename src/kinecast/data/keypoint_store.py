@@ -1,6 +1,6 @@
 """Motion series from disk, whatever wrote them: `kinecast extract`, numpy, or the shared keypoint format.
 
-Letters: T frames, K keypoints, D numbers a frame.
+Notation: T frames, K keypoints, D numbers per frame.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kinecast.data.video_folder import PART
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file
 from kinecast.motion import Motion, archive_fault
@@ -23,7 +24,8 @@ def load_series(path: str | Path) -> dict[str, Tensor]:
     `path` is a folder of files or one file. A file is: a motion file of `kinecast extract`; an .npy array (T, D);
     an .npz of one or many arrays (T, D); or an .npz with `<clip>.value` (T, K, 2) and optionally `<clip>.jacobian`
     (T, K, 2, 2), which become the FOMM layout. Series are named after their file, or in an .npz of many after their
-    key. Motion of a variable rate is resampled to a constant one, and said to be.
+    key. Motion of a variable rate is resampled to a constant one, and said to be. Of motion with frames that are not
+    valid, each stretch of valid ones is a series.
 
     Raises:
         KinecastError: nothing is there, a file is foreign, or a series is empty, of another D, or holds NaN.
@@ -55,7 +57,7 @@ def _read(file: Path) -> dict[str, Tensor]:
             return {file.stem: _tensor(file, loaded)}
         with loaded:
             if "header" in loaded.files:
-                return {file.stem: Motion.load(file).evenly_timed().vectors()}
+                return valid_series(file.stem, Motion.load(file).evenly_timed())
             arrays = {name: loaded[name] for name in loaded.files}
     except KinecastError:
         raise
@@ -66,6 +68,12 @@ def _read(file: Path) -> dict[str, Tensor]:
     if len(arrays) == 1:
         return {file.stem: _tensor(file, next(iter(arrays.values())))}
     return {name: _tensor(file, array) for name, array in arrays.items()}
+
+
+def valid_series(name: str, motion: Motion) -> dict[str, Tensor]:
+    """Return the stretches of valid frames, (T, D) each: NAME, NAME~2, ..., all of the person whom NAME is of."""
+    runs = [run.vectors() for run in motion.valid_runs()]
+    return {name if not i else f"{name}{PART}{i + 1}": run for i, run in enumerate(runs)}
 
 
 def _fomm_series(file: Path, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -100,8 +108,8 @@ def _checked(path: Path, series: dict[str, Tensor]) -> dict[str, Tensor]:
             )
         if motion.shape[1] != series[first].shape[1]:
             raise KinecastError(
-                f"{path}: expected series of one dimension, found {series[first].shape[1]} numbers a frame in {first} "
-                f"and {motion.shape[1]} in {name}: keep series of different kinds in different folders"
+                f"{path}: expected series of one dimension, found {series[first].shape[1]} numbers per frame in "
+                f"{first} and {motion.shape[1]} in {name}: keep series of different kinds in different folders"
             )
         bad = (~torch.isfinite(motion)).any(dim=1)
         if bad.any():

@@ -19,11 +19,13 @@ from kinecast.media.video import READING, read_frames
 
 CLIP_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif"}
 _TRIED = 6  # frames of which the furthest is taken
+PART = "~"  # before the number of a stretch of a clip that is used in several
 PERSON_PATTERN = r"^(id\d+)_"  # VoxCeleb names start with the person; elsewhere each clip is its own person
 
 
 def person_of(clip: str, pattern: str = PERSON_PATTERN) -> str:
     """Return the person in a clip's name: what the pattern, or its first group, matches, else the whole name."""
+    clip = re.sub(rf"{PART}\d+$", "", clip)
     match = re.search(pattern, clip)
     return match.group(min(1, match.re.groups)) if match else clip
 

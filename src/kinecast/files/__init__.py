@@ -15,6 +15,7 @@ CLIP_OUTPUTS = (".mp4", ".mov", ".mkv", ".webm", ".gif")  # what `VideoWriter` w
 PICTURE_OUTPUTS = (".png", ".jpg", ".jpeg")
 MOTION_OUTPUTS = (".npz",)
 STREAM_OUTPUTS = (".kcm",)
+GFV_OUTPUTS = (".mp4", ".h264", ".h265")  # video with messages of motion
 WEIGHTS_OUTPUTS = (".safetensors",)
 REPORT_OUTPUTS = (".json",)
 

@@ -71,6 +71,16 @@ def load_forecaster_file(path: str | Path) -> Forecaster:
     return model.eval()
 
 
+def motion_dim_of(path: str | Path) -> int | None:
+    """Return D of the motion that the forecaster in a file is of, without loading it; None if the file does not say.
+
+    Raises:
+        KinecastError: it is missing or damaged.
+    """
+    found = read_tensors(existing_file(path, "forecaster file (.safetensors)"))[0].get("motion_dim", "")
+    return int(found) if found.isdecimal() else None
+
+
 def open_forecaster(name_or_path: str, motion_dim: int) -> Forecaster:
     """Return the forecaster in a file, or a baseline that needs none, by name.
 
@@ -86,7 +96,7 @@ def open_forecaster(name_or_path: str, motion_dim: int) -> Forecaster:
     model = load_forecaster_file(name_or_path)
     if model.motion_dim != motion_dim:
         raise KinecastError(
-            f"{name_or_path}: expected a forecaster of {motion_dim} numbers a frame, found one of {model.motion_dim}: "
-            "train one on motion of this backbone"
+            f"{name_or_path}: expected a forecaster of {motion_dim} numbers per frame, found one of "
+            f"{model.motion_dim}: train one on motion of this backbone"
         )
     return model

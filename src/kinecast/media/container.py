@@ -22,6 +22,7 @@ _FORMATS = "mov,matroska,avi,gif,mpegts,mpeg,flv,asf,ogg,ivf,h264,hevc,obu,yuv4m
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _GIF_SHORTEST, _GIF_UNTIMED = 2, 10  # hundredths of a second: a shorter delay is none, and stands for the second
 _JOINED = ("mpegts", "mpeg")
+_RAW = ("h264", "hevc")
 _LEAP = 10  # seconds: no recording is silent for so long, in sound or pictures
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
@@ -192,6 +193,8 @@ def has_alpha_beside(stream: Any) -> bool:
 
 def header_fps(stream: Any) -> float:
     """Return the frame rate that the file claims, which need not be true."""
+    if stream.container.format.name in _RAW:
+        return float(stream.guessed_rate or DEFAULT_FPS)  # what the stream says; the mean rate is the demuxer's default
     return float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
 
 

@@ -13,6 +13,7 @@ from kinecast.errors import KinecastError
 from kinecast.faces import Landmarker, choose
 
 CROPS = ("center", "face", "none")
+_NUMBERED = "face:"  # and a number: the crop policy "face" around that one, counted from 1 at the left
 SIZES = (16, 2048)  # pixels of a square frame's side, from and to
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -25,17 +26,47 @@ _FACE_LOW = 0.07
 
 
 def check_reading(crop: str = "center", fps: float | None = None, limit: int | None = None) -> None:
-    """Check how a clip is to be read, before it is: its crop, its true rate in frames a second, its most frames.
+    """Check how a clip is to be read, before it is: its crop, its true rate in frames per second, its most frames.
 
     Raises:
         KinecastError: no crop policy, or a number out of range.
     """
-    if crop not in CROPS:
-        raise KinecastError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
+    which_face(crop)
     if fps is not None and not 0 < fps <= 1000:
         raise KinecastError(f"fps: expected a rate in (0, 1000], found {fps}")
     if limit is not None and limit < 1:
         raise KinecastError(f"limit: expected 1 frame or more, found {limit}")
+
+
+def which_face(crop: str) -> str | int | None:
+    """Return which face a crop policy frames, as `kinecast.faces.choose` has it; None if it looks for none.
+
+    Raises:
+        KinecastError: no crop policy.
+    """
+    if crop == "face":
+        return "largest"
+    number = crop.removeprefix(_NUMBERED)
+    if crop.startswith(_NUMBERED) and number.isdecimal() and int(number) >= 1:
+        return int(number)
+    if crop in CROPS:
+        return None
+    raise KinecastError(f"crop {crop!r}: expected one of {', '.join(CROPS)}")
+
+
+def around_face(crop: str, face: int | None) -> str:
+    """Return the crop policy that frames a face by its number, counted from 1 at the left; `crop` if that is None.
+
+    Raises:
+        KinecastError: the whole frame is asked for at the same time, or the number is below 1.
+    """
+    if face is None:
+        return crop
+    if crop == "none":
+        raise KinecastError(f"face: expected --crop face with --face {face}, found none: leave --crop out")
+    if face < 1:
+        raise KinecastError(f"face: expected a number from 1, counted from the left, found {face}")
+    return f"{_NUMBERED}{face}"
 
 
 def check_size(size: int | None) -> None:
@@ -68,7 +99,7 @@ def crop_box(
     rows, columns = target or (1, 1)
     scale = min(height / rows, width / columns)  # of the largest box that fits
     middle = (height / 2, width / 2)
-    if crop == "face" and face is not None:
+    if which_face(crop) is not None and face is not None:
         middle = face[:2]
         scale = min(face[2] / _FACE_SHARE / min(rows, columns), scale)
     box_height, box_width = max(round(rows * scale), 1), max(round(columns * scale), 1)

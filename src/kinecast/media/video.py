@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.media.framing import CROPS, FACE_FRAMES, Box, check_reading, crop_box, find_face, fit
+from kinecast.media.framing import CROPS, FACE_FRAMES, Box, check_reading, crop_box, find_face, fit, which_face
 from kinecast.media.pictures import border, caption, grid, side_by_side, to_tensor, to_uint8, write_image
 from kinecast.media.sources import Strip, Timed, existing, timing, whole_frames
 from kinecast.media.times import DEFAULT_FPS
@@ -191,7 +191,8 @@ def _fitted_frames(path: Path, target: tuple[int, int] | None, crop: str, strip:
     for time, frame in whole_frames(path, strip):
         if box is None:
             shape = frame.shape
-            face = _face(path, strip) if crop == "face" else None
+            which = which_face(crop)
+            face = None if which is None else _face(path, strip, which)
             box = crop_box((shape[0], shape[1]), target, crop, face)
         elif frame.shape != shape:
             raise KinecastError(
@@ -201,10 +202,12 @@ def _fitted_frames(path: Path, target: tuple[int, int] | None, crop: str, strip:
         yield time, fit(frame, box, target)
 
 
-def _face(path: Path, strip: bool) -> tuple[float, float, float]:
+def _face(path: Path, strip: bool, which: str | int) -> tuple[float, float, float]:
     """Look for the face in a second pass over the first frames, rather than keep them all in memory."""
     first = islice(whole_frames(path, strip), FACE_FRAMES.start, FACE_FRAMES.stop, FACE_FRAMES.step)
-    face = find_face(frame for _, frame in first)
+    face = find_face((frame for _, frame in first), which)
+    if face is None and which != "largest":
+        raise KinecastError(f"{path}: expected {which} faces or more in the first frames, found fewer: use --face 1")
     if face is None:
         raise KinecastError(
             f"{path}: expected a face in the first frames, found none at least a seventh of the picture high "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
 from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion
 
 
@@ -44,6 +45,7 @@ class Backbone(nn.Module, ABC):
     engine = "eager"  # how it runs, see `kinecast.runtime`
     precision = "exact"
     reason = "as loaded"  # why this engine was taken
+    needs_face = False  # whether frames without a face have no motion, see `Motion.valid`
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Backbone":
@@ -66,8 +68,10 @@ class Backbone(nn.Module, ABC):
     def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
         """Return `detect` for successive frames of one clip; a backbone may use what it saw in those before.
 
+        Where it needs a face, frames without one are marked in `Motion.valid`, also if there is none at all.
+
         Args:
-            smooth: frames a second of the clip, to filter what trembles in it.
+            smooth: frames per second of the clip, to filter what trembles in it.
 
         Raises:
             KinecastError: `smooth` of a backbone that does not follow a face.
@@ -155,12 +159,48 @@ class Backbone(nn.Module, ABC):
         """
         return False
 
+    def check_transfer(self, options: Transfer) -> None:
+        """Check that this backbone has what is asked for; here nothing but relative and absolute motion.
+
+        Raises:
+            KinecastError: it has not.
+        """
+        options.refuse(self.name)
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source; it sees no later frame.
+
+        Args:
+            source: the source's motion (1).
+            initial: the driving frame (1) that changes are counted from.
+            options: what is asked for; relative by default.
+            adapt_scale: as `relative_motion`; None where `adapts_scale` says that it can be.
+
+        Raises:
+            KinecastError: an option that this backbone does not have; `adapt_scale` as `relative_motion`.
+        """
+        options = options or Transfer()
+        self.check_transfer(options)
+        if options.mode == "absolute":
+            return lambda driving: driving
+        adapt = self.adapts_scale(source, initial) if adapt_scale is None else adapt_scale
+        return lambda driving: self.relative_motion(source, driving, initial, adapt)
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return what of the config decides results, leaves no trace in the tensors, and is not as published.
 
         With the tensors it makes up which model this is (`codec.identity`).
         """
+
+    def motion_tensors(self) -> dict[str, Tensor] | None:
+        """Return the tensors by name that define what the numbers of motion mean: `codec.stream_identity` is theirs.
+
+        None, unless a backbone says otherwise: they are what the network finds, and mean nothing to another.
+        """
+        return None
 
     @abstractmethod
     def _template(self) -> Motion:
@@ -174,7 +214,7 @@ class Backbone(nn.Module, ABC):
     def _check_motion(self, motion: Motion) -> None:
         if motion.backbone != self.name or motion.dim != self.motion_dim:
             raise KinecastError(
-                f"expected motion of {self.name} with {self.motion_dim} numbers a frame, "
+                f"expected motion of {self.name} with {self.motion_dim} numbers per frame, "
                 f"found {motion.backbone} with {motion.dim}: extract it with this model"
             )
 

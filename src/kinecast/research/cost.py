@@ -1,6 +1,6 @@
 """What a frame costs: products by stage, the published accounting, and this machine's seconds beside the published.
 
-[A] arXiv 2504.05537v2, section 5.4: 30 output frames in a repeating pattern of 6 observed and 6 predicted, so that half
+arXiv 2504.05537v2, section 5.4: 30 output frames in a repeating pattern of 6 observed and 6 predicted, so that half
 of the frames are detected and half forecast, and all are generated; TOPS at 30 fps = MACs an output frame x 30 /
 (0.6 x 10^12), 0.6 being the share of a processor's peak that is thought usable.
 """
@@ -33,7 +33,7 @@ _UTILISATION = 0.6
 
 @dataclass(frozen=True)
 class Published:
-    """One row of Tables 11 and 12 of [A]: an RTX 3090, float32, 256x256, VoxCeleb; seconds and MAE of 30 frames."""
+    """One row of Tables 11 and 12: an RTX 3090, float32, 256x256, VoxCeleb; seconds and MAE of 30 frames."""
 
     model: str
     extract_s: float

@@ -1,6 +1,6 @@
 """The pictures of a report: error against horizon, densities of the scaled ratio, grids of frames.
 
-Letters: H horizon, S samples.
+Notation: H horizon, S samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def error_curves(path: Path, rows: Sequence[Figures], title: str) -> None:
 
 
 def ratio_densities(path: Path, rows: Mapping[str, Sequence[Figures]], title: str) -> bool:
-    """Draw kernel density estimates of the finite scaled APD/MAE ratios, a panel a horizon: Figures 10-13 of [A].
+    """Draw kernel density estimates of the finite scaled APD/MAE ratios, one panel per horizon (Figures 10-13).
 
     Returns whether there was anything to draw: a density needs ratios that differ.
     """
@@ -100,21 +100,21 @@ def chosen_windows(table: TableData) -> dict[str, int]:
 
 
 def qualitative_grid(path: Path, result: RunResult, table: TableData, window: int, backbone: Backbone) -> None:
-    """Write a grid of one window: rows truth and forecasters, columns frames over time, Figures 8-9 and 14-15 of [A].
+    """Write a grid of one window: rows truth and forecasters, columns frames over time (Figures 8-9 and 14-15).
 
     A row with samples shows the first ones drawn in a diverse table, and the median of all in a single one.
     """
     job, place = _job_of(table, window)
     horizon = table.horizon
     motion = load_motion(result.settings, job.clip)
-    windows = evaluation_windows({job.clip.name: motion.vectors()}, horizon)
+    windows = evaluation_windows({job.clip.name: motion.vectors()}, horizon, job.study.every)
     stage = Stage(backbone, job.clip, motion, job.source, result.settings.crop, result.settings.relative)
     steps = np.unique(np.linspace(0, horizon.forecast - 1, min(_COLUMNS - 1, horizon.forecast)).round().astype(int))
     shown = [horizon.observed - 1, *(horizon.observed + int(step) for step in steps)]
     number = job.windows[place]
     with torch.inference_mode():
         vectors = windows.frames[number]
-        truth = next(iter(stage.truths(windows.frames, [number])))
+        truth = next(iter(stage.truths(windows.frames, [number], job.study.every)))
         last = stage.render(vectors[shown[:1]])
         rows = [("source and truth", truth[shown])]
         if not stage.transfer:

@@ -3,7 +3,7 @@
 One packet a frame. The sender either sends a key packet every tenth frame, or learns of each loss after a round trip
 and then sends one: what calls do. Rates are of packets without IP and UDP headers.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,16 +48,16 @@ def transmit(
     packing = Packing(1, key_every=30_000 if feedback else KEY_EVERY)
     encoder, decoder = MotionEncoder(layout, profile, packing), MotionDecoder(layout, profile, reorder=0)
     frames: list[DecodedFrame] = []
-    told: list[int] = []
+    reported: list[int] = []
     size = 0
     for t, frame in enumerate(levels):
-        if feedback and t in told:
+        if feedback and t in reported:
             encoder.request_key()
         packet = encoder.push(frame)
         assert packet is not None  # one frame a packet
         size += len(bytes(packet))
         if t and lost[t]:
-            told.append(t + ROUND_TRIP)
+            reported.append(t + ROUND_TRIP)
             continue
         frames += decoder.push(packet)
     held = frames[-1]

@@ -1,12 +1,13 @@
-"""The two named protocols of every evaluation of forecasts: shared science, section 5.
+"""The two named protocols of every evaluation of forecasts, see docs/results/keypoints-as-released.md.
 
 honest: free-running; a model sees the window's N observed frames and what it learnt from the training people, and
     normalises by these alone. Everything that kinecast claims is honest.
 as-released: the released code's reading, to compare with published figures. Windows are scaled by the minimum and
     maximum of the observed frames of *all* windows of their video, later ones included, and the network reads the
-    true frame after each step that it predicts. It is no forecast: repeating the previous true frame does as well.
+    true frame after each step that it predicts. It is no forecast: repeating the previous true frame comes within
+    4 to 15 % of it.
 
-Letters: W windows, N observed, H horizon, D numbers a frame, S samples.
+Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from kinecast.forecasting.vrnn_released import ReleasedVRNN
 
 PROTOCOLS = ("honest", "as-released")
 RELEASED_SAMPLES = 50
-RELEASED_PHI = {Horizon(6, 6): 0.44, Horizon(12, 12): 0.43}  # of damped velocity, as in shared science
+RELEASED_PHI = {Horizon(6, 6): 0.44, Horizon(12, 12): 0.43}  # of damped velocity, fitted to the released series
 _CHUNK = 2048  # rows (samples of windows) at a time
 
 
@@ -94,7 +95,7 @@ def released_table(
     samples: int = RELEASED_SAMPLES,
     seed: int = 0,
 ) -> tuple[list[ReleasedRow], int]:
-    """Return the rows of shared science, section 5 item 1, and W, over all windows of the series.
+    """Return the rows of the released VRNN, as released and free-running, and of baselines, and W, over all windows.
 
     `phi` is the damping of the damped-velocity row.
 

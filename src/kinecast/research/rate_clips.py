@@ -1,6 +1,6 @@
 """One clip under test: its true frames and motion, and pictures drawn from motion, those in mind drawn once.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections import OrderedDict
@@ -17,6 +17,7 @@ from kinecast.codec.stream import code_picture, open_picture
 from kinecast.media.pictures import to_tensor, to_uint8
 from kinecast.media.video import probe, read_frames
 from kinecast.models.base import Backbone
+from kinecast.motion import concatenate
 from kinecast.research.distortions import Distortions, Reference
 
 _BATCH = 8
@@ -90,6 +91,8 @@ def load_rate_clip(
     frames = np.stack(list(read_frames(path, backbone.frame_size, crop, limit)))
     truth, detect = to_tensor(frames), backbone.follow()
     with torch.inference_mode():
-        parts = [detect(part.to(backbone.device)).to("cpu").vectors() for part in truth.split(_BATCH)]
+        parts = [detect(part.to(backbone.device)).to("cpu") for part in truth.split(_BATCH)]
     rate = Fraction(fps or probe(path).fps).limit_denominator(1001)
-    return RateClip(Path(path).stem, rate, frames, torch.cat(parts).numpy(), backbone, measures.against(truth))
+    return RateClip(
+        Path(path).stem, rate, frames, concatenate(parts).held().vectors().numpy(), backbone, measures.against(truth)
+    )

@@ -1,6 +1,6 @@
 """A rate-distortion run in units: a stretch of one curve on one clip, in a file named by all that it depends on.
 
-A run that was stopped goes on, and units may be done by any worker anywhere.
+An interrupted run resumes, and units may be done by any worker anywhere.
 """
 
 import io

@@ -3,7 +3,7 @@
 Every model is trained on independent series of a process and forecasts other windows of it. The row `truth` draws from
 the true conditional distribution: what it scores is the floor, and what it lacks to perfection is the sampling error.
 
-Letters: S samples, R reference samples, W windows, H horizon, D numbers a frame.
+Notation: S samples, R reference samples, W windows, H horizon, D numbers per frame.
 """
 
 import math
@@ -116,13 +116,13 @@ def synthetic_table(
     tables = {}
     for name in config.processes:
         process = process_of(name, config.horizon)
-        judge = _Judge(process, windows_of(process, config.windows, config.horizon, _WINDOW_SEED))
-        rows = [_row(TRUTH, [judge.score(*judge.truth(config.samples))])]
+        scorer = _Scorer(process, windows_of(process, config.windows, config.horizon, _WINDOW_SEED))
+        rows = [_row(TRUTH, [scorer.score(*scorer.truth(config.samples))])]
         for model in config.models:
             runs = []
             for seed in config.seeds:
                 trained = _trained(model, process, config, seed, cache)
-                runs.append(judge.score(*_forecast(trained, judge.windows, config.samples, seed)))
+                runs.append(scorer.score(*_forecast(trained, scorer.windows, config.samples, seed)))
             rows.append(_row(model, runs))
             scores = rows[-1].scores
             log(f"{name:10s} {model:12s} energy distance {scores.energy_distance:.4f}  CRPS {scores.crps:.4f}")
@@ -130,7 +130,7 @@ def synthetic_table(
     return tables
 
 
-class _Judge:
+class _Scorer:
     """What is known of a process's test windows: their truth, and samples of what the truth could have been."""
 
     def __init__(self, process: Process, windows: Windows) -> None:

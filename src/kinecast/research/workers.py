@@ -15,13 +15,14 @@ import torch
 
 from kinecast.apps.backbone_worker import model_files
 from kinecast.data.datasets import Clip
+from kinecast.data.keypoint_store import valid_series
 from kinecast.data.windows import evaluation_windows
 from kinecast.errors import KinecastError
 from kinecast.jobs.tasks import Task, TaskResult, Worker, as_bytes, digest
 from kinecast.media.video import READING
 from kinecast.metrics.jedi import VJEPA, open_vjepa
 from kinecast.models.base import Backbone
-from kinecast.motion import Motion
+from kinecast.motion import Motion, concatenate
 from kinecast.research.diverse import measure_diverse
 from kinecast.research.predictors import train_to
 from kinecast.research.rendering import Stage
@@ -86,7 +87,9 @@ class VideoWorker(Worker):
 
     def train(self, path: Path, config: ForecasterTrainingConfig, clips: Sequence[Clip]) -> TaskResult:
         """Make a forecaster of the motion of clips."""
-        series = {clip.name: self._motion(clip).vectors() for clip in clips}
+        series: dict[str, torch.Tensor] = {}
+        for clip in clips:
+            series |= valid_series(clip.name, self._motion(clip))
         about = {"backbone": self.settings.weights, "crop": self.settings.crop}
         data = as_bytes(lambda made: train_to(made, config, series, about), path.suffix)
         return TaskResult(files={path: in_order(data)})
@@ -94,7 +97,7 @@ class VideoWorker(Worker):
     def measure(self, job: Job) -> TaskResult:
         """Make the unit files of a job."""
         motion = self._motion(job.clip)
-        windows = evaluation_windows({job.clip.name: motion.vectors()}, job.horizon)
+        windows = evaluation_windows({job.clip.name: motion.vectors()}, job.horizon, job.study.every)
         stage = Stage(self.backbone, job.clip, motion, job.source, self.settings.crop, self.settings.relative)
         rows = [unit.row and replace(unit.row, path=unit.row.path and self.at(unit.row.path)) for unit in job.units]
         job = replace(job, units=tuple(replace(u, row=row) for u, row in zip(job.units, rows, strict=True)))
@@ -116,8 +119,7 @@ class VideoWorker(Worker):
             detect(frames.to(self.backbone.device)).to("cpu")
             for frames in clip.batches(self.backbone.frame_size, self.settings.crop, BATCH)
         ]
-        motion = rows[0].with_vectors(torch.cat([row.vectors() for row in rows]))
-        return replace(motion, frame_size=self.backbone.frame_size, clip=clip.name)
+        return replace(concatenate(rows).held(), frame_size=self.backbone.frame_size, clip=clip.name)
 
 
 def detect_task(settings: Settings, clip: Clip) -> Task:

@@ -1,4 +1,4 @@
-"""What a training run is told: its data, losses and schedule, and which of them a resumed run may change."""
+"""The settings of a training run: its data, losses and schedule, and which of them a resumed run may change."""
 
 import json
 import re
@@ -189,7 +189,7 @@ def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
 
 
 # What a run that is resumed may change: how far and how fast it goes, where it runs, what it tells. Everything else
-# says what is learned, and from whom: another split of persons would train on those who judge.
+# says what is learned, and from whom: another split of persons would train on people of the validation set.
 _CHANGEABLE = frozenset(
     (
         *("output", "cache", "steps", "batch_size", "learning_rate", "warmup_steps", "decay_from", "average"),

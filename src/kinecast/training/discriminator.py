@@ -26,7 +26,7 @@ class _DownBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Convolutions of 4x4 that judge patches at one scale."""
+    """Convolutions of 4x4 that classify patches at one scale."""
 
     def __init__(self, block_expansion: int = 32, num_blocks: int = 4, max_features: int = 512) -> None:
         super().__init__()

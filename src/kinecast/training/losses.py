@@ -1,4 +1,4 @@
-"""The random warp that keypoint detectors are taught by, and what it teaches: [FOMM] section 3.4 and its code."""
+"""The random warp that keypoint detectors are trained with, and its losses: Siarohin et al. 2019, section 3.4."""
 
 from collections.abc import Callable
 from copy import copy
@@ -97,7 +97,7 @@ class RandomTransform:
 def equivariance_losses(
     keypoints: Keypoints, transformed: Keypoints, transform: RandomTransform
 ) -> tuple[Tensor, Tensor | None]:
-    """Compare keypoints of a picture with those found in its warped copy and mapped back ([FOMM] equations 7-9).
+    """Compare keypoints of a picture with those found in its warped copy and mapped back (Siarohin et al., eq. 7-9).
 
     Returns the mean L1 distance of positions, and of J^-1 T'(p) J_transformed to the identity.
     """

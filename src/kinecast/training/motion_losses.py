@@ -1,9 +1,10 @@
 """What the motion of each backbone is trained on, beside the losses of the pictures.
 
-[FOMM] section 3.4, [TPS] section 3.4 and [NTH] section 3.5. Each function rebuilds driving frames and returns its
+FOMM (Siarohin et al. 2019, section 3.4), TPS (Zhao & Zhang 2022, section 3.4) and face-vid2vid (Wang et al. 2021,
+section 3.5). Each function rebuilds driving frames and returns its
 losses by name, unweighted; `PUBLISHED_WEIGHTS` are theirs. Which backbone has which is in `kinecast.training.methods`.
 
-Letters: B batch, K keypoints, N = 5 K points of TPS.
+Notation: B batch, K keypoints, N = 5 K points of TPS.
 """
 
 import torch
@@ -40,7 +41,7 @@ def tps_losses(
     """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of points, warped features and background.
 
     The warp loss teaches the motion, not the encoder: features and, on the driving's side, occlusion pass no gradient.
-    `dropout` is the share of splines left out ([TPS] equation 7).
+    `dropout` is the share of splines left out (Zhao & Zhang 2022, equation 7).
     """
     prediction, kp_driving, _, motion = model.reconstruct(source, driving, dropout)
     transformed = model.kp_detector(transform.transform(driving))
@@ -88,7 +89,7 @@ def face_losses(
 
 
 def keypoint_prior(keypoints: Tensor) -> Tensor:
-    """Return how far keypoints (B, K, 3) are from being spread out at a mean depth of 0.33 ([NTH] equation 9)."""
+    """Return how far keypoints (B, K, 3) are from being spread out at a mean depth of 0.33 (Wang et al., eq. 9)."""
     squared = (keypoints[:, :, None] - keypoints[:, None]).square().sum(dim=-1)
     others = 1 - torch.eye(keypoints.shape[1], device=keypoints.device)
     crowded = (torch.relu(_DISTANCE - squared) * others).sum(dim=(1, 2))
@@ -98,7 +99,7 @@ def keypoint_prior(keypoints: Tensor) -> Tensor:
 def avd_loss(model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform) -> Tensor:
     """Return how well AVD rebuilds points of `driving`, given the shape of `source` and a deformed driving's pose.
 
-    Trained apart from everything else: the detector passes no gradient ([TPS] section 3.5).
+    Trained apart from everything else: the detector passes no gradient (Zhao & Zhang 2022, section 3.5).
 
     Raises:
         ValueError: the model has no AVD network.

@@ -134,7 +134,7 @@ def load_features(name: str, weights: str | Path | None = None) -> _Features:
 
 
 class PerceptualLoss(nn.Module):
-    """L1 distance of feature maps over an image pyramid, [FOMM] section 3.4 after Johnson et al. 2016.
+    """L1 distance of feature maps over an image pyramid, Siarohin et al. 2019, section 3.4, after Johnson et al. 2016.
 
     The sum over scales and maps of mean |phi(x) - phi(y)|, each divided by mean |phi(y)| if the network is `relative`.
     """

@@ -1,8 +1,8 @@
 """One small training step of each backbone in each precision: what this machine computes wrongly, or dies of.
 
 Libraries choose their kernels by the processor, and a kernel can be at fault on one alone. So every step runs in a
-process of its own (`python -m kinecast.training.trial BACKBONE PRECISION DEVICE`), whose end is told and hurts nobody,
-and every convolution's gradient is compared with what float32 gives for the same input.
+process of its own (`python -m kinecast.training.trial BACKBONE PRECISION DEVICE`), whose crash is only reported, and
+every convolution's gradient is compared with what float32 gives for the same input.
 """
 
 import os

@@ -80,7 +80,7 @@ TABLE: tuple[Entry, ...] = (
         "mesh",
         "backbone",
         "mesh.safetensors",
-        "8f12394a121c5decd462428aa0f7e6a9323ac2c91b104cc647724547868be00b",
+        "401a760e2647660a551930647c9614324fdf74c053ab355c23b4bfc6f7440c67",
         "Apache-2.0",
         "face mesh, trained here on 244 people (recipes/mesh.toml, recipes/mesh-256.toml)",
     ),
@@ -142,10 +142,32 @@ TABLE: tuple[Entry, ...] = (
     ),
 )
 
+# Of each backbone's motion: those that are bundled, the one with the best scores first (docs/results/keypoints.md).
+FORECASTERS: dict[str, tuple[str, ...]] = {
+    "face-128": ("direct", "vrnn", "gru", "gru-snf"),
+    "face-256": ("direct-face-256", "vrnn-face-256"),
+}
+_WEIGHTLESS_BEST = "velocity"
+
 
 def names(kind: str) -> list[str]:
     """Return the names of a kind, "backbone" or "forecaster"."""
     return [entry.name for entry in TABLE if entry.kind == kind]
+
+
+def bundled(name: str | Path, kind: str) -> bool:
+    """Return whether a name is one of the table's, of a kind, "backbone" or "forecaster"."""
+    return str(name) in names(kind)
+
+
+def motion_of(forecaster: str | Path) -> str | None:
+    """Return the bundled backbone whose motion a bundled forecaster is of; None if there is none such."""
+    return next((backbone for backbone in names("backbone") if str(forecaster) in FORECASTERS.get(backbone, ())), None)
+
+
+def default_forecaster(backbone: str | Path) -> str:
+    """Return the bundled forecaster that is best on a bundled backbone's motion, or else one that needs no weights."""
+    return FORECASTERS.get(str(backbone), (_WEIGHTLESS_BEST,))[0]
 
 
 def load_backbone(name: str | Path, device: str = "auto", engine: str = "auto", precision: str = "exact") -> Backbone:

@@ -20,7 +20,7 @@ from kinecast.apps.call.messages import Hello, Use, parse_control
 from kinecast.apps.call.models import Models
 from kinecast.apps.call.receiving import MAX_PICTURE, Receiver
 from kinecast.apps.call.sending import GAIN, Sender
-from kinecast.codec import Header, MotionPacket, ReferenceChunk, model_identity, split_picture
+from kinecast.codec import Header, MotionPacket, ReferenceChunk, split_picture, stream_identity
 from kinecast.codec.filling import damped
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
@@ -320,8 +320,8 @@ def test_an_avatar_does_not_start_from_a_black_frame():
     wire, black = Wire(avatar=avatar_picture()), np.zeros((64, 64, 3), np.uint8)
     assert [wire.film(black) for _ in range(4)] == [None] * 4
     wire.film(camera_frames()[0])
-    start = wire.sender._initial[0].vectors()
-    assert torch.equal(start, models().backbone.detect(to_tensor(camera_frames()[0])).vectors())
+    first, sender = models().backbone.detect(to_tensor(camera_frames()[0])), wire.sender
+    torch.testing.assert_close(sender._retarget(first).vectors(), sender._active.motion.vectors(), atol=1e-5, rtol=0)
 
 
 def test_an_avatar_does_not_start_from_a_frame_that_cannot_be_told(monkeypatch):
@@ -426,12 +426,12 @@ def good_header(**changes) -> Header:
 
 def test_headers_of_other_models_profiles_and_rates_are_refused():
     receiver().take_header(good_header())
-    foreign = model_identity(tiny_fomm(5))
+    foreign = stream_identity(tiny_fomm(5))
     for changes, line in (
         ({"model": foreign}, "expected the model"),
-        ({"rate": (500, 1)}, "1 to 60 frames a second"),
-        ({"rate": (1, 10)}, "1 to 60 frames a second"),
-        ({"frame_size": (8192, 8192)}, "numbers a frame at"),
+        ({"rate": (500, 1)}, "1 to 60 frames per second"),
+        ({"rate": (1, 10)}, "1 to 60 frames per second"),
+        ({"frame_size": (8192, 8192)}, "numbers per frame at"),
         ({"profile": "nobody"}, "expected one of"),
         ({"fingerprint": b"12345678"}, "expected fingerprint"),
     ):

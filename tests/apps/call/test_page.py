@@ -19,7 +19,18 @@ from kinecast.apps.call.page_call import Choices
 from kinecast.apps.call.page_wire import MAX_BINARY, WINDOW
 from kinecast.errors import KinecastError
 
-PATHS = ("/", "/call.js", "/call.css", "/page.css", "/token.js", "/camera.js", "/figures.js", "/link.js", "/sound.js", "/icon.svg")
+PATHS = (
+    "/",
+    "/call.js",
+    "/call.css",
+    "/page.css",
+    "/token.js",
+    "/camera.js",
+    "/figures.js",
+    "/link.js",
+    "/sound.js",
+    "/icon.svg",
+)
 
 
 def camera_message(number=1, side=256, value=90):

@@ -10,7 +10,7 @@ import pytest
 from kinecast import KinecastError
 from kinecast.apps.portrait import batch
 from kinecast.apps.portrait.batch import is_batch, plan, run_batch
-from kinecast.apps.portrait.job import PortraitOptions
+from kinecast.apps.portrait.options import PortraitOptions
 from kinecast.media.pictures import write_image
 
 OPTIONS = PortraitOptions(size=64, limit=2)
@@ -49,7 +49,8 @@ def test_outputs_of_one_name(people, clip, tmp_path, group):
 
 
 def test_a_batch_resumes(model, people, clip, tmp_path, monkeypatch):
-    tasks, lines = plan(people, clip, tmp_path / "out"), []
+    lines: list[str] = []
+    tasks = plan(people, clip, tmp_path / "out")
     assert run_batch(model, tasks, OPTIONS, "tiny", say=lines.append) == 2
     assert all(
         task.output.is_file() and json.loads(task.sidecar.read_text())["report"]["frames"] == 2 for task in tasks
@@ -77,7 +78,8 @@ def test_what_was_made_otherwise_is_replaced_only_if_asked(model, people, clip, 
 
 def test_one_that_fails_does_not_stop_the_others(model, people, clip, tmp_path):
     write_image(people / "a.png", np.full((80, 80, 3), 120, np.uint8))
-    tasks, lines = plan(people, clip, tmp_path / "out"), []
+    lines: list[str] = []
+    tasks = plan(people, clip, tmp_path / "out")
     with pytest.raises(KinecastError, match="1 of 3 could not be animated, a.mp4 first"):
         run_batch(model, tasks, OPTIONS, "tiny", say=lines.append)
     assert [task.output.exists() for task in tasks] == [False, True, True]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from faces_in_motion import face_frames, face_points, tiny_mesh
-from kinecast.codec import model_identity
+from kinecast.codec import model_identity, stream_identity
 from kinecast.errors import KinecastError
 from kinecast.models.base import Backbone
 from kinecast.models.checkpoints import load_backbone_file, save_backbone
@@ -54,8 +54,21 @@ def test_a_face_is_followed_from_batch_to_batch_and_held_while_it_is_away(model,
     found = torch.cat([part.vectors() for part in parts])
     assert torch.equal(found[2], found[1]) and torch.equal(found[3], found[1]) and torch.equal(found[6], found[5])
     torch.testing.assert_close(found[[0, 1, 4, 5]], motion.vectors(), atol=0.1, rtol=0)
-    first = model.detect(torch.cat((away, frames[:1]))).vectors()
-    assert torch.equal(first[0], first[1])
+    valid = torch.cat([part.valid_frames() for part in parts])
+    assert valid.tolist() == [True, True, False, False, True, True, False]
+    first = model.detect(torch.cat((away, frames[:1])))
+    assert torch.equal(first.vectors()[0], first.vectors()[1]) and first.valid_frames().tolist() == [False, True]
+
+
+def test_before_the_first_face_the_mean_face_looks_ahead(model, motion):
+    follow, away = model.follow(), torch.full((2, 3, 256, 256), 0.5)
+    before, after = follow(away), follow(face_frames(1))
+    assert not before.valid_frames().any() and after.valid is None
+    assert torch.equal(before.vectors(), model.neutral().vectors().repeat(2, 1))
+    assert before.components["rotation"].abs().max() < 1e-4 and before.components["expression"].abs().max() < 1e-4
+    torch.testing.assert_close(after.vectors(), motion[:1].vectors(), atol=1e-4, rtol=0)
+    with pytest.raises(KinecastError, match="expected a face in the frames, found none"):
+        model.detect(away)
 
 
 def test_without_a_face_it_says_so(model):
@@ -115,13 +128,24 @@ def test_our_files_keep_every_bit(model, motion, tmp_path):
     assert torch.equal(animated(again, motion), animated(model, motion))
 
 
+def test_a_stream_is_of_the_basis_and_not_of_the_network(model):
+    """Streams stay readable when the network that draws them is trained anew."""
+    other = type(model)(model.config)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    assert model_identity(other) != model_identity(model) and stream_identity(other) == stream_identity(model)
+    other.expression.basis[0] *= -1
+    assert stream_identity(other) != stream_identity(model)
+
+
 @pytest.mark.parametrize("precision", ["exact", *(["bf16"] if bfloat16_available() else [])])
 def test_the_fast_engine_draws_the_same(model, motion, precision):
     fast = accelerate(model, "fast", precision)
     difference = (animated(fast, motion) - animated(model, motion)).abs()
     limit = TOLERANCES[precision]
     assert difference.max() <= limit.largest and difference.mean() <= limit.mean
-    assert model_identity(fast) == model_identity(model)
+    assert model_identity(fast) == model_identity(model) and stream_identity(fast) == stream_identity(model)
     with pytest.raises(KinecastError, match="an engine's weights are fixed"):
         fast.load_state_dict(model.state_dict())
 

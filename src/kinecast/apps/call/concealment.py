@@ -1,6 +1,6 @@
 """What is shown for frames that did not come: forecasts for a second, then nothing new, or an idle avatar.
 
-Letters: N observed frames, H horizon, D numbers a frame.
+Notation: N observed frames, H horizon, D numbers per frame.
 """
 
 from collections import deque
@@ -36,8 +36,8 @@ class Concealment:
 
     def came(self, number: int, vector: np.ndarray) -> None:
         """Take a frame's vector (D,). Numbers rise."""
-        if self._came and number <= self._came[-1][0]:
-            self._came.clear()  # a new beginning
+        if self._came and not 0 < number - self._came[-1][0] <= (self._came.maxlen or OBSERVED):
+            self._came.clear()  # a new beginning, or a face that was away for longer than forecasts look back
         self._came.append((number, np.asarray(vector, np.float32)))
         self._expectation = None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from kinecast.apps.stream.clips import QUALITIES
 from kinecast.errors import KinecastError
+from kinecast.media.framing import check_reading
 
 PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with: a plain video call of a talking head
 MAX_CAMERA_SIDE = 4096
@@ -68,13 +69,13 @@ class CallConfig:
         model: backbone, by name or file; both ends must have the same weights.
         engine: how it runs, see `kinecast.runtime`; auto is `fast` on a CPU, and plain torch elsewhere.
         precision: the least that is wanted of it.
-        fps: frames a second that are sent at most.
+        fps: frames per second that are sent at most.
         quality: of motion, 1 to 9, see `kinecast encode`.
         picture_quality: of reference pictures, WebP's 1 to 100.
         forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: `direct`
             where it knows this motion (D of 60), otherwise damped.
         avatar: None shows the other side me; a picture shows it that picture, moved as I move, and no pixel of me.
-        crop: what is cut from the camera: center, face (found once) or none.
+        crop: what is cut from the camera: center, face (found once; face:2 is the second from the left) or none.
         jitter_ms: what the jitter buffer may add to the delay, at most; it adds what recent packets needed.
         ice_servers: STUN and TURN servers; none, and only addresses of this machine are offered.
         link: a bad link, for tests.
@@ -83,7 +84,7 @@ class CallConfig:
         seed: of everything random but keys and secrets.
     """
 
-    model: str = "face-128"
+    model: str = "mesh"
     engine: str = "auto"
     precision: str = "exact"
     fps: float = 25.0
@@ -108,8 +109,7 @@ class CallConfig:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
         if not 0 <= self.jitter_ms <= 1000:
             raise KinecastError(f"jitter buffer: expected 0 to 1000 ms, found {self.jitter_ms}")
-        if self.crop not in ("center", "face", "none"):
-            raise KinecastError(f"crop {self.crop!r}: expected one of center, face, none")
+        check_reading(self.crop)
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,7 @@ class CallStats:
     loss: float = 0.0
     refused: int = 0  # messages that were not what they should be
     failed: int = 0  # frames and messages that something failed on here, and that were passed over
+    frames_without_face: int = 0  # of the camera: the other side holds the last picture
     pictures_sent: int = 0
     pictures_received: int = 0
     queues: dict[str, int] = field(default_factory=dict)

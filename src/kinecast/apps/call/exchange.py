@@ -99,6 +99,7 @@ class Exchange:
         self.latency = Quantiles()
         self.dropped_camera = self.dropped_late = self.pictures_sent = self.pictures_received = 0
         self.refused = 0  # of connections that ended
+        self._without_face = 0  # likewise
         loops = {"send": self._send_next, "play": self._play_next, "beat": self._beat}
         self._tasks = [asyncio.ensure_future(repeat(step, self._faults[kind])) for kind, step in loops.items()]
 
@@ -106,6 +107,11 @@ class Exchange:
     def failed(self) -> int:
         """How often something failed here and was passed over."""
         return sum(faults.total for faults in self._faults.values())
+
+    @property
+    def frames_without_face(self) -> int:
+        """The camera's frames in which none was seen, where one is needed."""
+        return self._without_face + (self._sender.without_face if self._sender is not None else 0)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -128,6 +134,8 @@ class Exchange:
         """There is no connection."""
         if self.peer is not None:
             self.refused += self.peer.refused
+        if self._sender is not None:
+            self._without_face += self._sender.without_face
         if self._link is not None:
             self._link.close()
         self.peer = self._link = self._sender = None
@@ -298,11 +306,14 @@ class Exchange:
             self.peer.send("motion", data)
 
     def _tell_sending(self) -> None:
-        camera = self._clock() - self._camera_at < _CAMERA_S
+        frames = self._clock() - self._camera_at < _CAMERA_S
+        face = self._sender is None or self._sender.faceless_s < _CAMERA_S
+        camera = frames and face
         now = m.Sending(video=not self.video_muted, audio=not self.audio_muted, camera=camera)
         if self.peer is not None and now != self._said and self.peer.send("picture", m.write_control(now)):
             if self._said is not None and now.camera != self._said.camera:
-                self._on_line("notice", "the camera is there again" if camera else "the camera gives no frames")
+                lost = "the camera gives no frames" if not frames else "no face is seen: the last picture is held"
+                self._on_line("notice", "the camera is there again" if camera else lost)
             self._said = now
 
     # --- playing ----------------------------------------------------------------------------------------------------

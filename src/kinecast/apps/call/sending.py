@@ -10,6 +10,7 @@ Everything here runs in one worker thread, but for the few values that the event
 
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -25,9 +26,10 @@ from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, 
 from kinecast.codec.entropy import MAX_SKIP
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
-from kinecast.media.framing import Box, centred, crop_box, find_face, fit
+from kinecast.media.framing import Box, centred, crop_box, find_face, fit, which_face
 from kinecast.media.pictures import to_tensor
 from kinecast.models.base import Backbone
+from kinecast.models.transfer import Retargeter
 from kinecast.motion import Motion
 
 Message = tuple[str, bytes]  # channel, bytes
@@ -98,11 +100,12 @@ class Sender:
         self._pending_since = 0.0
         self._next_picture = 0
         self._avatar_of_pending: np.ndarray | None = None
-        # Driving motion where an avatar's movements start from, and whether they are scaled by the faces' sizes.
-        self._initial: tuple[Motion, bool] | None = None
+        self._retarget: Retargeter | None = None  # applies my motion to an avatar
         self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
         self._thumb: np.ndarray | None = None
+        self.without_face = 0  # frames so far
+        self._face_at: float | None = None  # when a face was seen last, None before the first frame
         self._check_at = self._picture_at = 0.0
 
     def request_key(self) -> None:
@@ -113,6 +116,12 @@ class Sender:
         """Return how many pictures were sent since the last call."""
         sent, self._pictures_sent = self._pictures_sent, 0
         return sent
+
+    @property
+    def faceless_s(self) -> float:
+        """Seconds since a face was last in the camera's picture, where one is needed. From any thread."""
+        seen = self._face_at
+        return 0.0 if seen is None or not self._backbone.needs_face else self._clock() - seen
 
     def take_errors(self) -> list[Exception]:
         """Return what failed since the last call."""
@@ -139,6 +148,11 @@ class Sender:
         picture = self._fitted(frame.picture)
         tensor = to_tensor(picture)
         motion = self._detect(tensor.to(self._backbone.device)).to("cpu")
+        if not motion.valid_frames().all():
+            self.without_face += 1
+            self._face_at = self._clock() if self._face_at is None else self._face_at
+            return  # the receiver holds what it shows
+        self._face_at = self._clock()
         if not torch.isfinite(motion.vectors()).all():
             raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
         if self._encoder is None:
@@ -176,7 +190,8 @@ class Sender:
 
     def _fitted(self, picture: np.ndarray) -> np.ndarray:
         if self._box is None or self._box[0] != picture.shape:
-            face = find_face([picture]) if self._config.crop == "face" else None
+            which = which_face(self._config.crop)
+            face = None if which is None else find_face([picture], which)
             box = crop_box(picture.shape[:2], self._backbone.frame_size, self._config.crop, face)
             self._box = picture.shape, box
         return fit(picture, self._box[1], self._backbone.frame_size)
@@ -209,13 +224,13 @@ class Sender:
         """
         active = self._active
         assert active is not None and self._encoder is not None
-        initial = self._initial
+        retarget = self._retarget
         if active.avatar:
-            # An avatar fills its picture otherwise than I fill mine.
-            initial = initial or (motion, self._backbone.adapts_scale(active.motion, motion))
-            motion = self._backbone.relative_motion(active.motion, motion, *initial)
+            # A copy, which is kept only if the frame can be sent: else it is no beginning for those after it.
+            retarget = copy(retarget) if retarget else self._backbone.retarget(active.motion, motion)
+            motion = retarget(motion)
         levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
-        self._initial = initial  # only now: what cannot be told is no beginning for the frames after it
+        self._retarget = retarget
         if self._key_wanted:
             self._key_wanted = False
             self._encoder.request_key()
@@ -300,7 +315,7 @@ class Sender:
         if pending is None or self.have != pending.number or (pending.avatar and float(picture.std()) <= _FLAT):
             return []
         if self._active is None or pending.avatar or self._active.avatar:
-            self._initial = None
+            self._retarget = None
             self.request_key()  # the numbers jump: no prediction from those before
         self._active, self._pending = pending, None
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]

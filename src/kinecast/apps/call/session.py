@@ -369,6 +369,7 @@ class CallSession:
             loss=x.loss,
             refused=x.refused + (x.peer.refused if x.peer is not None else 0),
             failed=x.failed,
+            frames_without_face=x.frames_without_face,
             pictures_sent=x.pictures_sent,
             pictures_received=x.pictures_received,
             queues=x.queues(),

@@ -11,6 +11,8 @@ import torch
 from kinecast.apps.extraction import Progress, check_motion, detect_motion
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.stream.clips import read_motion
+from kinecast.apps.stream.gfv.clips import read_gfv
+from kinecast.apps.stream.gfv.reading import carries_gfv
 from kinecast.apps.stream.sound import stream_sound
 from kinecast.errors import KinecastError
 from kinecast.media.footage import Footage, footage
@@ -107,8 +109,13 @@ def _whole(clip: str | Path) -> tuple[int, int] | None:
     return None if scale >= 1 else (max(round(info.height * scale), 1), max(round(info.width * scale), 1))
 
 
+def is_motion(path: str | Path) -> bool:
+    """Tell whether a file holds motion: by its suffix, or as video with GFV messages."""
+    return Path(path).suffix.lower() in (MOTION_FILE, STREAM_FILE) or carries_gfv(path)
+
+
 def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool = True) -> Drive:
-    """Read a motion file (.npz) or a motion stream (.kcm), of which the picture is left out.
+    """Read a motion file (.npz), a motion stream (.kcm) or video with GFV messages, whose pictures are left out.
 
     Raises:
         KinecastError: damaged, of another model, or an option that needs frames.
@@ -118,8 +125,11 @@ def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool =
         _, motion = read_motion(backbone, path)
         if sound and reading.start == 0:
             heard = stream_sound(path, float(motion.edges()[0]))
-    else:
+    elif path.suffix.lower() == MOTION_FILE:
         motion = Motion.load(path)
+    else:
+        _, motion = read_gfv(backbone, path)
+        heard = clip_sound(path, reading.start) if sound else None
     return replace(given_drive(backbone, motion, reading), sound=heard)
 
 
@@ -164,7 +174,7 @@ def stream_motion(backbone: Backbone, frames: Iterable[Any], smooth: float | Non
     Args:
         backbone: detects.
         frames: as `as_picture` takes them.
-        smooth: frames a second, for a filter of what trembles.
+        smooth: frames per second, for a filter of what trembles.
 
     Raises:
         KinecastError: no frame, or no face in the first of them where the backbone needs one.

@@ -1,6 +1,6 @@
 """A picture, the heads in it that move, and the frames that come of it.
 
-Letters: T frames, H x W the picture.
+Notation: T frames, H x W the picture.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +15,7 @@ from kinecast.media.framing import check_size, fit
 from kinecast.media.pictures import side_by_side, to_tensor, to_uint8
 from kinecast.models.base import Backbone, Source
 from kinecast.models.pasting import paint
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion
 
 _PIXELS = 1 << 21  # of frames that are drawn together
@@ -41,16 +42,20 @@ class Stage:
     actors: Sequence[Actor]
     size: int | None = None
 
-    def frames(self, motions: Iterable[Motion], initial: Motion | None) -> Iterator[np.ndarray]:
+    def frames(
+        self, motions: Iterable[Motion], initial: Motion | None, options: Transfer | None = None
+    ) -> Iterator[np.ndarray]:
         """Yield frames, uint8, one for each of the motions' as they come.
 
         Args:
             motions: of the driving frames, in turn.
             initial: the one (1) since which changes are taken over; None takes the motion over as it is.
+            options: how changes are taken over.
         """
+        retargets = [self._retargeter(actor, initial, options or Transfer()) for actor in self.actors]
         for motion in motions:
             for start in range(0, len(motion), self._chunk):
-                yield from self._shown(motion[start : start + self._chunk], initial)
+                yield from self._shown(motion[start : start + self._chunk], retargets)
 
     @property
     def _chunk(self) -> int:
@@ -58,8 +63,8 @@ class Stage:
         return max(min(_PIXELS // (side * side), _BATCH), 1)
 
     @torch.inference_mode()
-    def _shown(self, motion: Motion, initial: Motion | None) -> Iterator[np.ndarray]:
-        driven = [self._driven(actor, motion, initial) for actor in self.actors]
+    def _shown(self, motion: Motion, retargets: Sequence[Retargeter]) -> Iterator[np.ndarray]:
+        driven = [retarget(motion) for retarget in retargets]
         if self.size is not None:
             drawn = [self._squares(actor, each) for actor, each in zip(self.actors, driven, strict=True)]
             yield from (
@@ -76,12 +81,11 @@ class Stage:
     def _squares(self, actor: Actor, motion: Motion) -> np.ndarray:
         return to_uint8(self.backbone.render(actor.source, motion, self.size))
 
-    def _driven(self, actor: Actor, motion: Motion, initial: Motion | None) -> Motion:
-        """Return the motion (T) that an actor makes of that of the driving frames."""
+    def _retargeter(self, actor: Actor, initial: Motion | None, options: Transfer) -> Retargeter:
+        """Return what makes an actor's motion of that of the driving frames."""
         if initial is None:
-            return motion
-        own = actor.source.motion.to("cpu")
-        return self.backbone.relative_motion(own, motion, initial, self.backbone.adapts_scale(own, initial))
+            return lambda motion: motion
+        return self.backbone.retarget(actor.source.motion.to("cpu"), initial, options)
 
 
 def set_stage(

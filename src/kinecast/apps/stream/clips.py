@@ -15,14 +15,22 @@ from torch import Tensor
 
 from kinecast.apps.stream.sending import BATCH, Progress, Sending
 from kinecast.apps.stream.sound import SoundWriter, stream_sound
+from kinecast.codec.absences import Absences, AbsenceUnit
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
-from kinecast.codec.identity import model_identity
+from kinecast.codec.identity import stream_identity
 from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
-from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile, profile_names
+from kinecast.codec.profiles import (
+    GENERIC,
+    Profile,
+    check_profile_name,
+    generic_profile,
+    load_profile,
+    profile_names,
+)
 from kinecast.codec.quantizer import Component, Layout, to_fine
-from kinecast.codec.schedule import ClosedLoop, RateControl, Render, in_pictures, in_steps
+from kinecast.codec.schedule import ClosedLoop, Present, RateControl, Render, Schedule, in_pictures, in_steps
 from kinecast.codec.stream import BodyUnit, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning
@@ -38,7 +46,18 @@ if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
 
 QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
+AUTO_PROFILE = "auto"
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
+
+
+def check_quality(quality: int) -> None:
+    """Check a quality.
+
+    Raises:
+        KinecastError: it is not 1 to 9.
+    """
+    if quality not in QUALITIES:
+        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
 
 
 def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
@@ -47,8 +66,7 @@ def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout
     Raises:
         KinecastError: the quality is not 1 to 9.
     """
-    if quality not in QUALITIES:
-        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
+    check_quality(quality)
     step = 2.0 ** -(4.5 + quality / 2)
     present = [each for each in motion.spec if each.name in motion.components]
     # Numbers of one group are interleaved by keypoint; several groups are parts of one vector, of one "keypoint".
@@ -75,7 +93,7 @@ class EncodeOptions:
     rate_kbps: float | None = None
     filler: tuple[str, Forecast] = ("damped", damped)
     picture_quality: int = 60
-    profile: str = "auto"
+    profile: str = AUTO_PROFILE
     model_name: str = ""
     crop: str = "center"
     fps: float | None = None
@@ -94,6 +112,9 @@ class EncodeOptions:
             check_sound_kbps(self.sound_kbps)
         if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
+        check_quality(self.quality)
+        if self.profile != AUTO_PROFILE:
+            check_profile_name(self.profile)
         if self.terms not in TERMS:
             raise KinecastError(f"closed loop: expected distances of {' or '.join(TERMS)}, found {self.terms!r}")
 
@@ -122,12 +143,14 @@ def encode_clip(
     sending = Sending(backbone, seen, _sound_of(clip, options), progress)
     data, mime = code_picture(to_uint8(sending.picture)[0], options.picture_quality)
     schedule = _schedule(backbone, options, data, layout, float(rate))
+    if backbone.needs_face:
+        schedule = Present(lambda: sending.present, schedule)
     packing = options.packing if schedule is None else replace(options.packing, skips=True)
     header = Header(
         layout,
         (rate.numerator, rate.denominator),
         backbone.frame_size,
-        model_identity(backbone),
+        stream_identity(backbone),
         options.model_name,
         tables.name,
         tables.fingerprint(),
@@ -137,9 +160,13 @@ def encode_clip(
     with atomic_path(output) as temporary, temporary.open("wb") as file:
         packets = encode_motion(sending.vectors(), layout, tables, packing, schedule)
         sizes = write_stream(file, header, data, mime, sending.units(packets))
+        if sending.extended:  # absences come up on the way
+            file.seek(0)
+            file.write(bytes(replace(header, version=EXTENDED)))
     return {
         "frames": sending.frames,
         "frames_sent": sending.sent,
+        "frames_without_face": sending.absent,
         "fps": float(rate) if seen.constant else sending.frames / sending.seconds,
         "constant_rate": seen.constant,
         "profile": tables.name,
@@ -151,7 +178,7 @@ def encode_clip(
 
 def _schedule(
     backbone: "Backbone", options: EncodeOptions, picture: bytes, layout: Layout, fps: float
-) -> RateControl | None:
+) -> Schedule | None:
     """Return what leaves frames out to keep a budget, None without one; `picture` is the coded one."""
     if options.rate_kbps is None:
         return None
@@ -205,7 +232,7 @@ def decode_clip(
 
     Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
     `filler` gives for the name in the header, or interpolated. Where it gives None they are filled by `damped`, with a
-    warning: the name is advice.
+    warning: the name is advice. While the sender saw no face, the last picture is held.
 
     Raises:
         KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
@@ -215,16 +242,16 @@ def decode_clip(
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone), str(path))
+        check_model(header, backbone, stream_identity(backbone), str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
         forecast = None if interpolated else _advised(filler, header.filler, path)
         units = reader.units()
-        picture = _picture(units, header, path)
+        picture = first_picture(units, header, path)
         source = to_tensor(picture[None]).to(backbone.device)
         state, source_motion = backbone.encode_source(source), backbone.detect(source)
-        clock = FrameClock(header.rate)
+        clock, absent = FrameClock(header.rate), 0
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            shown = _frames(units, decoder, clock)
+            shown = frames_of(units, decoder, clock)
             shown = interpolate(shown) if forecast is None else fill(shown, forecast)
             for frames in _batches(shown):
                 if not writer.frames_written and sound and header.version == EXTENDED:
@@ -234,6 +261,7 @@ def decode_clip(
                 # Also where the first times were lost: later ones may come.
                 edges = clock.edges([frame.number for frame in frames]) if header.version == EXTENDED else None
                 writer.write(backbone.animate(state, source_motion, motion).cpu(), edges)
+                absent += sum(frame.absent for frame in frames)
                 progress("decode", len(frames))
             written = writer.frames_written
     if reader.skipped:
@@ -244,13 +272,19 @@ def decode_clip(
             stacklevel=2,
         )
     fps = written / clock.seconds if clock.used else header.fps
-    return {"frames": written, "fps": fps, "skipped_bytes": reader.skipped, **vars(decoder.losses)}
+    return {
+        "frames": written,
+        "fps": fps,
+        "frames_without_face": absent,
+        "skipped_bytes": reader.skipped,
+        **vars(decoder.losses),
+    }
 
 
 def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
     """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate whatever is wanted by it.
 
-    Frames that the sender left out, or that damage hit, are interpolated.
+    Frames that the sender left out, or that damage hit, are interpolated; those in which it saw no face are not valid.
 
     Raises:
         KinecastError: as `decode_clip`.
@@ -259,18 +293,20 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone), str(path))
+        check_model(header, backbone, stream_identity(backbone), str(path))
         units = reader.units()
-        picture = _picture(units, header, path)
+        picture = first_picture(units, header, path)
         clock = FrameClock(header.rate)
-        vectors, edges = list[np.ndarray](), list[np.ndarray]()
-        for frame in interpolate(_frames(units, MotionDecoder(header.layout, profile_for(header)), clock)):
+        vectors, edges, valid = list[np.ndarray](), list[np.ndarray](), list[bool]()
+        for frame in interpolate(frames_of(units, MotionDecoder(header.layout, profile_for(header)), clock)):
             vectors.append(frame.vector)
             edges.append(clock.edges([frame.number]))
+            valid.append(not frame.absent)
     if not vectors:
         raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
     motion = backbone.unflatten(torch.from_numpy(np.stack(vectors).astype(np.float32)))
-    motion = replace(motion, fps=header.fps, frame_size=backbone.frame_size, clip=path.name)
+    shown = torch.tensor(valid)
+    motion = replace(motion, fps=header.fps, frame_size=backbone.frame_size, clip=path.name, valid=shown)
     if clock.used:
         begins, ends = torch.from_numpy(np.array(edges)).T
         motion = replace(motion, fps=len(motion) / clock.seconds, times=begins, end=float(ends[-1]))
@@ -283,7 +319,7 @@ def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
     Raises:
         KinecastError: there is none of this name, or it is of another layout.
     """
-    if name == "auto":
+    if name == AUTO_PROFILE:
         name = model_name if model_name in profile_names() else GENERIC
     return load_profile(name, layout)
 
@@ -310,7 +346,7 @@ def profile_for(header: Header) -> Profile:
 
 
 def check_model(header: Header, backbone: "Backbone", identity: bytes, where: str) -> None:
-    """Check that a backbone, whose `model_identity` is given, is the one that a stream was encoded with.
+    """Check that a backbone, whose `stream_identity` is given, is the one that a stream was encoded with.
 
     Raises:
         KinecastError: it is another.
@@ -322,7 +358,7 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
         )
     if header.layout.dim != backbone.motion_dim or tuple(header.frame_size) != tuple(backbone.frame_size):
         raise KinecastError(
-            f"{where}: expected {backbone.motion_dim} numbers a frame at {backbone.frame_size}, found "
+            f"{where}: expected {backbone.motion_dim} numbers per frame at {backbone.frame_size}, found "
             f"{header.layout.dim} at {header.frame_size}: it is damaged"
         )
 
@@ -342,7 +378,12 @@ def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) ->
     return FILLERS[DEFAULT_FILLER]
 
 
-def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
+def first_picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarray:
+    """Return the first reference picture among a stream's units, uint8 (H, W, 3), which are read as far as that.
+
+    Raises:
+        KinecastError: there is none before the motion, or it cannot be decoded.
+    """
     assembler = PictureAssembler()
     for unit in units:
         if isinstance(unit, MotionPacket):
@@ -352,13 +393,21 @@ def _picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.ndarra
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def _frames(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+def frames_of(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+    """Yield the frames of a stream's motion packets; their times go to the clock, absent ones are marked."""
+    absences = Absences()
+
+    def marked(frames: list[DecodedFrame]) -> Iterator[DecodedFrame]:
+        return (replace(frame, absent=True) if absences.covers(frame.number) else frame for frame in frames)
+
     for unit in units:
         if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
-            yield from decoder.push(unit)
+            yield from marked(decoder.push(unit))
         elif isinstance(unit, TimesUnit):
             clock.take(unit)
-    yield from decoder.flush()
+        elif isinstance(unit, AbsenceUnit):
+            absences.take(unit)
+    yield from marked(decoder.flush())
 
 
 def _batches(frames: Iterator[DecodedFrame]) -> Iterator[list[DecodedFrame]]:

@@ -1,6 +1,6 @@
 """A clip on its way into a stream: the motion of its frames, and beside it their times and sound. Streaming.
 
-Letters: B frames of a batch, D numbers a frame.
+Notation: B frames of a batch, D numbers per frame.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -8,10 +8,13 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from kinecast.apps.stream.sound import SoundWriter
+from kinecast.codec.absences import AbsenceUnit, AbsenceWriter
 from kinecast.codec.packets import MotionPacket, SoundUnit
 from kinecast.codec.times import TimesUnit, TimesWriter
+from kinecast.errors import KinecastError
 from kinecast.media.footage import Footage
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
@@ -21,48 +24,40 @@ BATCH = 8
 Progress = Callable[[str, int], None]
 
 
-class Sending:
-    """Reads a clip once, and tells what was read.
+class Beside:
+    """What stands beside motion in a stream: times of frames, absences and sound, as far as the frames have come.
 
     Args:
-        backbone: detects the motion.
-        clip: where its rate is not constant, the times of its frames are sent too.
-        sound: to be sent beside it, if any.
-        progress: called with ("encode", frames done since the last call).
-
-    Raises:
-        KinecastError: unreadable input.
+        times: whether the times of frames are sent.
+        sound: to be sent beside them, if any.
     """
 
-    def __init__(self, backbone: "Backbone", clip: Footage, sound: SoundWriter | None, progress: Progress) -> None:
-        self._backbone, self._progress, self._sound = backbone, progress, sound
-        self._times = None if clip.constant else TimesWriter()
-        self._batches = clip.batches(BATCH)
-        self._first = next(self._batches)
-        self.picture = self._first[1][:1]  # (1, 3, H, W), the first frame
+    def __init__(self, times: bool, sound: SoundWriter | None) -> None:
+        self._times, self._sound = TimesWriter() if times else None, sound
+        self._absences, self.present = AbsenceWriter(), True  # whether the last frame showed something
         self.frames = self.sent = 0  # so far, and those of them that are in packets
         self.seconds = 0.0  # when the last frame so far ends
 
     @property
     def extended(self) -> bool:
-        """Whether anything is sent beside the motion."""
-        return self._times is not None or self._sound is not None
+        """Whether anything is sent beside the motion, as far as is known."""
+        return self._times is not None or self._sound is not None or self.absent > 0
 
-    def vectors(self) -> Iterator[np.ndarray]:
-        """Yield the motion of each frame, (D,)."""
-        detect = self._backbone.follow()
-        for edges, frames in chain([self._first], self._batches):
-            motion = detect(frames.to(self._backbone.device)).to("cpu")
-            self._progress("encode", len(frames))
-            for i, vector in enumerate(motion.vectors().numpy()):
-                self.frames += 1
-                self.seconds = float(edges[i + 1])
-                if self._times is not None:
-                    self._times.add(edges[i : i + 2])
-                yield vector
+    @property
+    def absent(self) -> int:
+        """The frames so far without a face."""
+        return self._absences.total
 
-    def units(self, packets: Iterable[MotionPacket]) -> Iterator[MotionPacket | TimesUnit | SoundUnit]:
-        """Yield packets of `vectors`, before each of them what belongs beside its frames."""
+    def came(self, edges: np.ndarray, present: bool = True) -> None:
+        """Take note of a frame, from and until when it is shown, (2,) seconds, and whether it showed something."""
+        self.frames += 1
+        self.seconds, self.present = float(edges[1]), present
+        self._absences.add(present)
+        if self._times is not None:
+            self._times.add(edges)
+
+    def units(self, packets: Iterable[MotionPacket]) -> Iterator[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit]:
+        """Yield packets of frames that came, before each of them what belongs beside its frames."""
         for packet in packets:
             self.sent += packet.count
             yield from self._beside()
@@ -71,8 +66,67 @@ class Sending:
         if self._sound is not None:
             yield from self._sound.flush()
 
-    def _beside(self) -> Iterator[TimesUnit | SoundUnit]:
+    def _beside(self) -> Iterator[TimesUnit | AbsenceUnit | SoundUnit]:
+        yield from self._absences.units()
         if self._times is not None:
             yield from self._times.units()
         if self._sound is not None:
             yield from self._sound.until(self.seconds)
+
+
+class Sending(Beside):
+    """Reads a clip, and tells what was read.
+
+    Where the backbone needs a face, `picture` is the first frame with one, and frames without one are `absent`.
+
+    Args:
+        backbone: detects the motion.
+        clip: where its rate is not constant, the times of its frames are sent too.
+        sound: to be sent beside it, if any.
+        progress: called with ("encode", frames done since the last call).
+
+    Raises:
+        KinecastError: unreadable input, or no face in any frame where one is needed.
+    """
+
+    def __init__(self, backbone: "Backbone", clip: Footage, sound: SoundWriter | None, progress: Progress) -> None:
+        super().__init__(not clip.constant, sound)
+        self._backbone, self._progress = backbone, progress
+        self._batches = clip.batches(BATCH)
+        self._first = next(self._batches)
+        self.picture = self._first[1][:1]  # (1, 3, H, W), the first frame
+        self._opening: np.ndarray | None = None  # motion of the first frame with a face
+        if backbone.needs_face:
+            self.picture, self._opening = _first_face(backbone, clip)
+
+    def vectors(self) -> Iterator[np.ndarray]:
+        """Yield the motion of each frame, (D,)."""
+        for _, vector in self.timed():
+            yield vector
+
+    def timed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield from and until when each frame is shown, (2,) seconds, and its motion, (D,)."""
+        detect = self._backbone.follow()
+        for edges, frames in chain([self._first], self._batches):
+            motion = detect(frames.to(self._backbone.device)).to("cpu")
+            self._progress("encode", len(frames))
+            shown = motion.valid_frames().tolist()
+            for i, vector in enumerate(motion.vectors().numpy()):
+                self.came(edges[i : i + 2], shown[i])
+                if self.present:
+                    self._opening = None
+                yield edges[i : i + 2], vector if self._opening is None else self._opening
+
+
+def _first_face(backbone: "Backbone", clip: Footage) -> tuple[Tensor, np.ndarray]:
+    """Return the first frame with a face, (1, 3, H, W), and its motion (D,)."""
+    detect = backbone.follow()
+    for _, frames in clip.batches(BATCH):
+        motion = detect(frames.to(backbone.device)).to("cpu")
+        shown = motion.valid_frames()
+        if shown.any():
+            index = int(shown.int().argmax())
+            return frames[index : index + 1], motion.vectors()[index].numpy()
+    raise KinecastError(
+        f"{clip.info.path}: expected a face in some frame, found none: choose another clip, or --model face-128"
+    )

@@ -1,11 +1,11 @@
 """The mesh backbone: a head's pose and an expression, found by a face-landmark network, move the source's own mesh.
 
     source ----> landmarks -> its own mesh, maps   (once)
-    driving ---> landmarks -> pose, expression      (38 numbers a frame: what travels)
+    driving ---> landmarks -> pose, expression      (38 numbers per frame: what travels)
     both ------> driven mesh -> drawn -> warped source and new pixels
 
 A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
-Letters: T frames, K expression numbers. Coordinates: see `geometry`.
+Notation: T frames, K expression numbers. Coordinates: see `geometry`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,14 +23,18 @@ from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from kinecast.faces.tracking import OneEuro, Tracker
 from kinecast.models.base import Backbone, Source, check_frames, check_source
 from kinecast.models.blocks.states import sizes_of, untold_settings
+from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
+from kinecast.models.mesh.retargeting import MeshRetargeter
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
+from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion, concatenate
 
 POINTS = 478
+_NEUTRAL_SIZE = 0.3  # of a head in half frames, where none is seen
 _MOST_SHIFT, _MOST_SCALE = 0.5, 0.4  # of a head in a picture that stays: of half the picture, and as a logarithm
 
 
@@ -91,12 +95,12 @@ class MeshSource:
 
 
 class _Follower:
-    """Finds the motion of one face, frame after frame."""
+    """Finds the motion of one face, frame after frame; until there is one, that of the mean face in the middle."""
 
     def __init__(self, model: "Mesh", smooth: float | None) -> None:
         smoothing = None if smooth is None else OneEuro(smooth)
         self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
-        self.last: Motion | None = None  # of the last frame with a face
+        self.last = model.neutral()  # of the last frame with a face
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Motion:
@@ -105,18 +109,16 @@ class _Follower:
         height, width = frames.shape[2:]
         faces = [self.tracker(frame) for frame in frames]
         points = [points_of(face.landmarks, height, width) for face in faces if face is not None]
-        known = [] if self.last is None else [self.last]
+        known = [self.last]
         if points:
             components = self.model.motion_of(torch.cat(points).to(self.model.device))
-            known.append(Motion(self.model.name, components, frame_size=(height, width)))
-        if not known:
-            raise KinecastError("expected a face in the frames, found none: show one, larger or more from the front")
+            known.append(Motion(self.model.name, components))
         motion = concatenate(known)
         self.last = motion[len(motion) - 1]
-        seen = torch.tensor([face is not None for face in faces]).cumsum(dim=0)
-        # Before the first face of all its motion is shown; later the last one's, which is the first of `known`.
-        index = (seen - 1).clamp(min=0) if len(known) == 1 and points else seen
-        return replace(motion, components={name: numbers[index] for name, numbers in motion.components.items()})
+        valid = torch.tensor([face is not None for face in faces])
+        index = valid.cumsum(dim=0)
+        components = {name: numbers[index] for name, numbers in motion.components.items()}
+        return Motion(self.model.name, components, frame_size=(height, width), valid=valid)
 
 
 class Mesh(Backbone):
@@ -128,6 +130,7 @@ class Mesh(Backbone):
     """
 
     name = "mesh"
+    needs_face = True
     any_size = True
     chunk = 8  # frames drawn together
 
@@ -144,6 +147,15 @@ class Mesh(Backbone):
         """Return the size that the network sees a picture in, unless it is the usual one: tensors tell all others."""
         told = {name: None for name in self.config.to_dict() if name != "size"}
         return untold_settings(self.config, told)
+
+    def motion_tensors(self) -> dict[str, Tensor]:
+        """Return the mean face, the basis of expressions and its weights: the network only draws."""
+        basis = self.expression
+        return {
+            "topology.mean": self.topology.mean,
+            "expression.basis": basis.basis,
+            "expression.weights": basis.weights,
+        }
 
     @property
     def motion_dim(self) -> int:
@@ -176,18 +188,28 @@ class Mesh(Backbone):
     def detect(self, frames: Tensor) -> Motion:
         """Find the motion of one face in successive frames (T, 3, H, W) in [0, 1]: the largest of the first.
 
-        A frame without a face has the motion before it, or what comes first after it.
+        A frame without a face is not valid, and holds the motion before it, or what comes first after it.
 
         Raises:
             KinecastError: no face in any of the frames.
         """
-        return self.follow()(frames)
+        return self.follow()(frames).held()
+
+    def neutral(self) -> Motion:
+        """Return the motion (1) of the mean face in the middle of a picture, seen from the front."""
+        return Motion(self.name, self.motion_of(self._neutral_points()))
+
+    def _neutral_points(self) -> Tensor:
+        turned, shift = torch.eye(3, device=self.device)[None], torch.zeros(1, 3, device=self.device)
+        return Pose(turned, shift, shift[:, 0] + _NEUTRAL_SIZE).place(self.topology.mean[None])
 
     def follow(self, smooth: float | None = None) -> Callable[[Tensor], Motion]:
         """Return `detect` for successive frames of one clip, which remembers where the face was.
 
+        It does not raise where there is no face: frames before the first have the motion of `neutral`.
+
         Args:
-            smooth: frames a second of the clip, to filter the landmarks by (`OneEuro`).
+            smooth: frames per second of the clip, to filter the landmarks by (`OneEuro`).
         """
         return _Follower(self, smooth)
 
@@ -196,8 +218,7 @@ class Mesh(Backbone):
         """Run every part once on a grey picture, as if the mean face were in it; returns that face's motion."""
         picture = torch.full((1, 3, *self.frame_size), 0.5, device=self.device)
         self.landmarker.detect(picture[0])
-        turned, shift = torch.eye(3, device=self.device)[None], torch.zeros(1, 3, device=self.device)
-        face = Pose(turned, shift, shift[:, 0] + 0.3).place(self.topology.mean[None])
+        face = self._neutral_points()
         self.landmarker.look([picture[0]], [Square(self.frame_size[1] / 2, self.frame_size[0] / 2, self.frame_size[0])])
         motion = Motion(self.name, self.motion_of(face), frame_size=self.frame_size)
         self.animate(self.encode(picture, face), motion, motion)
@@ -334,6 +355,18 @@ class Mesh(Backbone):
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
         return replace(driving, components=components)
+
+    def check_transfer(self, options: Transfer) -> None:
+        """Accept all: the mesh has every option."""
+
+    def retarget(
+        self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
+    ) -> Retargeter:
+        """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
+        self._check_pair(source, initial)
+        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        adapt = True if adapt_scale is None else adapt_scale
+        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
     def _template(self) -> Motion:
         widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": self.config.expression}

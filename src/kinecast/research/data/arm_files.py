@@ -4,7 +4,7 @@
     FOLDER/<side>/joints/         arm-00012.npz: (T, 7) radians; likewise velocities, torques, tip and objects
     FOLDER/<side>/labels/         (T, 1): 1 from the first frame that a fault touched
 
-A clip is written once, its JSON last: a run that was stopped goes on where it stood. Layout "bair" of the data-set
+A clip is written once, its JSON last: an interrupted run resumes. Layout "bair" of the data-set
 readers lists train/ and test/ of the clips.
 """
 

@@ -9,7 +9,7 @@
 constants but sees only the frames. Where a series has a hidden quantity it is drawn from its exact posterior; all else
 that the future depends on is a function of the observed frames. No forecaster can do better on average.
 
-Letters: B windows, T frames, N observed, H horizon, D numbers a frame, S samples, R rows.
+Notation: B windows, T frames, N observed, H horizon, D numbers per frame, S samples, R rows.
 """
 
 import math
@@ -24,7 +24,7 @@ from torch import Tensor
 from kinecast.data.windows import Horizon, Windows
 from kinecast.errors import KinecastError
 
-_SETTLING = 4  # frames at a window's end by whose sideways motion its branch is told
+_SETTLING = 4  # frames at a window's end whose sideways motion decides its branch
 
 
 class Process(ABC):
@@ -135,8 +135,8 @@ class BranchingPath(Process):
         x, y = observed.unbind(dim=2)
         past = (x >= 0).cummax(dim=1).values  # at or after the first frame past the fork
         first = y.gather(1, past.int().argmax(dim=1, keepdim=True))[:, 0]
-        told = (y.diff(dim=1) * past[:, :-1]).sum(dim=1) * 2 * self.turn / self.noise**2
-        side = self._side(self.odds * first + told, generator)
+        evidence = (y.diff(dim=1) * past[:, :-1]).sum(dim=1) * 2 * self.turn / self.noise**2
+        side = self._side(self.odds * first + evidence, generator)
         return self._walk(observed[:, -1], torch.where(past[:, -1], side, 0.0), horizon, generator)
 
     def _walk(self, frame: Tensor, side: Tensor, steps: int, generator: torch.Generator) -> Tensor:

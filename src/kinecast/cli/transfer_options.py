@@ -1,0 +1,41 @@
+"""The options of `kinecast animate` that say how one person's motion is applied to another's picture."""
+
+from typing import Annotated
+
+import typer
+
+from kinecast.errors import KinecastError
+from kinecast.models.transfer import REGIONS, Transfer, regions, strengths
+
+StrengthOption = Annotated[
+    str | None,
+    typer.Option("--strength", help="Strength of relative motion: one factor, or pose=0.5,eyes=1,mouth=1.2 (mesh)."),
+]
+RegionOption = Annotated[str, typer.Option("--region", help="Regions to move: all, or some of pose,eyes,mouth (mesh).")]
+EyesOption = Annotated[
+    float | None, typer.Option("--eyes", help="Fixed eye opening, in eye widths; 0 is closed (mesh).")
+]
+LipsOption = Annotated[
+    float | None, typer.Option("--lips", help="Fixed mouth opening, in mouth widths; 0 is closed (mesh).")
+]
+_KINDS = ("relative", "absolute", "mixed")
+
+
+def transfer_of(
+    mode: str | None, relative: bool | None, strength: str | None, region: str, eyes: float | None, lips: float | None
+) -> tuple[str | None, bool | None, Transfer]:
+    """Return the mode that `AnimateOptions` knows, whether motion is relative, and how.
+
+    Raises:
+        KinecastError: a value that is none of those allowed.
+    """
+    moving = dict.fromkeys(REGIONS, 0.0) | dict.fromkeys(regions(region), 1.0)
+    told = strengths(strength) if strength else {}
+    moving = {name: share * told.get(name, 1.0) for name, share in moving.items()}
+    options = Transfer("mixed" if mode == "mixed" else "relative", **moving, eyes_open=eyes, lips_open=lips)
+    if mode not in _KINDS:
+        return mode, relative, options
+    if relative not in (None, mode != "absolute"):
+        other = "relative" if relative else "absolute"
+        raise KinecastError(f"mode: expected one kind of transfer, found {mode} and --{other}: drop one of them")
+    return "transfer", mode != "absolute", options

@@ -1,0 +1,84 @@
+"""Openings of lips and lids as numbers of an expression, and the expression that opens or shuts them.
+
+Letters: K expression numbers, V points (478 landmarks), C controls.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kinecast.faces import topology as faces
+
+# Pairs of points that face each other across an opening: those above, those below.
+_LIPS = (82, 13, 312), (87, 14, 317)
+_RIGHT_EYE = (160, 159, 158), (144, 145, 153)
+_LEFT_EYE = (387, 386, 385), (373, 374, 380)
+_OPENINGS = (_LIPS, _RIGHT_EYE, _LEFT_EYE)
+_CORNERS = (78, 308), (33, 133), (362, 263)  # of the same openings: how wide they are
+LIPS, EYES = 0, slice(1, 3)  # which of the C = 3 controls is which
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How expression opens lips and lids, in closed form of its basis.
+
+    An opening is a linear function of the expression: `mean + expression @ slopes`, in units of the head. Of all
+    changes of expression that give wanted openings, `gains` is the likeliest if component k has a standard deviation
+    in proportion to 1 / (k + 1), as those of the training people nearly have: the jaw comes with the lips, the brows
+    with the lids.
+
+    Attributes:
+        mean: (C,), openings of the mean face: lips, right eye, left eye.
+        widths: (C,), of the same on the mean face.
+        slopes: (K, C).
+        gains: (C, K), expression for openings of one.
+        mouth: (K, K), takes an expression to its part below the nose; what it leaves is that of the eyes.
+    """
+
+    mean: Tensor
+    widths: Tensor
+    slopes: Tensor
+    gains: Tensor
+    mouth: Tensor
+
+    @classmethod
+    def of(cls, mean: Tensor, weights: Tensor, basis: Tensor) -> "Controls":
+        """Compute them for a mean face (V, 3) and an expression's weights (V, 3) and basis (K, V, 3)."""
+        mean, weights, basis = (part.double().cpu() for part in (mean, weights, basis))
+        offsets = basis / weights
+        slopes = torch.stack([_opening(offsets, *pair) for pair in _OPENINGS], dim=1)
+        mouth = (basis * _below_nose(mean)[:, None]).flatten(1) @ basis.flatten(1).T
+        eyes = torch.eye(len(basis), dtype=torch.float64) - mouth
+        variance = (torch.arange(len(basis), dtype=torch.float64) + 2).square().reciprocal().diag()
+        # Lips are opened by what moves the mouth, lids by what moves the eyes.
+        spread = torch.cat(
+            [part.T @ variance @ part @ slopes[:, of] for part, of in ((mouth, [0]), (eyes, [1, 2]))], dim=1
+        )
+        product = slopes.T @ spread
+        gains = torch.linalg.lstsq(product.T, spread.T, driver="gelsd").solution
+        return cls(
+            mean=torch.stack([_opening(mean[None], *pair)[0] for pair in _OPENINGS]),
+            widths=torch.stack([(mean[a] - mean[b]).norm() for a, b in _CORNERS]),
+            slopes=slopes,
+            gains=gains,
+            mouth=mouth,
+        )
+
+    def openings(self, expression: Tensor) -> Tensor:
+        """Return the openings (C,) of an expression (K,)."""
+        return self.mean + expression @ self.slopes
+
+
+def _opening(points: Tensor, above: tuple[int, ...], below: tuple[int, ...]) -> Tensor:
+    """Return by how much points `below` lie beneath those `above`, on average: (N,) of points (N, V, 3)."""
+    return (points[:, below, 1] - points[:, above, 1]).mean(dim=1)
+
+
+def _below_nose(mean: Tensor) -> Tensor:
+    """Return how far each point (V,) belongs to the mouth: 0 from the eyes up, 1 from the tip of the nose down."""
+    eyes = mean[[faces.RIGHT_EYE_CORNER, faces.LEFT_EYE_CORNER], 1].mean()
+    lids = mean[[145, 374], 1].mean()  # the lower ones
+    top = torch.maximum(eyes, lids)
+    part = ((mean[:, 1] - top) / (mean[4, 1] - top)).clamp(0, 1)
+    return part.square() * (3 - 2 * part)
