@@ -20,9 +20,6 @@ from kinecast.apps.call.page_wire import MAX_BINARY, WINDOW
 from kinecast.errors import KinecastError
 
 PATHS = (
-    *("/", "/call.js", "/call.css", "/page.css", "/token.js", "/camera.js", "/figures.js", "/link.js", "/sound.js"),
-    "/icon.svg",
-)
     "/",
     "/call.js",
     "/call.css",
