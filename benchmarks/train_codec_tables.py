@@ -5,9 +5,15 @@ that have not seen the person, so that the scales are those of strangers.
 
     python benchmarks/train_codec_tables.py KEYPOINTS.npz --name fomm-vox256 --frequencies
     python benchmarks/train_codec_tables.py runs/face-128/motion --name face-128 --turns 2
+    python benchmarks/train_codec_tables.py runs/mesh-motion --name mesh --turns 2 --qualities 2,4 \\
+        --person '^train-([^-]+)-'
+
+Clips whose names a --person pattern does not match are left out too. With --qualities steps are those of the motion
+files' own kind; without, they are of the FOMM layout.
 """
 
 import argparse
+import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.codec import entropy
 from kinecast.codec.predictor import PRIOR_FRAME, PRIOR_RATIO, PRIOR_SET, MotionModel
 from kinecast.codec.profiles import FEATURES, WEIGHT_BITS, Profile, generic_profile
 from kinecast.codec.quantizer import FINE, Layout, quantize
 from kinecast.data.keypoint_store import load_series
 from kinecast.data.video_folder import PERSON_PATTERN, person_of
+from kinecast.motion import Motion
 
 OWN, NEAR, FAR = 60.0, 240.0, 1200.0  # ridge penalties: the same number, the same keypoint, others
 KEY_STRIDE = 10
@@ -321,6 +329,15 @@ def train(name: str, tracks: list[Track], turns: int, rounds: int, shared: bool)
     return replace(profile, bias=bias, weights=weights)
 
 
+def layouts(motion: Path, steps: str, qualities: str | None) -> list[Layout]:
+    """Return the layouts that are trained for, of motion files in a folder if there are qualities."""
+    if qualities is None:
+        pairs = [[float(Fraction(step)) for step in pair.split(",")] for pair in steps.split()]
+        return [Layout.fomm(value=value, jacobian=jacobian) for value, jacobian in pairs]
+    template = Motion.load(min(motion.glob("*.npz")))
+    return [layout_for_quality(template, int(quality)) for quality in qualities.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("keypoints", type=Path)
@@ -334,15 +351,17 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=300, help="steps of fitting the scales")
     parser.add_argument("--frequencies", action="store_true", help="write entropy.npz too, which all profiles share")
+    parser.add_argument("--qualities", help="train for these instead of --steps, of motion files in a folder")
+    parser.add_argument("--person", default=PERSON_PATTERN, help="regular expression: the person in a clip's name")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     excluded = set(arguments.exclude.split(","))
     series = {k: v.numpy() for k, v in load_series(arguments.keypoints).items()}
-    people = {clip: person_of(clip, PERSON_PATTERN) for clip in series}
-    steps = [[float(Fraction(step)) for step in pair.split(",")] for pair in arguments.steps.split()]
+    if arguments.person != PERSON_PATTERN:
+        series = {clip: vectors for clip, vectors in series.items() if re.match(arguments.person, clip)}
+    people = {clip: person_of(clip, arguments.person) for clip in series}
     tracks = []
-    for value, jacobian in steps:
-        layout = Layout.fomm(value=value, jacobian=jacobian)
+    for layout in layouts(arguments.keypoints, arguments.steps, arguments.qualities):
         for clip, vectors in series.items():
             if people[clip] not in excluded and len(vectors) > 3:
                 truth = vectors[:, layout.order].astype(np.float64) * FINE

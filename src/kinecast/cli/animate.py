@@ -60,6 +60,10 @@ def animate(
     start: Annotated[float, typer.Option("--start", help="Start of the driving clip, in seconds.")] = 0.0,
     end: Annotated[float | None, typer.Option("--end", help="End of the driving clip, in seconds.")] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Smooth jitter in the landmarks (One Euro filter).")] = False,
+    reenact: Annotated[
+        bool,
+        typer.Option("--reenact", help="The source is a clip: move every frame of it, on top of its own movement."),
+    ] = False,
     preview: Annotated[
         Path | None,
         WRITES_PICTURE,
@@ -145,7 +149,7 @@ def animate(
     the clip is rebuilt from its first frame. Forecast frames have an orange border, observed ones a green border.
     """
     from kinecast.apps import pipeline
-    from kinecast.apps.portrait.job import PortraitOptions
+    from kinecast.apps.portrait.options import PortraitOptions
     from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.data.windows import parse_horizon
 
@@ -181,7 +185,13 @@ def animate(
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
         PortraitOptions(
-            face or "largest", square, relative=relative is not False, transfer=transfer, crop=crop, **reading
+            face or "largest",
+            square,
+            relative=relative is not False,
+            transfer=transfer,
+            crop=crop,
+            reenact=reenact,
+            **reading,
         ),
         source,
         clip,
@@ -192,7 +202,14 @@ def animate(
     others = {"mode reconstruction": options.mode == "reconstruction", "forecast": forecast, "compare": compare}
     others |= {"samples": samples > 1, "avd": avd, "background": background, "best-frame": best_frame}
     others |= {"adapt-scale": adapt_scale, "source-crop": source_crop}
-    asked = {"face": face, "square": square, "preview": preview, "overwrite": overwrite, "-o FOLDER": portraits.many}
+    asked = {
+        "face": face,
+        "square": square,
+        "preview": preview,
+        "overwrite": overwrite,
+        "reenact": reenact,
+        "-o FOLDER": portraits.many,
+    }
     whole = portraits.possible(others, asked)
     chosen = portraits.choose_model(model) if whole else None
     chosen = chosen or choose_model(model, clip, source, (options.crop, options.source_crop), forecast)

@@ -107,7 +107,6 @@ def encode(
     """
     needs("kinecast encode", "codec")
     from kinecast.apps.stream.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
-    from kinecast.apps.stream.fillers import load_filler
     from kinecast.apps.stream.gfv.clips import encode_gfv
     from kinecast.media.framing import around_face
 
@@ -131,6 +130,8 @@ def encode(
     if converter is not None:
         report = converter(output, picture_quality, sound, sound_kbps)
     else:
+        from kinecast.apps.stream.fillers import load_filler
+
         model = choose_for_clip(model, source, crop, forecast)
         backbone = load_model(model, device, engine, precision)
         filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)

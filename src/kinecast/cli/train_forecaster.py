@@ -14,7 +14,8 @@ def train_forecaster(
     output: Annotated[Path, WRITES_TRAINED, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
     model: Annotated[str, typer.Option("--model", help="gru, vrnn, damped, climatology, ...")] = "vrnn",
     preset: Annotated[
-        str | None, typer.Option("--preset", help="small, published or released. (default: small)")
+        str | None,
+        typer.Option("--preset", help="kinecast (ours), paper (as printed), released, ... (default: kinecast)"),
     ] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "12-12",
     option: Annotated[

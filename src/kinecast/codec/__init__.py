@@ -10,7 +10,7 @@
 from kinecast.codec.decoder import DecodedFrame, Losses, MotionDecoder, decode_motion
 from kinecast.codec.encoder import FILE, LIVE, MotionEncoder, Packing, encode_levels, encode_motion
 from kinecast.codec.filling import Expectation, fill, interpolate
-from kinecast.codec.identity import model_identity
+from kinecast.codec.identity import model_identity, stream_identity
 from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, SoundUnit, parse_unit, split_picture
 from kinecast.codec.profiles import Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, dequantize, quantize
@@ -56,5 +56,6 @@ __all__ = [
     "profile_names",
     "quantize",
     "split_picture",
+    "stream_identity",
     "write_stream",
 ]

@@ -79,7 +79,7 @@ class Direct(Forecaster):
     config_type = DirectConfig
     config: DirectConfig
     min_observed = 2
-    presets: ClassVar = {"small": DirectConfig(), "general": DirectConfig(vary_observed=True)}
+    presets: ClassVar = {"kinecast": DirectConfig(), "general": DirectConfig(vary_observed=True)}
     kept = "bank"
     bank: Tensor
 

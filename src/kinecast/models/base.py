@@ -195,6 +195,13 @@ class Backbone(nn.Module, ABC):
         With the tensors it makes up which model this is (`codec.identity`).
         """
 
+    def motion_tensors(self) -> dict[str, Tensor] | None:
+        """Return the tensors by name that define what the numbers of motion mean: `codec.stream_identity` is theirs.
+
+        None, unless a backbone says otherwise: they are what the network finds, and mean nothing to another.
+        """
+        return None
+
     @abstractmethod
     def _template(self) -> Motion:
         """Return a motion of no frames that has this backbone's component shapes."""

@@ -39,7 +39,8 @@ def measure_diverse(stage: Stage, windows: Windows, job: Job) -> Mapping[str, Ar
         if unit.row is not None
     }
     collected: dict[str, list[Arrays]] = {unit.key: [] for unit in job.units}
-    for i, (window, truth) in enumerate(zip(job.windows, stage.truths(windows.frames, job.windows), strict=True)):
+    truths = stage.truths(windows.frames, job.windows, job.study.every)
+    for i, (window, truth) in enumerate(zip(job.windows, truths, strict=True)):
         for unit in job.units:
             if unit.row is None:
                 arrays = reference_arrays(stage, windows.frames[window], truth)

@@ -36,7 +36,8 @@ def measure_single(stage: Stage, windows: Windows, job: Job, jedi: VJEPA | None 
     observed = job.horizon.observed
     drawn = {unit.key: _forecasts(windows, job, unit) for unit in job.units if unit.row is not None}
     collected: dict[str, list[Arrays]] = {unit.key: [] for unit in job.units}
-    for i, (window, truth) in enumerate(zip(job.windows, stage.truths(windows.frames, job.windows), strict=True)):
+    truths = stage.truths(windows.frames, job.windows, job.study.every)
+    for i, (window, truth) in enumerate(zip(job.windows, truths, strict=True)):
         vectors = windows.frames[window]
         given = stage.render(vectors[:observed]) if jedi is not None else None
         for unit in job.units:

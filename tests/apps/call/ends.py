@@ -15,7 +15,7 @@ from kinecast.apps.call.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.apps.call.models import Models
 from kinecast.apps.call.peer import Peer
 from kinecast.apps.call.session import CallSession
-from kinecast.codec import model_identity
+from kinecast.codec import stream_identity
 from kinecast.codec.filling import damped
 from kinecast.models.base import Backbone
 from tiny import tiny_fomm
@@ -38,7 +38,7 @@ def models(seed: int = 0) -> Models:
 
 def models_of(backbone: Backbone) -> Models:
     """Return a backbone as a call has it."""
-    return Models(backbone, model_identity(backbone), damped, None, None)
+    return Models(backbone, stream_identity(backbone), damped, None, None)
 
 
 @cache

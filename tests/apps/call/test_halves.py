@@ -20,7 +20,7 @@ from kinecast.apps.call.messages import Hello, Use, parse_control
 from kinecast.apps.call.models import Models
 from kinecast.apps.call.receiving import MAX_PICTURE, Receiver
 from kinecast.apps.call.sending import GAIN, Sender
-from kinecast.codec import Header, MotionPacket, ReferenceChunk, model_identity, split_picture
+from kinecast.codec import Header, MotionPacket, ReferenceChunk, split_picture, stream_identity
 from kinecast.codec.filling import damped
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
@@ -426,7 +426,7 @@ def good_header(**changes) -> Header:
 
 def test_headers_of_other_models_profiles_and_rates_are_refused():
     receiver().take_header(good_header())
-    foreign = model_identity(tiny_fomm(5))
+    foreign = stream_identity(tiny_fomm(5))
     for changes, line in (
         ({"model": foreign}, "expected the model"),
         ({"rate": (500, 1)}, "1 to 60 frames per second"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from faces_in_motion import face_frames, face_points, tiny_mesh
-from kinecast.codec import model_identity
+from kinecast.codec import model_identity, stream_identity
 from kinecast.errors import KinecastError
 from kinecast.models.base import Backbone
 from kinecast.models.checkpoints import load_backbone_file, save_backbone
@@ -128,13 +128,24 @@ def test_our_files_keep_every_bit(model, motion, tmp_path):
     assert torch.equal(animated(again, motion), animated(model, motion))
 
 
+def test_a_stream_is_of_the_basis_and_not_of_the_network(model):
+    """Streams stay readable when the network that draws them is trained anew."""
+    other = type(model)(model.config)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    assert model_identity(other) != model_identity(model) and stream_identity(other) == stream_identity(model)
+    other.expression.basis[0] *= -1
+    assert stream_identity(other) != stream_identity(model)
+
+
 @pytest.mark.parametrize("precision", ["exact", *(["bf16"] if bfloat16_available() else [])])
 def test_the_fast_engine_draws_the_same(model, motion, precision):
     fast = accelerate(model, "fast", precision)
     difference = (animated(fast, motion) - animated(model, motion)).abs()
     limit = TOLERANCES[precision]
     assert difference.max() <= limit.largest and difference.mean() <= limit.mean
-    assert model_identity(fast) == model_identity(model)
+    assert model_identity(fast) == model_identity(model) and stream_identity(fast) == stream_identity(model)
     with pytest.raises(KinecastError, match="an engine's weights are fixed"):
         fast.load_state_dict(model.state_dict())
 

@@ -9,7 +9,7 @@ import torch
 
 from kinecast.apps.call.config import CallConfig
 from kinecast.apps.stream.fillers import load_filler, of_forecaster
-from kinecast.codec import model_identity
+from kinecast.codec import stream_identity
 from kinecast.codec.filling import FILLERS, Forecast
 from kinecast.errors import KinecastError
 from kinecast.forecasting.base import Forecaster
@@ -55,7 +55,7 @@ def _load(config: CallConfig) -> Models:
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
     else:
         forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
-    models = Models(backbone, model_identity(backbone), forecast, sampler, _avatar(config))
+    models = Models(backbone, stream_identity(backbone), forecast, sampler, _avatar(config))
     warm_up(models)
     return models
 

@@ -19,7 +19,7 @@ from kinecast.codec.absences import Absences, AbsenceUnit
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import FILE, Packing, encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
-from kinecast.codec.identity import model_identity
+from kinecast.codec.identity import stream_identity
 from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
 from kinecast.codec.profiles import (
     GENERIC,
@@ -150,7 +150,7 @@ def encode_clip(
         layout,
         (rate.numerator, rate.denominator),
         backbone.frame_size,
-        model_identity(backbone),
+        stream_identity(backbone),
         options.model_name,
         tables.name,
         tables.fingerprint(),
@@ -242,7 +242,7 @@ def decode_clip(
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone), str(path))
+        check_model(header, backbone, stream_identity(backbone), str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
         forecast = None if interpolated else _advised(filler, header.filler, path)
         units = reader.units()
@@ -293,7 +293,7 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
     with path.open("rb") as file:
         reader = StreamReader(file)
         header = reader.header
-        check_model(header, backbone, model_identity(backbone), str(path))
+        check_model(header, backbone, stream_identity(backbone), str(path))
         units = reader.units()
         picture = first_picture(units, header, path)
         clock = FrameClock(header.rate)
@@ -346,7 +346,7 @@ def profile_for(header: Header) -> Profile:
 
 
 def check_model(header: Header, backbone: "Backbone", identity: bytes, where: str) -> None:
-    """Check that a backbone, whose `model_identity` is given, is the one that a stream was encoded with.
+    """Check that a backbone, whose `stream_identity` is given, is the one that a stream was encoded with.
 
     Raises:
         KinecastError: it is another.

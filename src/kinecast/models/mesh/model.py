@@ -148,6 +148,15 @@ class Mesh(Backbone):
         told = {name: None for name in self.config.to_dict() if name != "size"}
         return untold_settings(self.config, told)
 
+    def motion_tensors(self) -> dict[str, Tensor]:
+        """Return the mean face, the basis of expressions and its weights: the network only draws."""
+        basis = self.expression
+        return {
+            "topology.mean": self.topology.mean,
+            "expression.basis": basis.basis,
+            "expression.weights": basis.weights,
+        }
+
     @property
     def motion_dim(self) -> int:
         """D: six numbers of pose and K of expression."""
