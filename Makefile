@@ -29,7 +29,7 @@ lint: setup
 
 # The documentation, in site/; a warning, such as a link that leads nowhere, is an error.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Wheel and source distribution, in dist/. build/ may hold modules that have moved since.
 wheel: setup

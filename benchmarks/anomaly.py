@@ -8,7 +8,7 @@ not.
 Actions: 57 clips of nine people (64x64). One action is normal, the others are anomalies; four people fit, three set
 thresholds (one clip each: a rate of 0.25 needs three), two people are tested. A person's clips are two views, often one
 the mirror of the other, so that people, not clips, are split. What is scored is the dark figure's share of each cell of
-a 4 x 4 grid about where it stood in the first frame, over its share of that frame: 16 numbers a frame, no model in
+a 4 x 4 grid about where it stood in the first frame, over its share of that frame: 16 numbers per frame, no model in
 between.
 
 Everything is drawn anew for each seed: episodes, split, training. Simulated clips stay in the output folder.

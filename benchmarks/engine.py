@@ -160,7 +160,7 @@ def compare(model: FOMM, test: torch.Tensor, rounds: int) -> dict[str, dict[str,
 
 
 def receivers(backbone: Backbone, test: torch.Tensor, count: int, frames: int = 30) -> float:
-    """Return frames a second, in sum, of several receivers that animate at once, a thread each."""
+    """Return frames per second, in sum, of several receivers that animate at once, a thread each."""
     motion = backbone.detect(test[:2])
     states = [backbone.encode_source(test[i % len(test)][None]) for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""A call between two processes on this machine: frames a second, delay, bytes, memory; and how it bears a bad link.
+"""A call between two processes on this machine: frames per second, delay, bytes, memory; and how it bears a bad link.
 
 Two headless ends call each other over a server on 127.0.0.1 and a real WebRTC connection, each with a clip as its
 camera. Frames shown, delay from capture to show (in the sender's clock, which is this machine's for both) and bytes are

@@ -1,4 +1,4 @@
-"""Kilobits a second of coded key points, every frame sent, on people that no table has seen.
+"""Kilobits per second of coded key points, every frame sent, on people that no table has seen.
 
 Rates are of whole clips: bits of all packets over the clip's duration at the given frame rate. `payload` counts coded
 levels, key packets included; `file` adds packet headers and checksums as in a .kcm file; `live` is one frame a packet

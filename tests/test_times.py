@@ -27,7 +27,7 @@ from kinecast.motion import Motion
 from tiny import tiny_fomm
 
 MODEL = tiny_fomm()
-# A second at 25 frames a second, then two at 5: in thousandths, which every container keeps.
+# A second at 25 frames per second, then two at 5: in thousandths, which every container keeps.
 TIMES = np.concatenate([np.arange(25) / 25, 1 + np.arange(10) / 5])
 END = 3.0
 EDGES = np.append(TIMES, END)

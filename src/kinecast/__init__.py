@@ -1,4 +1,4 @@
-"""kinecast: motion transfer with generative forecasting, video over a few kilobits a second.
+"""kinecast: motion transfer with generative forecasting, video over a few kilobits per second.
 
 >>> import kinecast
 >>> kinecast.animate("portrait.jpg", "clip.mp4", "out.mp4")

@@ -1,6 +1,6 @@
 """Motion: what one backbone's keypoint detector says of T frames, and nothing of how it looks.
 
-Letters: T frames, K keypoints, D numbers a frame.
+Notation: T frames, K keypoints, D numbers per frame.
 """
 
 import json
@@ -189,7 +189,7 @@ class Motion:
 
     @property
     def dim(self) -> int:
-        """D, the numbers a frame."""
+        """D, the numbers per frame."""
         return sum(int(np.prod(self.components[name].shape[1:])) for name in self._names)
 
     def vectors(self) -> Tensor:

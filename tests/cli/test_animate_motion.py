@@ -74,7 +74,7 @@ def test_a_stream_moves_its_own_picture_or_another(
         (["--source", "CLIP", "--compare"], "compare: expected a clip as --driving"),
         (
             ["--source", "CLIP", "--model", "OTHER"],
-            "expected motion of fomm with 30 numbers a frame, found fomm with 18",
+            "expected motion of fomm with 30 numbers per frame, found fomm with 18",
         ),
         (["--source", "MOTION"], "expected a clip or picture"),
     ],

@@ -202,7 +202,7 @@ def test_forecaster_of_another_motion(run, tiny, tmp_path):
     clip = make_clip(tmp_path / "c.mp4", frames=24)
     result = run("animate", "--driving", clip, "-o", tmp_path / "o.mp4", "--model", tiny, "--forecast", "gru")
     assert result.code == 1
-    assert "expected a forecaster of 18 numbers a frame, found one of 60" in result.error_lines[0]
+    assert "expected a forecaster of 18 numbers per frame, found one of 60" in result.error_lines[0]
 
 
 @pytest.mark.parametrize(

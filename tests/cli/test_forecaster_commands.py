@@ -137,7 +137,7 @@ def test_evaluate_keypoints_writes_its_tables(run, series, tmp_path):
     results = json.loads((tmp_path / "honest/results.json").read_text())
     assert {"command", "date", "machine", "config", "tables"} <= set(results)
     text = (tmp_path / "honest/keypoints.md").read_text()
-    assert "| vrnn released, as released * |" in text and "| gru (ours) |" in text
+    assert "| vrnn released, as released * |" in text and "| gru (kinecast) | kinecast |" in text
 
     result = run("research", "keypoints", *common, "-o", tmp_path / "released-reading", "--protocol", "as-released")
     assert result.code == 0, result.err
@@ -167,7 +167,7 @@ def test_a_forecast_that_cannot_be_made(run, motion_file, tmp_path, arguments, w
     [
         (["--model", "oracle"], ["'oracle'", "expected one of repeat"]),
         (["--set", "wings=2"], ["found wings"]),
-        (["--preset", "huge"], ["expected a preset of small, published"]),
+        (["--preset", "huge"], ["expected a preset of kinecast, paper"]),
         (["--validate", "nobody"], ["persons are id0, id1, id2"]),
         (["--horizon", "90-90"], ["horizon 90-90 needs at least 180"]),
         (["--data", "missing.npz"], ["missing.npz", "found nothing there"]),

@@ -178,8 +178,6 @@ def test_speed(capsys):
     assert len(list(decode_motion(packets, layout, profile))) == 150
     ended = time.process_time()
     with capsys.disabled():
-        print(
-            f"\nencode {150 / (middle - started):.0f}, decode {150 / (ended - middle):.0f} frames a second of CPU time"
-        )
+        print(f"\nencode {150 / (middle - started):.0f}, decode {150 / (ended - middle):.0f} frames per CPU second")
     assert quantize(np.zeros((1, 60)), layout).sum() == 0
-    assert middle - started < 1.5 and ended - middle < 1.5  # 100 frames a second: a guard, not the measurement
+    assert middle - started < 1.5 and ended - middle < 1.5  # 100 frames per second: a guard, not the measurement

@@ -35,7 +35,7 @@ def test_worst_durations_fit_a_datagram():
 
 @pytest.mark.parametrize("kind, most", [("steps", 0.08), ("browser", 0.21)])
 def test_times_cost_little(kind, most):
-    """In kbps at 30 frames a second: a phone that slows to 10 a second, and a browser's trembling of +-10 ms."""
+    """In kbps at 30 frames per second: a phone that slows to 10 a second, and a browser's trembling of +-10 ms."""
     random = np.random.default_rng(0)
     edges = np.concatenate([np.arange(150) / 30, 5 + np.arange(51) / 10])
     if kind == "browser":

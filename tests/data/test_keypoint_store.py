@@ -55,7 +55,7 @@ def test_the_shared_keypoints(data_folder: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": np.array([[0.0, np.nan], [1.0, 1.0]]), "y": np.zeros((2, 2))}, "x: expected finite numbers.*in frame 0"),
-        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 3))}, "found 2 numbers a frame in x and 3 in y"),
+        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 3))}, "found 2 numbers per frame in x and 3 in y"),
         ({"x": np.zeros((0, 2)), "y": np.zeros((4, 2))}, r"x: expected a series \(T, D\) of at least 1 frame"),
         ({"x": np.zeros(4), "y": np.zeros(4)}, r"x: expected a series \(T, D\) .* found \(4,\)"),
         ({"x": np.array(["a"]), "y": np.zeros((4, 2))}, "expected arrays of numbers, found one of <U1"),

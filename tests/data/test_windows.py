@@ -3,7 +3,14 @@ import torch
 
 from ar_motion import ar_series
 from kinecast.data.video_folder import person_of
-from kinecast.data.windows import Horizon, evaluation_windows, parse_horizon, split_by_person, training_windows
+from kinecast.data.windows import (
+    Horizon,
+    evaluation_windows,
+    parse_horizon,
+    split_by_person,
+    training_windows,
+    window_count,
+)
 from kinecast.errors import KinecastError
 
 CLIP = {"id1_a": torch.arange(11.0).view(11, 1)}
@@ -75,3 +82,17 @@ def test_broken_patterns_are_refused() -> None:
         split_by_person(ar_series(), "(")
     with pytest.raises(KinecastError, match="with a group"):
         split_by_person(ar_series(), "id0", pattern="id")
+
+
+def test_windows_of_every_second_frame_span_twice_as_many() -> None:
+    clip = {"a": torch.arange(20.0).view(20, 1)}
+    windows = evaluation_windows(clip, Horizon(3, 2), every=2)
+    assert windows.frames[..., 0].tolist() == [[0, 2, 4, 6, 8], [10, 12, 14, 16, 18]]
+    assert window_count(20, Horizon(3, 2), 2) == 2 and window_count(18, Horizon(3, 2), 2) == 1
+    assert [window_count(n, Horizon(3, 2)) for n in (4, 5, 9, 10)] == [0, 1, 1, 2]
+    trained = training_windows(clip, Horizon(3, 2), every=3).frames[..., 0]
+    assert trained[1].tolist() == [1, 4, 7, 10, 13] and len(trained) == 8
+    with pytest.raises(KinecastError, match="horizon 6-6, one frame in 2, needs at least 23"):
+        evaluation_windows(clip, Horizon(6, 6), every=2)
+    with pytest.raises(KinecastError, match="expected every frame, or one in several, found one in 0"):
+        evaluation_windows(clip, Horizon(6, 6), every=0)

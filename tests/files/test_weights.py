@@ -149,3 +149,14 @@ def test_a_disk_without_room_is_told_in_one_line(tmp_path: Path, write: Callable
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1280])
+def test_a_header_as_long_as_a_pickle_is_marked_is_no_pickle(tmp_path: Path, length: int) -> None:
+    """The first two bytes of such a file, its header's length, are those of a pickle of protocol 2 to 5."""
+    path = tmp_path / "model.safetensors"
+    write_tensors(path, {"a": torch.ones(3)}, {"note": ""})
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    write_tensors(path, {"a": torch.ones(3)}, {"note": "x" * (length - size)})
+    assert int.from_bytes(path.read_bytes()[:8], "little") == length
+    assert read_tensors(path)[1]["a"].tolist() == [1, 1, 1]

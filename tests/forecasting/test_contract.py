@@ -14,6 +14,7 @@ from kinecast.forecasting.direct import Direct
 from kinecast.forecasting.gru import GRUForecaster
 from kinecast.forecasting.gru_nf import GRUNF
 from kinecast.forecasting.gru_snf import GRUSNF
+from kinecast.forecasting.linear import VAR, Ridge
 from kinecast.forecasting.nf import NF
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasting.vae import VAE
@@ -25,6 +26,8 @@ NAMED: dict[str, type[Forecaster]] = {
     "velocity": ConstantVelocity,
     "damped": DampedVelocity,
     "climatology": Climatology,
+    "ridge": Ridge,
+    "var": VAR,
     "gru": GRUForecaster,
     "vae": VAE,
     "nf": NF,
@@ -42,22 +45,24 @@ CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "velocity": ("velocity", None, {}),
     "damped": ("damped", None, {}),
     "climatology": ("climatology", None, {}),
-    "gru": ("gru", "small", _GRU),
-    "gru-published": ("gru", "published", _GRU),
-    "gru-window-teacher": ("gru", "published", _GRU | {"normalization": "window", "error": "absolute"}),
-    "vae": ("vae", "small", {"latent": 3, "mlp": 8}),
-    "vae-published": ("vae", "published", {"latent": 3, "mlp": 8}),
-    "nf": ("nf", "small", {"blocks": 2, "hidden": 8}),
-    "nf-published": ("nf", "published", {"blocks": 2, "hidden": 8}),
-    "gru-nf": ("gru-nf", "small", _FLOW),
-    "gru-nf-published": ("gru-nf", "published", _FLOW | {"layers": 2}),
-    "gru-snf": ("gru-snf", "small", _FLOW),
+    "ridge": ("ridge", None, {}),
+    "var": ("var", None, {}),
+    "gru": ("gru", "kinecast", _GRU),
+    "gru-published": ("gru", "paper", _GRU),
+    "gru-window-teacher": ("gru", "paper", _GRU | {"normalization": "window", "error": "absolute"}),
+    "vae": ("vae", "kinecast", {"latent": 3, "mlp": 8}),
+    "vae-published": ("vae", "paper", {"latent": 3, "mlp": 8}),
+    "nf": ("nf", "kinecast", {"blocks": 2, "hidden": 8}),
+    "nf-published": ("nf", "paper", {"blocks": 2, "hidden": 8}),
+    "gru-nf": ("gru-nf", "kinecast", _FLOW),
+    "gru-nf-published": ("gru-nf", "paper", _FLOW | {"layers": 2}),
+    "gru-snf": ("gru-snf", "kinecast", _FLOW),
     "gru-snf-exact": ("gru-snf", "released", _FLOW | {"energy": "exact", "acceptance": "joint", "kernel": "langevin"}),
-    "vrnn": ("vrnn", "small", _VRNN),
-    "vrnn-scores": ("vrnn", "small", _VRNN | {"energy_weight": 1.0, "noise": "gaussian", "loading": False}),
-    "vrnn-published": ("vrnn", "published", _VRNN | {"latent_features": 8}),
-    "direct": ("direct", "small", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 2}),
-    "direct-longer": ("direct", "small", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 1, "longest": 3}),
+    "vrnn": ("vrnn", "kinecast", _VRNN),
+    "vrnn-scores": ("vrnn", "kinecast", _VRNN | {"energy_weight": 1.0, "noise": "gaussian", "loading": False}),
+    "vrnn-published": ("vrnn", "paper", _VRNN | {"latent_features": 8}),
+    "direct": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 2}),
+    "direct-longer": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 1, "longest": 3}),
     "vrnn-released": ("vrnn-released", "released", {"hidden": 8, "latent": 3, "fc": 8}),
 }
 N, H, D = 6, 4, 4
@@ -126,8 +131,8 @@ def test_samples_differ_unless_there_is_no_randomness(model: Forecaster) -> None
 
 
 # Of the others that draw an untrained one forgets its frames; a test of its own steers the draws.
-FORGETFUL = ("vrnn-released", "gru-nf-published", "gru-snf-exact")
-DRAWING = ("climatology", "vrnn", "direct", "gru-nf", "gru-snf")
+FORGETFUL = ("vrnn-released", "vrnn-published", "gru-nf-published", "gru-snf-exact")
+DRAWING = ("climatology", "ridge", "var", "vrnn", "direct", "gru-nf", "gru-snf")
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith(DRAWING) and name not in FORGETFUL])
@@ -146,7 +151,7 @@ def test_other_windows_of_the_batch_change_nothing(model: Forecaster) -> None:
     torch.testing.assert_close(model.forecast(batch, H, samples=3)[:, 1], before, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", [name for name, (kind, _, _) in CASES.items() if kind not in list(NAMED)[:4]])
+@pytest.mark.parametrize("case", [name for name, (kind, _, _) in CASES.items() if kind not in list(NAMED)[:6]])
 def test_gradient_reaches_every_parameter(case: str) -> None:
     model = build(case).train()
     loss, parts = model.loss(ar_windows(8, N + H), N)
@@ -157,7 +162,7 @@ def test_gradient_reaches_every_parameter(case: str) -> None:
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("case", list(NAMED)[:4])
+@pytest.mark.parametrize("case", list(NAMED)[:6])
 def test_a_baseline_has_a_loss_and_no_parameters(case: str) -> None:
     model = build(case)
     assert isinstance(model, Baseline)
@@ -223,9 +228,9 @@ def test_configs_refuse_what_they_do_not_know() -> None:
         build_forecaster("gru", 3, hidden=0)
     with pytest.raises(KinecastError, match=r"expected hidden of type int, found 'many'"):
         build_forecaster("vrnn", 3, hidden="many")
-    with pytest.raises(KinecastError, match=r"expected channels one of joint, shared, found 'both'"):
+    with pytest.raises(KinecastError, match=r"expected channels one of joint, shared, frame, found 'both'"):
         build_forecaster("vrnn", 3, channels="both")
-    with pytest.raises(KinecastError, match=r"expected a preset of small, published; found 'huge'"):
+    with pytest.raises(KinecastError, match=r"expected a preset of kinecast, paper; found 'huge'"):
         build_forecaster("gru", 3, "huge")
     with pytest.raises(KinecastError, match=r"expected one of repeat, .*vrnn-released"):
         build_forecaster("oracle", 3)

@@ -19,29 +19,38 @@ from kinecast.forecasting.gru_snf import GRUSNF
 GOLDEN = Path(__file__).parents[1] / "golden" / "forecasts.npz"
 N, H, D = 6, 4, 5
 
+# The `published` presets of version 0.1: other models than the printed ones, whose files must still load and forecast.
+_WAS: dict[str, Any] = {"channels": "joint", "identity": 0, "normalization": "training", "dropout": 0.0}
+_GRU_WAS = _WAS | {"hidden": 8, "read_out": 8, "rollout": False, "error": "squared"}
+_FLOW_WAS = _WAS | {"hidden": 8, "blocks": 3, "flow_hidden": 8, "flow_layers": 5, "variable": "position"}
+_VRNN_WAS = _WAS | {"hidden": 8, "latent": 3, "mlp": 8, "latent_features": 8, "loading": False, "noise": "gaussian"}
 _FLOW: dict[str, Any] = {"hidden": 8, "blocks": 3, "flow_hidden": 8}
 _EXACT: dict[str, Any] = {"energy": "exact", "acceptance": "joint"}
 _VRNN: dict[str, Any] = {"hidden": 8, "latent": 3, "mlp": 8}
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "gru": ("gru", "small", {"hidden": 8, "read_out": 8}),
-    "gru-published": ("gru", "published", {"hidden": 8, "read_out": 8}),
-    "nf": ("nf", "small", {"blocks": 2, "hidden": 8}),
-    "vae": ("vae", "small", {"latent": 3, "mlp": 8}),
-    "gru-nf": ("gru-nf", "small", _FLOW),
-    "gru-nf-large-flow": ("gru-nf", "small", _FLOW | {"flow_hidden": 160}),
-    "gru-nf-published": ("gru-nf", "published", _FLOW | {"layers": 2}),
-    "gru-nf-position": ("gru-nf", "small", _FLOW | {"variable": "position", "identity": 0, "batch_norm": False}),
-    "gru-snf": ("gru-snf", "small", _FLOW),
-    "gru-snf-head": ("gru-snf", "small", _FLOW | {"mean": "head"}),
-    "gru-snf-langevin": ("gru-snf", "small", _FLOW | {"kernel": "langevin", "epsilon": 0.2}),
-    "gru-snf-exact": ("gru-snf", "small", _FLOW | _EXACT),
-    "gru-snf-exact-langevin": ("gru-snf", "published", _FLOW | _EXACT | {"kernel": "langevin", "epsilon": 0.2}),
-    "vrnn": ("vrnn", "small", _VRNN),
-    "vrnn-gaussian": ("vrnn", "small", _VRNN | {"noise": "gaussian", "loading": False, "identity": 0}),
-    "vrnn-published": ("vrnn", "published", _VRNN | {"latent_features": 8}),
+    "gru": ("gru", "kinecast", {"hidden": 8, "read_out": 8}),
+    "gru-published": ("gru", "kinecast", _GRU_WAS),
+    "nf": ("nf", "kinecast", {"blocks": 2, "hidden": 8}),
+    "vae": ("vae", "kinecast", {"latent": 3, "mlp": 8}),
+    "gru-nf": ("gru-nf", "kinecast", _FLOW),
+    "gru-nf-large-flow": ("gru-nf", "kinecast", _FLOW | {"flow_hidden": 160}),
+    "gru-nf-published": ("gru-nf", "kinecast", _FLOW_WAS | {"layers": 2}),
+    "gru-nf-position": ("gru-nf", "kinecast", _FLOW | {"variable": "position", "identity": 0, "batch_norm": False}),
+    "gru-snf": ("gru-snf", "kinecast", _FLOW),
+    "gru-snf-head": ("gru-snf", "kinecast", _FLOW | {"mean": "head"}),
+    "gru-snf-langevin": ("gru-snf", "kinecast", _FLOW | {"kernel": "langevin", "epsilon": 0.2}),
+    "gru-snf-exact": ("gru-snf", "kinecast", _FLOW | _EXACT),
+    "gru-snf-exact-langevin": (
+        "gru-snf",
+        "kinecast",
+        _FLOW_WAS | _EXACT | {"layers": 3, "kernel": "langevin", "epsilon": 0.2},
+    ),
+    "vrnn": ("vrnn", "kinecast", _VRNN),
+    "vrnn-gaussian": ("vrnn", "kinecast", _VRNN | {"noise": "gaussian", "loading": False, "identity": 0}),
+    "vrnn-published": ("vrnn", "kinecast", _VRNN_WAS),
     "vrnn-released": ("vrnn-released", "released", {"hidden": 8, "latent": 3, "fc": 8}),
-    "direct": ("direct", "small", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 2}),
-    "direct-longer": ("direct", "small", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 1, "longest": 3}),
+    "direct": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 2}),
+    "direct-longer": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 1, "longest": 3}),
 }
 
 

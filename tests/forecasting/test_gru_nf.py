@@ -14,10 +14,10 @@ from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecas
 
 SIZES: dict[str, Any] = {"hidden": 8, "flow_hidden": 8, "blocks": 3}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "small": ("small", SIZES),
-    "published": ("published", SIZES | {"layers": 2, "flow_layers": 3}),
-    "residual of training units": ("published", SIZES | {"variable": "residual"}),
-    "position of a window": ("small", SIZES | {"variable": "position"}),
+    "kinecast": ("kinecast", SIZES),
+    "paper": ("paper", SIZES | {"layers": 2, "flow_layers": 3}),
+    "residual of training units": ("paper", SIZES | {"variable": "residual", "channels": "joint"}),
+    "position of a window": ("kinecast", SIZES | {"variable": "position"}),
 }
 
 
@@ -102,9 +102,8 @@ class Anticausal(GRUNF):
 @pytest.mark.parametrize(("kind", "causal"), [(GRUNF, True), (Anticausal, False)])
 def test_on_white_noise_the_likelihood_stays_below_the_entropy_floor(kind: type[GRUNF], causal: bool) -> None:
     torch.manual_seed(0)
-    config = GRUNF.presets["published"].from_dict(
-        GRUNF.presets["published"].to_dict()
-        | {"hidden": 16, "layers": 1, "blocks": 2, "flow_hidden": 16, "flow_layers": 2}
+    config = GRUNF.presets["paper"].from_dict(
+        GRUNF.presets["paper"].to_dict() | {"hidden": 16, "layers": 1, "blocks": 2, "flow_hidden": 16, "flow_layers": 2}
     )
     model = kind(2, config)
     model.fit(white_noise(2000, 0), 4)
@@ -126,16 +125,16 @@ def test_on_white_noise_the_likelihood_stays_below_the_entropy_floor(kind: type[
 
 def test_densities_of_whole_windows_are_published_ones_only() -> None:
     windows = ar_windows(3, 10)
-    assert build("published").log_prob(windows, 0).shape == (3,)
-    whole, later = (build("published").log_prob(windows, n) for n in (0, 6))
+    assert build("paper").log_prob(windows, 0).shape == (3,)
+    whole, later = (build("paper").log_prob(windows, n) for n in (0, 6))
     assert not torch.equal(whole, later)
-    for case in ("small", "residual of training units", "position of a window"):
+    for case in ("kinecast", "residual of training units", "position of a window"):
         with pytest.raises(KinecastError, match="expected at least 1 observed frame, found 0"):
             build(case).log_prob(windows, 0)
 
 
 def test_a_window_moved_as_a_whole_is_forecast_moved() -> None:
-    model = build("small")
+    model = build("kinecast")
     observed, moved = ar_windows(3, 6), torch.tensor([1.0, -2.0, 0.5, 3.0])
     expected = model.forecast(observed, 4, samples=3) + moved
     torch.testing.assert_close(model.forecast(observed + moved, 4, samples=3), expected, atol=1e-4, rtol=1e-4)
@@ -143,7 +142,7 @@ def test_a_window_moved_as_a_whole_is_forecast_moved() -> None:
 
 def test_each_sample_goes_on_from_its_own_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where an untrained model forgets them: one sample's draw of the first frame changes its later ones alone."""
-    model = build("published")
+    model = build("paper")
     observed = ar_windows(2, 6)
 
     def run(push: float) -> Tensor:
@@ -178,8 +177,8 @@ def test_statistics_of_batch_normalisation_survive_training() -> None:
     """What is kept of a run is a moving average of the parameters: it must hold the running statistics too."""
     config = ForecasterTrainingConfig(
         model="gru-nf",
-        preset="published",
-        overrides=CASES["published"][1],
+        preset="paper",
+        overrides=CASES["paper"][1] | {"channels": "joint"},
         observed=6,
         forecast=4,
         steps=80,
@@ -203,7 +202,7 @@ def test_statistics_of_batch_normalisation_survive_training() -> None:
 
 
 def test_training_raises_the_likelihood_of_windows_not_trained_on() -> None:
-    model = build("small")
+    model = build("kinecast")
     fresh = ar_windows(90, 10)[60:]
     with torch.no_grad():
         before = model.log_prob(fresh, 6).mean()

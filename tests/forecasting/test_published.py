@@ -1,4 +1,4 @@
-"""The published and the released sizes, as in the papers (arXiv 2504.05537, 2512.04282) and their authors' code.
+"""The printed and the released sizes, as in the papers (arXiv 2504.05537, 2512.04282) and their authors' code.
 
 Read off the modules that are built, where they can be on the meta device: some have hundreds of millions of numbers.
 """
@@ -27,13 +27,11 @@ def linear_layers(model: Forecaster, prefix: str) -> list[tuple[int, ...]]:
     return [tuple(p.shape) for name, p in model.named_parameters() if name.startswith(prefix) and p.ndim == 2]
 
 
-@pytest.mark.parametrize(
-    ("preset", "latent", "hidden", "units"), [("published", 15, 256, 512), ("released", 20, 256, 128)]
-)
+@pytest.mark.parametrize(("preset", "latent", "hidden", "units"), [("paper", 15, 256, 512), ("released", 20, 256, 128)])
 def test_vrnn(preset: str, latent: int, hidden: int, units: int) -> None:
     model = built("vrnn", preset)
     assert linear_layers(model, "prior_net") == [(units, hidden), (2 * latent, units)]
-    assert linear_layers(model, "posterior_net") == [(units, D + hidden), (2 * latent, units)]
+    assert linear_layers(model, "posterior_net") == [(units, units + hidden), (2 * latent, units)]  # it reads phi_x
     assert shape(model, "phi_z.weight")[1] == latent and model.loading is None
     assert (model.config.noise, model.config.likelihood_weight, model.config.kl_weight) == ("gaussian", 1, 1)
     assert model.config.crps_weight == model.config.energy_weight == model.config.dropout == 0
@@ -45,7 +43,7 @@ def test_the_vrnn_whose_weights_were_released() -> None:
 
 
 @pytest.mark.parametrize("name", ["gru-nf", "gru-snf"])
-@pytest.mark.parametrize(("preset", "blocks", "units"), [("published", 12, 2048), ("released", 5, 512)])
+@pytest.mark.parametrize(("preset", "blocks", "units"), [("paper", 12, 2048), ("released", 5, 512)])
 def test_gru_nf(name: str, preset: str, blocks: int, units: int) -> None:
     sizes: Any = forecaster_class(name).presets[preset]
     assert (sizes.hidden, sizes.flow_hidden, sizes.normalization, sizes.dropout) == (512, units, "training", 0)
@@ -60,12 +58,12 @@ def test_gru_nf(name: str, preset: str, blocks: int, units: int) -> None:
 
 
 def test_gru() -> None:
-    model = built("gru", "published")
+    model = built("gru", "paper")
     assert model.config.hidden == 256 and model.config.dropout == 0
     assert (model.config.rollout, model.config.error, model.config.normalization) == (False, "squared", "training")
 
 
 def test_vae() -> None:
-    model = built("vae", "published")
+    model = built("vae", "paper")
     assert linear_layers(model, "encoder") == [(512, D), (30, 512)]
     assert (model.config.likelihood, model.config.noise) == ("squared", "independent")

@@ -83,7 +83,7 @@ def test_open_by_name_or_path(saved: Path) -> None:
     observed = ar_windows(1, 3)
     assert torch.equal(open_forecaster("repeat", 4).forecast(observed, 2)[0, :, 0], observed[:, -1])
     assert open_forecaster(str(saved), 4).name == "gru"
-    with pytest.raises(KinecastError, match="expected a forecaster of 60 numbers a frame, found one of 4"):
+    with pytest.raises(KinecastError, match="expected a forecaster of 60 numbers per frame, found one of 4"):
         open_forecaster(str(saved), 60)
     with pytest.raises(KinecastError, match="train it: kinecast train forecaster"):
         open_forecaster("damped", 4)

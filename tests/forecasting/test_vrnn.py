@@ -18,7 +18,7 @@ def small(**overrides: Any) -> VRNN:
     return model
 
 
-@pytest.mark.parametrize("preset", ["small", "published", "released"])
+@pytest.mark.parametrize("preset", ["kinecast", "paper", "released"])
 def test_the_prior_is_trained(preset: str) -> None:
     model = build_forecaster("vrnn", 4, preset)
     model.fit(ar_windows(30, 10), 6)

@@ -102,7 +102,7 @@ def test_a_gif_has_no_delay_that_players_take_for_none(tmp_path, fps, shown, tim
             delays.append(image.info["duration"])
     assert len(delays) == pytest.approx(shown, abs=1) and min(delays) >= 20
     assert sum(delays) == pytest.approx(60 / fps * 1000, abs=20)
-    expected = [] if shown == 60 else [f"{tmp_path / 'a.gif'}: a gif shows at most 50 frames a second: "]
+    expected = [] if shown == 60 else [f"{tmp_path / 'a.gif'}: a gif shows at most 50 frames per second: "]
     assert [str(warning.message)[: len(text)] for warning, text in zip(said, expected, strict=True)] == expected
 
 

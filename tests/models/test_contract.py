@@ -103,7 +103,9 @@ def test_what_does_not_fit_is_refused(model):
     with pytest.raises(KinecastError, match=r"source: expected one image \(1, 3, H, W\), found 2"):
         model.encode_source(frames)
     other = (tiny_tps if model.name == "fomm" else tiny_fomm)(frame_size=SIZE).detect(frames)
-    with pytest.raises(KinecastError, match=f"expected motion of {model.name} with {model.motion_dim} numbers a frame"):
+    with pytest.raises(
+        KinecastError, match=f"expected motion of {model.name} with {model.motion_dim} numbers per frame"
+    ):
         model.animate(model.encode_source(frames[:1]), other, other)
 
 

@@ -366,7 +366,7 @@ def test_motion_of_another_model_is_refused(model):
     with pytest.raises(KinecastError) as error:
         model.flatten(other)
     assert str(error.value) == (
-        "expected motion of fomm with 24 numbers a frame, found fomm with 30: extract it with this model"
+        "expected motion of fomm with 24 numbers per frame, found fomm with 30: extract it with this model"
     )
     with pytest.raises(KinecastError, match=r"motion vectors: expected \(T, 24\), found \(2, 30\)"):
         model.unflatten(torch.zeros(2, 30))
@@ -525,5 +525,5 @@ def test_animate_refuses_motion_of_another_model():
     model, other = tiny_fomm(num_keypoints=4), tiny_fomm(num_keypoints=3)
     frames = pictures(2)
     state = model.encode_source(frames[:1])
-    with pytest.raises(KinecastError, match="expected motion of fomm with 24 numbers a frame, found fomm with 18"):
+    with pytest.raises(KinecastError, match="expected motion of fomm with 24 numbers per frame, found fomm with 18"):
         model.animate(state, model.detect(frames[:1]), other.detect(frames))

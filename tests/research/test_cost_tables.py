@@ -129,7 +129,7 @@ def test_what_is_wrong_is_said_before_anything_is_measured(
     for contenders, message in (
         ([mine, replace(mine, forecaster="gru")], "expected different labels, found mine twice"),
         ([Contender("TPS"), replace(mine, weights="nowhere.safetensors")], "nowhere.safetensors"),
-        ([Contender("TPS"), replace(mine, forecaster="gru")], "expected a forecaster of 20 numbers a frame"),
+        ([Contender("TPS"), replace(mine, forecaster="gru")], "expected a forecaster of 20 numbers per frame"),
     ):
         with pytest.raises(KinecastError, match=message):
             cost_rows(contenders, TIMING, None)

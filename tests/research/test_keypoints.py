@@ -9,9 +9,11 @@ from kinecast.data.windows import Horizon, evaluation_windows
 from kinecast.errors import KinecastError
 from kinecast.forecasting import Forecaster, build_forecaster
 from kinecast.forecasting.gru_snf import GRUSNF
+from kinecast.forecasting.storage import load_forecaster_file
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
-from kinecast.research import keypoints
+from kinecast.research import keypoints, selection
 from kinecast.research.keypoints import MODELS, KeypointTableConfig, keypoint_table, score_forecaster
+from kinecast.training.forecaster import ForecasterTrainingConfig
 
 pytest.importorskip("scoringrules")
 SHORT = Horizon(4, 3)
@@ -37,13 +39,15 @@ def test_the_table_has_every_row_and_marks_the_one_that_reads_the_future(tmp_pat
         "velocity",
         "damped",
         "climatology",
-        *(f"{name} (ours)" for name in MODELS),
+        "ridge",
+        "var",
+        *(f"{name} (kinecast)" for name in MODELS),
         "vrnn released, free-running",
         "vrnn released, as released",
     ]
     assert [name for name, row in rows.items() if row["reads_future"]] == ["vrnn released, as released"]
-    assert rows["climatology"]["crps_to_climatology"] == 1
-    assert rows["repeat"]["deviation"]["mae"] == 0 and rows["vrnn (ours)"]["deviation"]["mae"] > 0
+    assert rows["climatology"]["crps_to_climatology"] == pytest.approx(1)
+    assert rows["repeat"]["deviation"]["mae"] == 0 and rows["vrnn (kinecast)"]["deviation"]["mae"] > 0
     assert rows["repeat"]["scores"]["crps"] == pytest.approx(rows["repeat"]["scores"]["mae"])
     json.dumps(tables)
 
@@ -122,11 +126,73 @@ def test_workers_train_the_same_models(tmp_path: Path) -> None:
 
 def test_scores_of_a_known_forecast() -> None:
     windows = evaluation_windows({"a": torch.arange(12.0).view(12, 1)}, Horizon(4, 2))
-    scores = score_forecaster(build_forecaster("repeat", 1), windows, samples=9, seed=0)
+    scores = score_forecaster(build_forecaster("repeat", 1), windows, samples=9, seed=0).mean()
     assert scores.mae == scores.crps == 1.5  # 1 and 2 frames behind
     assert scores.mae_normalised == pytest.approx(1.5 / 9)  # frames 0-3 and 6-9 are observed
     assert scores.energy_score == pytest.approx(5**0.5)
     assert scores.spread == 0 and scores.coverage_80 == 0
+
+
+def test_everybody_is_kept_out_once_and_nobody_by_a_model_that_saw_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[set[str]] = []
+    train = keypoints.train_forecaster
+
+    def spy(series, *rest):
+        trained.append({clip[:3] for clip in series})
+        return train(series, *rest)
+
+    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    table = keypoint_table(ar_series(), {}, config(models=("gru",), folds=3), tmp_path)["4-3"]
+    assert table["people"] == 3 and all(len(people) == 2 for people in trained)
+    row = table["rows"][-1]
+    assert set(row["by_person"]) == {"id0", "id1", "id2"} and row["family"] == "kinecast"
+    people = [of["mae"] for of in row["by_person"].values()]
+    assert row["scores"]["mae"] == pytest.approx(sum(people) / 3, abs=1e-5)
+    assert row["people"]["mae"]["worst"] == pytest.approx(max(people), abs=1e-5)
+    assert row["people"]["mae"]["low"] < row["scores"]["mae"] < row["people"]["mae"]["high"]
+    damped = next(r for r in table["rows"] if r["name"] == "damped")
+    ratios = [row["by_person"][p]["mae"] / damped["by_person"][p]["mae"] for p in row["by_person"]]
+    assert row["against"]["mae"]["mean"] == pytest.approx(sum(ratios) / 3 - 1, abs=1e-3)
+    pair = [p for p in table["paired"] if (p["first"], p["second"], p["column"]) == ("gru (kinecast)", "damped", "mae")]
+    assert pair[0]["mean"] == pytest.approx(row["against"]["mae"]["mean"])
+    with pytest.raises(KinecastError, match="that kept each fold's people out"):
+        monkeypatch.setattr(
+            keypoints, "load_forecaster", lambda name, device: load_forecaster_file(next(tmp_path.iterdir()))
+        )
+        keypoint_table(ar_series(), {}, config(models=("known",), folds=3), tmp_path)
+
+
+def test_a_setting_is_chosen_on_training_people_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    train = selection.train_forecaster
+
+    def spy(series, *rest):
+        seen.append({clip[:3] for clip in series})
+        return train(series, *rest)
+
+    monkeypatch.setattr(selection, "train_forecaster", spy)
+    keypoint_table(ar_series(), {}, config(models=()), tmp_path)
+    assert seen and all(people in ({"id0"}, {"id2"}) for people in seen)  # id1 is the outer one; one inner is left out
+    model = load_forecaster_file(tmp_path / "ridge_4-3_seed0.safetensors")
+    assert model.config.penalty == model.about["chosen"]["penalty"] in selection.PENALTIES  # type: ignore[attr-defined]
+
+
+def test_the_candidate_of_least_crps_on_people_left_out_is_chosen() -> None:
+    training = ForecasterTrainingConfig(model="var", observed=4, forecast=3)
+    chosen = selection.choose_settings(ar_series(12), training, [{"penalty": 1e6}, {"penalty": 0.1}])
+    assert chosen == {"penalty": 0.1}  # increments tell the next ones here, so that shrinking all away is worse
+    one = {clip: motion for clip, motion in ar_series().items() if clip.startswith("id0")}
+    assert selection.choose_settings(one, training, selection.CANDIDATES["ridge"]) == {}
+
+
+def test_presets_are_rows_of_their_own_and_differences_stand_beside_them(tmp_path: Path) -> None:
+    sized = config(models=("gru", "gru:paper"), training=TINY)
+    rows = {row["name"]: row for row in keypoint_table(ar_series(), {}, sized, tmp_path)["4-3"]["rows"]}
+    assert "gru (kinecast)" in rows and rows["gru (paper)"]["family"] == "paper"
+    assert any("hidden layer of SiLU" in line for line in rows["gru (paper)"]["differences"])
+    assert rows["damped"]["differences"] == ()
 
 
 def test_bad_tables_are_refused(tmp_path: Path) -> None:

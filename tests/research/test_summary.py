@@ -10,13 +10,16 @@ from kinecast.data.windows import Horizon
 from kinecast.research.figures import chosen_windows, error_curves, ratio_densities
 from kinecast.research.run import TableData, Window
 from kinecast.research.study import Job, Row, Study
-from kinecast.research.summary import CEILING, COPY, summarise
+from kinecast.research.summary import CEILING, COPY, compared_pairs, summarise
 
 pytest.importorskip("dcor")
 HORIZON = Horizon(2, 1)
 
 
-def table(kind: str, measured: dict[str, dict[str, np.ndarray]], windows: int = 2, reads: str = "") -> TableData:
+def table(
+    kind: str, measured: dict[str, dict[str, np.ndarray]], windows: int = 2, reads: str = "", a_clip: int = 1
+) -> TableData:
+    """Make a table of clips with `a_clip` windows each."""
     study = Study(kind, "reconstruction", (HORIZON,), (), samples=2, keep=1)  # type: ignore[arg-type]
     rows = [(Row(name, "forecaster", None, name, True, name == reads), 0) for name in measured]
     reference = {
@@ -26,8 +29,9 @@ def table(kind: str, measured: dict[str, dict[str, np.ndarray]], windows: int = 
         "copy_ssim": np.full((windows, 3), 0.2),
         "vectors": np.arange(windows * 6, dtype=np.float32).reshape(windows, 3, 2),
     }
-    jobs = [Job(study, HORIZON, Clip(f"clip{i}", "p", Path("x")), None, (0,), ()) for i in range(windows)]
-    listed = [Window(job.clip.name, 0, job.clip.name) for job in jobs]
+    clips = [Clip(f"clip{i}", "p", Path("x")) for i in range(windows // a_clip)]
+    jobs = [Job(study, HORIZON, clip, None, tuple(range(a_clip)), ()) for clip in clips]
+    listed = [Window(job.clip.name, place, job.clip.name) for job in jobs for place in job.windows]
     return TableData(study, HORIZON, listed, jobs, rows, reference, list(measured.values()))
 
 
@@ -68,16 +72,51 @@ def test_kept_samples_ratios_and_what_is_at_the_minimum() -> None:
     data = {"a": sampled([[0.1, 0.5], [0.2, 0.6]], [0.3, 0.6]), "b": sampled([[0.3, 0.3], [0.5, 0.5]], [0.0, 0.9])}
     rows = {row.name: row for row in summarise(table("diverse", data))}
     figures = rows["a"].figures
-    assert figures["apd_kept"] == pytest.approx((0.15 + 0.3) / 2 / 3)  # one frame of three is predicted
+    assert figures["apd_kept"] == pytest.approx((0.15 + 0.3) / 2)  # of the one predicted frame, not of all three
     assert figures["mae_kept_predicted"] == pytest.approx(0.15) and figures["mae_every_predicted"] == pytest.approx(
         0.35
     )
     assert figures["mae_kept"] == pytest.approx((0.1 + 0.1 + 0.15) / 3)
-    # Of all windows and rows, MAE kept is 0.1 at least and 0.5 at most, APD kept 0 and 0.45.
+    # Of all clips and both models, MAE kept is 0.1 at least and 0.5 at most, APD kept 0 and 0.45.
     assert rows["a"].ratios[0].ratios.tolist() == [pytest.approx(np.inf), pytest.approx((0.3 / 0.45) / (0.1 / 0.4))]
     assert rows["a"].ratios[0].infinite == 1 and figures["ratio_mean"] == pytest.approx(2.6667, abs=1e-3)
     assert rows["b"].ratios[0].ratios.tolist() == [0, pytest.approx(1)]
     assert "ratio_mean" not in rows[CEILING].figures
+
+
+def test_a_ratio_is_of_a_clip_whose_windows_are_averaged_first() -> None:
+    data = {
+        "a": sampled([[0.2, 0.9], [0.4, 0.9], [0.9, 0.9], [0.9, 0.9]], [0.2, 0.6, 0.0, 0.0]),
+        "b": sampled([[0.3, 0.9], [0.5, 0.9], [0.4, 0.9], [0.6, 0.9]], [0.8, 0.8, 0.2, 0.2]),
+    }
+    rows = {row.name: row for row in summarise(table("diverse", data, windows=4, a_clip=2))}
+    # Of clips: APD kept 0.2, 0 and 0.4, 0.1; MAE kept of the predicted frame 0.3, 0.9 and 0.4, 0.5.
+    assert rows["a"].ratios[0].ratios.tolist() == [pytest.approx(np.inf), pytest.approx(0)]
+    assert rows["b"].ratios[0].ratios.tolist() == [
+        pytest.approx(1 / (0.1 / 0.6)),
+        pytest.approx((0.1 / 0.4) / (0.2 / 0.6)),
+    ]
+
+
+def test_a_third_model_and_baselines_do_not_stretch_the_scale() -> None:
+    pair = {
+        "vrnn:paper": sampled([[0.1, 0.5], [0.2, 0.6]], [0.3, 0.6]),
+        "gru-nf:paper": sampled([[0.3, 0.3], [0.5, 0.5]], [0.0, 0.9]),
+    }
+    wide = sampled([[9.0, 9.0], [0.0, 0.0]], [9.0, 7.0])
+    alone = {row.name: row for row in summarise(table("diverse", pair))}
+    rows = {row.name: row for row in summarise(table("diverse", {"climatology": wide, **pair, "direct": wide}))}
+    for name in pair:
+        assert rows[name].ratios[0].ratios.tolist() == alone[name].ratios[0].ratios.tolist()
+    assert rows["vrnn:paper"].scaled_with == "gru-nf:paper" and not rows["direct"].ratios
+    assert not rows["climatology"].ratios and "ratio_mean" not in rows["climatology"].figures
+
+
+def test_pairs_are_of_one_preset_or_the_only_two() -> None:
+    both = ["vrnn", "gru-nf:paper", "vrnn:paper", "gru-nf", "direct"]
+    assert compared_pairs(both) == (("vrnn", "gru-nf"), ("vrnn:paper", "gru-nf:paper"))
+    assert compared_pairs(["gru-nf", "gru-snf"]) == (("gru-nf", "gru-snf"),)
+    assert compared_pairs(["vrnn", "gru-nf:paper", "direct"]) == () == compared_pairs(["vrnn"])
 
 
 def test_one_window_of_one_row_has_no_ratio() -> None:

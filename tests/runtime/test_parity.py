@@ -160,7 +160,7 @@ def test_what_the_contract_refuses_an_engine_refuses() -> None:
     with pytest.raises(KinecastError, match="expected one image"):
         fast.encode_source(pictures(2))
     foreign = tiny_fomm(num_keypoints=3).detect(pictures(1))
-    with pytest.raises(KinecastError, match="24 numbers a frame, found fomm with 18"):
+    with pytest.raises(KinecastError, match="24 numbers per frame, found fomm with 18"):
         fast.animate(fast.encode_source(pictures(1)), foreign, foreign)
 
 

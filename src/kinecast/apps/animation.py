@@ -1,6 +1,6 @@
 """What is shown and counted of an animation: pictures side by side, and its report.
 
-Letters: T frames, D numbers of motion a frame.
+Notation: T frames, D numbers of motion a frame.
 """
 
 import io
@@ -33,7 +33,7 @@ class Report:
         frames_sent: those of them that were not forecast.
         frames_without_face: those in which none was found, where one is needed: the last picture is held.
         fps: their mean rate.
-        motion_dim: numbers a frame, the background's included.
+        motion_dim: numbers per frame, the background's included.
         forecaster: its name, if there was one.
         horizon: "N-H", likewise.
         samples: futures beside each other.
@@ -68,11 +68,11 @@ def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> floa
 
 
 def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor | np.ndarray) -> dict[str, float]:
-    """Return the rates of D numbers a frame of which those forecast, `mask` (T,), are not sent.
+    """Return the rates of D numbers per frame of which those forecast, `mask` (T,), are not sent.
 
     Args:
         dim: D.
-        fps: frames a second.
+        fps: frames per second.
         mask: (T,) bool, True where a frame is forecast.
         share: of frames sent, in the papers' accounting.
         picture: the source, (1, 3, H, W) in [0, 1] or uint8 (H, W, 3).

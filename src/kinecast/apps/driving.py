@@ -2,11 +2,11 @@
 
 A TPS tells how the background moved from two pictures (arXiv 2203.14367, section 3.1), so a receiver, who has one,
 cannot. The sender compares each frame with the first of its own clip, and the six numbers travel beside the keypoints:
-106 numbers a frame instead of 100. In reconstruction that first frame is the source, as published. In transfer, where
+106 numbers per frame instead of 100. In reconstruction that first frame is the source, as published. In transfer, where
 the published animation has no background and the two pictures would be of different places, the source's background
 moves as the driving's has since its clip began.
 
-Letters: T frames.
+Notation: T frames.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from kinecast.models.blocks.points import hull_area
 from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
 
-BACKGROUND_DIM = 6  # numbers a frame: a 2x3 matrix
+BACKGROUND_DIM = 6  # numbers per frame: a 2x3 matrix
 _BATCH = 8
 
 

@@ -1,4 +1,4 @@
-"""The motion of a clip, detected in constant memory: D numbers a frame are kept, frames never are."""
+"""The motion of a clip, detected in constant memory: D numbers per frame are kept, frames never are."""
 
 from array import array
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Which frames of a clip are forecast, and their motion.
 
-Letters: T frames, N observed, H horizon, S samples.
+Notation: T frames, N observed, H horizon, S samples.
 """
 
 import numpy as np

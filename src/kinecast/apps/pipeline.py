@@ -1,8 +1,8 @@
 """The whole way: detect -> forecast -> animate, from a clip on disk to a clip on disk, in constant memory.
 
-Motion of a whole clip is kept (D numbers a frame); frames never are.
+Motion of a whole clip is kept (D numbers per frame); frames never are.
 
-Letters: T frames, N observed, H horizon, S samples.
+Notation: T frames, N observed, H horizon, S samples.
 """
 
 from collections.abc import Iterator

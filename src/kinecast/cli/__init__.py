@@ -43,14 +43,14 @@ _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 app = typer.Typer(
-    help="Keypoint motion transfer with generative forecasting.",
+    help="Animate faces and other subjects by motion that takes a few kilobits per second.",
     no_args_is_help=True,
     add_completion=False,
     context_settings=_SETTINGS,
 )
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _data = typer.Typer(help="Check data sets.", no_args_is_help=True)
-_zoo = typer.Typer(help="The weights that kinecast knows.", no_args_is_help=True)
+_zoo = typer.Typer(help="List bundled weights and import published ones.", no_args_is_help=True)
 for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, doctor, anomaly):
     app.command()(guarded(command))
 _train.command("backbone")(guarded(train_backbone))

@@ -37,52 +37,54 @@ def animate(
         Path,
         typer.Option(
             "--driving",
-            help="The clip whose motion is used, or motion: .npz, .kcm, video with GFV messages; - is standard input.",
+            help="Driving clip, motion file (.npz, .kcm) or video with GFV messages; - for standard input.",
         ),
     ],
     output: Annotated[
         Path | None,
         WRITES_CLIPS,
-        typer.Option("-o", "--output", help="mp4, mov, webm, mkv or gif; of several sources or clips, a folder."),
+        typer.Option("-o", "--output", help="Output clip (mp4, mov, webm, mkv or gif); a folder for several."),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--source", help="Picture of any size, or a clip (its first frame), or a folder of them."),
+        typer.Option("--source", help="Picture to animate, a clip (its first frame), or a folder of them."),
     ] = None,
     face: Annotated[
         str | None,
-        typer.Option("--face", help="Whose head moves: largest, all, or a number, counted from the left. [largest]"),
+        typer.Option("--face", help="Face to animate: largest, all, or its number from the left. [largest]"),
     ] = None,
-    square: Annotated[
-        bool, typer.Option("--square", help="Show the square around the head, not the whole picture.")
-    ] = False,
+    square: Annotated[bool, typer.Option("--square", help="Output only the square around the head.")] = False,
     size: Annotated[
-        int | None, typer.Option("--size", help="Side of that square in pixels: 256, 512, 1024. (default: 512)")
+        int | None, typer.Option("--size", help="Side of that square: 256, 512 or 1024 pixels. (default: 512)")
     ] = None,
-    start: Annotated[float, typer.Option("--start", help="Seconds of the driving clip to begin at.")] = 0.0,
-    end: Annotated[float | None, typer.Option("--end", help="Seconds of the driving clip to end at.")] = None,
-    smooth: Annotated[bool, typer.Option("--smooth", help="Filter what trembles in the landmarks (One Euro).")] = False,
+    start: Annotated[float, typer.Option("--start", help="Start of the driving clip, in seconds.")] = 0.0,
+    end: Annotated[float | None, typer.Option("--end", help="End of the driving clip, in seconds.")] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Smooth jitter in the landmarks (One Euro filter).")] = False,
+    reenact: Annotated[
+        bool,
+        typer.Option("--reenact", help="The source is a clip: move every frame of it, on top of its own movement."),
+    ] = False,
     preview: Annotated[
         Path | None,
         WRITES_PICTURE,
-        typer.Option("--preview", help="First write this picture of what will move; without -o nothing else."),
+        typer.Option("--preview", help="Write a preview of the crop to this picture; without -o, only that."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="In a folder: replace outputs that were made otherwise.")
+        bool, typer.Option("--overwrite", help="In a folder: replace outputs made with other settings.")
     ] = False,
     mode: Annotated[
         str | None,
         typer.Option(
             "--mode",
-            help="reconstruction, transfer, or a kind of transfer: relative, absolute, mixed (the driving's own "
-            "head pose). (default: transfer if there is a --source)",
+            help="reconstruction, transfer, or a kind of transfer: relative, absolute, mixed (the driving "
+            "head pose). (default: transfer with --source)",
         ),
     ] = None,
     relative: Annotated[
         bool | None,
         typer.Option(
             "--relative/--absolute",
-            help="Apply the motion's change, or its positions. (default: relative if there is a --source)",
+            help="Relative or absolute motion. (default: relative with --source)",
         ),
     ] = None,
     adapt_scale: Annotated[
@@ -93,11 +95,12 @@ def animate(
     eyes: EyesOption = None,
     lips: LipsOption = None,
     best_frame: Annotated[
-        bool, typer.Option("--best-frame", help="Start relative motion at the frame posed most like the source.")
+        bool,
+        typer.Option("--best-frame", help="Start relative motion at the frame whose pose best matches the source."),
     ] = False,
-    avd: Annotated[bool, typer.Option("--avd", help="The source's shape in the driving's pose (TPS).")] = False,
+    avd: Annotated[bool, typer.Option("--avd", help="Keep the source's shape in the driving pose (TPS).")] = False,
     background: Annotated[
-        bool, typer.Option("--background", help="Move the background too: six more numbers a frame (TPS).")
+        bool, typer.Option("--background", help="Move the background too: six more numbers per frame (TPS).")
     ] = False,
     forecast: Annotated[
         str | None, typer.Option("--forecast", help="Forecaster: a name of `kinecast zoo list`, a baseline, or a file.")
@@ -105,8 +108,11 @@ def animate(
     horizon: Annotated[
         str | None, typer.Option("--horizon", help="N-H: observe N frames, forecast H. (default: 12-12)")
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", help="Futures to sample and show side by side.")] = 1,
-    compare: Annotated[bool, typer.Option("--compare", help="Show driving frame and true keypoints beside.")] = False,
+    samples: Annotated[int, typer.Option("--samples", help="Samples to show side by side.")] = 1,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Show the driving frame and the animation by true keypoints beside the result."),
+    ] = False,
     model: Annotated[
         str,
         typer.Option(
@@ -114,11 +120,11 @@ def animate(
         ),
     ] = AUTO,
     crop: Annotated[
-        str | None, typer.Option("--crop", help="Of driving frames: center, face or none. (default: what is seen best)")
+        str | None, typer.Option("--crop", help="Crop of driving frames: center, face or none. (default: by model)")
     ] = None,
     source_crop: Annotated[
         str | None,
-        typer.Option("--source-crop", help="center, face or none: a square as the weights see it, nothing put back."),
+        typer.Option("--source-crop", help="Crop of the source: center, face or none; the result is that crop."),
     ] = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
@@ -129,7 +135,7 @@ def animate(
         int, typer.Option("--quality", help="Constant rate factor of the output, 0 best, 51 smallest.")
     ] = 18,
     report: Annotated[
-        Path | None, WRITES_REPORT, typer.Option("--report", help="Write the figures to this JSON file.")
+        Path | None, WRITES_REPORT, typer.Option("--report", help="Write a report to this JSON file.")
     ] = None,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
@@ -139,12 +145,11 @@ def animate(
 ) -> None:
     """Animate a picture by a clip, or by motion alone.
 
-    With a --source the face in it is found, moved as the driving face moves, and put back into the whole picture.
-    Without one the clip is rebuilt from its first frame. Frames that were forecast carry an orange border, observed
-    ones a green border.
+    With --source, the face in it is moved as the driving face moves and put back into the whole picture. Without it,
+    the clip is rebuilt from its first frame. Forecast frames have an orange border, observed ones a green border.
     """
     from kinecast.apps import pipeline
-    from kinecast.apps.portrait.job import PortraitOptions
+    from kinecast.apps.portrait.options import PortraitOptions
     from kinecast.apps.stream.gfv.reading import carries_gfv
     from kinecast.data.windows import parse_horizon
 
@@ -180,7 +185,13 @@ def animate(
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
         PortraitOptions(
-            face or "largest", square, relative=relative is not False, transfer=transfer, crop=crop, **reading
+            face or "largest",
+            square,
+            relative=relative is not False,
+            transfer=transfer,
+            crop=crop,
+            reenact=reenact,
+            **reading,
         ),
         source,
         clip,
@@ -191,7 +202,14 @@ def animate(
     others = {"mode reconstruction": options.mode == "reconstruction", "forecast": forecast, "compare": compare}
     others |= {"samples": samples > 1, "avd": avd, "background": background, "best-frame": best_frame}
     others |= {"adapt-scale": adapt_scale, "source-crop": source_crop}
-    asked = {"face": face, "square": square, "preview": preview, "overwrite": overwrite, "-o FOLDER": portraits.many}
+    asked = {
+        "face": face,
+        "square": square,
+        "preview": preview,
+        "overwrite": overwrite,
+        "reenact": reenact,
+        "-o FOLDER": portraits.many,
+    }
     whole = portraits.possible(others, asked)
     chosen = portraits.choose_model(model) if whole else None
     chosen = chosen or choose_model(model, clip, source, (options.crop, options.source_crop), forecast)

@@ -31,7 +31,7 @@ _NAMES = ("anomaly.json", "timeline.png", "timeline.svg")
 
 
 def anomaly(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="Clip, motion file (.npz, .npy), or camera number.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Clip, motion file (.npz, .npy) or camera number.")],
     normal: Annotated[
         list[Path], typer.Option("--normal", help="Normal clips or motion: a folder or a file; repeatable.")
     ],
@@ -43,16 +43,20 @@ def anomaly(
     model: Annotated[
         str, typer.Option("--model", help="Trained forecaster (a name, a file), or one to train here: gru-nf.")
     ] = "gru-nf",
-    backbone: Annotated[str, typer.Option("--backbone", help="Of clips and cameras.")] = DEFAULT_BACKBONE,
-    observe: Annotated[int, typer.Option("--observe", help="Frames that a forecast looks at.")] = 8,
-    ahead: Annotated[int, typer.Option("--ahead", help="Frames that it looks ahead.")] = 4,
-    samples: Annotated[int, typer.Option("--samples", help="Futures sampled at each frame.")] = 32,
-    frame_rate: Annotated[float, typer.Option("--frame-rate", help="False alarms promised, of frames.")] = 0.05,
-    clip_rate: Annotated[float, typer.Option("--clip-rate", help="False alarms promised, of whole clips.")] = 0.1,
-    fit_share: Annotated[float, typer.Option("--fit-share", help="Of normal clips: to fit; the rest calibrate.")] = 0.5,
-    cut_frames: Annotated[int | None, typer.Option("--cut", help="Cut normal motion into clips so long.")] = None,
+    backbone: Annotated[str, typer.Option("--backbone", help="Backbone for clips and cameras.")] = DEFAULT_BACKBONE,
+    observe: Annotated[int, typer.Option("--observe", help="Frames observed by each forecast.")] = 8,
+    ahead: Annotated[int, typer.Option("--ahead", help="Frames forecast.")] = 4,
+    samples: Annotated[int, typer.Option("--samples", help="Samples per frame.")] = 32,
+    frame_rate: Annotated[float, typer.Option("--frame-rate", help="Guaranteed false-alarm rate per frame.")] = 0.05,
+    clip_rate: Annotated[float, typer.Option("--clip-rate", help="Guaranteed false-alarm rate per clip.")] = 0.1,
+    fit_share: Annotated[
+        float, typer.Option("--fit-share", help="Share of normal clips used to fit; the rest calibrate.")
+    ] = 0.5,
+    cut_frames: Annotated[
+        int | None, typer.Option("--cut", help="Cut normal motion into clips of this many frames.")
+    ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Training steps of a forecaster trained here.")] = 300,
-    svg: Annotated[bool, typer.Option("--svg", help="Timeline as svg, not png.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="Write the timeline as SVG instead of PNG.")] = False,
     crop: CropOption = "center",
     limit: LimitOption = None,
     engine: EngineOption = "auto",
@@ -62,7 +66,7 @@ def anomaly(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Score each frame by a forecast made before it came; alarms at a promised rate, and warnings of frames to come.
+    """Score each frame against a forecast made before it; alarms at a guaranteed rate, and early warnings.
 
     Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
     watched until Ctrl-C or --limit.

@@ -32,11 +32,11 @@ def benchmark(
         typer.Option("--tables", help="Add FOMM, TPS and both face-vid2vid of the published sizes, with a VRNN each."),
     ] = False,
     forecaster: Annotated[
-        str, typer.Option("--forecaster", help="Name or file of the forecaster of models that name none.")
+        str, typer.Option("--forecaster", help="Forecaster (name or file) for models given without one.")
     ] = "vrnn",
     clip: Annotated[
         Path | None,
-        typer.Option("--clip", help="Rebuild this clip with the models, for their rate as coded and their error."),
+        typer.Option("--clip", help="Rebuild this clip to measure coded rate and error."),
     ] = None,
     fps: MeasuredFpsOption = None,
     limit: LimitOption = None,
@@ -51,16 +51,17 @@ def benchmark(
         Path | None, typer.Option("--calibrate", help="Calibrate int8 on the frames of this clip first.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="Times to measure; the median counts. (default: 5, tables 1)")
+        int | None,
+        typer.Option("--rounds", min=1, help="Measurements, of which the median is reported. (default: 5, tables 1)"),
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option("--frames", help="Output frames a round, a multiple of 12. (default: 60, tables 12)"),
+        typer.Option("--frames", help="Output frames per round, a multiple of 12. (default: 60, tables 12)"),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Measure in the terms of the published Tables 11 and 12 (arXiv 2504.05537): seconds, products, rate and error.
+    """Measure cost as in Tables 11 and 12 of arXiv 2504.05537: seconds, MACs, rate and error.
 
     Rates as coded and errors need trained weights and a --clip of somebody whom they have not seen.
     """

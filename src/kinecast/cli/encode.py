@@ -65,27 +65,23 @@ def encode(
         float | None,
         typer.Option(
             "--rate-kbps",
-            help="Budget for motion, without header and picture: frames that the receiver would miss least are left "
-            "out until it is met. (default: send every frame)",
+            help="Budget for motion, excluding header and picture: the frames that matter least are skipped "
+            "until it is met. (default: send every frame)",
         ),
     ] = None,
     terms: Annotated[
         str,
-        typer.Option(
-            "--terms", help="With --rate-kbps: what a receiver would miss is measured on keypoints, or on pictures."
-        ),
+        typer.Option("--terms", help="With --rate-kbps: measure the loss on keypoints or on pictures."),
     ] = "keypoints",
     forecast: Annotated[
         str,
-        typer.Option(
-            "--forecast", help="What the receiver shows for frames left out: hold, damped, gru, vrnn, or a file."
-        ),
+        typer.Option("--forecast", help="Concealment of skipped frames: hold, damped, gru, vrnn, or a file."),
     ] = "damped",
     picture_quality: Annotated[
-        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100; with --gfv about that.")
+        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100; approximate with --gfv.")
     ] = 60,
     profile: Annotated[
-        str, typer.Option("--profile", help="Prediction tables: auto, generic, or those of a kind of key points.")
+        str, typer.Option("--profile", help="Prediction tables: auto, generic, or a name of trained ones.")
     ] = "auto",
     model: AutoModelOption = AUTO,
     crop: CropOption = "center",
@@ -94,9 +90,9 @@ def encode(
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
     sound: Annotated[
-        bool, typer.Option("--sound", help="Send the clip's sound too: Opus, one channel; in an .mp4 as it is.")
+        bool, typer.Option("--sound", help="Include the clip's sound (Opus, mono; in an .mp4, as it is).")
     ] = False,
-    sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="What sound may cost, 6 to 96.")] = 24.0,
+    sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="Bit rate of the sound, 6 to 96 kbps.")] = 24.0,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
     strip: StripOption = False,
@@ -104,14 +100,13 @@ def encode(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce a clip to its first frame and a few kilobits of motion a second, streaming.
+    """Encode a clip as its first frame and a few kilobits per second of motion, streaming.
 
     A .kcm with --gfv, and video with GFV messages without it, are converted: the motion's whole numbers stay as they
     are. --seed is the forecaster's, if it samples.
     """
     needs("kinecast encode", "codec")
     from kinecast.apps.stream.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
-    from kinecast.apps.stream.fillers import load_filler
     from kinecast.apps.stream.gfv.clips import encode_gfv
     from kinecast.media.framing import around_face
 
@@ -135,6 +130,8 @@ def encode(
     if converter is not None:
         report = converter(output, picture_quality, sound, sound_kbps)
     else:
+        from kinecast.apps.stream.fillers import load_filler
+
         model = choose_for_clip(model, source, crop, forecast)
         backbone = load_model(model, device, engine, precision)
         filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)

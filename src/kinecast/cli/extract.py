@@ -31,12 +31,10 @@ from kinecast.cli.workers import RayOption, WorkersOption
 def extract(
     clips: Annotated[
         list[Path],
-        typer.Argument(
-            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; several; or their folder."
-        ),
+        typer.Argument(help="Clips (mp4, mov, webm, gif), a folder of pictures or of clips, or - for standard input."),
     ],
     output: Annotated[
-        Path, WRITES_EITHER, typer.Option("-o", "--output", help="Motion file (.npz); of several clips their folder.")
+        Path, WRITES_EITHER, typer.Option("-o", "--output", help="Motion file (.npz); a folder for several clips.")
     ],
     model: AutoModelOption = AUTO,
     crop: CropOption = "center",
@@ -53,7 +51,7 @@ def extract(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Reduce clips to keypoint motion, streaming. (Nothing here is random; --seed changes nothing.)
+    """Extract the motion of clips, streaming. (Deterministic; --seed has no effect.)
 
     Of several clips, those that are done are left as they are, and damaged ones are left out and said.
     """
@@ -99,7 +97,7 @@ def extract(
 def _extract_all(
     settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
-    """Extract the motion of many clips, D = `dim` numbers a frame, and say what was left out."""
+    """Extract the motion of many clips, D = `dim` numbers per frame, and say what was left out."""
     from kinecast.apps.extract_many import ExtractWorker, extract_all
     from kinecast.jobs.pool import WorkerPool
 

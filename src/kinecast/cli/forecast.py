@@ -13,18 +13,18 @@ from kinecast.errors import KinecastError
 def forecast(
     motion: Annotated[Path, typer.Argument(help="Motion file of `kinecast extract` (.npz).")],
     output: Annotated[
-        Path, WRITES_MOTION, typer.Option("-o", "--output", help="Motion file to write; several samples get numbers.")
+        Path, WRITES_MOTION, typer.Option("-o", "--output", help="Output motion file; several samples are numbered.")
     ],
     model: Annotated[
         str, typer.Option("--model", help="Forecaster: a name of `kinecast zoo list`, repeat, velocity, or a file.")
     ] = "vrnn",
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "12-12",
-    samples: Annotated[int, typer.Option("--samples", help="Futures to sample.")] = 1,
+    samples: Annotated[int, typer.Option("--samples", help="Samples to draw.")] = 1,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Forecast every second block of a motion from the observed block before it alone, and say how far it is off."""
+    """Forecast every second block of a motion file from the block before it, and report the errors."""
     from kinecast.apps.pipeline import forecast_motion
     from kinecast.data.windows import parse_horizon
     from kinecast.files import MOTION_OUTPUTS, check_output

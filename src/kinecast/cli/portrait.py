@@ -11,7 +11,7 @@ from kinecast.errors import KinecastError
 from kinecast.files import CLIP_OUTPUTS, check_suffix
 
 if TYPE_CHECKING:
-    from kinecast.apps.portrait.job import PortraitOptions
+    from kinecast.apps.portrait.options import PortraitOptions
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,9 @@ class Portraits:
             return animate_portrait(
                 backbone, self.source, self.driving, self.output, self.options, update, say, self.preview
             )
-        if self.preview is not None:
-            raise KinecastError("preview: expected one source and one clip, found a folder: leave --preview out")
+        for name, given in (("preview", self.preview), ("reenact", self.options.reenact)):
+            if given:
+                raise KinecastError(f"{name}: expected one source and one clip, found a folder: leave --{name} out")
         tasks = plan(self.source, Path(self.driving), self.output)
         done = run_batch(backbone, tasks, self.options, model, self.overwrite, update, say)
         return {"done": done, "outputs": [str(task.output) for task in tasks]}

@@ -13,12 +13,12 @@ _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8710,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for a free one.")] = 8710,
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate (PEM), to serve https.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its private key (PEM).")] = None,
 ) -> None:
-    """Run the room server that brings two ends of a call together. The call itself does not pass through it.
+    """Run the room server that introduces the two ends of a call. The call itself does not pass through it.
 
     It learns addresses, and when who was in which room, nothing of what is said: offers are sealed with a key that only
     the two ends have.

@@ -10,10 +10,10 @@ from kinecast.cli.common import DeviceOption, EngineOption, PrecisionOption, loa
 
 
 def studio(
-    port: Annotated[int, typer.Option("--port", help="Port of the page on 127.0.0.1; 0 is any.")] = 0,
+    port: Annotated[int, typer.Option("--port", help="Port of the page on 127.0.0.1; 0 for any free one.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     upload_mb: Annotated[
-        int, typer.Option("--upload-mb", min=1, help="The largest picture or clip that is taken, in megabytes.")
+        int, typer.Option("--upload-mb", min=1, help="Largest accepted picture or clip, in megabytes.")
     ] = 500,
     model: Annotated[
         str, typer.Option("--model", help="Mesh backbone: a name of `kinecast zoo list`, or a file.")
@@ -22,7 +22,7 @@ def studio(
     precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
 ) -> None:
-    """Move a portrait on a page in your browser: by sliders, by a clip, or by your camera.
+    """Animate a portrait in your browser: by sliders, by a clip, or by your camera.
 
     The page is on this machine and loads nothing from elsewhere. What you choose is kept in a temporary folder, which
     is removed when the studio ends. Videos are saved as mp4, webm or gif, single pictures as png.

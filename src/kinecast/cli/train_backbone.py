@@ -15,18 +15,18 @@ def train_backbone(
     config: Annotated[Path | None, typer.Argument(help="Recipe (.toml); see recipes/.")] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of clips; may be repeated.")] = None,
     output: Annotated[Path | None, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder of the run.")] = None,
-    validate: Annotated[str | None, typer.Option("--validate", help="Regular expression of persons kept out.")] = None,
+    validate: Annotated[str | None, typer.Option("--validate", help="Regular expression for people held out.")] = None,
     initialise: Annotated[str | None, typer.Option("--initialise", help="Weights to start from.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Training steps.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Pairs of frames a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Frame pairs per step.")] = None,
     crop: Annotated[str | None, typer.Option("--crop", help="center, face or none.")] = None,
     precision: Annotated[str | None, typer.Option("--precision", help="32-true or bf16-mixed.")] = None,
     devices: Annotated[int | None, typer.Option("--devices", help="Processes (DDP).")] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Random seed.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a FOMM on folders of clips. Run the same command again to go on after a stop, kill -9 included.
+    """Train a backbone on folders of clips. Run the same command again to resume after an interruption.
 
     On several processes or machines: torchrun --nproc-per-node 2 -m kinecast train backbone RECIPE.
 

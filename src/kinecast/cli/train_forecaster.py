@@ -14,32 +14,36 @@ def train_forecaster(
     output: Annotated[Path, WRITES_TRAINED, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
     model: Annotated[str, typer.Option("--model", help="gru, vrnn, damped, climatology, ...")] = "vrnn",
     preset: Annotated[
-        str | None, typer.Option("--preset", help="small, published or released. (default: small)")
+        str | None,
+        typer.Option("--preset", help="kinecast (ours), paper (as printed), released, ... (default: kinecast)"),
     ] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "12-12",
     option: Annotated[
         list[str] | None, typer.Option("--set", help="KEY=VALUE of the model's config; may be repeated.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Training steps. (default: 400)")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows a step. (default: 24)")] = None,
-    learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of Adam. (default: 0.002)")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows per step. (default: 24)")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Learning rate of Adam. (default: 0.002)")
+    ] = None,
     stride: Annotated[int, typer.Option("--stride", help="Frames between the starts of training windows.")] = 1,
     validate: Annotated[
-        str | None, typer.Option("--validate", help="Regular expression of persons kept out and scored at the end.")
+        str | None, typer.Option("--validate", help="Regular expression for people held out and scored at the end.")
     ] = None,
     early_stop: Annotated[
-        str | None, typer.Option("--early-stop", help="Persons of the rest whose best score chooses the step.")
+        str | None,
+        typer.Option("--early-stop", help="Regular expression for people whose score selects the best step."),
     ] = None,
     person: Annotated[
         str | None,
         typer.Option("--person", help="Regular expression whose group is the person in a clip's name. (default: id…_)"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with a run that was stopped.")] = True,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Resume an interrupted run.")] = True,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train a forecaster on motion series. Run the same command again to go on after a stop, kill -9 included.
+    """Train a forecaster on motion series. Run the same command again to resume after an interruption.
 
     Beside the output: its .json (config, seeds, figures of the persons kept out) and, while it runs, its .ckpt.
     """

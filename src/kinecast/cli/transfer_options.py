@@ -9,16 +9,14 @@ from kinecast.models.transfer import REGIONS, Transfer, regions, strengths
 
 StrengthOption = Annotated[
     str | None,
-    typer.Option("--strength", help="Of relative motion: 0.8 for all, or pose=0.5,eyes=1,mouth=1.2 (mesh)."),
+    typer.Option("--strength", help="Strength of relative motion: one factor, or pose=0.5,eyes=1,mouth=1.2 (mesh)."),
 ]
-RegionOption = Annotated[
-    str, typer.Option("--region", help="What moves: all, or some of pose,eyes,mouth; the rest stays as it is (mesh).")
-]
+RegionOption = Annotated[str, typer.Option("--region", help="Regions to move: all, or some of pose,eyes,mouth (mesh).")]
 EyesOption = Annotated[
-    float | None, typer.Option("--eyes", help="Keep the lids open by so many widths of the eye; 0 is shut (mesh).")
+    float | None, typer.Option("--eyes", help="Fixed eye opening, in eye widths; 0 is closed (mesh).")
 ]
 LipsOption = Annotated[
-    float | None, typer.Option("--lips", help="Keep the lips open by so many widths of the mouth; 0 is shut (mesh).")
+    float | None, typer.Option("--lips", help="Fixed mouth opening, in mouth widths; 0 is closed (mesh).")
 ]
 _KINDS = ("relative", "absolute", "mixed")
 

@@ -7,10 +7,10 @@ import typer
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", help="Processes of one thread; the figures do not depend on it. (default: 1; with --ray, all)"
+        "--workers", help="Single-threaded processes; results do not depend on it. (default: 1; with --ray, all)"
     ),
 ]
 RayOption = Annotated[
     str | None,
-    typer.Option("--ray", help="Work on a Ray cluster: its address, auto for this machine's, or local to start one."),
+    typer.Option("--ray", help="Run on a Ray cluster: address, auto for a running one, or local to start one."),
 ]

@@ -12,21 +12,23 @@ from kinecast.cli.outputs import WRITES_WEIGHTS
 def zoo_import(
     checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint of FOMM, TPS or face-vid2vid (.pth.tar).")],
     output: Annotated[
-        Path | None, WRITES_WEIGHTS, typer.Option("-o", "--output", help="(default: beside it, .safetensors)")
+        Path | None,
+        WRITES_WEIGHTS,
+        typer.Option("-o", "--output", help="Output. (default: beside the checkpoint, .safetensors)"),
     ] = None,
-    frame_size: Annotated[int, typer.Option("--frame-size", help="What the weights were trained at.")] = 256,
+    frame_size: Annotated[int, typer.Option("--frame-size", help="Frame size that the weights were trained at.")] = 256,
     align_corners: Annotated[
         bool | None,
         typer.Option(
             "--align-corners/--no-align-corners",
-            help="How a FOMM's weights read the sampling grid: as trained under torch up to 1.2, or later.",
+            help="Sampling grid of a FOMM: as in torch up to 1.2 (published weights), or later.",
             show_default="as published: --align-corners",
         ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Convert a published checkpoint. It is read as tensors only: a pickle that would run code is refused."""
+    """Convert a published checkpoint, read as tensors only: pickles that would run code are refused."""
     import json as json_module
 
     from kinecast.models.checkpoints import import_published, save_backbone

@@ -1,6 +1,6 @@
 """Packets in, in whatever order they arrive; every frame out once, in order, decoded or marked as concealed.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections import deque

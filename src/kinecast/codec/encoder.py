@@ -1,6 +1,6 @@
 """Motion in, packets out: one frame of delay at most in live use, a second in files.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ _OVERHEAD = 14  # bytes of a motion packet besides its payload, at most
 class Packing:
     """How frames are put into packets.
 
-    `frames` a packet: each packet costs 8 bytes or more beside its payload, 1.9 kbps where each of 30 frames a second
+    `frames` a packet: each packet costs 8 bytes or more beside its payload, 1.9 kbps where each of 30 frames per second
     is a packet; a packet of two frames delays the first by one. Every `key_every` frames, or as soon after as a
     packet ends, comes one that needs no other: where a receiver may join, or go on after a loss. `wide` is CRC-32
     instead of CRC-16. `skips` lets a sender leave frames out between those of one packet.

@@ -3,7 +3,7 @@
 Nothing here decides a bit of the stream. A sender that runs the same `Expectation` as its receiver knows what is shown
 while it sends nothing, up to the rounding of floats, which differs between machines.
 
-Letters: N observed frames, H horizon, D numbers a frame.
+Notation: N observed frames, H horizon, D numbers per frame.
 """
 
 from collections import deque

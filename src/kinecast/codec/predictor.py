@@ -10,7 +10,7 @@ errors past, errors of this frame, and speed, added as logarithms with trained w
 Nothing here is a float, but for log2_array's exact frexp: fixed point with floor division and arithmetic shifts, all
 below 2**62. Qn says that 2**n stands for 1. Fine units are 2**-16 motion units. Arrays are in coding order.
 
-Letters: D numbers a frame, R sets of weights: one trained, then those that learn.
+Notation: D numbers per frame, R sets of weights: one trained, then those that learn.
 """
 
 import numpy as np

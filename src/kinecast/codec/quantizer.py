@@ -1,6 +1,6 @@
 """Motion vectors to whole numbers of steps and back, one step a kind of component.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Layout:
             raise KinecastError(f"layout {self.name}: expected components of different names, found {', '.join(names)}")
         if self.dim > MAX_DIM:
             raise KinecastError(
-                f"layout {self.name}: expected at most {MAX_DIM} numbers a frame (the worst frame must fit a packet), "
+                f"layout {self.name}: expected at most {MAX_DIM} numbers per frame (every frame must fit a packet), "
                 f"found {self.dim}"
             )
 
@@ -81,7 +81,7 @@ class Layout:
 
     @property
     def dim(self) -> int:
-        """D, the numbers a frame."""
+        """D, the numbers per frame."""
         return self.keypoints * sum(component.width for component in self.components)
 
     @property

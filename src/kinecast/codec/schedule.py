@@ -1,6 +1,6 @@
 """Which frames a sender sends, decided frame by frame: every k-th, N of N+H, or those that its receiver would miss.
 
-Letters: N observed frames, H horizon, D numbers a frame.
+Notation: N observed frames, H horizon, D numbers per frame.
 """
 
 from collections.abc import Callable

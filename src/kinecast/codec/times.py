@@ -1,6 +1,6 @@
 """When frames are shown, in a stream of variable rate: whole milliseconds. See docs/protocol.md, Times.
 
-A stream of a constant rate has none of this. Letters: T frames.
+A stream of a constant rate has none of this. Notation: T frames.
 """
 
 from collections.abc import Sequence

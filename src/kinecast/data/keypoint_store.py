@@ -1,6 +1,6 @@
 """Motion series from disk, whatever wrote them: `kinecast extract`, numpy, or the shared keypoint format.
 
-Letters: T frames, K keypoints, D numbers a frame.
+Notation: T frames, K keypoints, D numbers per frame.
 """
 
 from pathlib import Path
@@ -108,8 +108,8 @@ def _checked(path: Path, series: dict[str, Tensor]) -> dict[str, Tensor]:
             )
         if motion.shape[1] != series[first].shape[1]:
             raise KinecastError(
-                f"{path}: expected series of one dimension, found {series[first].shape[1]} numbers a frame in {first} "
-                f"and {motion.shape[1]} in {name}: keep series of different kinds in different folders"
+                f"{path}: expected series of one dimension, found {series[first].shape[1]} numbers per frame in "
+                f"{first} and {motion.shape[1]} in {name}: keep series of different kinds in different folders"
             )
         bad = (~torch.isfinite(motion)).any(dim=1)
         if bad.any():

@@ -1,6 +1,6 @@
 """Windows of N observed and H later frames, and the split by person.
 
-Letters: T frames of a clip, N observed, H horizon, D numbers a frame, W windows.
+Notation: T frames of a clip, N observed, H horizon, D numbers per frame, W windows.
 """
 
 import re
@@ -63,24 +63,42 @@ def parse_horizon(text: str) -> Horizon:
     return Horizon(int(match[1]), int(match[2]))
 
 
-def evaluation_windows(series: Series, horizon: Horizon) -> Windows:
+def evaluation_windows(series: Series, horizon: Horizon, every: int = 1) -> Windows:
     """Cut each clip into windows that do not overlap, from its first frame on; the rest at its end is left out.
 
+    Windows are made of every k-th frame of the clip, k = `every`.
+
     Raises:
-        KinecastError: no clip is long enough.
+        KinecastError: no clip is long enough, or `every` is below 1.
     """
-    return _cut(series, horizon, horizon.frames)
+    return _cut(series, horizon, horizon.frames * every, every)
 
 
-def training_windows(series: Series, horizon: Horizon, stride: int = 1) -> Windows:
-    """Cut a window every `stride` frames.
+def training_windows(series: Series, horizon: Horizon, stride: int = 1, every: int = 1) -> Windows:
+    """Cut a window from every `stride`-th frame on, of every k-th frame, k = `every`.
 
     Raises:
-        KinecastError: no clip is long enough, or the stride is below 1.
+        KinecastError: no clip is long enough, or the stride or `every` is below 1.
     """
     if stride < 1:
         raise KinecastError(f"training windows: expected a stride of at least 1, found {stride}")
-    return _cut(series, horizon, stride)
+    return _cut(series, horizon, stride, every)
+
+
+def frames_needed(horizon: Horizon, every: int = 1) -> int:
+    """Return how many successive frames of a clip one window of every k-th frame spans."""
+    return (horizon.frames - 1) * every + 1
+
+
+def window_count(length: int, horizon: Horizon, every: int = 1) -> int:
+    """Return how many windows `evaluation_windows` cuts from a clip of so many frames."""
+    return len(range(0, length - frames_needed(horizon, every) + 1, horizon.frames * every))
+
+
+def too_short(horizon: Horizon, every: int = 1) -> str:
+    """Say what a horizon asks of a clip, for messages."""
+    of = f", one frame in {every}," if every > 1 else ""
+    return f"horizon {horizon}{of} needs at least {frames_needed(horizon, every)}"
 
 
 def split_by_person(
@@ -107,18 +125,20 @@ def split_by_person(
     return training, kept_out
 
 
-def _cut(series: Series, horizon: Horizon, stride: int) -> Windows:
+def _cut(series: Series, horizon: Horizon, stride: int, every: int) -> Windows:
+    if every < 1:
+        raise KinecastError(f"windows: expected every frame, or one in several, found one in {every}")
+    needed = frames_needed(horizon, every)
     frames, clips = [], []
     for clip, motion in series.items():
-        for start in range(0, len(motion) - horizon.frames + 1, stride):
-            frames.append(motion[start : start + horizon.frames])
+        for start in range(0, len(motion) - needed + 1, stride):
+            frames.append(motion[start : start + needed : every])
             clips.append(clip)
     if not frames:
         longest = max((len(motion) for motion in series.values()), default=0)
         which = "the clip has" if len(series) == 1 else f"the longest of {len(series)} clips has"
         raise KinecastError(
-            f"{which} {longest} frames; horizon {horizon} needs at least {horizon.frames}: "
-            "choose a shorter horizon or a longer clip"
+            f"{which} {longest} frames; {too_short(horizon, every)}: choose a shorter horizon or a longer clip"
         )
     return Windows(torch.stack(frames), clips, horizon)
 

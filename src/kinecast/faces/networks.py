@@ -7,7 +7,7 @@
 | BlendshapeNetwork (an MLP-Mixer, 2105.01601; 2309.05782) | 146 of the points | 52 ARKit scores |
 
 Where padding is odd, TensorFlow has one more behind than in front, hence the explicit padding before strides.
-Letters: B pictures.
+Notation: B pictures.
 """
 
 import torch

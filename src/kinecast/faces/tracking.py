@@ -16,7 +16,7 @@ class OneEuro:
     """A low-pass filter that follows fast movements and holds slow ones still (Casiez et al. 2012).
 
     Args:
-        fps: frames a second.
+        fps: frames per second.
         cutoff: Hz, of a face at rest; lower trembles less.
         speed_weight: Hz more for each face's size a second; higher lags less. The defaults are the original program's.
         speed_cutoff: Hz, of the speed itself.

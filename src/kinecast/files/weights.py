@@ -190,9 +190,11 @@ def _kind(path: Path) -> _Kind:
     for place, mark, name, advice in _SIGNATURES:
         if head[place:].startswith(mark):
             return _Kind("other", name, advice)
+    if (found := _kind_of_safetensors(path, head)) is not None:  # before pickles: a header of 640 bytes begins like one
+        return found
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return _Kind("pickle", "a pickle, as old torch checkpoints are", _AS_CHECKPOINT)
-    return _kind_of_safetensors(path, head) or _kind_of_text(path, head) or _Kind("unknown", "", "")
+    return _kind_of_text(path, head) or _Kind("unknown", "", "")
 
 
 def _kind_of_zip(path: Path) -> _Kind:

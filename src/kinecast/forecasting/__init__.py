@@ -13,6 +13,7 @@ from kinecast.forecasting.direct import Direct
 from kinecast.forecasting.gru import GRUForecaster
 from kinecast.forecasting.gru_nf import GRUNF
 from kinecast.forecasting.gru_snf import GRUSNF
+from kinecast.forecasting.linear import VAR, Ridge
 from kinecast.forecasting.nf import NF
 from kinecast.forecasting.vae import VAE
 from kinecast.forecasting.vrnn import VRNN
@@ -23,6 +24,8 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "velocity": ConstantVelocity,
     "damped": DampedVelocity,
     "climatology": Climatology,
+    "ridge": Ridge,
+    "var": VAR,
     "gru": GRUForecaster,
     "vae": VAE,
     "nf": NF,
@@ -32,6 +35,8 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "vrnn-released": ReleasedVRNN,
     "direct": Direct,
 }
+
+_FORMER = {"small": "kinecast"}  # preset names of version 0.1
 
 __all__ = ["FORECASTERS", "Forecaster", "ForecasterConfig", "build_forecaster", "forecaster_class"]
 
@@ -48,19 +53,20 @@ def forecaster_class(name: str) -> type[Forecaster]:
 
 
 def build_forecaster(name: str, motion_dim: int, preset: str | None = None, **overrides: Any) -> Forecaster:
-    """Build an untrained forecaster of D = `motion_dim` numbers a frame.
+    """Build an untrained forecaster of D = `motion_dim` numbers per frame.
 
     Args:
         name: of the table above.
         motion_dim: D.
-        preset: a named config of the class, such as `small`, `published` or `released`; None is its first one.
+        preset: a named config of the class: `kinecast` (ours, the default), `paper` (as printed) or others; `small`
+            is what `kinecast` was called in 0.1.
         overrides: config values that replace the preset's.
 
     Raises:
         KinecastError: an unknown name, preset or key, or a value out of range.
     """
     kind = forecaster_class(name)
-    preset = next(iter(kind.presets)) if preset is None else preset
+    preset = next(iter(kind.presets)) if preset is None else _FORMER.get(preset, preset)
     if preset not in kind.presets:
         raise KinecastError(f"{name}: expected a preset of {', '.join(kind.presets)}; found {preset!r}")
     config = kind.presets[preset]

@@ -1,6 +1,6 @@
 """The contract of a forecaster of motion vectors.
 
-Letters: B batch, T frames, N observed, H horizon (forecast frames), D numbers a frame, S samples, M training windows.
+Notation: B batch, T frames, N observed, H forecast frames, D numbers per frame, S samples, M training windows.
 """
 
 import json

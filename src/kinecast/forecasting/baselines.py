@@ -5,7 +5,7 @@
     damped        x_{N+i} = x_N + v sum over j <= i of phi^j      phi by least squares on the training windows
     climatology   x_{N+i} = x_N + r_i,                            r a whole residual trajectory of a training window
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, M training windows.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, M training windows.
 """
 
 from abc import abstractmethod
@@ -87,13 +87,13 @@ class DampedVelocity(Baseline):
         power = velocity.square().sum().double()
         product = torch.einsum("mhd,md->h", change, velocity).double()
         grid = torch.linspace(0, 1, _PHI_GRID, dtype=torch.float64)
-        reach = _reach(grid, change.shape[1])
+        reach = reach_of(grid, change.shape[1])
         self.phi.fill_(float(grid[(reach.square() * power - 2 * reach * product).sum(dim=1).argmin()]))
 
     def _central(self, observed: Tensor, horizon: int) -> Tensor:
         if self.phi < 0:
             raise self._not_fitted()
-        return observed[:, -1:] + _reach(self.phi, horizon).view(1, -1, 1) * observed.diff(dim=1)[:, -1:]
+        return observed[:, -1:] + reach_of(self.phi, horizon).view(1, -1, 1) * observed.diff(dim=1)[:, -1:]
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,6 @@ class Climatology(Baseline):
         return self.residuals[:, :horizon]
 
 
-def _reach(phi: Tensor, horizon: int) -> Tensor:
+def reach_of(phi: Tensor, horizon: int) -> Tensor:
     """Return the sum over j <= i of phi^j for i = 1..H, (..., H)."""
     return (phi.unsqueeze(-1) ** torch.arange(1, horizon + 1, device=phi.device)).cumsum(dim=-1)

@@ -15,7 +15,7 @@ in units of their window. A forecast longer than the bank's trajectories goes on
 The members of an ensemble start from other weights; locations and log scales are averaged, which keeps the result one
 Laplace.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, M kept windows, E members.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, M kept windows, E members.
 """
 
 import math
@@ -79,7 +79,7 @@ class Direct(Forecaster):
     config_type = DirectConfig
     config: DirectConfig
     min_observed = 2
-    presets: ClassVar = {"small": DirectConfig(), "general": DirectConfig(vary_observed=True)}
+    presets: ClassVar = {"kinecast": DirectConfig(), "general": DirectConfig(vary_observed=True)}
     kept = "bank"
     bank: Tensor
 

@@ -1,15 +1,16 @@
 """What recurrent forecasters read of a frame, and how their read-outs become motion again.
 
-Two arrangements, by config. `joint` (as published): one recurrent net reads and predicts all D numbers. `shared`:
-the same small net runs along each of the D numbers with a state of its own, told how lively the window is and which
-number it reads by a learnt vector. A handful of training people hold few independent windows but D times as many
+Three arrangements, by config. `frame` (as printed in the papers): one recurrent net reads the D numbers of a frame and
+nothing else. `joint`: it reads their increments and how lively the window is as well. `shared`: the same small net runs
+along each of the D numbers with a state of its own, told how lively the window is and which number it reads by a learnt
+vector. A handful of training people hold few independent windows but D times as many
 single series, so the shared net is the one that carries over to people it was not trained on.
 
 A forecast of one window is many small steps, whose calls cost more than their arithmetic. So what stays the same from
 frame to frame is computed once (`Unchanging`), the observed frames are read in one call, and nets and cells here call
 the functions behind their modules.
 
-Letters: R rows (windows, or samples of windows), D numbers a frame, C channels (1 joint, D shared), F features.
+Letters: R rows (windows, or samples of windows), D numbers a frame, C channels (D shared, else 1), F features.
 """
 
 from typing import Literal, NamedTuple
@@ -20,8 +21,10 @@ from torch.nn.functional import linear, silu
 
 from kinecast.forecasting.normalize import Units
 
-Channels = Literal["joint", "shared"]
-CHANNELS: tuple[str, ...] = ("joint", "shared")
+Channels = Literal["joint", "shared", "frame"]
+CHANNELS: tuple[str, ...] = ("joint", "shared", "frame")
+Variable = Literal["residual", "position"]
+VARIABLES: tuple[str, ...] = ("residual", "position")
 
 
 class Unchanging(NamedTuple):
@@ -39,6 +42,7 @@ class MotionFeatures(nn.Module):
         super().__init__()
         self.motion_dim = motion_dim
         self.shared = channels == "shared"
+        self.frame_alone = channels == "frame"
         self.identity = nn.Parameter(0.1 * torch.randn(motion_dim, identity)) if self.shared and identity else None
 
     @property
@@ -49,6 +53,8 @@ class MotionFeatures(nn.Module):
     @property
     def size(self) -> int:
         """F."""
+        if self.frame_alone:
+            return self.motion_dim
         if not self.shared:
             return 2 * self.motion_dim + 2
         return 5 + (0 if self.identity is None else self.identity.shape[1])
@@ -75,6 +81,8 @@ class MotionFeatures(nn.Module):
         Of T frames at once, time outermost: (T, R, D) to (T, R, C, F).
         """
         position = (frame - window.shift) / window.scale
+        if self.frame_alone:
+            return position.unsqueeze(-2)
         # asinh: a jump (a cut, a lost keypoint) must not throw the recurrent state far out of what it was trained on.
         increment = torch.asinh(increment)
         activity = (increment.abs().mean(dim=-1, keepdim=True) + 1e-2).log()

@@ -4,7 +4,7 @@
 
 h_t has read x_{<t} only, and every sample carries its own state and reads its own frames. The flow's variable v_t is
 
-    position   (x_t - shift) / scale                                     (as published, in training units)
+    position   (x_t - shift) / scale                                     (as printed, in training units)
     residual   d_t - damping * d_{t-1},  d_t = (x_t - x_{t-1}) / step    (what carries over to people not trained on)
 
 With `shared` channels each number has a state of its own, from which an affine layer with free tails is read, and a
@@ -15,7 +15,7 @@ fixed whitening follows; the flow is given the mean of the states and models wha
 a > 1 gives tails heavier than a Gaussian's (after Jones & Pewsey 2009; a = 2: a Laplace's). All of it is invertible,
 so that the likelihood stays exact.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, K hidden units.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, C channels, K hidden units.
 """
 
 import math
@@ -75,22 +75,22 @@ class GRUNFConfig(ForecasterConfig):
         )
 
 
-PUBLISHED = GRUNFConfig(
+PAPER = GRUNFConfig(
     hidden=512,
     layers=3,
     blocks=12,
     flow_hidden=2048,
     flow_layers=5,
-    channels="joint",
+    channels="frame",
     identity=0,
     normalization="training",
     variable="position",
     dropout=0.0,
 )
 PRESETS = {
-    "small": GRUNFConfig(),
-    "published": PUBLISHED,
-    "released": replace(PUBLISHED, blocks=5, flow_hidden=512),
+    "kinecast": GRUNFConfig(),
+    "paper": PAPER,
+    "released": replace(PAPER, blocks=5, flow_hidden=512),
 }
 
 

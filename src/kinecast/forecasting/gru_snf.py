@@ -14,7 +14,7 @@ mu_t is `flow`: f^{-1}(0 | h_t), or `head`: a linear read-out of h_t, fitted by 
 The GRU-NF inside is unchanged, and so is its noise: refinement draws from a generator of its own. With n or eps of 0
 the samples are GRU-NF's bit for bit.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, L layers.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, L layers.
 """
 
 import math

@@ -1,7 +1,7 @@
 """NF: the memoryless flow forecaster of arXiv 2504.05537, section 3.2, with the RealNVP of Dinh et al. 2016.
 
     z_t = f(x_t),  z_t ~ N(0, I);     x_{t+k} = f^{-1}(rho z_t + sqrt(1 - rho^2) e),  e ~ N(0, I)
-    loss    MSE(f^{-1}(rho z_t), x_{t+k}) + NLL(x_t), both a number of motion
+    loss    MSE(f^{-1}(rho z_t), x_{t+k}) + NLL(x_t), the latter a number of motion or, as printed, whole
 
 The paper gives the loss and that the flow has no condition; how the flow of x_t yields a forecast of x_{t+k} it leaves
 open. Here the base variable goes on as the one Gaussian process that keeps N(0, I): rho in (0, 1), one for each number
@@ -9,7 +9,7 @@ and learnt by the MSE, is how much of it is left after k frames, the rest is new
 the flow's own density, and the sure one (rho 1) repeats x_t. No batch normalisation: in training its inverse would not
 be the inverse of its forward pass. How x_t becomes a forecast: `forecasters.shifting`.
 
-Letters: R rows, L frames, D numbers a frame.
+Notation: R rows, L frames, D numbers per frame.
 """
 
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class NFConfig(ForecasterConfig):
     normalization: Normalization = "window"
     noise: Noise = "shared"
     likelihood_weight: float = 1.0
+    likelihood_per_number: bool = True  # the likelihood is divided by D, as the squared error is
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -53,15 +54,17 @@ class NFConfig(ForecasterConfig):
 class NF(ShiftingForecaster):
     """A normalising flow of single frames, and how much of its base variable is left after k.
 
-    Of `published` the paper's text gives no sizes; they are those released for GRU-NF's flow.
+    Of `paper` the paper's text gives no sizes; they are those released for GRU-NF's flow.
     """
 
     name = "nf"
     config_type = NFConfig
     config: NFConfig
     presets: ClassVar = {
-        "small": NFConfig(),
-        "published": NFConfig(blocks=5, hidden=512, layers=5, normalization="training", noise="independent"),
+        "kinecast": NFConfig(),
+        "paper": NFConfig(
+            blocks=5, hidden=512, layers=5, normalization="training", noise="independent", likelihood_per_number=False
+        ),
     }
 
     def __init__(self, motion_dim: int, config: NFConfig) -> None:
@@ -71,11 +74,12 @@ class NF(ShiftingForecaster):
         self.memory = nn.Parameter(torch.zeros(motion_dim))  # its sigmoid is rho
 
     def pair_loss(self, frames: Tensor, later: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return squared error and negative log-likelihood of pairs (R, D), a number of motion, and both apart."""
+        """Return squared error and negative log-likelihood of pairs (R, D), summed, and both apart."""
         flow = self._flow(frames)
+        surprise = -flow.log_prob(frames).mean()
         parts = {
             "squared": (self.central(frames) - later).square().mean(),
-            "nll": -flow.log_prob(frames).mean() / self.motion_dim,
+            "nll": surprise / self.motion_dim if self.config.likelihood_per_number else surprise,
         }
         return parts["squared"] + self.config.likelihood_weight * parts["nll"], parts
 

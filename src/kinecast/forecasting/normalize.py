@@ -1,6 +1,6 @@
 """Normalisation of motion vectors by what a forecaster may know: the training set, or a window's own observed frames.
 
-Letters: B batch, N observed frames, D numbers a frame, M training windows.
+Notation: B batch, N observed frames, D numbers per frame, M training windows.
 """
 
 from typing import Literal, NamedTuple

@@ -1,7 +1,8 @@
 """Proper scores as training losses: differentiable through the samples, unbiased for any number of them.
 
 Training a sampler by its own free-running trajectories: Pacchiardi et al. 2024, *Probabilistic forecasting with
-generative networks via scoring rule minimization*, JMLR 25. Letters: S samples, B batch, H horizon, D numbers a frame.
+generative networks via scoring rule minimization*, JMLR 25. Notation: S samples, B batch, H horizon, D numbers per
+frame.
 """
 
 import torch

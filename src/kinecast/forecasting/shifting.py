@@ -13,7 +13,7 @@ not part of them: drawn independently (`noise` of `independent`, as the publishe
 frame to frame; with `shared` one draw of the noise serves k frames in a row, and the distribution of each of them,
 given the frame that it is drawn from, stays the same.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, M training windows, R rows, L frames.
+Notation: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, M training windows, R rows, L frames.
 """
 
 from abc import abstractmethod

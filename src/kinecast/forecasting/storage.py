@@ -96,7 +96,7 @@ def open_forecaster(name_or_path: str, motion_dim: int) -> Forecaster:
     model = load_forecaster_file(name_or_path)
     if model.motion_dim != motion_dim:
         raise KinecastError(
-            f"{name_or_path}: expected a forecaster of {motion_dim} numbers a frame, found one of {model.motion_dim}: "
-            "train one on motion of this backbone"
+            f"{name_or_path}: expected a forecaster of {motion_dim} numbers per frame, found one of "
+            f"{model.motion_dim}: train one on motion of this backbone"
         )
     return model

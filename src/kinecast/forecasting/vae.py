@@ -1,15 +1,16 @@
 """VAE: the memoryless variational forecaster of arXiv 2504.05537, section 3.2, after Kingma & Welling 2014.
 
     x_t -> encoder -> q(z | x_t) = N(mu, sigma^2) -> z -> decoder -> x_{t+k}
-    loss    -log p(x_{t+k} | z) + weight * KL(q(z | x_t) || N(0, I)), a number of motion
+    loss    -log p(x_{t+k} | z) + weight * KL(q(z | x_t) || N(0, I))
 
-The likelihood is `squared`, as published: the squared error, and a sample is the decoder's output, so that its spread
-is the latent's alone. Or `gaussian`, ours: with a learnt deviation for each number (sigma-VAE: Rybkin et al. 2021),
+The likelihood is `squared`, as printed (eq. 10): the mean squared error, and a sample is the decoder's output, so that
+its spread is the latent's alone; the KL, a sum over the latent, counts in full, and `kl_per_number` is off. Or
+`gaussian`, ours: with a learnt deviation for each number (sigma-VAE: Rybkin et al. 2021),
 which joins the sample. The KL then needs a weight far below 1: the latent tells no more of x_{t+k} than of x_t, which
 is what the KL costs, so that at weight 1 the best encoder is one that tells nothing (an information bottleneck). How
 x_t becomes a forecast: `forecasters.shifting`.
 
-Letters: R rows, L frames, D numbers a frame, Z latent numbers.
+Notation: R rows, L frames, D numbers per frame, Z latent numbers.
 """
 
 import math
@@ -39,6 +40,7 @@ class VAEConfig(ForecasterConfig):
     likelihood: Literal["squared", "gaussian"] = "gaussian"
     noise: Noise = "shared"
     kl_weight: float = 0.01
+    kl_per_number: bool = True  # the KL is divided by D, as the likelihood is
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -53,15 +55,23 @@ class VAEConfig(ForecasterConfig):
 class VAE(ShiftingForecaster):
     """A variational autoencoder from a frame to the one k later.
 
-    Of `published` the paper's text gives the loss and the inference; its sizes are those published for the VRNN.
+    Of `paper` the paper's text gives the loss and the inference; its sizes are those printed for the VRNN.
     """
 
     name = "vae"
     config_type = VAEConfig
     config: VAEConfig
     presets: ClassVar = {
-        "small": VAEConfig(),
-        "published": VAEConfig(latent=15, mlp=512, normalization="training", likelihood="squared", noise="independent"),
+        "kinecast": VAEConfig(),
+        "paper": VAEConfig(
+            latent=15,
+            mlp=512,
+            normalization="training",
+            likelihood="squared",
+            noise="independent",
+            kl_weight=1.0,
+            kl_per_number=False,
+        ),
     }
 
     def __init__(self, motion_dim: int, config: VAEConfig) -> None:
@@ -71,7 +81,7 @@ class VAE(ShiftingForecaster):
         self.log_deviation = nn.Parameter(torch.zeros(motion_dim)) if config.likelihood == "gaussian" else None
 
     def pair_loss(self, frames: Tensor, later: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the negative bound of pairs (R, D), a number of motion, and its parts."""
+        """Return the negative bound of pairs (R, D), and its parts."""
         posterior = self.posterior(frames)
         decoded = self.decoder(posterior.rsample())
         if self.log_deviation is None:
@@ -79,7 +89,8 @@ class VAE(ShiftingForecaster):
         else:
             parts = {"nll": -Normal(decoded, self.log_deviation.exp()).log_prob(later).mean()}
         (fit,) = parts.values()
-        parts["kl"] = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=1).mean() / self.motion_dim
+        divergence = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=1).mean()
+        parts["kl"] = divergence / self.motion_dim if self.config.kl_per_number else divergence
         return fit + self.config.kl_weight * parts["kl"], parts
 
     def posterior(self, frames: Tensor) -> Normal:

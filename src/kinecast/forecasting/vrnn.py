@@ -1,18 +1,23 @@
 """VRNN: the variational recurrent forecaster of arXiv 2504.05537, section 3.2, after Chung et al. 2015.
 
     prior      z_t ~ p(z | h_{t-1})                          (Chung eq. 5)
-    decoder    d_t ~ p(d | z_t, h_{t-1})                     (eq. 6), x_t = x_{t-1} + step * d_t
-               mean d_t = damping * d_{t-1} + g(z_t, h_{t-1}) + s(z_t, h_{t-1}) * W z_t
+    decoder    x_t ~ p(x | z_t, h_{t-1})                     (eq. 6)
     recurrence h_t = GRU([phi_x(x_t), phi_z(z_t)], h_{t-1})  (eq. 7)
-    posterior  z_t ~ q(z | x_t, h_{t-1})                     (eq. 9)
-    loss       sum over t of -log p(d_t | z_t, h_{t-1}) + KL(q || p)      (eq. 11)
+    posterior  z_t ~ q(z | phi_x(x_t), h_{t-1})              (eq. 9; [A] eq. 14)
+    loss       sum over t of -log p(x_t | z_t, h_{t-1}) + KL(q || p)      (eq. 11; [A] eq. 17)
+
+With `variable` of `position` it is so, over all frames of a window, from h_0 = 0. With `residual`, ours, a frame is its
+increment d_t in units of `step`, x_t = x_{t-1} + step * d_t, which the posterior reads as it is; the sum is over the
+frames after the N-th; and
+
+               mean d_t = damping * d_{t-1} + g(z_t, h_{t-1}) + s(z_t, h_{t-1}) * W z_t
 
 The prior is trained: it is the second half of the KL, and forecasts draw from nothing else. The released code kept
 that weight at 0. Every sample carries its own state and reads its own frames. The last term of the decoder's mean
 is ours (`loading`): the D x Z loadings W let numbers that move together in training move together in a sample from
 the first step of training on, where a plain decoder leaves its latent unused for long.
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, Z latent numbers.
+Notation: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, Z latent numbers.
 """
 
 import math
@@ -27,10 +32,12 @@ from torch.nn.functional import linear, softplus
 from kinecast.forecasting.base import Forecaster, ForecasterConfig
 from kinecast.forecasting.features import (
     CHANNELS,
+    VARIABLES,
     Channels,
     MotionFeatures,
     RecurrentCell,
     Unchanging,
+    Variable,
     hidden_layer,
     mlp,
 )
@@ -65,9 +72,15 @@ class VRNNConfig(ForecasterConfig):
     crps_weight: float = 1.0
     energy_weight: float = 0.0
     score_samples: int = 2
+    variable: Variable = "residual"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._expect("variable", self.variable in VARIABLES, f"one of {', '.join(VARIABLES)}")
+        if self.variable == "position":
+            self._expect("channels", self.channels == "frame", "frame where variable is position")
+            self._expect("normalization", self.normalization == "training", "training where variable is position")
+            self._expect("loading", not self.loading, "false where variable is position")
         self._expect_positive("hidden", "latent", "mlp", "latent_features", "likelihood_weight", "kl_weight")
         for name in ("identity", "crps_weight", "energy_weight"):
             self._expect(name, getattr(self, name) >= 0, "of at least 0")
@@ -78,13 +91,14 @@ class VRNNConfig(ForecasterConfig):
         self._expect("score_samples", self.score_samples >= 2, "of at least 2")
 
 
-_PUBLISHED = VRNNConfig(
+_PAPER = VRNNConfig(
+    variable="position",
     hidden=256,
     latent=15,
     mlp=512,
     latent_features=512,
     loading=False,
-    channels="joint",
+    channels="frame",
     identity=0,
     normalization="training",
     noise="gaussian",
@@ -102,9 +116,9 @@ class VRNN(Forecaster):
     config: VRNNConfig
     min_observed = 2
     presets: ClassVar = {
-        "small": VRNNConfig(),
-        "published": _PUBLISHED,
-        "released": replace(_PUBLISHED, latent=20, mlp=128, latent_features=20),
+        "kinecast": VRNNConfig(),
+        "paper": _PAPER,
+        "released": replace(_PAPER, latent=20, mlp=128, latent_features=20),
     }
 
     def __init__(self, motion_dim: int, config: VRNNConfig) -> None:
@@ -116,12 +130,13 @@ class VRNN(Forecaster):
         self.phi_z = nn.Linear(latent, channels * config.latent_features)
         # Training starts from damped velocity and a standard normal prior: decoder and prior net from about 0.
         self.prior_net = mlp(hidden, config.mlp, 2 * latent, near_zero=True)
-        self.posterior_net = mlp(motion_dim + hidden, config.mlp, 2 * latent)
+        self.printed = config.variable == "position"
+        self.posterior_net = mlp((config.mlp if self.printed else motion_dim) + hidden, config.mlp, 2 * latent)
         read_out = self.features.read_out_size(3 if config.loading else 2)
         self.decoder = mlp(hidden + config.latent_features, config.mlp, read_out, config.dropout, near_zero=True)
         self.loading = nn.Linear(latent, motion_dim, bias=False) if config.loading else None
         self.cell = RecurrentCell(config.mlp + config.latent_features, hidden)
-        self.damping = nn.Parameter(torch.full((motion_dim,), 0.4))
+        self.damping = None if self.printed else nn.Parameter(torch.full((motion_dim,), 0.4))
 
     def fit(self, windows: Tensor, observed: int) -> None:
         """Take the statistics of training windows (M, T, D), and the loadings of their principal components."""
@@ -134,11 +149,14 @@ class VRNN(Forecaster):
         """Return the weighted sum of `nll` and `kl` (the bound, a number of motion), and of free-running scores."""
         observed = self._split(batch, observed)
         units = self.normalizer(batch[:, :observed])
-        state = self._encode(units, batch[:, :observed])
-        surprise, divergence = self.bound(units, state, batch, observed)
+        given = 0 if self.printed else observed
+        state = self._encode(units, batch[:, :given])
+        surprise, divergence = self.bound(units, state, batch, given)
         parts = {"nll": surprise.mean() / self.motion_dim, "kl": divergence.mean() / self.motion_dim}
         total = self.config.likelihood_weight * (parts["nll"] + self.config.kl_weight * parts["kl"])
         if self.config.crps_weight or self.config.energy_weight:
+            if given < observed:
+                state = self._encode(units, batch[:, :observed])
             samples, truth = self._scored(units, state, batch, observed)
             if self.config.crps_weight:
                 parts["crps"] = fair_crps(samples, truth).mean()
@@ -149,21 +167,24 @@ class VRNN(Forecaster):
         return total, {name: part.detach() for name, part in parts.items()}
 
     def bound(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
-        """Return the terms of the variational bound, each (B, T-N): -log p(d_t | z_t, h_{t-1}) and KL(q || p).
+        """Return the terms of the variational bound, each (B, T-N): -log p(x_t | z_t, h_{t-1}) and KL(q || p).
 
-        z_t is drawn from the posterior, and the true frames are read; `state` has read the first N.
+        z_t is drawn from the posterior, and the true frames are read; `state` has read the first N, of which there may
+        be none where positions are modelled.
         """
         surprises, divergences = [], []
         window = self.features.unchanging(units, len(batch))
-        frame, increment = batch[:, observed - 1], (batch[:, observed - 1] - batch[:, observed - 2]) / units.step[:, 0]
+        increments = _increments(units, batch)
         for t in range(observed, batch.shape[1]):
-            following = (batch[:, t] - frame) / units.step[:, 0]
-            prior, posterior = self.prior(state), self.posterior(state, following)
+            told = self._phi_x(window, batch[:, t], increments[:, t]) if self.printed else None
+            target = self._position(units, batch[:, t]) if self.printed else increments[:, t]
+            prior, posterior = self.prior(state), self._told_posterior(state, told, target)
             latent = posterior.rsample()
-            surprises.append(-self.decode(state, latent, increment).log_prob(following).sum(dim=1))
+            surprises.append(-self.decode(state, latent, increments[:, max(0, t - 1)]).log_prob(target).sum(dim=1))
             divergences.append(kl_divergence(posterior, prior).sum(dim=1))
-            frame, increment = batch[:, t], following
-            state = self._advance(state, self._phi_z(latent), self._phi_x(window, frame, increment))
+            if told is None:
+                told = self._phi_x(window, batch[:, t], increments[:, t])
+            state = self._advance(state, self._phi_z(latent), told)
         return torch.stack(surprises, dim=1), torch.stack(divergences, dim=1)
 
     def prior(self, state: Tensor) -> Normal:
@@ -171,12 +192,16 @@ class VRNN(Forecaster):
         return Normal(*self._prior(state), validate_args=False)
 
     def posterior(self, state: Tensor, increment: Tensor) -> Normal:
-        """q(z_t | x_t, h_{t-1}), the new frame given by its increment (R, D) in steps: (R, Z)."""
-        mean, spread = self._posterior(state, torch.asinh(increment))
+        """q(z_t | x_t, h_{t-1}) of `residual`, the new frame given by its increment (R, D) in steps: (R, Z)."""
+        return self._told_posterior(state, None, increment)
+
+    def _told_posterior(self, state: Tensor, told: Tensor | None, increment: Tensor) -> Normal:
+        """q(z_t | x_t, h_{t-1}) from phi_x(x_t) (R, 1, mlp) as printed, else from the increment (R, D): (R, Z)."""
+        mean, spread = self._posterior(state, torch.asinh(increment) if told is None else told[:, 0])
         return Normal(mean, _deviation(spread), validate_args=False)
 
     def decode(self, state: Tensor, latent: Tensor, increment: Tensor) -> Normal | Laplace:
-        """p(d_t | z_t, h_{t-1}) of the next increment in steps, (R, D), from the last one (R, D)."""
+        """p(x_t | z_t, h_{t-1}) (R, D): of the position in units, or of the increment in steps, given the last one."""
         kind = Laplace if self.config.noise == "laplace" else Normal
         return kind(*self._decode(state, latent, self._phi_z(latent), increment), validate_args=False)
 
@@ -187,11 +212,15 @@ class VRNN(Forecaster):
     def _encode(self, units: Units, frames: Tensor) -> Tensor:
         """Read observed frames (B, N, D) to the state (B, C, hidden), each latent at its posterior mean."""
         state = self.cell.initial(len(frames), self.features.channels, frames)
-        increments = (frames.diff(dim=1) / units.step).transpose(0, 1)
+        first = 0 if self.printed else 1  # of the first frame no increment is known
+        if frames.shape[1] <= first:
+            return state
+        increments = _increments(units, frames)[:, first:].transpose(0, 1)
         window = self.features.unchanging(units, len(frames))
-        told = self._phi_x(window, frames[:, 1:].transpose(0, 1), increments)
-        for bent, of_frame in zip(torch.asinh(increments), told, strict=True):
-            latent, _ = self._posterior(state, bent)
+        told = self._phi_x(window, frames[:, first:].transpose(0, 1), increments)
+        read = told[:, :, 0] if self.printed else torch.asinh(increments)
+        for of_posterior, of_frame in zip(read, told, strict=True):
+            latent, _ = self._posterior(state, of_posterior)
             state = self._advance(state, self._phi_z(latent), of_frame)
         return state
 
@@ -204,16 +233,19 @@ class VRNN(Forecaster):
         mean, spread = self.prior_net(state.mean(dim=1)).chunk(2, dim=1)
         return mean, _deviation(spread)
 
-    def _posterior(self, state: Tensor, bent: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean of `posterior` and what `_deviation` makes its deviation of; `bent` is asinh(increment)."""
-        mean, spread = self.posterior_net(torch.cat([state.mean(dim=1), bent], dim=1)).chunk(2, dim=1)
+    def _posterior(self, state: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of the posterior and what `_deviation` makes its deviation of.
+
+        `read` is phi_x(x_t) (R, mlp), as printed, or asinh(increment) (R, D).
+        """
+        mean, spread = self.posterior_net(torch.cat([state.mean(dim=1), read], dim=1)).chunk(2, dim=1)
         return mean, spread
 
     def _decode(self, state: Tensor, latent: Tensor, of_latent: Tensor, increment: Tensor) -> tuple[Tensor, Tensor]:
         """Return location and scale of `decode`."""
         read_out = self.decoder(torch.cat([state, of_latent], dim=2))
         change, log_scale, *log_share = self.features.split(read_out, 2 if self.loading is None else 3)
-        mean = torch.addcmul(change, self.damping, increment)
+        mean = change if self.damping is None else torch.addcmul(change, self.damping, increment)
         if self.loading is not None:
             share = log_share[0].clamp(*_LOG_SCALE).exp()
             mean = torch.addcmul(mean, share, linear(latent, self.loading.weight))
@@ -251,22 +283,32 @@ class VRNN(Forecaster):
     ) -> Tensor:
         """Draw (S, B, H, D) by ancestral sampling: each row has its own state, latent and frames."""
         state, units = state.repeat(samples, 1, 1), units.repeat(samples)
-        step, window = units.step[:, 0], self.features.unchanging(units, len(state))
+        window = self.features.unchanging(units, len(state))
         noise = _laplace if self.config.noise == "laplace" else _normal
         frame = observed[:, -1].repeat(samples, 1)
-        increment = (observed[:, -1] - observed[:, -2]).repeat(samples, 1) / step
+        increment = (observed[:, -1] - observed[:, -2]).repeat(samples, 1) / units.step[:, 0]
         frames = []
         for t in range(horizon):
             mean, deviation = self._prior(state)
             latent = torch.addcmul(mean, deviation, _normal(mean, generator))
             of_latent = self._phi_z(latent)
             location, scale = self._decode(state, latent, of_latent, increment)
-            increment = torch.addcmul(location, scale, noise(location, generator))
-            frame = torch.addcmul(frame, step, increment)
+            drawn = torch.addcmul(location, scale, noise(location, generator))
+            frame = self._frame(units, frame, drawn)
+            increment = drawn if self.damping is not None else increment  # which a printed model does not read
             frames.append(frame)
             if t + 1 < horizon:
                 state = self._advance(state, of_latent, self._phi_x(window, frame, increment))
         return torch.stack(frames, dim=1).view(samples, len(observed), horizon, self.motion_dim)
+
+    def _position(self, units: Units, frame: Tensor) -> Tensor:
+        return (frame - units.shift[:, 0]) / units.scale[:, 0]
+
+    def _frame(self, units: Units, before: Tensor, told: Tensor) -> Tensor:
+        """Return the frame (R, D) that the decoder tells, by its position or its increment from the one before."""
+        if self.printed:
+            return torch.addcmul(units.shift[:, 0].expand_as(told), units.scale[:, 0], told)
+        return torch.addcmul(before, units.step[:, 0], told)
 
     def _scored(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
         """Return free-running samples and the truth, both in mean training steps (one number for all D)."""
@@ -274,6 +316,11 @@ class VRNN(Forecaster):
         samples = self._trajectories(units, state, batch[:, :observed], horizon, self.config.score_samples, None)
         unit = self.normalizer.step.mean()
         return samples / unit, batch[:, observed:] / unit
+
+
+def _increments(units: Units, frames: Tensor) -> Tensor:
+    """Return (B, T, D), in steps: the first frame's is not known, and 0."""
+    return torch.cat([torch.zeros_like(frames[:, :1]), frames.diff(dim=1) / units.step], dim=1)
 
 
 def _deviation(spread: Tensor) -> Tensor:

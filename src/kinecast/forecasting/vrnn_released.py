@@ -8,7 +8,7 @@ step, so that it forecasts one step at a time with the future before its eyes; i
 to reproduce published figures. `forecast` is the honest one: it feeds back its own frames, a state a sample, and
 scales by the window's own observed frames. The released prior was never trained (its KL weight stayed 0).
 
-Letters: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, Z latent numbers.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, Z latent numbers.
 """
 
 from collections.abc import Mapping

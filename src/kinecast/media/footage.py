@@ -1,6 +1,6 @@
 """A clip as the parts of the program want it: at its own times or resampled, all of it or its first frames.
 
-Letters: B frames of a batch.
+Notation: B frames of a batch.
 """
 
 from collections.abc import Iterator

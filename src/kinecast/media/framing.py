@@ -26,7 +26,7 @@ _FACE_LOW = 0.07
 
 
 def check_reading(crop: str = "center", fps: float | None = None, limit: int | None = None) -> None:
-    """Check how a clip is to be read, before it is: its crop, its true rate in frames a second, its most frames.
+    """Check how a clip is to be read, before it is: its crop, its true rate in frames per second, its most frames.
 
     Raises:
         KinecastError: no crop policy, or a number out of range.

@@ -33,7 +33,7 @@ _COPIED: dict[str, tuple[str, ...] | None] = {
 _ENCODERS = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _SAMPLES = {"aac": "fltp", "libopus": "flt"}
-_CHANNEL_BITS = 64_000  # bits a second and channel of sound that is coded anew
+_CHANNEL_BITS = 64_000  # bits per second and channel of sound that is coded anew
 _TRIED = 50  # packets among which one must be decodable
 
 _FAULTS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError on parameters that it cannot use

@@ -1,7 +1,7 @@
 """When frames are shown: their times repaired, and the rate and length that follow from them.
 
-A clip's header may lie or be silent: a browser's recording claims 1000 frames a second, a phone's rate wanders with the
-light. What counts are the times of the frames. All times are seconds since the first frame.
+A clip's header may lie or be silent: a browser's recording claims 1000 frames per second, a phone's rate wanders with
+the light. What counts are the times of the frames. All times are seconds since the first frame.
 """
 
 from collections.abc import Iterable, Iterator

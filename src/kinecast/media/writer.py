@@ -37,12 +37,12 @@ class VideoWriter:
 
     The file appears, whole, when the `with` block ends; after an error or Ctrl-C in it there is none, and one that
     was there before stays. A block that writes no frame is an error. H.264 and VP9 need even sizes: odd ones are
-    padded to even by repeating the last row or column. A gif has at most 50 frames a second, for players slow down
+    padded to even by repeating the last row or column. A gif has at most 50 frames per second, for players slow down
     those that have more: further ones are left out, which is said.
 
     Args:
         path: the output; its suffix chooses the format.
-        fps: frames a second, finite and above 0; of frames with times of their own, about.
+        fps: frames per second, finite and above 0; of frames with times of their own, about.
         size: (height, width) that every frame must have; None takes the first frame's.
         quality: constant rate factor, 0 (best) to 51 (smallest), 20 by default; gif ignores it.
         sound: what is heard with the frames, from the first on to the end of the last. A gif has none, which is said.
@@ -206,7 +206,7 @@ class VideoWriter:
         self._mux(self._stream.encode(None))
         if self._left_out and not self._is_yuv:
             left = f"{self._left_out} of {self.frames_written} frames are left out"
-            text = f"{self.path}: a gif shows at most {_TICKS['.gif'] // _GIF_LEAST} frames a second: {left}"
+            text = f"{self.path}: a gif shows at most {_TICKS['.gif'] // _GIF_LEAST} frames per second: {left}"
             warnings.warn(KinecastWarning(text), stacklevel=2)
 
 

@@ -7,7 +7,7 @@ figures use that function. 0 if and only if the distributions are equal. Means o
 itself (V-statistic: dcor's default, never negative, biased upwards by the number of windows) or not (U-statistic:
 unbiased, so that it may come out below 0 for equal distributions).
 
-Letters: S samples, R reference samples, B windows, N observed, H horizon, D numbers a frame.
+Notation: S samples, R reference samples, B windows, N observed, H horizon, D numbers per frame.
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ Of D = 100 samples of a video the C = 20 of lowest MAE against the *truth* are k
 forecaster could make it. Whatever is reported of the kept samples is labelled so, with the figure of all beside it.
 `metrics.pixel.PixelSums` gives what is needed of a video without holding it.
 
-Letters: D samples drawn, C kept, V videos.
+Notation: D samples drawn, C kept, V videos.
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 Landmarks are the 478 points of `kinecast.faces`. Identity is the 128 numbers of dlib's face recognition network (King
 2017), frozen and not part of this package, converted to plain arrays in the npm package @vladmandic/face-api (MIT).
 
-Letters: T frames. Pixels are in [0, 1], RGB.
+Notation: T frames. Pixels are in [0, 1], RGB.
 """
 
 import json

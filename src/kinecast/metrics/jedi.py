@@ -9,7 +9,7 @@ that was trained on Something-Something v2.
 The weights, several GB, are the user's to provide: the two published files `vith16.pth.tar` and `ssv2-probe.pth.tar`
 in one folder. Without them the column says `needs weights`.
 
-Letters: V videos, T frames, P patches, C numbers a patch, n and m videos of two sets.
+Notation: V videos, T frames, P patches, C numbers a patch, n and m videos of two sets.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@ All are of trajectories (S, B, H, D) against truth (B, H, D), in the units they 
 (`scoringrules`) are the *fair* estimators, unbiased for any number of samples, so that models with few samples are
 not punished for it: Ferro 2014; Zamo & Naveau 2018. A model whose S samples are equal scores its absolute error.
 
-Letters: S samples, B windows, H horizon, D numbers a frame.
+Notation: S samples, B windows, H horizon, D numbers per frame.
 """
 
 from collections.abc import Sequence
@@ -69,11 +69,16 @@ def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) -
     Interval ends are sample quantiles at p (S + 1) (Weibull), with which exchangeable samples cover exactly the level;
     for that S must be at least (1 + level) / (1 - level), 39 for 0.95.
     """
+    return {level: float(inside.mean()) for level, inside in covered(samples, truth, levels).items()}
+
+
+def covered(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, np.ndarray]:
+    """Return for each level which true numbers are inside that interval (`coverage`), booleans (B, H, D)."""
     _check(samples, truth)
     tails = [(1 - level) / 2 for level in levels]
     ends = np.quantile(samples.numpy(), [*tails, *(1 - t for t in tails)], axis=0, method="weibull")
     true = truth.numpy()
-    return {level: float(((true >= ends[i]) & (true <= ends[i + len(tails)])).mean()) for i, level in enumerate(levels)}
+    return {level: (true >= ends[i]) & (true <= ends[i + len(tails)]) for i, level in enumerate(levels)}
 
 
 def pit_histogram(samples: Tensor, truth: Tensor, bins: int = 10) -> Tensor:

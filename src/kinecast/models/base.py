@@ -71,7 +71,7 @@ class Backbone(nn.Module, ABC):
         Where it needs a face, frames without one are marked in `Motion.valid`, also if there is none at all.
 
         Args:
-            smooth: frames a second of the clip, to filter what trembles in it.
+            smooth: frames per second of the clip, to filter what trembles in it.
 
         Raises:
             KinecastError: `smooth` of a backbone that does not follow a face.
@@ -214,7 +214,7 @@ class Backbone(nn.Module, ABC):
     def _check_motion(self, motion: Motion) -> None:
         if motion.backbone != self.name or motion.dim != self.motion_dim:
             raise KinecastError(
-                f"expected motion of {self.name} with {self.motion_dim} numbers a frame, "
+                f"expected motion of {self.name} with {self.motion_dim} numbers per frame, "
                 f"found {motion.backbone} with {motion.dim}: extract it with this model"
             )
 

@@ -9,7 +9,7 @@ The motion of one frame is what the head pose estimator says: expression (K x 3)
 radians), translation. The canonical keypoints depend on the source picture alone; who has the picture has them, so they
 are in `SourceState` and no motion carries them. Nothing samples with align_corners.
 
-Letters: B batch, T frames, K keypoints, d the volume's depth, h x w its height and width.
+Notation: B batch, T frames, K keypoints, d the volume's depth, h x w its height and width.
 """
 
 import math

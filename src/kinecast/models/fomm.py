@@ -7,7 +7,7 @@ r"""First Order Motion Model, Siarohin et al. 2019 (arXiv 2003.00196), with the 
                                dense motion --+
     driving -> kp_detector -> p_d, J_d --/
 
-Letters: B batch, T frames, K keypoints, h x w the size that dense motion works at.
+Notation: B batch, T frames, K keypoints, h x w the size that dense motion works at.
 """
 
 import math

@@ -4,7 +4,7 @@ What a backbone draws is small; the picture that it was cut from is not. A `Laye
 picture from where its pixels come and what is new, on the grids that the networks have. `paint` reads the source at its
 own resolution by it, and touches only the pixels that change.
 
-Letters: T frames, H x W the source picture.
+Notation: T frames, H x W the source picture.
 
     layer = backbone.layer(source, motion)
     for i in range(len(layer)):

@@ -11,7 +11,7 @@ Everything samples with align_corners. The motion of one frame is the points alo
 affine background motion needs the driving picture, not its points, so a receiver has none, and the published animation
 leaves it out too; `background` and the last argument of `animate` are for whoever has both pictures.
 
-Letters: B batch, T frames, K splines, N = 5 K points, h x w the size that dense motion works at.
+Notation: B batch, T frames, K splines, N = 5 K points, h x w the size that dense motion works at.
 """
 
 import math

@@ -7,7 +7,7 @@ the mean (Student's t). Two readings of each score:
     clips    AUROC of the largest score of a clip from the onset on against the largest of a normal clip;
              alarms by the threshold per clip: share of faulty clips found, and how many frames after the onset
 
-Letters: T frames.
+Notation: T frames.
 """
 
 import math

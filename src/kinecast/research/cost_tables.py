@@ -81,7 +81,7 @@ class Contender:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)  # `auto` remembers its choice by the weights
             network = NETWORKS[self.label]().to(where).eval()
-            forecaster = build_forecaster("vrnn", network.motion_dim, "published").to(where).eval()
+            forecaster = build_forecaster("vrnn", network.motion_dim, "paper").to(where).eval()
         return accelerate(network, engine, precision), forecaster
 
 

@@ -1,6 +1,6 @@
 """How far frames are from the true ones, in the terms of rate-distortion: pixels, features, landmarks, identity.
 
-Letters: T frames. Pixels are in [0, 1], RGB.
+Notation: T frames. Pixels are in [0, 1], RGB.
 """
 
 from pathlib import Path

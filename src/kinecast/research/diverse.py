@@ -3,7 +3,7 @@
 Frame t of all samples is animated, measured and let go before frame t + 1: no more than one frame of each sample is
 ever held. Observed frames are the same in all samples, so they add nothing to APD.
 
-Letters: W windows, N observed, H horizon, S samples, C kept.
+Notation: W windows, N observed, H horizon, S samples, C kept.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,8 @@ def measure_diverse(stage: Stage, windows: Windows, job: Job) -> Mapping[str, Ar
         if unit.row is not None
     }
     collected: dict[str, list[Arrays]] = {unit.key: [] for unit in job.units}
-    for i, (window, truth) in enumerate(zip(job.windows, stage.truths(windows.frames, job.windows), strict=True)):
+    truths = stage.truths(windows.frames, job.windows, job.study.every)
+    for i, (window, truth) in enumerate(zip(job.windows, truths, strict=True)):
         for unit in job.units:
             if unit.row is None:
                 arrays = reference_arrays(stage, windows.frames[window], truth)

@@ -1,6 +1,6 @@
 """The pictures of a report: error against horizon, densities of the scaled ratio, grids of frames.
 
-Letters: H horizon, S samples.
+Notation: H horizon, S samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,14 +107,14 @@ def qualitative_grid(path: Path, result: RunResult, table: TableData, window: in
     job, place = _job_of(table, window)
     horizon = table.horizon
     motion = load_motion(result.settings, job.clip)
-    windows = evaluation_windows({job.clip.name: motion.vectors()}, horizon)
+    windows = evaluation_windows({job.clip.name: motion.vectors()}, horizon, job.study.every)
     stage = Stage(backbone, job.clip, motion, job.source, result.settings.crop, result.settings.relative)
     steps = np.unique(np.linspace(0, horizon.forecast - 1, min(_COLUMNS - 1, horizon.forecast)).round().astype(int))
     shown = [horizon.observed - 1, *(horizon.observed + int(step) for step in steps)]
     number = job.windows[place]
     with torch.inference_mode():
         vectors = windows.frames[number]
-        truth = next(iter(stage.truths(windows.frames, [number])))
+        truth = next(iter(stage.truths(windows.frames, [number], job.study.every)))
         last = stage.render(vectors[shown[:1]])
         rows = [("source and truth", truth[shown])]
         if not stage.transfer:

@@ -1,49 +1,58 @@
 """The honest table of forecasts of keypoints, on people that no model was trained on.
 
 Rows: the baselines, our models trained here on the other people, and the released VRNN read both ways. Columns are
-means over windows: errors and scores in raw motion units, and one error in per-video min-max units (a unit to report
-in, which no honest model is told).
+means over people, each the mean over their windows: errors and scores in raw motion units, and one error in per-video
+min-max units (a unit to report in, which no honest model is told). Who is kept out is named, or everybody in turn, in
+folds of people; settings that are chosen are chosen on the training people of each fold.
 
-Letters: S samples, W windows, H horizon, D numbers a frame.
+Notation: S samples, W windows, H horizon, D numbers per frame.
 """
 
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from kinecast.data.video_folder import PERSON_PATTERN
+from kinecast.data.video_folder import PERSON_PATTERN, person_of
 from kinecast.data.windows import Horizon, Series, Windows, evaluation_windows, split_by_person
 from kinecast.errors import KinecastError
 from kinecast.files import make_folder
 from kinecast.forecasting import FORECASTERS, Forecaster, build_forecaster
+from kinecast.forecasting.families import differences, family_of
 from kinecast.forecasting.gru_nf import GRUNF
 from kinecast.forecasting.gru_snf import GRUSNF
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
-from kinecast.metrics.scores import coverage, crps, energy_score, median_error, spread
-from kinecast.research.protocol import VideoScale, released_samples
+from kinecast.research.people import Difference, Estimate, People, groups_of
+from kinecast.research.protocol import released_samples
+from kinecast.research.scoring import COLUMNS, Scores, WindowScores, score_samples, window_scores
+from kinecast.research.selection import CANDIDATES, Candidates, choose_settings
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
 from kinecast.zoo import load_forecaster
 
-BASELINES = ("repeat", "velocity", "damped", "climatology")
+BASELINES = ("repeat", "velocity", "damped", "climatology", "ridge", "var")
 MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct")
-_WINDOWS = 32  # forecast at a time
+ESTIMATED = ("mae", "crps", "energy_score", "spread", "coverage_80")  # with their people, worst and interval
+COMPARED = {"mae": "damped", "crps": "climatology"}  # what each row is held against
+PAIRED = ("mae", "crps", "spread")  # of every two models
 
 
 @dataclass(frozen=True)
 class KeypointTableConfig:
     """What the table is made of. `training` holds values of `ForecasterTrainingConfig` for all trained models.
 
-    `models` are names of the registry, trained here, or of bundled weights, taken as they are: of a training that kept
-    out the same people.
+    `models` are names of the registry, `name` or `name:preset`, trained here, or of bundled weights, taken as they
+    are: of a training that kept out the same people. With `folds` everybody is kept out once, in so many groups of
+    people, and `validate` is not looked at. `candidates` are settings by model, of which one is chosen on the training
+    people.
     """
 
     horizons: tuple[Horizon, ...] = (Horizon(6, 6), Horizon(12, 12))
@@ -54,6 +63,9 @@ class KeypointTableConfig:
     seeds: tuple[int, ...] = (0,)
     training: Mapping[str, Any] | None = None
     workers: int = 1  # processes that train, each on one thread; 1 trains in this process, on all threads
+    folds: int | None = None
+    every: int = 1  # windows are of every k-th frame
+    candidates: Mapping[str, Candidates] = field(default_factory=lambda: dict(CANDIDATES))
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -66,29 +78,32 @@ class KeypointTableConfig:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The columns, each a mean over windows (and over H and D where the score is of single numbers)."""
-
-    mae: float  # of the samples' median, raw units
-    mae_normalised: float  # the same in per-video min-max units
-    crps: float
-    energy_score: float
-    spread: float  # standard deviation over samples
-    coverage_50: float
-    coverage_80: float
-    coverage_95: float
-    seconds_per_window: float
-
-
-@dataclass(frozen=True)
 class Row:
-    """One model at one horizon: means over seeds, and their standard deviations where there are several."""
+    """One model at one horizon: means over people and seeds, and standard deviations of seeds where several.
+
+    `people` has the columns of `ESTIMATED` over people; `against` the differences of `COMPARED`; `by_person` each
+    person's own mean, the seeds averaged.
+    """
 
     name: str
+    family: str
     reads_future: bool
     scores: Scores
     deviation: Scores | None
     crps_to_climatology: float
+    people: dict[str, Estimate]
+    against: dict[str, Difference | None]
+    by_person: dict[str, dict[str, float]]
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What was measured of one row: window scores by seed, and a model that stands for it."""
+
+    family: str
+    differences: tuple[str, ...]
+    runs: list[WindowScores]
 
 
 def keypoint_table(
@@ -98,94 +113,161 @@ def keypoint_table(
     cache: Path,
     log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, dict[str, Any]]:
-    """Return for each horizon, by its name, the number of windows and the rows (as plain values).
+    """Return for each horizon, by its name: windows, people, the rows and paired differences (as plain values).
 
-    Models are trained on the people that `validate` does not match, and kept in the folder `cache`; the same call
-    after a stop goes on from there.
+    Models are trained on the people that are not evaluated on, and kept in the folder `cache`; the same call after a
+    stop goes on from there.
 
     Raises:
-        KinecastError: `validate` matches nobody or everybody, or clips are shorter than a horizon.
+        KinecastError: `validate` matches nobody or everybody, more folds than people, or clips are shorter than a
+            horizon.
     """
-    training, validation = split_by_person(series, config.validate, config.person)
+    folds = _folds(series, config)
     make_folder(cache)
-    models = _Models(training, config, cache)
-    models.train(log)
+    models = [_Models(training, config, cache, tag) for training, _, tag in folds]
+    for of_fold in models:
+        of_fold.train(log)
     tables: dict[str, dict[str, Any]] = {}
     for horizon in config.horizons:
-        windows = evaluation_windows(validation, horizon)
-        collected: dict[str, list[Scores]] = {}
-        for seed in config.seeds:
-            for name in (*BASELINES, *config.models):
-                label = name if name in BASELINES else f"{name} ({'ours' if name in FORECASTERS else 'bundled'})"
-                collected.setdefault(label, []).append(
-                    score_forecaster(models.load(name, horizon, seed), windows, config.samples, seed)
-                )
-            if horizon in released:
-                collected.setdefault("vrnn released, free-running", []).append(
-                    score_forecaster(released[horizon], windows, config.samples, seed)
-                )
-                collected.setdefault("vrnn released, as released", []).append(
-                    _score_released(released[horizon], windows, config.samples, seed)
-                )
-        rows = _rows(collected)
+        windows = [evaluation_windows(kept_out, horizon, config.every) for _, kept_out, _ in folds]
+        scored: dict[str, _Scored] = {}
+        for name in (*BASELINES, *config.models):
+            label, of = _scored(name, horizon, config, models, windows)
+            scored[label] = of
+        if horizon in released:
+            scored |= _released(released[horizon], windows, config)
+        people = People([clip for part in windows for clip in part.clips], config.person)
+        rows = _rows(scored, people)
         for row in rows:
             log(f"{horizon}  {row.name:28s} MAE {row.scores.mae:.5f}  CRPS {row.scores.crps:.5f}")
-        tables[str(horizon)] = {"windows": len(windows.frames), "rows": [asdict(row) for row in rows]}
+        tables[str(horizon)] = {
+            "windows": sum(len(part.frames) for part in windows),
+            "people": len(people.names),
+            "unit": people.unit,
+            "rows": [asdict(row) for row in rows],
+            "paired": _paired(scored, people),
+        }
     return tables
 
 
-def score_forecaster(model: Forecaster, windows: Windows, samples: int, seed: int) -> Scores:
-    """Forecast windows honestly, S samples each, and score them. A model without randomness is drawn twice."""
-    count = 2 if model.deterministic else samples
-    started = time.perf_counter()
-    drawn = [
-        model.forecast(part, windows.horizon.forecast, count, seed=seed + i).cpu()
-        for i, part in enumerate(windows.observed.split(_WINDOWS))
-    ]
-    seconds = time.perf_counter() - started
-    return score_samples(torch.cat(drawn, dim=1), windows, seconds)
+def _folds(series: Series, config: KeypointTableConfig) -> list[tuple[Series, Series, str]]:
+    """Return the clips to train on, those kept out, and a tag for files, of each fold."""
+    if config.folds is None:
+        return [(*split_by_person(series, config.validate, config.person), "")]
+    people = {clip: person_of(clip, config.person) for clip in series}
+    found: list[tuple[Series, Series, str]] = []
+    for i, group in enumerate(groups_of(list(people.values()), config.folds)):
+        kept_out = {clip: motion for clip, motion in series.items() if people[clip] in group}
+        training = {clip: motion for clip, motion in series.items() if clip not in kept_out}
+        found.append((training, kept_out, f"_fold{i + 1}of{config.folds}"))
+    return found
 
 
-def score_samples(samples: Tensor, windows: Windows, seconds: float) -> Scores:
-    """Score samples (S, W, H, D), which took so many seconds to draw."""
-    truth = windows.truth
-    error = median_error(samples, truth)
-    covered = coverage(samples, truth)
-    return Scores(
-        mae=float(error.mean()),
-        mae_normalised=float((error / VideoScale.of(windows).extent).mean()),
-        crps=float(crps(samples, truth).mean()),
-        energy_score=float(energy_score(samples, truth).mean()),
-        spread=float(spread(samples).mean()),
-        coverage_50=covered[0.5],
-        coverage_80=covered[0.8],
-        coverage_95=covered[0.95],
-        seconds_per_window=seconds / len(truth),
-    )
+def _scored(
+    name: str, horizon: Horizon, config: KeypointTableConfig, models: "list[_Models]", windows: list[Windows]
+) -> tuple[str, _Scored]:
+    """Score one model on the windows of all folds, with every seed: its label and what was measured."""
+    runs: list[WindowScores] = []
+    for seed in config.seeds:
+        parts = []
+        for of_fold, part in zip(models, windows, strict=True):
+            model = of_fold.load(name, horizon, seed)
+            parts.append(score_forecaster(model, part, config.samples, seed))
+        runs.append(WindowScores.joined(parts))
+    family = family_of(model)
+    kind = name.partition(":")[0]
+    label = name if name in BASELINES else f"{kind} ({family})" if kind in FORECASTERS else f"{name} (bundled)"
+    return label, _Scored(family, differences(model), runs)
 
 
-def _score_released(model: ReleasedVRNN, windows: Windows, samples: int, seed: int) -> Scores:
+def score_forecaster(model: Forecaster, windows: Windows, samples: int, seed: int) -> WindowScores:
+    """Forecast windows honestly, S samples each, and score them (`scoring.window_scores`)."""
+    return window_scores(model, windows, samples, seed)
+
+
+def _released(model: ReleasedVRNN, windows: list[Windows], config: KeypointTableConfig) -> dict[str, _Scored]:
+    """Score the released VRNN read both ways."""
+    free, future = [], []
+    for seed in config.seeds:
+        free.append(WindowScores.joined([score_forecaster(model, part, config.samples, seed) for part in windows]))
+        future.append(WindowScores.joined([_read_as_released(model, part, config.samples, seed) for part in windows]))
+    return {
+        "vrnn released, free-running": _Scored("released", (), free),
+        "vrnn released, as released": _Scored("released", (), future),
+    }
+
+
+def _read_as_released(model: ReleasedVRNN, windows: Windows, samples: int, seed: int) -> WindowScores:
     started = time.perf_counter()
     drawn = released_samples(model, windows, samples, seed)
     return score_samples(drawn, windows, time.perf_counter() - started)
 
 
-class _Models:
-    """The trained models of a table, in a folder; a file there is used if it is of the same training and config."""
+def _rows(scored: Mapping[str, _Scored], people: People) -> list[Row]:
+    over_seeds = {name: _over_seeds(of) for name, of in scored.items()}
+    climatology = float(people.means(over_seeds["climatology"]["crps"]).mean())
+    rows = []
+    for name, of in scored.items():
+        mine = over_seeds[name]
+        runs = [{column: float(people.means(run.columns[column]).mean()) for column in COLUMNS} for run in of.runs]
+        average = Scores(**{column: mean(run[column] for run in runs) for column in COLUMNS})
+        spreads = {column: stdev(run[column] for run in runs) for column in COLUMNS} if len(runs) > 1 else None
+        persons = {column: people.means(mine[column]) for column in ESTIMATED}
+        against = {
+            column: people.difference(mine[column], over_seeds[other][column]) for column, other in COMPARED.items()
+        }
+        rows.append(
+            Row(
+                name=name,
+                family=of.family,
+                reads_future=name.endswith("as released"),
+                scores=average,
+                deviation=Scores(**spreads) if spreads else None,
+                crps_to_climatology=average.crps / climatology,
+                people={column: people.estimate(mine[column]) for column in ESTIMATED},
+                against=against,
+                by_person={
+                    person: {column: round(float(persons[column][i]), 6) for column in ESTIMATED}
+                    for i, person in enumerate(people.names)
+                },
+                differences=of.differences,
+            )
+        )
+    return rows
 
-    def __init__(self, series: Series, config: KeypointTableConfig, cache: Path) -> None:
-        self.series, self.config, self.cache = series, config, cache
+
+def _over_seeds(of: _Scored) -> dict[str, np.ndarray]:
+    return {column: np.mean([run.columns[column] for run in of.runs], axis=0) for column in COLUMNS}
+
+
+def _paired(scored: Mapping[str, _Scored], people: People) -> list[dict[str, Any]]:
+    """Return the differences of every two rows that are forecasts, the first against the second."""
+    over_seeds = {name: _over_seeds(of) for name, of in scored.items() if not name.endswith("as released")}
+    found: list[dict[str, Any]] = []
+    for second, first in combinations(over_seeds, 2):
+        for column in PAIRED:
+            difference = people.difference(over_seeds[first][column], over_seeds[second][column])
+            if difference is not None:
+                found.append({"first": first, "second": second, "column": column, **asdict(difference)})
+    return found
+
+
+class _Models:
+    """The trained models of a fold, in a folder; a file there is used if it is of the same training and config."""
+
+    def __init__(self, series: Series, config: KeypointTableConfig, cache: Path, tag: str) -> None:
+        self.series, self.config, self.cache, self.tag = series, config, cache, tag
 
     def train(self, log: Callable[[str], None]) -> None:
         """Train what is missing."""
-        jobs = [(path, training) for path, training in self._jobs() if not _is_trained(path, training, self.series)]
+        jobs = [job for job in self._jobs() if not _is_trained(job, self.series)]
         if self.config.workers == 1:
-            for path, training in jobs:
-                _train(path, training, self.series, log)
+            for job in jobs:
+                _train(job, self.series, log)
             return
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         with ProcessPoolExecutor(self.config.workers, context, torch.set_num_threads, (1,)) as pool:
-            waiting = {pool.submit(_train, path, training, self.series): path for path, training in jobs}
+            waiting = {pool.submit(_train, job, self.series): job.path for job in jobs}
             try:
                 for done, future in enumerate(as_completed(waiting), 1):
                     future.result()
@@ -200,65 +282,80 @@ class _Models:
         Raises:
             KinecastError: bundled weights of a training that saw the people evaluated on.
         """
-        if name not in FORECASTERS:
+        if name.partition(":")[0] not in FORECASTERS:
             return self._bundled(name)
-        shared = name == "gru-snf" and "gru-nf" in self.config.models
-        path, _ = self._job("gru-nf" if shared else name, horizon, seed)
-        model = load_forecaster_file(path)
+        shared = self._shared(name)
+        model = load_forecaster_file(self._job(shared or name, horizon, seed).path)
         return GRUSNF.from_gru_nf(model) if shared and isinstance(model, GRUNF) else model
+
+    def _shared(self, name: str) -> str | None:
+        """Return the GRU-NF of the table whose weights a GRU-SNF has, if it is there."""
+        kind, colon, preset = name.partition(":")
+        plain = f"gru-nf{colon}{preset}"
+        return plain if kind == "gru-snf" and plain in self.config.models else None
 
     def _bundled(self, name: str) -> Forecaster:
         model = load_forecaster(name, "cpu")
         kept_out = model.about.get("kept_out")
-        if kept_out != self.config.validate:
+        if self.config.folds is not None or kept_out != self.config.validate:
+            wanted = "each fold's people" if self.config.folds is not None else self.config.validate
             raise KinecastError(
-                f"{name}: expected weights of a training that kept {self.config.validate} out, found {kept_out!r}: "
+                f"{name}: expected weights of a training that kept {wanted} out, found {kept_out!r}: "
                 "evaluate on those people, or train the model here"
             )
         return model
 
-    def _jobs(self) -> Iterator[tuple[Path, ForecasterTrainingConfig]]:
+    def _jobs(self) -> "Iterator[_Job]":
         for horizon in self.config.horizons:
             for name in (*BASELINES, *self.config.models):
                 for seed in self.config.seeds:
-                    if name in FORECASTERS and not (name == "gru-snf" and "gru-nf" in self.config.models):
+                    if name.partition(":")[0] in FORECASTERS and self._shared(name) is None:
                         yield self._job(name, horizon, seed)
 
-    def _job(self, name: str, horizon: Horizon, seed: int) -> tuple[Path, ForecasterTrainingConfig]:
+    def _job(self, name: str, horizon: Horizon, seed: int) -> "_Job":
+        kind, _, preset = name.partition(":")
         training = ForecasterTrainingConfig(
-            model=name,
+            model=kind,
+            preset=preset or None,
             observed=horizon.observed,
             forecast=horizon.forecast,
+            every=self.config.every,
             seed=seed,
             **(self.config.training or {}),
         )
-        return self.cache / f"{name}_{horizon}_seed{seed}.safetensors", training
+        file = f"{name.replace(':', '-')}_{horizon}_seed{seed}{self.tag}.safetensors"
+        candidates = tuple(self.config.candidates.get(name, ()))
+        return _Job(self.cache / file, training, candidates, self.config.person)
 
 
-def _is_trained(path: Path, training: ForecasterTrainingConfig, series: Series) -> bool:
-    if not path.exists():
+@dataclass(frozen=True)
+class _Job:
+    """A model to train, and the settings that one is chosen of."""
+
+    path: Path
+    training: ForecasterTrainingConfig
+    candidates: Candidates
+    person: str
+
+    def about(self, series: Series) -> dict[str, Any]:
+        """Return what tells this training from others."""
+        told = {"candidates": [dict(c) for c in self.candidates]} if self.candidates else {}
+        return {"training": asdict(self.training), "clips": sorted(series), **told}
+
+
+def _is_trained(job: _Job, series: Series) -> bool:
+    if not job.path.exists():
         return False
-    model = load_forecaster_file(path)
-    expected = build_forecaster(training.model, model.motion_dim, training.preset, **training.overrides)
-    return model.about == _about(training, series) and model.config == expected.config
+    model = load_forecaster_file(job.path)
+    about = {key: value for key, value in model.about.items() if key != "chosen"}
+    overrides = {**job.training.overrides, **model.about.get("chosen", {})}
+    expected = build_forecaster(job.training.model, model.motion_dim, job.training.preset, **overrides)
+    return about == job.about(series) and model.config == expected.config
 
 
-def _train(
-    path: Path, training: ForecasterTrainingConfig, series: Series, log: Callable[[str], None] = lambda line: None
-) -> None:
-    save_forecaster(train_forecaster(series, training, None, log).model, path, _about(training, series))
-
-
-def _about(training: ForecasterTrainingConfig, series: Series) -> dict[str, Any]:
-    return {"training": asdict(training), "clips": sorted(series)}
-
-
-def _rows(collected: Mapping[str, list[Scores]]) -> list[Row]:
-    rows = []
-    climatology = mean(scores.crps for scores in collected["climatology"])
-    for name, runs in collected.items():
-        columns = {field.name: [getattr(scores, field.name) for scores in runs] for field in fields(Scores)}
-        average = Scores(**{column: mean(values) for column, values in columns.items()})
-        deviation = Scores(**{column: stdev(values) for column, values in columns.items()}) if len(runs) > 1 else None
-        rows.append(Row(name, name.endswith("as released"), average, deviation, average.crps / climatology))
-    return rows
+def _train(job: _Job, series: Series, log: Callable[[str], None] = lambda line: None) -> None:
+    training, about = job.training, job.about(series)
+    if job.candidates:
+        about["chosen"] = choose_settings(series, training, job.candidates, job.person, log)
+        training = replace(training, overrides={**training.overrides, **about["chosen"]})
+    save_forecaster(train_forecaster(series, training, None, log).model, job.path, about)

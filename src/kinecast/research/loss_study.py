@@ -3,7 +3,7 @@
 One packet a frame. The sender either sends a key packet every tenth frame, or learns of each loss after a round trip
 and then sends one: what calls do. Rates are of packets without IP and UDP headers.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -3,7 +3,7 @@
 An honest row is given the observed frames of its windows and nothing else. The as-released readings are given whole
 windows, later ones of the clip too: they are here to be told apart.
 
-Letters: W windows, N observed, H horizon, D numbers a frame, S samples.
+Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from kinecast.data.windows import Horizon, Windows
 from kinecast.errors import KinecastError
 from kinecast.files import make_folder
 from kinecast.forecasting import Forecaster, forecaster_class
+from kinecast.forecasting.families import differences, family_of
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
 from kinecast.jobs.tasks import digest
@@ -72,7 +73,8 @@ def _file_row(label: str, path: Path) -> Row:
     model = _loaded(str(path), weights)
     stochastic = not model.deterministic
     trained = any(True for _ in model.parameters())
-    return Row(label_of(label), "forecaster", path, weights, seeded=stochastic or trained)
+    seeded, family = stochastic or trained, family_of(model)
+    return Row(label_of(label), "forecaster", path, weights, seeded, family=family, differences=differences(model))
 
 
 def _released_rows(config: RunConfig, horizon: Horizon, seed: int) -> list[tuple[Row, int]]:
@@ -87,9 +89,10 @@ def _released_rows(config: RunConfig, horizon: Horizon, seed: int) -> list[tuple
             )
         return []
     name, which = file_digest(path), "vrnn released"
-    rows = [(Row(f"{which}, free-running", "forecaster", path, name, seeded=True), seed)]
+    rows = [(Row(f"{which}, free-running", "forecaster", path, name, seeded=True, family="released"), seed)]
     if config.protocol == "as-released":
-        rows.append((Row(f"{which}, as released", "as-released", path, name, seeded=True, reads_future=True), seed))
+        as_released = Row(f"{which}, as released", "as-released", path, name, True, True, "released")
+        rows.append((as_released, seed))
         if seed == config.seeds[0]:
             rows.append((Row("previous true frame", "previous", None, "", seeded=False, reads_future=True), seed))
     return rows
@@ -103,7 +106,7 @@ def check_released(config: RunConfig, backbone: str, motion_dim: int) -> None:
     """
     if config.released is not None and (backbone, motion_dim) != ("fomm", 60):
         raise KinecastError(
-            f"released weights: expected FOMM motion of 60 numbers a frame, which they were trained on, found "
+            f"released weights: expected FOMM motion of 60 numbers per frame, which they were trained on, found "
             f"{backbone} with {motion_dim}: use a FOMM backbone of 10 keypoints, or drop --released"
         )
 

@@ -1,6 +1,6 @@
 """One clip under test: its true frames and motion, and pictures drawn from motion, those in mind drawn once.
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from collections import OrderedDict

@@ -2,7 +2,7 @@
 
 A setting measures one clip and knows of no other, so that clips and settings may be done anywhere, in any order.
 
-Letters: T frames, N observed, H horizon, D numbers a frame.
+Notation: T frames, N observed, H horizon, D numbers per frame.
 """
 
 from collections.abc import Callable, Iterable, Sequence

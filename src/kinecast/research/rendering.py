@@ -1,6 +1,6 @@
 """One clip on the stage: its source encoded once, its true frames read window by window, motion made into frames.
 
-Letters: T frames, N observed, H horizon, D numbers a frame.
+Notation: T frames, N observed, H horizon, D numbers per frame.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,8 +44,11 @@ class Stage:
             motion = self.backbone.relative_motion(self._source_motion.to("cpu"), motion, self.motion[0], False)
         return self.backbone.animate(self._state, self._source_motion, motion.to(self.backbone.device)).cpu()
 
-    def truths(self, vectors: Tensor, windows: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the true frames (T, 3, H, W) of some windows, ascending, whose true motion is (W, T, D)."""
+    def truths(self, vectors: Tensor, windows: Sequence[int], every: int = 1) -> Iterator[Tensor]:
+        """Yield the true frames (T, 3, H, W) of some windows, ascending, whose true motion is (W, T, D).
+
+        Windows are of every k-th frame of the clip, k = `every`.
+        """
         if self.transfer:
             yield from (self.render(vectors[window]) for window in windows)
             return
@@ -53,8 +56,8 @@ class Stage:
         frames = self.clip.frames(self.backbone.frame_size, self.crop)
         at = 0
         for window in windows:
-            start = window * length
+            start, span = window * length * every, (length - 1) * every + 1
             for _ in islice(frames, start - at):
                 pass
-            yield to_tensor(np.stack(list(islice(frames, length))))
-            at = start + length
+            yield to_tensor(np.stack(list(islice(frames, span))[::every]))
+            at = start + span

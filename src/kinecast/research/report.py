@@ -95,7 +95,7 @@ def _preface(result: RunResult, backbone: Backbone, compare: str | None) -> str:
         "",
         f"Data: {config.dataset.name}, layout {config.layout}; {len(used[0])} clips to train forecasters on, "
         f"{len(used[1])} of other persons to test on ({len(people)} persons){left}. "
-        f"Backbone: {Path(config.backbone).name}, {size}, {backbone.motion_dim} numbers a frame, "
+        f"Backbone: {Path(config.backbone).name}, {size}, {backbone.motion_dim} numbers per frame, "
         f"engine {config.engine}. "
         f"Seeds: {', '.join(map(str, config.seeds))}.",
         "",
@@ -126,7 +126,6 @@ def _differences(result: RunResult, backbone: Backbone, compare: str) -> list[st
         *published.DIFFERENCES[result.config.protocol],
         f"Theirs are of {compare}'s whole test set; ours of this many windows: {windows}.",
         f"Theirs are of FOMM at 256x256; ours of {Path(result.config.backbone).name} at {size}.",
-        "The published scaled ratio is min-max scaled over VRNN and GRU-NF; ours over all rows with samples.",
     ]
 
 
@@ -134,14 +133,15 @@ def _paper_table(study: Study, rows: _Rows, compare: str | None) -> str:
     """Return one table of a mode in the paper's layout: models down, horizons across, the published figure beside."""
     single = study.kind == "single"
     columns = [("MAE", "mae_all", 4), ("JEDi", "jedi", 4)] if single else list(_PAPER_DIVERSE)
-    header = ["forecaster"]
+    header = ["forecaster", "family"]
     for horizon in rows:
         for name, _, _ in columns:
             header += [f"{horizon} {name}"] + ([f"{horizon} {name}, published"] if compare else [])
     names = list(dict.fromkeys(row.name for of in rows.values() for row in of))
     lines = []
     for name in names:
-        cells = []
+        found = [row for of in rows.values() for row in of if row.name == name]
+        cells = [found[0].family or _NONE]
         for horizon, of in rows.items():
             row = next((row for row in of if row.name == name), None)
             printed = _published(study, compare, horizon, name)
@@ -154,7 +154,7 @@ def _paper_table(study: Study, rows: _Rows, compare: str | None) -> str:
     which = "1-6" if single else "7-10"
     kept = "" if single else f": {study.keep} of {study.samples} samples, kept by an oracle"
     text = markdown(f"{study.title}, in the layout of Tables {which}{kept}", header, lines) + "\n"
-    return text + ("" if single else _about_ratios(rows))
+    return text + ("" if single else _about_ratios(rows)) + _about_models(rows)
 
 
 def _published(study: Study, compare: str | None, horizon: Horizon, name: str) -> tuple[float, ...] | None:
@@ -163,13 +163,24 @@ def _published(study: Study, compare: str | None, horizon: Horizon, name: str) -
     return of(compare, study.mode, str(horizon), model)
 
 
+def _about_models(rows: _Rows) -> str:
+    """Say of each row in what it differs from the printed model of its name."""
+    told = {row.name: row for of in rows.values() for row in of if row.differences}
+    lines = [f"- {name} ({row.family}): {'; '.join(row.differences)}." for name, row in told.items()]
+    return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""
+
+
 def _about_ratios(rows: _Rows) -> str:
+    pairs = "; ".join(
+        sorted({" with ".join(sorted((r.name, r.scaled_with))) for of in rows.values() for r in of if r.scaled_with})
+    )
     left = {str(h): sum(r.infinite + r.undefined for row in of for r in row.ratios.values()) for h, of in rows.items()}
     return (
-        "APD and MAE are min-max scaled over all windows and all rows with samples; where MAE is the least of all, the "
-        f"scaled MAE is 0 and there is no finite ratio ({', '.join(f'{h}: {n}' for h, n in left.items())} such "
-        "windows): the mean leaves them out, the median counts them as the largest. A window close to that minimum can "
-        "decide the mean: trust the median.\n\n"
+        "APD is of predicted frames (eq. 37), MAE and SSIM of all frames of a window. A ratio is of a clip, whose "
+        "windows are averaged first, min-max scaled over all clips and two models alone: "
+        f"{pairs or 'no pair here'}. Where MAE is the least of all, the scaled MAE is 0 and there is no finite ratio "
+        f"({', '.join(f'{h}: {n}' for h, n in left.items())} such clips): the mean leaves them out, the median counts "
+        "them as the largest. A clip close to that minimum can decide the mean: trust the median.\n\n"
     )
 
 
@@ -203,7 +214,7 @@ def _pictures(
     log: Callable[[str], None],
 ) -> str:
     """Draw a study's figures; return the Markdown that shows them."""
-    stem = f"{study.kind}_{study.mode}"
+    stem = "_".join(part for part in (study.kind, study.mode, study.about) if part)
     shown: list[tuple[str, str]] = []
     if study.kind == "single":
         for horizon, of in rows.items():
@@ -212,7 +223,7 @@ def _pictures(
             shown.append((f"Error against horizon, {study.title}, {horizon}", name))
     else:
         name = f"{stem}_ratio.jpg"
-        title = f"Scaled APD/MAE ratio of windows, {study.mode}"
+        title = f"Scaled APD/MAE ratio of clips, {study.mode}"
         if ratio_densities(folder / name, {str(h): of for h, of in rows.items()}, title):
             shown.append((f"{title}, kernel density (as Figures 10-13)", name))
     for horizon, table in data.items():
@@ -241,9 +252,12 @@ def _plain(table: TableData, rows: Sequence[Figures]) -> dict[str, Any]:
             {
                 "name": row.name,
                 "reads_future": row.reads_future,
+                "family": row.family,
+                "differences": row.differences,
                 "figures": row.figures,
                 "deviations": row.deviations,
                 "error_by_step": row.curves,
+                "scaled_with": row.scaled_with,
                 "ratios": {
                     seed: {
                         "mean": of.mean,

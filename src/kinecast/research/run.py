@@ -13,7 +13,7 @@ import numpy as np
 
 from kinecast.apps.backbone_worker import backbone_digest
 from kinecast.data.datasets import Clip, DataSet, list_sources, named, open_dataset
-from kinecast.data.windows import Horizon
+from kinecast.data.windows import Horizon, frames_needed, too_short, window_count
 from kinecast.errors import KinecastError
 from kinecast.files import existing_file, make_folder
 from kinecast.forecasting import forecaster_class
@@ -167,10 +167,11 @@ def _check_named(config: RunConfig) -> None:
 
 def _too_short(config: RunConfig, test: Sequence[Clip], lengths: Mapping[str, int]) -> list[str]:
     notes = []
-    for horizon in dict.fromkeys(horizon for study in config.studies for horizon in study.horizons):
-        short = [clip.name for clip in test if lengths[clip.name] < horizon.frames]
+    for horizon, every in dict.fromkeys((h, study.every) for study in config.studies for h in study.horizons):
+        needed = frames_needed(horizon, every)
+        short = [clip.name for clip in test if lengths[clip.name] < needed]
         if short:
-            notes.append(f"{horizon}: test clips of fewer than {horizon.frames} frames are not in it: {named(short)}")
+            notes.append(f"{horizon}: test clips of fewer than {needed} frames are not in it: {named(short)}")
     return notes
 
 
@@ -200,15 +201,16 @@ def _train(
     for study in config.studies:
         for horizon in study.horizons:
             longest = max(lengths[clip.name] for clip in clips)
-            if longest < horizon.frames:
+            if longest < frames_needed(horizon, study.every):
                 raise KinecastError(
-                    f"the longest clip to train on has {longest} frames; horizon {horizon} needs at least "
-                    f"{horizon.frames}: choose a shorter horizon or longer clips"
+                    f"the longest clip to train on has {longest} frames; {too_short(horizon, study.every)}: "
+                    "choose a shorter horizon or longer clips"
                 )
             files = found[study, horizon] = {}
             for seed in config.seeds:
                 for label in row_labels(config, study):
-                    path, training = model_path(settings.models, label, horizon, seed, config.training, data)
+                    training_values = {**config.training, "every": study.every}
+                    path, training = model_path(settings.models, label, horizon, seed, training_values, data)
                     files[label, seed] = path
                     if training is None:
                         existing_file(path, "forecaster file (.safetensors)")
@@ -236,7 +238,7 @@ def _plan(
     sources = _sources(config, test, training) if study.mode == "transfer" else {}
     jobs: list[Job] = []
     for clip in test:
-        windows = picked_windows(lengths[clip.name] // horizon.frames, study.windows)
+        windows = picked_windows(window_count(lengths[clip.name], horizon, study.every), study.windows)
         for start in range(0, len(windows), BLOCK[study.kind]):
             block = windows[start : start + BLOCK[study.kind]]
             job = Job(study, horizon, clip, sources.get(clip.name), block, ())
@@ -246,7 +248,7 @@ def _plan(
     if not jobs:
         longest = max(lengths[clip.name] for clip in test)
         raise KinecastError(
-            f"the longest clip to test on has {longest} frames; horizon {horizon} needs at least {horizon.frames}: "
+            f"the longest clip to test on has {longest} frames; {too_short(horizon, study.every)}: "
             "choose a shorter horizon or longer clips"
         )
     measured = [Window(j.clip.name, w, (j.source or j.clip).name) for j in jobs for w in j.windows]
@@ -260,7 +262,8 @@ def _key(job: Job, row: Row | None, seed: int, settings: Settings) -> str:
     how = study.keep if study.kind == "diverse" and row else None
     source = job.source.content if job.source else None
     relative = settings.relative and job.source is not None
-    what = (study.kind, how, job.clip.content, source, relative, settings.weights, settings.engine, settings.crop)
+    clip = (job.clip.content, source, relative, study.every)
+    what = (study.kind, how, clip, settings.weights, settings.engine, settings.crop)
     return digest(UNIT_VERSION, READING, what, job.horizon, job.windows, of_row, settings.jedi_weights)
 
 

@@ -5,7 +5,7 @@ energy score are of the samples themselves. Observed frames are animated by thei
 are measured once, in the reference unit, with the rows that need no forecast: true keypoints (the ceiling that the
 backbone sets) and a copy of the source.
 
-Letters: W windows, T = N + H frames, D numbers a frame, S samples.
+Notation: W windows, T = N + H frames, D numbers per frame, S samples.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,8 @@ def measure_single(stage: Stage, windows: Windows, job: Job, jedi: VJEPA | None 
     observed = job.horizon.observed
     drawn = {unit.key: _forecasts(windows, job, unit) for unit in job.units if unit.row is not None}
     collected: dict[str, list[Arrays]] = {unit.key: [] for unit in job.units}
-    for i, (window, truth) in enumerate(zip(job.windows, stage.truths(windows.frames, job.windows), strict=True)):
+    truths = stage.truths(windows.frames, job.windows, job.study.every)
+    for i, (window, truth) in enumerate(zip(job.windows, truths, strict=True)):
         vectors = windows.frames[window]
         given = stage.render(vectors[:observed]) if jedi is not None else None
         for unit in job.units:

@@ -1,6 +1,6 @@
 """What an evaluation of video is asked to do: one run is a few studies of one data set with one backbone.
 
-Letters: N observed, H horizon, S samples, C samples kept.
+Notation: N observed, H horizon, S samples, C samples kept.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,8 @@ UNIT_VERSION = 1  # part of every key: raise it when what a unit holds changes i
 class Study:
     """One kind of table in one mode: "single" (one trajectory a window) or "diverse" (S a window, C kept).
 
-    `windows` limits how many windows of a clip are measured, evenly spaced; None is all of them.
+    `windows` limits how many windows of a clip are measured, evenly spaced; None is all of them. Windows are of every
+    k-th frame, k = `every`.
     """
 
     kind: Literal["single", "diverse"]
@@ -37,12 +38,16 @@ class Study:
     windows: int | None = None
     samples: int = 100
     keep: int = 20
+    every: int = 1
+    about: str = ""  # told in the title, where studies of a run differ in their horizons or models alone
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.mode not in MODES:
             raise KinecastError(f"mode: expected one of {', '.join(MODES)}; found {self.mode!r}")
         if not self.horizons:
             raise KinecastError("horizon: expected at least one, such as 12-12; found none")
+        if self.every < 1:
+            raise KinecastError(f"every: expected every frame (1), or one in several, found one in {self.every}")
         if self.windows is not None and self.windows < 1:
             raise KinecastError(f"windows per clip: expected at least 1, found {self.windows}")
         if self.samples < 2 or not 1 <= self.keep <= self.samples:
@@ -57,8 +62,9 @@ class Study:
 
     @property
     def title(self) -> str:
-        """`single, reconstruction`."""
-        return f"{self.kind}, {self.mode}"
+        """`single, reconstruction`, and what else tells it from other studies of a run."""
+        thinned = f"one frame in {self.every}" if self.every > 1 else ""
+        return ", ".join(part for part in (self.kind, self.mode, self.about, thinned) if part)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,8 @@ class Row:
     digest: str
     seeded: bool
     reads_future: bool = False
+    family: str = ""  # of `forecasters.families`
+    differences: tuple[str, ...] = ()  # from the printed model of its name
 
 
 @dataclass(frozen=True)

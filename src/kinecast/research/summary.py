@@ -1,12 +1,13 @@
 """From arrays over windows to the figures of a table: one value a window first, then means, then spread over seeds.
 
-Figures of *all* frames of a window average its observed frames too, animated by their true keypoints, as the
-published ones do; figures of *predicted* frames do not.
+Errors of *all* frames of a window average its observed frames too, animated by their true keypoints, as the published
+ones do; errors of *predicted* frames do not. APD is of the H predicted frames, as printed ([A] eq. 37).
 
-Letters: V windows, N observed, H horizon, T = N + H.
+Letters: V windows, C clips, N observed, H horizon, T = N + H.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -17,6 +18,7 @@ from kinecast.metrics.distances import pooled_energy_distance
 from kinecast.metrics.diversity import ScaledRatios, scaled_ratios
 from kinecast.metrics.jedi import jedi
 from kinecast.research.run import Measured, TableData
+from kinecast.research.study import BASELINES
 
 CEILING, COPY = "true keypoints", "copy of the source"
 
@@ -26,7 +28,8 @@ class Figures:
     """One row of a table. `figures` are means over windows and seeds; `deviations` are of seeds, where several.
 
     `windows` has for each seed the values of each window; `curves` the error at each predicted step, means over
-    windows and seeds. `ratios` are the scaled APD/MAE ratios of each seed, diverse tables alone.
+    windows and seeds. `ratios` are the scaled APD/MAE ratios of each seed, a value a clip, of diverse tables;
+    `scaled_with` names the other model whose figures are scaled together with this one's.
     """
 
     name: str
@@ -36,13 +39,17 @@ class Figures:
     windows: dict[int, dict[str, list[float]]]
     curves: dict[str, list[float]]
     ratios: dict[int, ScaledRatios]
+    scaled_with: str = ""
+    family: str = ""
+    differences: tuple[str, ...] = ()
 
 
 def summarise(table: TableData) -> list[Figures]:
     """Return the rows of a table: what needs no forecast first."""
     single = table.study.kind == "single"
     rows = [_reference_row(table, name, key) for name, key in ((COPY, "copy"), (CEILING, "true"))]
-    ratios = {} if single else _ratios(table)
+    pairs = () if single else compared_pairs([row.label for row, _ in table.rows if row.label not in BASELINES])
+    ratios = _ratios(table, pairs)
     names = list(dict.fromkeys(row.label for row, _ in table.rows))
     for name in names:
         runs = [(row, seed, m) for (row, seed), m in zip(table.rows, table.measured, strict=True) if row.label == name]
@@ -50,8 +57,25 @@ def summarise(table: TableData) -> list[Figures]:
         sets = {seed: _of_sets(table, measured) if single else {} for _, seed, measured in runs}
         own = {seed: ratios[name, seed] for seed in values if (name, seed) in ratios}
         curves = {key: _curve([m[key] for _, _, m in runs]) for key in ("mae", "keypoint_mae") if single}
-        rows.append(_row(name, runs[0][0].reads_future, values, sets, curves, own))
+        of = runs[0][0]
+        row = _row(name, of.reads_future, values, sets, curves, own)
+        partners = [other for pair in pairs if name in pair and own for other in pair if other != name]
+        rows.append(replace(row, scaled_with=", ".join(partners), family=of.family, differences=of.differences))
     return rows
+
+
+def compared_pairs(labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of models whose APD and MAE are scaled together, as the paper scales VRNN and GRU-NF.
+
+    VRNN and GRU-NF of the same preset, wherever both are there; without them, the only two models of a table. No
+    baseline and no third model stretches the scale.
+    """
+    names = list(dict.fromkeys(labels))
+    pairs = [(name, name.replace("vrnn", "gru-nf", 1)) for name in names if name.partition(":")[0] == "vrnn"]
+    found = tuple(pair for pair in pairs if pair[1] in names)
+    if not found and len(names) == 2:
+        return ((names[0], names[1]),)
+    return found
 
 
 def _row(
@@ -133,38 +157,44 @@ def _jedi(features: np.ndarray, reference: Measured) -> float:
 
 
 def _diverse(table: TableData, measured: Measured) -> dict[str, np.ndarray]:
-    share = table.horizon.forecast / table.horizon.frames  # observed frames are equal in all samples: their APD is 0
     kept = {measure: np.take_along_axis(measured[measure], measured["kept"], axis=1) for measure in ("mae", "ssim")}
-    values = {"apd_kept": share * measured["apd_kept"], "apd_every": share * measured["apd"]}
+    values = {"apd_kept": measured["apd_kept"], "apd_every": measured["apd"]}
     for which, of in (("kept", kept.__getitem__), ("every", measured.__getitem__)):
         for measure in ("mae", "ssim"):
             predicted = of(measure).mean(axis=1)
             values[f"{measure}_{which}"] = _with_observed(table, measure, predicted)
             values[f"{measure}_{which}_predicted"] = predicted
-    return values | {"apd_kept_predicted": measured["apd_kept"], "apd_every_predicted": measured["apd"]}
+    return values
 
 
-def _ratios(table: TableData) -> dict[tuple[str, int], ScaledRatios]:
-    """Return the scaled ratios of kept samples, of all rows with samples together, seed by seed."""
+def _ratios(table: TableData, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, int], ScaledRatios]:
+    """Return the scaled ratios of kept samples, a value a clip, of each pair's two models together, seed by seed."""
     found: dict[tuple[str, int], ScaledRatios] = {}
-    for seed in sorted({seed for _, seed in table.rows}):
-        columns = {
-            row.label: _diverse(table, measured)
-            for (row, of), measured in zip(table.rows, table.measured, strict=True)
-            if of == seed and measured["mae"].shape[1] > 1
-        }
-        if not columns:
-            continue
-        try:
-            ratios = scaled_ratios(*(_tensors(columns, key) for key in ("apd_kept", "mae_kept")))
-        except KinecastError:  # one window of one model: nothing to scale by, so no ratio
-            continue
-        found |= {(name, seed): of for name, of in ratios.items()}
+    for pair in pairs:
+        for seed in sorted({seed for _, seed in table.rows}):
+            columns = {
+                row.label: _diverse(table, measured)
+                for (row, of), measured in zip(table.rows, table.measured, strict=True)
+                if row.label in pair and of == seed and measured["mae"].shape[1] > 1
+            }
+            if len(columns) < 2:
+                continue
+            try:
+                ratios = scaled_ratios(*(_of_clips(table, columns, key) for key in ("apd_kept", "mae_kept")))
+            except KinecastError:  # all values equal: nothing to scale by, so no ratio
+                continue
+            found |= {(name, seed): of for name, of in ratios.items()}
     return found
 
 
-def _tensors(columns: dict[str, dict[str, np.ndarray]], key: str) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.ascontiguousarray(values[key])) for name, values in columns.items()}
+def _of_clips(table: TableData, columns: dict[str, dict[str, np.ndarray]], key: str) -> dict[str, torch.Tensor]:
+    """Return for each model the means over the windows of each clip, (C,)."""
+    clips = [window.clip for window in table.windows]
+    places = [[i for i, clip in enumerate(clips) if clip == name] for name in dict.fromkeys(clips)]
+    return {
+        name: torch.tensor([float(values[key][rows].mean()) for rows in places], dtype=torch.float64)
+        for name, values in columns.items()
+    }
 
 
 def _curve(runs: list[np.ndarray]) -> list[float]:

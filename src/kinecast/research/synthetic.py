@@ -3,7 +3,7 @@
 Every model is trained on independent series of a process and forecasts other windows of it. The row `truth` draws from
 the true conditional distribution: what it scores is the floor, and what it lacks to perfection is the sampling error.
 
-Letters: S samples, R reference samples, W windows, H horizon, D numbers a frame.
+Notation: S samples, R reference samples, W windows, H horizon, D numbers per frame.
 """
 
 import math

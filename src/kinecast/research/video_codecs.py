@@ -2,9 +2,9 @@
 
 Settings: one thread, no B-frames, no lookahead, every packet out as its frame goes in (checked while encoding), one
 intra frame at the start and none after; slow presets, which a call could not always afford: they favour the codecs.
-Constant quality, since rate control at a few kilobits a second only makes them worse.
+Constant quality, since rate control at a few kilobits per second only makes them worse.
 
-Letters: T frames.
+Notation: T frames.
 """
 
 import os

@@ -97,7 +97,7 @@ class VideoWorker(Worker):
     def measure(self, job: Job) -> TaskResult:
         """Make the unit files of a job."""
         motion = self._motion(job.clip)
-        windows = evaluation_windows({job.clip.name: motion.vectors()}, job.horizon)
+        windows = evaluation_windows({job.clip.name: motion.vectors()}, job.horizon, job.study.every)
         stage = Stage(self.backbone, job.clip, motion, job.source, self.settings.crop, self.settings.relative)
         rows = [unit.row and replace(unit.row, path=unit.row.path and self.at(unit.row.path)) for unit in job.units]
         job = replace(job, units=tuple(replace(u, row=row) for u, row in zip(job.units, rows, strict=True)))

@@ -4,7 +4,7 @@ The same function as `kinecast.models.fomm`, in fewer passes over memory: an aff
 pixel from one matrix product, a Gaussian heatmap is an outer product of two lines, and warping, resizing and hiding
 are one weighted gather of feature rows.
 
-Letters: B frames at once, K keypoints, h x w the size that dense motion works at, h' x w' that of the features.
+Notation: B frames at once, K keypoints, h x w the size that dense motion works at, h' x w' that of the features.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ are written as one matrix product over all tiles and channels, and the 36 produc
 goes to BLAS. It pays where both channel counts are large: the transforms grow with the channels, the gain with their
 product.
 
-Letters: B batch, I and O channels in and out, n tiles.
+Notation: B batch, I and O channels in and out, n tiles.
 """
 
 import torch

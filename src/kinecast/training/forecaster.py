@@ -1,6 +1,6 @@
 """Training of forecasters on motion series: gradient steps, or for baselines a fit alone, behind one entry.
 
-Letters: M training windows, T = N + H frames of one, D numbers a frame.
+Notation: M training windows, T = N + H frames of one, D numbers per frame.
 """
 
 import json
@@ -41,6 +41,7 @@ class ForecasterTrainingConfig:
     observed: int = 12
     forecast: int = 12
     stride: int = 1
+    every: int = 1  # windows are of every k-th frame
     person: str = PERSON_PATTERN
     validate: str | None = None
     early_stop: str | None = None
@@ -59,7 +60,7 @@ class ForecasterTrainingConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("observed", "forecast", "stride", "evaluate_every", "patience", "steps", "batch_size"):
+        for name in ("observed", "forecast", "stride", "every", "evaluate_every", "patience", "steps", "batch_size"):
             self._expect(name, getattr(self, name) >= 1, "of at least 1")
         for name in ("warmup_steps", "weight_decay", "amplitude"):
             self._expect(name, getattr(self, name) >= 0, "of at least 0")
@@ -109,7 +110,7 @@ def train_forecaster(
     stopping: dict[str, Tensor] = {}
     if config.early_stop:
         series, stopping = split_by_person(series, config.early_stop, config.person)
-    windows = training_windows(series, config.horizon, config.stride)
+    windows = training_windows(series, config.horizon, config.stride, config.every)
     count = len(windows.frames)
     log(f"{config.model} {config.horizon}: {count} windows of {len(series)} clips, {len(kept_out)} clips kept out")
 
@@ -120,10 +121,10 @@ def train_forecaster(
         model.to(config.device)
         steps = 0
         if any(p.requires_grad for p in model.parameters()):
-            judge = evaluation_windows(stopping, config.horizon) if stopping else None
+            judge = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
             steps = _Run(model, windows.frames.to(config.device), judge, config, checkpoint, log).run()
     model.eval()
-    figures = scores_of(model, evaluation_windows(kept_out, config.horizon)) if kept_out else {}
+    figures = scores_of(model, evaluation_windows(kept_out, config.horizon, config.every)) if kept_out else {}
     model.to("cpu")
     return TrainingResult(model, steps, time.monotonic() - started, figures)
 
@@ -235,7 +236,8 @@ class _Run:
     def _restore(self, path: Path) -> None:
         state = load_state(path)
         saved, mine = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
-        changed = sorted(name for name in mine if saved.get(name) != mine[name])
+        saved = asdict(ForecasterTrainingConfig()) | saved  # values that an earlier version did not have
+        changed = sorted(name for name in mine if saved[name] != mine[name])
         if changed:
             raise KinecastError(
                 f"{path}: expected the checkpoint of this run, found one with another {', '.join(changed)}: "

@@ -1,6 +1,6 @@
 """What teaches the mesh backbone: pixels, most of all those of mouth and eyes, and how the source is warped.
 
-Letters: B batch, V points (478 landmarks), n the side of a picture. Points run from -1 to 1 edge to edge.
+Notation: B batch, V points (478 landmarks), n the side of a picture. Points run from -1 to 1 edge to edge.
 """
 
 from collections.abc import Sequence

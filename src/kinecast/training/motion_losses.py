@@ -4,7 +4,7 @@ FOMM (Siarohin et al. 2019, section 3.4), TPS (Zhao & Zhang 2022, section 3.4) a
 section 3.5). Each function rebuilds driving frames and returns its
 losses by name, unweighted; `PUBLISHED_WEIGHTS` are theirs. Which backbone has which is in `kinecast.training.methods`.
 
-Letters: B batch, K keypoints, N = 5 K points of TPS.
+Notation: B batch, K keypoints, N = 5 K points of TPS.
 """
 
 import torch

@@ -20,7 +20,7 @@ from kinecast.apps.call.messages import Hello, Use, parse_control
 from kinecast.apps.call.models import Models
 from kinecast.apps.call.receiving import MAX_PICTURE, Receiver
 from kinecast.apps.call.sending import GAIN, Sender
-from kinecast.codec import Header, MotionPacket, ReferenceChunk, stream_identity, split_picture
+from kinecast.codec import Header, MotionPacket, ReferenceChunk, split_picture, stream_identity
 from kinecast.codec.filling import damped
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
@@ -429,9 +429,9 @@ def test_headers_of_other_models_profiles_and_rates_are_refused():
     foreign = stream_identity(tiny_fomm(5))
     for changes, line in (
         ({"model": foreign}, "expected the model"),
-        ({"rate": (500, 1)}, "1 to 60 frames a second"),
-        ({"rate": (1, 10)}, "1 to 60 frames a second"),
-        ({"frame_size": (8192, 8192)}, "numbers a frame at"),
+        ({"rate": (500, 1)}, "1 to 60 frames per second"),
+        ({"rate": (1, 10)}, "1 to 60 frames per second"),
+        ({"frame_size": (8192, 8192)}, "numbers per frame at"),
         ({"profile": "nobody"}, "expected one of"),
         ({"fingerprint": b"12345678"}, "expected fingerprint"),
     ):

@@ -74,7 +74,7 @@ def test_a_call_from_camera_to_hanging_up(port):
             client.session.mark = "idle"
             client.session.go("interrupted")
             await tab.wait_for(text("#mark") + ".includes('not the person')")
-            assert await tab.evaluate(text("#state")) == "Link interrupted, trying again"
+            assert await tab.evaluate(text("#state")) == "Connection interrupted, retrying"
             assert await tab.evaluate(shown("#reconnect"))
             assert await tab.evaluate(place) == before  # no button slips away from under a finger
             client.session.mark = "received"

@@ -10,7 +10,7 @@ import pytest
 from kinecast import KinecastError
 from kinecast.apps.portrait import batch
 from kinecast.apps.portrait.batch import is_batch, plan, run_batch
-from kinecast.apps.portrait.job import PortraitOptions
+from kinecast.apps.portrait.options import PortraitOptions
 from kinecast.media.pictures import write_image
 
 OPTIONS = PortraitOptions(size=64, limit=2)

@@ -5,7 +5,8 @@ import pytest
 
 from faces_in_motion import face_frames
 from kinecast import KinecastError
-from kinecast.apps.portrait.job import PortraitOptions, staged
+from kinecast.apps.portrait.job import staged
+from kinecast.apps.portrait.options import PortraitOptions
 from kinecast.apps.portrait.preview import preview
 from kinecast.apps.portrait.stage import set_stage
 from kinecast.models.transfer import Transfer

@@ -50,7 +50,7 @@ def test_users_mistakes_are_one_line(run, tiny, clip, low, tmp_path):
         ),
         (
             ("encode", clip, "-o", tmp_path / "x.kcm", "--forecast", "gru"),
-            "expected a forecaster of 18 numbers a frame, found one of 60",
+            "expected a forecaster of 18 numbers per frame, found one of 60",
         ),
         (("decode", low[0], "-o", tmp_path / "x.mp4", "--forecast", "nobody"), "forecast 'nobody': expected hold"),
     ):

@@ -4,7 +4,7 @@
     mahalanobis    (d_t - m)' C^{-1} (d_t - m) of d_t = x_t - x_{t-1}, the mean and covariance those of normal clips
     linear         the same of the residuals of a linear forecast from the last three frames and a constant (ridge)
 
-Letters: T frames, D numbers a frame.
+Notation: T frames, D numbers per frame.
 """
 
 from abc import ABC, abstractmethod

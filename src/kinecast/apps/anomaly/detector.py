@@ -5,7 +5,7 @@
     detector = Detector.calibrate(scorer, normal, Rates(frame=0.05, clip=0.1))
     for verdict in detector.watch(frames): ...
 
-Letters: T frames, N observed, K frames ahead, D numbers a frame.
+Notation: T frames, N observed, K frames ahead, D numbers per frame.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

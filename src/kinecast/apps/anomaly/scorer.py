@@ -14,7 +14,7 @@ Of the frames to come, when x_t has arrived (the early warning):
 Motion is scored in whitened units: increments of normal clips have covariance 1 there, so that directions in which
 normal motion hardly goes (a joint that always follows another) weigh as much as those in which it does.
 
-Letters: T frames, N observed, K frames ahead, D numbers a frame, S samples.
+Notation: T frames, N observed, K frames ahead, D numbers per frame, S samples.
 """
 
 from collections import deque

@@ -1,6 +1,6 @@
 """What is shown for frames that did not come: forecasts for a second, then nothing new, or an idle avatar.
 
-Letters: N observed frames, H horizon, D numbers a frame.
+Notation: N observed frames, H horizon, D numbers per frame.
 """
 
 from collections import deque

@@ -69,7 +69,7 @@ class CallConfig:
         model: backbone, by name or file; both ends must have the same weights.
         engine: how it runs, see `kinecast.runtime`; auto is `fast` on a CPU, and plain torch elsewhere.
         precision: the least that is wanted of it.
-        fps: frames a second that are sent at most.
+        fps: frames per second that are sent at most.
         quality: of motion, 1 to 9, see `kinecast encode`.
         picture_quality: of reference pictures, WebP's 1 to 100.
         forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: `direct`

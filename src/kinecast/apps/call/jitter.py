@@ -11,7 +11,7 @@ import numpy as np
 
 from kinecast.codec.packets import MotionPacket, unwrap
 
-MAX_WAITING = 128  # packets: 2 s at 60 frames a second
+MAX_WAITING = 128  # packets: 2 s at 60 frames per second
 _SEEN = 256  # packets that the clock is fitted to
 _SHARE = 0.95  # of the packets come in time
 _SLACK = 0.003  # s: what the event loop may be late

@@ -143,7 +143,7 @@ class Receiver:
         """
         check_model(header, self._backbone, self._identity, "the other side's motion")
         if not 1 <= header.fps <= MAX_FPS:
-            raise KinecastError(f"call: expected 1 to {MAX_FPS:g} frames a second, found {header.fps:g}")
+            raise KinecastError(f"call: expected 1 to {MAX_FPS:g} frames per second, found {header.fps:g}")
         profile_for(header)
         self.header = header
         self.jitter = JitterBuffer(header.fps, self._config.jitter_ms)

@@ -11,7 +11,9 @@ from torch import Tensor
 from kinecast.apps.animation import Clock, Report
 from kinecast.apps.portrait.driving import Drive, given_drive, stream_motion
 from kinecast.apps.portrait.inputs import as_picture
-from kinecast.apps.portrait.job import PortraitOptions, drive_of, perform, staged
+from kinecast.apps.portrait.job import drive_of, perform, staged
+from kinecast.apps.portrait.options import PortraitOptions
+from kinecast.apps.portrait.reenact import reenact, reenacted, source_footage
 from kinecast.apps.portrait.stage import Stage
 from kinecast.errors import KinecastError
 from kinecast.files import CLIP_OUTPUTS, check_output
@@ -70,7 +72,7 @@ def animate(
         engine: as of `load_model`.
         precision: likewise.
         **options: those of `PortraitOptions`: face, square, size, relative, transfer, crop, fps, true_fps, limit,
-            start, end, smooth, sound, quality.
+            start, end, smooth, sound, quality, reenact.
 
     Returns:
         Frames (H, W, 3), uint8, one by one; or the figures, if an output was written.
@@ -87,6 +89,8 @@ def animate(
     if output is not None:
         check_output(output, CLIP_OUTPUTS, "clip", [each for each in (source, driving) if isinstance(each, str | Path)])
     backbone = load_backbone(model, device, engine, precision) if isinstance(model, str | Path) else model
+    if wanted.reenact:
+        return _reenacted(backbone, source, driving, output, wanted)
     stage, _, _ = staged(backbone, as_picture(source), wanted)
     if isinstance(driving, str | Path | Motion):
         drive = _drive(backbone, driving, wanted)
@@ -95,6 +99,22 @@ def animate(
         return stage.frames([drive.motion], drive.motion[:1] if wanted.relative else None, wanted.transfer)
     frames = _streamed(stage, _stream(driving, wanted), wanted)
     return frames if output is None else _written(frames, output, wanted, backbone.motion_dim)
+
+
+def _reenacted(
+    backbone: Backbone, source: Any, driving: Any, output: str | Path | None, options: PortraitOptions
+) -> Iterator[np.ndarray] | Report:
+    """Move every frame of a source clip.
+
+    Raises:
+        KinecastError: no clip as source, or neither a clip nor motion as driving.
+    """
+    if not isinstance(source, str | Path) or not isinstance(driving, str | Path | Motion):
+        raise KinecastError("reenact: expected a path of a clip as source, and a path or motion as driving: name them")
+    clip, drive = source_footage(source, options), _drive(backbone, driving, options)
+    if output is not None:
+        return reenact(backbone, source, drive, output, options, Clock())
+    return (frame for *_, frame in reenacted(backbone, clip, drive, options))
 
 
 def _options(options: dict[str, Any]) -> PortraitOptions:

@@ -12,7 +12,8 @@ from typing import Any
 
 from kinecast.apps.animation import Clock
 from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Progress
-from kinecast.apps.portrait.job import PortraitOptions, Say, drive_of, perform, prepared
+from kinecast.apps.portrait.job import drive_of, perform, prepared
+from kinecast.apps.portrait.options import PortraitOptions, Say
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_distinct, check_folder, make_folder
 from kinecast.media.pictures import PICTURE_SUFFIXES

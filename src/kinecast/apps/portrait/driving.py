@@ -174,7 +174,7 @@ def stream_motion(backbone: Backbone, frames: Iterable[Any], smooth: float | Non
     Args:
         backbone: detects.
         frames: as `as_picture` takes them.
-        smooth: frames a second, for a filter of what trembles.
+        smooth: frames per second, for a filter of what trembles.
 
     Raises:
         KinecastError: no frame, or no face in the first of them where the backbone needs one.

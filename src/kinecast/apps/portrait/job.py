@@ -1,87 +1,25 @@
 """One portrait and what drives it, to a clip on disk, in memory that does not grow with the clip."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kinecast.apps.animation import Clock, Report, rates
-from kinecast.apps.portrait.driving import Drive, Progress, Reading, clip_drive, is_motion, motion_drive
-from kinecast.apps.portrait.faces import LARGEST, chosen, described, face_option, find_faces
+from kinecast.apps.portrait.driving import Drive, Progress, clip_drive, is_motion, motion_drive
+from kinecast.apps.portrait.faces import chosen, described, find_faces
 from kinecast.apps.portrait.inputs import as_picture
+from kinecast.apps.portrait.options import PortraitOptions, Say, landmarker_of
 from kinecast.apps.portrait.preview import preview
+from kinecast.apps.portrait.reenact import reenact, source_footage
 from kinecast.apps.portrait.stage import Stage, set_stage
 from kinecast.errors import KinecastError
-from kinecast.faces import Face, Landmarker
+from kinecast.faces import Face
 from kinecast.files import CLIP_OUTPUTS, check_output
-from kinecast.media.footage import check_part
-from kinecast.media.framing import check_reading, check_size
 from kinecast.media.pictures import write_image
 from kinecast.media.video import VideoWriter
 from kinecast.models.base import Backbone
-from kinecast.models.transfer import Transfer
-
-SQUARE = 512  # pixels of a square's side, unless another is asked for
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class PortraitOptions:
-    """How a portrait is animated.
-
-    Attributes:
-        face: whose head moves: "largest", "all", or a number from 1, counted from the left.
-        square: show the square around the head instead of the whole picture.
-        size: the side of that square in pixels, 512 by default; asks for a square too.
-        transfer: how relative motion is applied: strengths by region, openings of eyes and lips (mesh).
-        relative: take over how the driving face changes since its first frame, not where it is.
-        crop: how driving frames are cut, by a policy of `kinecast.media.framing`; None is what the backbone sees best.
-        fps: resample to this constant rate.
-        true_fps: the true frame rate, where the file's times are wrong.
-        limit: at most so many frames.
-        start: seconds of the driving clip before which it is left out.
-        end: seconds after which it is.
-        smooth: filter what trembles (One Euro).
-        sound: keep the driving clip's.
-        quality: of the output, 0 (best) to 51 (smallest).
-    """
-
-    face: str | int = LARGEST
-    square: bool = False
-    size: int | None = None
-    relative: bool = True
-    transfer: Transfer = Transfer()
-    crop: str | None = None
-    fps: float | None = None
-    true_fps: float | None = None
-    limit: int | None = None
-    start: float = 0.0
-    end: float | None = None
-    smooth: bool = False
-    sound: bool = True
-    quality: int = 18
-
-    def __post_init__(self) -> None:
-        if self.transfer != Transfer() and not self.relative:
-            raise KinecastError("transfer: expected relative motion, which it changes, found absolute: leave one out")
-        face_option(self.face)
-        check_size(self.size)
-        check_reading(self.crop or "face", self.fps, self.limit)
-        check_reading(fps=self.true_fps)
-        check_part(self.start, self.end)
-
-    @property
-    def side(self) -> int | None:
-        """The side of the square that is shown; None for the whole picture."""
-        return self.size or (SQUARE if self.square else None)
-
-    @property
-    def reading(self) -> Reading:
-        """How the driving clip is read."""
-        return Reading(self.crop, self.fps, self.true_fps, self.limit, self.start, self.end, self.smooth)
 
 
 def animate_portrait(
@@ -113,10 +51,32 @@ def animate_portrait(
     inputs = [driving, source] if isinstance(source, str | Path) else [driving]
     check_output(output, CLIP_OUTPUTS, "clip", inputs)
     clock = Clock()
+    if options.reenact:
+        return _reenacted(backbone, source, driving, output, options, clock, progress, preview_path)
     stage = prepared(backbone, source, options, clock, say, preview_path)
     with clock("detect"):
         drive = drive_of(backbone, driving, options, progress)
     return perform(stage, drive, output, options, clock, progress)
+
+
+def _reenacted(
+    backbone: Backbone,
+    source: Any,
+    driving: str | Path,
+    output: str | Path,
+    options: PortraitOptions,
+    clock: Clock,
+    progress: Progress,
+    preview_path: str | Path | None,
+) -> Report:
+    if not isinstance(source, str | Path):
+        raise KinecastError(f"reenact: expected the path of a clip as source, found {type(source).__name__}")
+    if preview_path is not None:
+        raise KinecastError("preview: expected a picture as source, found --reenact: leave one out")
+    source_footage(source, options)  # what is wrong with it is said before the work
+    with clock("detect"):
+        drive = drive_of(backbone, driving, options, progress)
+    return reenact(backbone, source, drive, output, options, clock, progress)
 
 
 def prepared(
@@ -164,12 +124,6 @@ def staged(
     picked = chosen(faces, options.face)
     backbone.check_transfer(options.transfer)
     return set_stage(backbone, picture, picked, options.side, options.relative), faces, picked
-
-
-def landmarker_of(backbone: Backbone) -> Landmarker:
-    """Return what finds faces: the backbone's own, if it has one."""
-    own = getattr(backbone, "landmarker", None)
-    return own if isinstance(own, Landmarker) else Landmarker(str(backbone.device), "eager")
 
 
 def drive_of(

@@ -1,6 +1,6 @@
 """A picture, the heads in it that move, and the frames that come of it.
 
-Letters: T frames, H x W the picture.
+Notation: T frames, H x W the picture.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

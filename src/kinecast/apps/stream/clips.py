@@ -358,7 +358,7 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
         )
     if header.layout.dim != backbone.motion_dim or tuple(header.frame_size) != tuple(backbone.frame_size):
         raise KinecastError(
-            f"{where}: expected {backbone.motion_dim} numbers a frame at {backbone.frame_size}, found "
+            f"{where}: expected {backbone.motion_dim} numbers per frame at {backbone.frame_size}, found "
             f"{header.layout.dim} at {header.frame_size}: it is damaged"
         )
 

@@ -1,6 +1,6 @@
 """What a receiver shows for frames that it does not get, by name: `hold`, `damped`, or a forecaster of the zoo.
 
-Letters: N observed, H horizon, D numbers a frame.
+Notation: N observed, H horizon, D numbers per frame.
 """
 
 from collections.abc import Iterable

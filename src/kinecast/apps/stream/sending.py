@@ -1,6 +1,6 @@
 """A clip on its way into a stream: the motion of its frames, and beside it their times and sound. Streaming.
 
-Letters: B frames of a batch, D numbers a frame.
+Notation: B frames of a batch, D numbers per frame.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -19,7 +19,7 @@ from kinecast.motion import Motion
 WHOLE, SQUARE = "whole", "square"
 VIEWS = (WHOLE, SQUARE)
 SQUARE_SIDE = 512  # pixels of a square that is saved
-PREVIEW_SIDE = 256  # pixels of one that is looked at: the network's own, which is quickest
+PREVIEW_SIDE = 384  # pixels of one that is looked at
 PREVIEW_LONGEST = 900  # pixels of a whole picture that is looked at
 GIF_LONGEST = 640  # pixels of a gif: it is stored almost uncompressed
 _MOST_FACES = 12

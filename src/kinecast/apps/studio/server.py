@@ -42,6 +42,7 @@ from kinecast.models.base import Backbone
 from kinecast.models.mesh.model import Mesh
 
 SESSION_HEADER = "X-Kinecast-Session"
+FACE_HEADER = "X-Kinecast-Face"  # of what POST /live answers: seen, or none so far
 _STUDIO = "kinecast.apps.studio"
 _STATIC = {
     "/": StaticFile(_STUDIO, "index.html", "text/html"),
@@ -202,7 +203,10 @@ class StudioServer:
 
     async def _live(self, request: web.Request, session: Session) -> web.StreamResponse:
         anew, frame = _camera(await request.read())
-        return web.Response(body=await session.live(frame, anew), content_type="image/jpeg")
+        picture, is_seen = await session.live(frame, anew)
+        return web.Response(
+            body=picture, content_type="image/jpeg", headers={FACE_HEADER: "seen" if is_seen else "none"}
+        )
 
     # --- the video --------------------------------------------------------------------------------------------------
 

@@ -128,8 +128,10 @@ class Session:
 
         return await self._do(draw)
 
-    async def live(self, frame: np.ndarray, anew: bool) -> bytes:
-        """Return the portrait moved by a frame of the camera, as a JPEG; `seen` says how.
+    async def live(self, frame: np.ndarray, anew: bool) -> tuple[bytes, bool]:
+        """Return the portrait moved by a frame of the camera, as a JPEG, and whether a face was ever seen.
+
+        `seen` says what is shown, and where the sliders are.
 
         Args:
             frame: (h, w, 3), uint8.
@@ -137,14 +139,18 @@ class Session:
         """
         scene = self._scene()
 
-        def draw() -> bytes:
+        def draw() -> tuple[bytes, bool]:
             if anew or self._follow is None:
                 self._follow, self._neutral = self._model.follow(), None
-            motion = self._follow(to_tensor(frame).to(self._model.device)).to("cpu")
+            choice, look = self.seen
+            stage = scene.preview_stage(choice)
+            try:
+                motion = self._follow(to_tensor(frame).to(self._model.device)).to("cpu")
+            except KinecastError:  # no face so far
+                return jpeg(scene.drawn(stage, look)), False
             if self._neutral is None:
                 self._neutral = motion
-            choice, look = self.seen
-            return jpeg(scene.drawn(scene.preview_stage(choice), look, motion, self._neutral))
+            return jpeg(scene.drawn(stage, look, motion, self._neutral)), True
 
         return await self._do(draw)
 
@@ -253,6 +259,7 @@ class Sessions:
         self._worker, self._limit, self._most = worker, limit, most
         self._folder = Path(tempfile.mkdtemp(prefix="kinecast-studio-"))
         self._sessions: dict[str, Session] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -266,9 +273,11 @@ class Sessions:
         """Begin a session and return its name.
 
         Raises:
-            Busy: there are too many.
+            Busy: there are too many, or the studio ends.
         """
         await self.expire()
+        if self._closed:
+            raise Busy("studio: expected it to run, found it ending: start it again")
         if len(self) >= self._most:
             raise Busy(f"studio: expected at most {self._most} pages at once, found more: close one, and wait a little")
         name = secrets.token_urlsafe(18)
@@ -298,6 +307,7 @@ class Sessions:
 
     async def close(self) -> None:
         """End all and remove the folder."""
+        self._closed = True
         for name in list(self._sessions):
             await self.end(name)
         with suppress(OSError):

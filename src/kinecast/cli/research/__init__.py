@@ -32,7 +32,7 @@ def add_research(app: typer.Typer, data: typer.Typer) -> None:
         app: the root of the commands.
         data: the group `data`, which had one of them.
     """
-    group = typer.Typer(help="Studies: tables of forecasts and of rate, simulated data.", no_args_is_help=True)
+    group = typer.Typer(help="Reproduce studies: forecasts, rate and quality, simulated data.", no_args_is_help=True)
     old = typer.Typer(help="Renamed to `kinecast research`.", no_args_is_help=True)
     for name, command in _TABLES.items():
         group.command(name)(guarded(command))

@@ -13,13 +13,15 @@ def data_arms(
     output: Annotated[
         Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for train/, test/ and faults/.")
     ],
-    clips: Annotated[int, typer.Option("--clips", help="Clips without a fault, both sides together.")] = 100,
+    clips: Annotated[int, typer.Option("--clips", help="Normal clips, training and test together.")] = 100,
     faults: Annotated[int, typer.Option("--faults", help="Clips of each fault: jam, slip, drop, jitter.")] = 0,
-    frames: Annotated[int, typer.Option("--frames", help="Frames a clip, at 10 a second.")] = 30,
+    frames: Annotated[int, typer.Option("--frames", help="Frames per clip, at 10 per second.")] = 30,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures, in pixels.")] = 64,
     objects: Annotated[int, typer.Option("--objects", help="Boxes on the plane.")] = 2,
-    test_share: Annotated[float, typer.Option("--test-share", help="Of the clips, in test/.")] = 0.2,
-    pictures: Annotated[bool, typer.Option(help="Render clips; without, series alone: many times faster.")] = True,
+    test_share: Annotated[float, typer.Option("--test-share", help="Share of clips in test/.")] = 0.2,
+    pictures: Annotated[
+        bool, typer.Option(help="Render clips; --no-pictures writes joint positions only, much faster.")
+    ] = True,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:

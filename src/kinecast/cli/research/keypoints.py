@@ -9,11 +9,6 @@ from kinecast.cli.common import JsonOption, SeedOption, print_json, say
 from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.packages import needs
 
-_NOTE = (
-    "Errors and scores in raw motion units, lower is better; coverage is of the central interval, its level is right. "
-    "Rows marked * read the true future frames and are no forecasts: they are here to be told apart. "
-    "A model without samples has its absolute error as CRPS."
-)
 _RELEASED_NOTE = (
     "As released: windows scaled by the minimum and maximum of the observed frames of all windows of their video, mean "
     "of the samples. Rows marked * read the true frame before each one that they predict."
@@ -26,8 +21,13 @@ def evaluate_keypoints(
         Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for keypoints.md, results.json and models.")
     ],
     validate: Annotated[
-        str, typer.Option("--validate", help="Regular expression of the persons evaluated on.")
+        str, typer.Option("--validate", help="Regular expression for the people to evaluate on.")
     ] = "id10291",
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", help="Keep everybody out once, in so many groups of people, instead of --validate."),
+    ] = None,
+    every: Annotated[int, typer.Option("--every", help="Windows are of every k-th frame.")] = 1,
     person: Annotated[
         str | None, typer.Option("--person", help="Regular expression whose group is the person in a clip's name.")
     ] = None,
@@ -37,24 +37,26 @@ def evaluate_keypoints(
     protocol: Annotated[
         str, typer.Option("--protocol", help="honest, or as-released (all clips, released weights).")
     ] = "honest",
-    models: Annotated[str | None, typer.Option("--models", help="Models to train; commas. (default: all)")] = None,
+    models: Annotated[
+        str | None, typer.Option("--models", help="Models to train, NAME or NAME:PRESET; commas. (default: all)")
+    ] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", help="Samples a window. (default: 100; as released 50)")
+        int | None, typer.Option("--samples", help="Samples per window. (default: 100; as released 50)")
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")
     ] = None,
     seeds: Annotated[
-        int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 the table has spreads.")
+        int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
     ] = 1,
     workers: Annotated[int, typer.Option("--workers", help="Processes that train, one thread each.")] = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train on some people, forecast the others', and say in one table how good that is. Models are kept and reused."""
+    """Train on some people, forecast the others', and say by person how good that is. Models are kept and reused."""
     needs("kinecast research keypoints", "research")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
@@ -83,6 +85,8 @@ def evaluate_keypoints(
             seeds=tuple(range(seed, seed + seeds)),
             training={} if steps is None else {"steps": steps},
             workers=workers,
+            folds=folds,
+            every=every,
         )
         results = _honest(series, weights, config, output, quiet=json)
     if json:
@@ -94,6 +98,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     from dataclasses import asdict
 
     from kinecast.cli.terminal import show
+    from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, person_row, told_differences
     from kinecast.research.keypoints import keypoint_table
     from kinecast.research.tables import markdown, write_report
 
@@ -101,6 +106,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     text = ""
     header = (
         "forecaster",
+        "family",
         "MAE",
         "MAE min-max",
         "CRPS",
@@ -114,12 +120,18 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     )
     for name, table in tables.items():
         rows = [_honest_row(row) for row in table["rows"]]
-        title = f"honest, {name}: {table['windows']} windows of {config.validate}"
+        who = "everybody, each kept out once" if config.folds else config.validate
+        thinned = f", one frame in {config.every}" if config.every > 1 else ""
+        title = f"honest, {name}{thinned}: {table['windows']} windows of {table['people']} people ({who})"
+        by_person = f"{name}, by person: intervals of 95 % over {table['unit']}"
+        persons = [person_row(row) for row in table["rows"]]
         if not quiet:
             show(title, header, rows)
-        text += markdown(title, header, rows) + "\n"
+            show(by_person, PERSON_HEADER, persons)
+        text += markdown(title, header, rows) + "\n" + markdown(by_person, PERSON_HEADER, persons) + "\n"
+    text += told_differences(tables)
     results = {"protocol": "honest", "config": asdict(config), "tables": tables}
-    write_report(output, "keypoints", text + _NOTE + "\n", results)
+    write_report(output, "keypoints", text + NOTE + "\n", results)
     return results
 
 
@@ -130,6 +142,7 @@ def _honest_row(row: dict[str, Any]) -> list[str]:
 
     return [
         row["name"] + (" *" if row["reads_future"] else ""),
+        row["family"],
         cell("mae", 4),
         cell("mae_normalised", 4),
         cell("crps", 4),

@@ -50,7 +50,7 @@ def evaluate_rate(
     face_api: Annotated[
         Path | None, typer.Option("--face-api", help="Folder model of npm's @vladmandic/face-api: identity distance.")
     ] = None,
-    face_every: Annotated[int, typer.Option("--face-every", help="Look at the face in every so many-th frame.")] = 4,
+    face_every: Annotated[int, typer.Option("--face-every", help="Measure the face in every n-th frame.")] = 4,
     crop: CropOption = "center",
     fps: MeasuredFpsOption = None,
     limit: LimitOption = None,
@@ -62,7 +62,7 @@ def evaluate_rate(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure rate and quality: against ordinary codecs, of leaving frames out, and of lost packets. It goes on."""
+    """Measure rate and quality against video codecs, with skipped frames and packet loss. Resumable."""
     needs("kinecast research rate", "codec")
     needs("kinecast research rate", "research")
     from kinecast.apps.backbone_worker import backbone_digest

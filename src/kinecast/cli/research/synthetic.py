@@ -29,23 +29,23 @@ def evaluate_synthetic(
         typer.Option("-o", "--output", help="Folder for synthetic.md, pit.png, results.json and models."),
     ],
     models: Annotated[
-        str | None, typer.Option("--models", help="Forecasters, with commas. (default: all that can be trained)")
+        str | None, typer.Option("--models", help="Forecasters, comma-separated. (default: all trainable ones)")
     ] = None,
     process: Annotated[
         list[str] | None, typer.Option("--process", help="oscillator, branching, jumps, arm. (default: all)")
     ] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H.")] = "12-12",
-    series: Annotated[int, typer.Option("--series", help="Series that each model is trained on.")] = 512,
-    windows: Annotated[int, typer.Option("--windows", help="Other windows that it is measured on.")] = 64,
-    samples: Annotated[int, typer.Option("--samples", help="Samples a window.")] = 100,
+    series: Annotated[int, typer.Option("--series", help="Series to train each model on.")] = 512,
+    windows: Annotated[int, typer.Option("--windows", help="Windows for evaluation.")] = 64,
+    samples: Annotated[int, typer.Option("--samples", help="Samples per window.")] = 100,
     steps: Annotated[int, typer.Option("--steps", help="Training steps of each model.")] = 300,
     seeds: Annotated[
-        int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 the table has spreads.")
+        int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
     ] = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train on simulated motion, and compare samples with the true conditional distribution. Models are kept."""
+    """Train on simulated motion and compare samples with the true conditional distribution. Models are reused."""
     needs("kinecast research synthetic", "research")
     from dataclasses import asdict
 

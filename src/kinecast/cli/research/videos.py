@@ -22,26 +22,29 @@ LayoutOption = Annotated[
 ]
 ModeOption = Annotated[str, typer.Option("--mode", help="reconstruction, transfer or both.")]
 HorizonOption = Annotated[list[str] | None, typer.Option("--horizon", help="N-H; may be repeated. (default: 12-12)")]
+EveryOption = Annotated[int, typer.Option("--every", help="Windows are of every k-th frame of a clip.")]
 ProtocolOption = Annotated[
-    str, typer.Option("--protocol", help="honest, or as-released (released weights, read with the truth).")
+    str,
+    typer.Option("--protocol", help="honest (causal), or as-released (released weights, which read the true future)."),
 ]
 ModelsOption = Annotated[
-    str, typer.Option("--models", help="Forecasters to train, NAME or NAME:PRESET, or .safetensors files; commas.")
+    str,
+    typer.Option("--models", help="Forecasters to train (NAME or NAME:PRESET) or .safetensors files, comma-separated."),
 ]
 BackboneOption = Annotated[str, typer.Option("--backbone", help="A name of `kinecast zoo list`, or a file.")]
-SamplesOption = Annotated[int, typer.Option("--samples", help="Samples a window.")]
-KeepOption = Annotated[int, typer.Option("--keep", help="Diverse: samples of lowest MAE that are kept.")]
-WindowsOption = Annotated[
-    int | None, typer.Option("--windows-per-clip", help="At most so many, evenly spaced. (default: all)")
+SamplesOption = Annotated[int, typer.Option("--samples", help="Samples per window.")]
+KeepOption = Annotated[int, typer.Option("--keep", help="Diverse: number of samples of lowest MAE to keep.")]
+WindowsOption = Annotated[int | None, typer.Option("--windows-per-clip", help="Limit, evenly spaced. (default: all)")]
+SeedsOption = Annotated[
+    int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
 ]
-SeedsOption = Annotated[int, typer.Option("--seeds", help="Runs with seeds from --seed on; above 1 gives spreads.")]
 ValidateOption = Annotated[
-    str | None, typer.Option("--validate", help="Layout clips: regular expression of the persons tested on.")
+    str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
 ]
 PersonOption = Annotated[
     str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person in a name.")
 ]
-RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: the motion's change, not the motion.")]
+RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: relative motion.")]
 SourcesOption = Annotated[
     Path | None, typer.Option("--sources", help="Transfer: folder of sources. (default: other persons' clips)")
 ]
@@ -51,7 +54,7 @@ ReleasedOption = Annotated[
 JediOption = Annotated[Path | None, typer.Option("--jedi-weights", help="Folder with V-JEPA's published files.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")]
 CacheOption = Annotated[
-    Path | None, WRITES_FOLDER, typer.Option("--cache", help="Where motion is kept. (default: OUTPUT/cache)")
+    Path | None, WRITES_FOLDER, typer.Option("--cache", help="Folder for cached motion. (default: OUTPUT/cache)")
 ]
 CompareOption = Annotated[
     str | None,
@@ -66,6 +69,7 @@ def evaluate_single(
     layout: LayoutOption = "clips",
     mode: ModeOption = "reconstruction",
     horizon: HorizonOption = None,
+    every: EveryOption = 1,
     protocol: ProtocolOption = "honest",
     models: ModelsOption = "gru,vrnn",
     backbone: BackboneOption = DEFAULT_BACKBONE,
@@ -89,9 +93,9 @@ def evaluate_single(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """One trajectory a window, animated: MAE, SSIM, JEDi, and the scores of the motion. Stop it and it goes on."""
+    """Animate one forecast per window: MAE, SSIM, JEDi and scores of the motion. Resumes after an interruption."""
     needs("kinecast research single", "research")
-    _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1), locals())
+    _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1, every), locals())
 
 
 def evaluate_diverse(
@@ -100,6 +104,7 @@ def evaluate_diverse(
     layout: LayoutOption = "clips",
     mode: ModeOption = "reconstruction",
     horizon: HorizonOption = None,
+    every: EveryOption = 1,
     protocol: ProtocolOption = "honest",
     models: ModelsOption = "vrnn",
     backbone: BackboneOption = DEFAULT_BACKBONE,
@@ -123,23 +128,34 @@ def evaluate_diverse(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Many samples a window, all animated: diversity (APD) against error, the best kept by an oracle and all beside."""
+    """Animate many samples per window: diversity (APD) against error, for an oracle's choice and for all samples."""
     needs("kinecast research diverse", "research")
     jedi_weights = None
-    _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep), locals())
+    _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep, every), locals())
 
 
 def evaluate_paper(
     dataset: DatasetOption,
     output: OutputOption,
     layout: LayoutOption = "clips",
-    horizon: HorizonOption = None,
+    horizon: Annotated[
+        list[str] | None,
+        typer.Option("--horizon", help="N-H; may be repeated. (default: the data set's, as published)"),
+    ] = None,
+    family: Annotated[
+        str,
+        typer.Option("--family", help="kinecast (ours), or paper (as printed; large): preset of models without one."),
+    ] = "kinecast",
     protocol: ProtocolOption = "honest",
-    models: ModelsOption = "gru,vrnn",
-    diverse_models: Annotated[str, typer.Option("--diverse-models", help="Those of the diverse tables.")] = "vrnn",
+    models: Annotated[
+        str | None, typer.Option("--models", help="As in `research single`. (default: vrnn,vae,gru,nf,gru-nf)")
+    ] = None,
+    diverse_models: Annotated[
+        str | None, typer.Option("--diverse-models", help="Those of the diverse tables. (default: vrnn,gru-nf)")
+    ] = None,
     backbone: BackboneOption = DEFAULT_BACKBONE,
     samples: SamplesOption = 100,
-    diverse_samples: Annotated[int, typer.Option("--diverse-samples", help="Those of the diverse tables.")] = 100,
+    diverse_samples: Annotated[int, typer.Option("--diverse-samples", help="The same for the diverse tables.")] = 100,
     keep: KeepOption = 20,
     windows_per_clip: WindowsOption = None,
     diverse_windows_per_clip: Annotated[
@@ -163,24 +179,52 @@ def evaluate_paper(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """All tables and figures of the paper on one data set: single and diverse, reconstruction and transfer."""
+    """All published tables and figures of a data set, at its horizons: single and diverse, both modes, refinement.
+
+    Layout clips has the horizons of the data set that --compare names, else VoxCeleb's.
+    """
     needs("kinecast research paper", "research")
-    studies = _studies("single", "both", horizon, models, windows_per_clip, samples, 1)
-    of_samples = (diverse_windows_per_clip, diverse_samples, keep)
-    _run([*studies, *_studies("diverse", "both", horizon, diverse_models, *of_samples)], locals())
+    from kinecast.data.windows import parse_horizon
+    from kinecast.research.paper import PaperPlan, paper_studies
+    from kinecast.research.published import DATA_SETS
+
+    named = [name for name in (layout, compare) if name in DATA_SETS]
+    plan = PaperPlan(
+        data_set=named[0] if named else "voxceleb",
+        family=family,
+        horizons=tuple(dict.fromkeys(map(parse_horizon, horizon))) if horizon else None,
+        models=None if models is None else _names(models),
+        diverse_models=None if diverse_models is None else _names(diverse_models),
+        windows=windows_per_clip,
+        diverse_windows=diverse_windows_per_clip,
+        samples=samples,
+        diverse_samples=diverse_samples,
+        keep=keep,
+    )
+    _run(paper_studies(plan), locals())
+
+
+def _names(models: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
 
 
 def _studies(
-    kind: Any, mode: str, horizon: list[str] | None, models: str, windows: int | None, samples: int, keep: int
+    kind: Any,
+    mode: str,
+    horizon: list[str] | None,
+    models: str,
+    windows: int | None,
+    samples: int,
+    keep: int,
+    every: int,
 ) -> list[Any]:
     """Return the study of a mode, or those of both."""
     from kinecast.data.windows import parse_horizon
     from kinecast.research.study import MODES, Study
 
     horizons = tuple(dict.fromkeys(parse_horizon(text) for text in horizon or ("12-12",)))
-    names = tuple(dict.fromkeys(name.strip() for name in models.split(",") if name.strip()))
     modes: tuple[Any, ...] = MODES if mode == "both" else (mode,)
-    return [Study(kind, mode, horizons, names, windows, samples, keep) for mode in modes]
+    return [Study(kind, mode, horizons, _names(models), windows, samples, keep, every) for mode in modes]
 
 
 def _run(studies: list[Any], options: dict[str, Any]) -> None:

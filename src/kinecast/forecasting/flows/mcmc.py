@@ -16,7 +16,7 @@ then each dimension is a chain of its own. The work of a refinement is the sum o
 steps, k the kernel with its acceptance, which by detailed balance is u(y_after) - u(y_before) (Wu et al.).
 All rows are one batch.
 
-Letters: R rows, D numbers.
+Notation: R rows, D numbers.
 """
 
 import math

@@ -13,7 +13,7 @@ distribution, a value. With D = 1 there is no x_a, and each layer is affine in x
 Sampling one row is many small operations, whose calls cost more than their products. `RealNVP.fold` puts the weights
 together for them: both nets of a layer are one batched product, and every constant is computed once.
 
-Letters: R rows, D numbers, K numbers of the condition, L layers.
+Notation: R rows, D numbers, K numbers of the condition, L layers.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Head pose and expression of a picture, and what they do to keypoints: face-vid2vid, arXiv 2011.15126.
 
-Letters: B batch, K keypoints.
+Notation: B batch, K keypoints.
 """
 
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """Building blocks that the published backbones share. Module names are those of the published state dicts.
 
-Letters: B batch, C channels, K keypoints, h and w a feature map's height and width.
+Notation: B batch, C channels, K keypoints, h and w a feature map's height and width.
 """
 
 from collections.abc import Callable

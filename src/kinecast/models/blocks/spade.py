@@ -1,6 +1,6 @@
 """Decoder with spatially-adaptive normalisation (Park et al. 2019, arXiv 1903.07291), as face-vid2vid uses it.
 
-Letters: B batch, C channels, h x w the size of the features that everything is conditioned on.
+Notation: B batch, C channels, h x w the size of the features that everything is conditioned on.
 """
 
 import torch

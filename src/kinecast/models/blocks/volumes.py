@@ -1,6 +1,6 @@
 """Building blocks in three dimensions for face-vid2vid. Depth is never halved nor doubled; width and height are.
 
-Letters: B batch, C channels, K keypoints, d, h, w a volume's depth, height and width.
+Notation: B batch, C channels, K keypoints, d, h, w a volume's depth, height and width.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """The driven face drawn on a grid: where each place reads the source, and what lies there.
 
-Letters: B batch, V points (478 landmarks), h x w the grid. Coordinates run from -1 to 1 edge to edge; a flow gives, for
+Notation: B batch, V points (478 landmarks), h x w the grid. Coordinates run from -1 to 1; a flow gives, for
 each place of the driven picture, the place of the source to read.
 """
 

@@ -1,7 +1,7 @@
 """Where a face is and what it does: a rigid pose, and its shape in the head's own frame.
 
-Letters: T frames, V points (478 landmarks), K expression numbers. Points are (x, y, z): x and y run from -1 to 1 over a
-square picture, edge to edge, y downwards; z is in the same unit and grows away from the camera.
+Notation: T frames, V points (478 landmarks), K expression numbers. Points are (x, y, z): x and y run from -1 to 1 over
+a square picture, edge to edge, y downwards; z is in the same unit and grows away from the camera.
 """
 
 from typing import NamedTuple

@@ -1,11 +1,11 @@
 """The mesh backbone: a head's pose and an expression, found by a face-landmark network, move the source's own mesh.
 
     source ----> landmarks -> its own mesh, maps   (once)
-    driving ---> landmarks -> pose, expression      (38 numbers a frame: what travels)
+    driving ---> landmarks -> pose, expression      (38 numbers per frame: what travels)
     both ------> driven mesh -> drawn -> warped source and new pixels
 
 A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
-Letters: T frames, K expression numbers. Coordinates: see `geometry`.
+Notation: T frames, K expression numbers. Coordinates: see `geometry`.
 """
 
 from collections.abc import Callable, Mapping
@@ -209,7 +209,7 @@ class Mesh(Backbone):
         It does not raise where there is no face: frames before the first have the motion of `neutral`.
 
         Args:
-            smooth: frames a second of the clip, to filter the landmarks by (`OneEuro`).
+            smooth: frames per second of the clip, to filter the landmarks by (`OneEuro`).
         """
         return _Follower(self, smooth)
 

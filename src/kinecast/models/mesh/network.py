@@ -3,7 +3,7 @@ r"""What the mesh leaves open, drawn by a small network: which surface a place b
     source ----> encoder -> maps of 64, 32, 16 --\ (once a source)
     drawing, candidates -> motion net -> flow -----+-> warped source, warped maps -> render net -> new pixels, mask
 
-Letters: B batch, n the side of the picture that the network sees.
+Notation: B batch, n the side of the picture that the network sees.
 """
 
 from collections.abc import Mapping

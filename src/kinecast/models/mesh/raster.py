@@ -1,6 +1,6 @@
 """Triangles drawn on a grid: which one each place sees, and where in it. A software rasteriser in tensor operations.
 
-Letters: B batch, V points, F triangles, h x w the grid.
+Notation: B batch, V points, F triangles, h x w the grid.
 """
 
 from typing import NamedTuple

@@ -17,7 +17,7 @@ A fault begins between two frames and stays; what moved before is the same as wi
 An episode depends on its seed and number alone. Physics are those of Bullet, 240 steps a second; pictures are its
 software renderer's, without a display or a graphics card.
 
-Letters: T frames, J joints (7), O objects.
+Notation: T frames, J joints (7), O objects.
 """
 
 import ctypes

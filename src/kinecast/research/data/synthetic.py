@@ -9,7 +9,7 @@
 constants but sees only the frames. Where a series has a hidden quantity it is drawn from its exact posterior; all else
 that the future depends on is a function of the observed frames. No forecaster can do better on average.
 
-Letters: B windows, T frames, N observed, H horizon, D numbers a frame, S samples, R rows.
+Notation: B windows, T frames, N observed, H horizon, D numbers per frame, S samples, R rows.
 """
 
 import math

@@ -13,7 +13,7 @@ const STATES = {
   waiting: "Waiting for the other person",
   connecting: "Connecting",
   connected: "Connected",
-  interrupted: "Link interrupted, trying again",
+  interrupted: "Connection interrupted, retrying",
   reconnecting: "Reconnecting",
   ended: "The call has ended",
   failed: "Cannot start",
@@ -23,18 +23,18 @@ const CALLING = ["waiting", "connecting", "connected", "interrupted", "reconnect
 const MARKS = {
   some: "Some frames are forecast",
   forecast: "Forecast: these frames did not arrive",
-  idle: "Link down: invented movement, not the person",
-  frozen: "Link down: the last picture",
+  idle: "Connection lost: simulated motion, not the person",
+  frozen: "Connection lost: last picture",
 };
 const OPAQUE = { alpha: false }; // nothing below the picture is drawn
 const RECENT = 20; // frames that the mark speaks of, or single forecast ones would make it flicker
 const NOTICE_MS = 5000;
 const LOST =
-  "This page has lost the kinecast program on this machine: if it has ended, start it again and open its new address.";
+  "This page has lost contact with kinecast on this machine: if it has stopped, start it again and open the new address.";
 const HAND_OVER = {
-  invitation: ["Send this invitation", "It lets one person in, once. Send it where only they can read it.", "Invitation"],
+  invitation: ["Send this invitation", "It admits one person, once. Send it over a channel that only they can read.", "Invitation"],
   offer: ["Send this text", "Then paste what they send back.", "Your text"],
-  answer: ["Send this text back", "The call begins when they have pasted it.", "Your answer"],
+  answer: ["Send this text back", "The call starts once they have pasted it.", "Your answer"],
 };
 const AVATAR_SIDE = 512;
 
@@ -143,10 +143,10 @@ function endCall() {
 function showWaiting() {
   const lines = {
     waiting: ["Waiting for the other person", "Send them the invitation or text."],
-    connecting: ["Connecting", "Looking for a way to the other machine."],
-    connected: ["Connected", "Their first picture is on its way."],
-    interrupted: ["The link is interrupted", "It is tried again by itself."],
-    reconnecting: ["Reconnecting", "This goes on by itself until you hang up."],
+    connecting: ["Connecting", "Finding a route to the other machine."],
+    connected: ["Connected", "Waiting for their first picture."],
+    interrupted: ["The connection is interrupted", "Reconnecting automatically."],
+    reconnecting: ["Reconnecting", "Trying automatically until you hang up."],
   }[state];
   const seen = "seen" in $("theirs-figure").dataset;
   $("waiting").hidden = seen || !lines;
@@ -176,7 +176,7 @@ function replaced() {
   link.close();
   camera.stop();
   sound.stop();
-  gone("Open in another window", "This call goes on in a window that was opened later.", true);
+  gone("Open in another window", "This call has moved to a window that was opened later.", true);
 }
 
 function gone(title, line, action) {
@@ -389,7 +389,7 @@ function onSubmit(id, send) {
   };
 }
 const typed = (id) => $(id).value.trim();
-onSubmit("host-form", () => (typed("server") ? link.send("host", { server: typed("server") }) : fail("Name a room server, or use the way without one.")));
+onSubmit("host-form", () => (typed("server") ? link.send("host", { server: typed("server") }) : fail("Enter a room server, or connect without one below.")));
 onSubmit("join-form", () => (typed("invitation") ? link.send("join", { invitation: typed("invitation") }) : fail("Paste the invitation first.")));
 onSubmit("offer-form", () => link.send("make-offer"));
 onSubmit("accept-form", () => (typed("their-offer") ? link.send("accept-offer", { text: typed("their-offer") }) : fail("Paste their text first.")));
@@ -418,4 +418,4 @@ if (link.token) {
     (permission) => permission.state === "granted" && source.kind === "none" && startSource(),
     () => {},
   );
-} else gone("No call here", "Open the address that kinecast call printed: it carries the key to this page.", false);
+} else gone("No call here", "Open the address that kinecast call printed: it contains the key to this page.", false);

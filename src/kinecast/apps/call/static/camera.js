@@ -4,10 +4,10 @@ const LONGEST = 384; // pixels of the longer side, where the whole picture is wa
 const EARLY = 0.6; // of a frame's time: a camera's own jitter must not halve its rate
 
 const REFUSALS = {
-  NotAllowedError: "The camera is not allowed: allow it beside the address, or choose a clip.",
+  NotAllowedError: "Camera access is blocked: allow it next to the address bar, or choose a clip.",
   NotFoundError: "No camera was found: connect one, or choose a clip.",
   NotReadableError: "The camera is in use elsewhere: close the other program, or choose another camera.",
-  OverconstrainedError: "That camera has gone: choose another.",
+  OverconstrainedError: "That camera is no longer available: choose another.",
 };
 
 export class Camera {

@@ -69,7 +69,7 @@ export class Figures {
   // Over the whole call, since a link that is down costs nothing and is no saving.
   #saving({ plain_video_kbps: plain, bytes_received: { total = 0 }, seconds }) {
     const line = $("f-saving"), received = (total * 8) / 1000 / Math.max(seconds, 1);
-    line.replaceChildren(`Plain video would take about ${whole(plain)} kbps each way`);
+    line.replaceChildren(`Ordinary video would take about ${whole(plain)} kbps each way`);
     if (received > 0 && plain > 1.5 * received) {
       const times = document.createElement("b");
       times.textContent = `${rate(plain / received)} times what this call took`;

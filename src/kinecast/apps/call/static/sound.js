@@ -1,8 +1,8 @@
 // Sound: a WebRTC connection to the local server, which relays it into the call.
 
 const REFUSALS = {
-  NotAllowedError: "The microphone is not allowed: allow it beside the address. The call goes on without it.",
-  NotFoundError: "No microphone was found: the call goes on without it.",
+  NotAllowedError: "Microphone access is blocked: allow it next to the address bar. The call continues without it.",
+  NotFoundError: "No microphone was found: the call continues without it.",
 };
 
 export class Sound {
@@ -39,7 +39,7 @@ export class Sound {
       const stream = await navigator.mediaDevices.getUserMedia({ audio: wanted });
       [this.microphone] = stream.getAudioTracks();
     } catch (error) {
-      return REFUSALS[error.name] ?? `The microphone did not start (${error.name}): the call goes on without it.`;
+      return REFUSALS[error.name] ?? `The microphone did not start (${error.name}): the call continues without it.`;
     }
     await this.sender?.replaceTrack(this.microphone);
     return "";

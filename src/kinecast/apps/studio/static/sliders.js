@@ -1,7 +1,7 @@
 // The sliders: what they are called, how their values are said, and what they are set to.
 
 const degrees = (more, less) => (value) => (value ? `${Math.abs(value)}° ${value > 0 ? more : less}` : "straight");
-const share = (more, less, usual = "as it is") => (value) =>
+const share = (more, less, usual = "as is") => (value) =>
   value ? `${Math.round(Math.abs(value) * 100)} % ${value > 0 ? more : less}` : usual;
 const SLIDERS = [
   { name: "turn", label: "Turn", step: 1, said: degrees("right", "left") },

@@ -73,8 +73,10 @@ async function drawOnce() {
       const pixels = camera.frame(anew);
       if (!pixels) return false;
       anew = false;
-      show(await server.picture("POST", "/live", pixels), "Preview: the portrait, moved by your camera");
-      if ($("camera-text").dataset.lost) setCameraText();
+      const answer = await server.ask("POST", "/live", pixels);
+      show(URL.createObjectURL(await answer.blob()), "Preview: the portrait, moved by your camera");
+      const isSeen = answer.headers.get("X-Kinecast-Face") === "seen";
+      if (isSeen === Boolean($("camera-text").dataset.lost)) setCameraText(isSeen ? "" : "No face is seen: come nearer, into the light.");
       return true;
     } else {
       const at = frame();
@@ -82,10 +84,7 @@ async function drawOnce() {
     }
     return true;
   } catch (error) {
-    if (camera.isOn && error.status === 422) {
-      setCameraText("No face is seen: come nearer, into the light.");
-      anew = true;
-    } else if (error.status !== 429) {
+    if (error.status !== 429) {
       stopPlaying();
       if (camera.isOn) turnOff();
       await trying(() => Promise.reject(error));

@@ -1,0 +1,105 @@
+"""A clip as source: every frame of it is a portrait, and its head takes over another's movement on top of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kinecast.apps.animation import Clock, Report, rates
+from kinecast.apps.portrait.driving import Drive, Progress
+from kinecast.apps.portrait.faces import ALL, LARGEST
+from kinecast.apps.portrait.options import PortraitOptions, landmarker_of
+from kinecast.apps.portrait.stage import set_stage
+from kinecast.errors import KinecastError
+from kinecast.faces.tracking import Tracker
+from kinecast.media.footage import Footage, footage
+from kinecast.media.resampling import Shown
+from kinecast.media.video import VideoWriter
+from kinecast.models.base import Backbone
+
+
+def source_footage(source: str | Path, options: PortraitOptions) -> Footage:
+    """Return the frames of a source clip.
+
+    Raises:
+        KinecastError: unreadable, or options for a picture.
+    """
+    for name, given in (("square", options.square), ("size", options.size), ("absolute", not options.relative)):
+        if given:
+            raise KinecastError(f"reenact: expected whole frames moved by changes, found --{name}: leave one out")
+    if options.face == ALL:
+        raise KinecastError("reenact: expected one face, found --face all: choose the largest, or a number")
+    return footage(source, None, "none", limit=options.limit)
+
+
+def reenacted(backbone: Backbone, clip: Footage, drive: Drive, options: PortraitOptions) -> Iterator[Shown[np.ndarray]]:
+    """Yield the frames of a source clip, each as it is when the head moves as the driving one does at that time.
+
+    The head's own pose and expression stay beneath: what the driving face changes is added. A frame in which no face is
+    seen stays as it is. The clip ends with the motion, if that is shorter.
+
+    Args:
+        backbone: what animates; it is to find faces itself.
+        clip: of `source_footage`.
+        drive: what is added.
+        options: whose face, and how movement is taken over.
+
+    Yields:
+        Seconds from and until which a frame is shown, and the frame.
+
+    Raises:
+        KinecastError: no face in any frame.
+    """
+    which = "nearest" if options.face == LARGEST else options.face
+    tracker, initial = Tracker(landmarker_of(backbone), which), drive.motion[:1]
+    ends = drive.motion.edges() - drive.motion.edges()[0]
+    found = False
+    for begins, until, picture in clip.shown():
+        index = int(np.searchsorted(ends, begins + 1e-6, side="right")) - 1
+        if index >= len(drive.motion):
+            break
+        face = tracker(picture)
+        if face is not None:
+            found = True
+            stage = set_stage(backbone, picture, [face])
+            picture = next(stage.frames([drive.motion[index]], initial, options.transfer))
+        yield begins, until, picture
+    if not found:
+        raise KinecastError(
+            f"{clip.info.path}: expected a face in its frames, found none: choose a clip that shows one "
+            "larger, or more from the front"
+        )
+
+
+def reenact(
+    backbone: Backbone,
+    source: str | Path,
+    drive: Drive,
+    output: str | Path,
+    options: PortraitOptions,
+    clock: Clock,
+    progress: Progress = lambda stage, frames: None,
+) -> Report:
+    """Write a source clip whose head moves as the driving one does too, with the driving clip's sound.
+
+    Raises:
+        KinecastError: as `reenacted`, or an output that cannot be written.
+    """
+    clip, frames = source_footage(source, options), 0
+    first: np.ndarray | None = None
+    with VideoWriter(output, clip.rate, quality=options.quality, sound=drive.sound) as writer, clock("animate"):
+        for begins, until, frame in reenacted(backbone, clip, drive, options):
+            first = frame if first is None else first
+            writer.write(frame, None if clip.constant else np.array([begins, until]))
+            progress("animate", 1)
+            frames += 1
+    assert first is not None
+    return Report(
+        mode="transfer",
+        frames=frames,
+        frames_sent=frames,
+        fps=clip.rate,
+        motion_dim=drive.motion.dim,
+        rate=rates(drive.motion.dim, clip.rate, np.zeros(frames, dtype=bool), 1.0, first),
+        seconds={name: round(seconds, 4) for name, seconds in clock.seconds.items()},
+    )
