@@ -554,7 +554,7 @@ def test_each_call_has_its_own_recording_and_all_share_the_models(tmp_path):
                 await event(socket, "state")
             expected = ("seen.mp4", "seen.mp4", "seen-2.mp4", "seen-3.mp4")
             assert names == [str(tmp_path / name) for name in expected]
-            assert {session.models.name for session in FakeSession.made} == {"models of face-128"}
+            assert {session.models.name for session in FakeSession.made} == {"models of mesh"}
 
     run(test())
 

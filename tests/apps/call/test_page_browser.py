@@ -165,7 +165,7 @@ def test_a_camera_that_is_refused_or_unplugged_is_said_and_the_call_goes_on(port
     async def test(refusing):
         async with opened(refusing) as (client, tab):
             await tab.click("#camera-on")
-            await tab.wait_for(text("#error") + ".includes('The camera is not allowed')")
+            await tab.wait_for(text("#error") + ".includes('Camera access is blocked')")
             await tab.click("#mute-audio")
             await tab.wait_for(text("#error") + ".includes('The microphone is not allowed')")
             await tab.click("#error [data-dismiss]")
@@ -231,7 +231,7 @@ def test_errors_are_lines_and_two_windows_of_one_call_take_turns(port):
             await first.click("#gone-action")
             await second.wait_for("document.getElementById('gone').open")
             await client.server.stop()
-            await first.wait_for(text("#error") + ".includes('has lost the kinecast program')")
+            await first.wait_for(text("#error") + ".includes('has lost contact with kinecast')")
             assert all("ERR_CONNECTION_REFUSED" in line for line in first.problems) and second.problems == []
 
     run(test())

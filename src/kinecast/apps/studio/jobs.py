@@ -148,16 +148,25 @@ class Track:
             raise KinecastError("clip: expected moving pictures, found one picture: choose a clip")
         self.seen = 0  # frames
         self._numbers, self._times, self._end = bytearray(), array("d"), 0.0
+        self._valid = bytearray()  # whether a face was seen, by frame
 
     def look(self) -> Steps:
-        """Detect its motion in steps."""
+        """Detect its motion in steps.
+
+        Raises:
+            KinecastError: no face in any frame.
+        """
         detect = self.model.follow()
         for edges, frames in self.footage.batches(_SEEN):
-            self._numbers += detect(frames.to(self.model.device)).vectors().cpu().numpy().tobytes()
+            motion = detect(frames.to(self.model.device)).to("cpu")
+            self._numbers += motion.vectors().numpy().tobytes()
+            self._valid += motion.valid_frames().numpy().tobytes()
             self._times.extend(edges[:-1])
             self._end = float(edges[-1])
             self.seen += len(frames)
             yield len(frames)
+        if not any(self._valid):
+            raise KinecastError("clip: expected a face in some frame, found none: choose another clip")
 
     def motion(self) -> Motion | None:
         """Return the motion of the frames seen so far, None before the first."""
@@ -165,6 +174,8 @@ class Track:
             return None
         vectors = torch.frombuffer(bytearray(self._numbers), dtype=torch.float32).view(-1, self.model.motion_dim)
         motion = replace(self.model.unflatten(vectors), fps=self.footage.rate)
+        if any(self._valid):
+            motion = replace(motion, valid=torch.frombuffer(bytearray(self._valid), dtype=torch.bool)).held()
         if self.footage.constant:
             return motion
         times = torch.tensor(self._times, dtype=torch.float64)

@@ -144,11 +144,10 @@ class Session:
                 self._follow, self._neutral = self._model.follow(), None
             choice, look = self.seen
             stage = scene.preview_stage(choice)
-            try:
-                motion = self._follow(to_tensor(frame).to(self._model.device)).to("cpu")
-            except KinecastError:  # no face so far
-                return jpeg(scene.drawn(stage, look)), False
+            motion = self._follow(to_tensor(frame).to(self._model.device)).to("cpu")
             if self._neutral is None:
+                if not motion.valid_frames().all():  # no face so far
+                    return jpeg(scene.drawn(stage, look)), False
                 self._neutral = motion
             return jpeg(scene.drawn(stage, look, motion, self._neutral)), True
 

@@ -59,7 +59,7 @@ export class Server {
     try {
       return await fetch(path, { method, headers: this.#headers(), body: isPlain ? JSON.stringify(body) : body });
     } catch {
-      throw new Gone("This page has lost the kinecast program on this machine: start it again and open its new address.");
+      throw new Gone("This page has lost contact with kinecast on this machine: if it has stopped, start it again and open the new address.");
     }
   }
 
