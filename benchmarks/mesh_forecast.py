@@ -21,7 +21,7 @@ from kinecast.forecasting.objectives import fair_crps
 from kinecast.zoo import forecaster_for
 from machine import describe, table, write_results
 
-BASELINES = ("repeat", "damped", "climatology")
+BASELINES = ("repeat", "velocity", "damped", "climatology")
 FEWEST = 36  # frames of a stretch that is used
 
 

@@ -51,7 +51,7 @@ def animate(
     ] = None,
     face: Annotated[
         str | None,
-        typer.Option("--face", help="Face to animate: largest, all, or its number from the left. [largest]"),
+        typer.Option("--face", help="Face to animate: largest, all, or its number from the left. (default: largest)"),
     ] = None,
     square: Annotated[bool, typer.Option("--square", help="Output only the square around the head.")] = False,
     size: Annotated[
