@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from kinecast.apps.blendshapes import Blendshapes
 from kinecast.errors import KinecastError
 from kinecast.media.footage import Footage, footage
 from kinecast.models.base import Backbone
@@ -25,6 +26,7 @@ def extract(
     limit: int | None = None,
     progress: Progress = lambda stage, frames: None,
     true_fps: float | None = None,
+    faces: Blendshapes | None = None,
 ) -> Motion:
     """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
 
@@ -38,11 +40,13 @@ def extract(
         limit: at most so many frames.
         progress: called with ("detect", frames done since the last call).
         true_fps: the true frame rate where the file's times are wrong.
+        faces: takes the blendshapes of each frame, where the backbone finds faces.
 
     Raises:
         KinecastError: unreadable input, or an option out of range, or no face in any frame where one is needed.
     """
-    return detect_motion(backbone, footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps), progress)
+    seen = footage(clip, backbone.frame_size, crop, fps, limit, true_fps=true_fps)
+    return detect_motion(backbone, seen, progress, faces=faces)
 
 
 def detect_motion(
@@ -50,6 +54,7 @@ def detect_motion(
     driving: Footage,
     progress: Progress = lambda stage, frames: None,
     smooth: bool = False,
+    faces: Blendshapes | None = None,
 ) -> Motion:
     """Detect the motion of the frames of some footage, streaming.
 
@@ -58,6 +63,7 @@ def detect_motion(
         driving: in whatever size the backbone can see.
         progress: as of `extract`.
         smooth: filter what trembles.
+        faces: as of `extract`.
 
     Raises:
         KinecastError: unreadable input, no frame, or no face where the backbone needs one.
@@ -71,6 +77,8 @@ def detect_motion(
         numbers += motion.vectors().numpy().tobytes()
         times.extend(edges[:-1])
         valid += motion.valid_frames().numpy().tobytes()
+        if faces is not None:
+            faces.add(getattr(detect, "faces", []))
         progress("detect", len(frames))
     motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
     seen = torch.frombuffer(valid, dtype=torch.bool)

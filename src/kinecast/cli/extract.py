@@ -24,7 +24,7 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_clip, choose_for_clips
-from kinecast.cli.outputs import WRITES_EITHER
+from kinecast.cli.outputs import WRITES_EITHER, WRITES_TABLE
 from kinecast.cli.workers import RayOption, WorkersOption
 
 
@@ -43,6 +43,11 @@ def extract(
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
     strip: StripOption = False,
+    blendshapes: Annotated[
+        Path | None,
+        WRITES_TABLE,
+        typer.Option("--blendshapes", help="CSV of ARKit's 52 blendshapes and the head's pose per frame (model mesh)."),
+    ] = None,
     workers: WorkersOption = None,
     ray: RayOption = None,
     engine: EngineOption = "auto",
@@ -57,6 +62,7 @@ def extract(
     """
     from kinecast.apps import pipeline
     from kinecast.apps.backbone_worker import backbone_digest
+    from kinecast.apps.blendshapes import Blendshapes
     from kinecast.apps.extract_many import ExtractSettings, clips_in
     from kinecast.errors import KinecastError
     from kinecast.files import MOTION_OUTPUTS, check_folder, check_output
@@ -65,6 +71,8 @@ def extract(
     found, several = clips_in(clips)
     if several and strip:
         raise KinecastError("strip: expected one picture, found several clips: extract them one by one")
+    if several and blendshapes is not None:
+        raise KinecastError("blendshapes: expected one clip, found several: extract them one by one")
     crop = around_face(crop, face)
     check_reading(crop, fps, limit)
     check_reading(fps=true_fps)
@@ -82,9 +90,16 @@ def extract(
         settings = ExtractSettings(model, weights, device, *used, crop, fps, limit, true_fps)
         _extract_all(settings, found, output, workers, ray, backbone.motion_dim, json)
         return
+    if blendshapes is not None and not backbone.needs_face:
+        raise KinecastError(
+            f"blendshapes: expected the model mesh, which finds faces, found {backbone.name}: leave it out"
+        )
+    faces = None if blendshapes is None else Blendshapes()
     with progress() as update:
-        motion = pipeline.extract(backbone, clip, crop, fps, limit, update, true_fps)
+        motion = pipeline.extract(backbone, clip, crop, fps, limit, update, true_fps, faces)
     motion.save(output)
+    if faces is not None and blendshapes is not None:
+        faces.save(blendshapes, motion)
     assert motion.fps is not None
     kbps = pipeline.published_kbps(motion.dim, motion.fps)
     if json:

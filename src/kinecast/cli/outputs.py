@@ -22,6 +22,7 @@ from kinecast.files import (
     PICTURE_OUTPUTS,
     REPORT_OUTPUTS,
     STREAM_OUTPUTS,
+    TABLE_OUTPUTS,
     WEIGHTS_OUTPUTS,
     check_distinct,
     check_folder,
@@ -69,6 +70,7 @@ WRITES_STREAM = Writes("motion stream", STREAM_OUTPUTS + GFV_OUTPUTS)
 WRITES_WEIGHTS = Writes("weights file", WEIGHTS_OUTPUTS)
 WRITES_TRAINED = Writes("weights file", WEIGHTS_OUTPUTS, folder_is_made=True)
 WRITES_REPORT = Writes("report", REPORT_OUTPUTS)
+WRITES_TABLE = Writes("table", TABLE_OUTPUTS)
 WRITES_FOLDER = Writes("folder", folder=True)
 WRITES_EITHER = Writes("motion file or folder")
 

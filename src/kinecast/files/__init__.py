@@ -18,6 +18,7 @@ STREAM_OUTPUTS = (".kcm",)
 GFV_OUTPUTS = (".mp4", ".h264", ".h265")  # video with messages of motion
 WEIGHTS_OUTPUTS = (".safetensors",)
 REPORT_OUTPUTS = (".json",)
+TABLE_OUTPUTS = (".csv",)
 
 _STEM = 32  # characters of a temporary name's stem, so that it is no longer than a file system allows
 _Identity = tuple[int, int]  # device and inode

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
-from kinecast.faces.landmarker import Landmarker
+from kinecast.faces.landmarker import Face, Landmarker
 from kinecast.faces.squares import Square, around
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from kinecast.faces.tracking import OneEuro, Tracker
@@ -101,13 +101,14 @@ class _Follower:
         smoothing = None if smooth is None else OneEuro(smooth)
         self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
         self.last = model.neutral()  # of the last frame with a face
+        self.faces: list[Face | None] = []  # of the last frames
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Motion:
         """Return the motion in the next frames (T, 3, H, W)."""
         check_frames(frames, 1)
         height, width = frames.shape[2:]
-        faces = [self.tracker(frame) for frame in frames]
+        faces = self.faces = [self.tracker(frame) for frame in frames]
         points = [points_of(face.landmarks, height, width) for face in faces if face is not None]
         known = [self.last]
         if points:
