@@ -1,6 +1,7 @@
 """Long work in steps: progress, the time that is left, cancelling, and what is left behind."""
 
 import asyncio
+from typing import Any
 
 from apps.studio.studio_server import run
 from kinecast.apps.studio.jobs import Job, Worker
@@ -26,7 +27,9 @@ def counted(clock, ended, frames=10):
 
 def test_a_job_counts_its_frames_and_guesses_what_is_left():
     async def test():
-        worker, clock, ended, left = Worker(), Clock(), [], []
+        worker, clock = Worker(), Clock()
+        ended: list[Any] = []
+        left: list[Any] = []
         job = Job(worker, counted(clock, ended), 10, clock=clock)
         while job.state == "running":
             left.append((job.done, job.seconds_left))
@@ -45,7 +48,8 @@ def test_a_job_counts_its_frames_and_guesses_what_is_left():
 
 def test_a_cancelled_job_ends_soon_and_cleans_up():
     async def test():
-        worker, ended = Worker(), []
+        worker = Worker()
+        ended: list[Any] = []
         job = Job(worker, counted(Clock(), ended, 10**9), 10**9)
         while job.done < 3:
             await asyncio.sleep(0)
@@ -73,7 +77,8 @@ def test_a_job_that_fails_says_why_in_a_line_that_the_page_may_know():
 
 def test_other_work_comes_between_the_steps_of_a_job():
     async def test():
-        worker, order = Worker(), []
+        worker = Worker()
+        order: list[int | str] = []
 
         def steps():
             for i in range(50):

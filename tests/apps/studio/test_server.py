@@ -235,10 +235,12 @@ def test_every_route_needs_the_token_and_only_the_pages_files_do_not():
     async def test():
         async with serve() as page:
             await page.open()
+            runner = page.server.site._runner
+            assert runner is not None
             routes = [
                 (route.method, route.resource.canonical)
-                for route in page.server.site._runner.app.router.routes()
-                if route.method != "HEAD"
+                for route in runner.app.router.routes()
+                if route.method != "HEAD" and route.resource is not None
             ]
             static = {path for path in page.server.site._static}
             assert len(routes) - len(static) == 14
