@@ -167,7 +167,7 @@ def test_a_camera_that_is_refused_or_unplugged_is_said_and_the_call_goes_on(port
             await tab.click("#camera-on")
             await tab.wait_for(text("#error") + ".includes('Camera access is blocked')")
             await tab.click("#mute-audio")
-            await tab.wait_for(text("#error") + ".includes('The microphone is not allowed')")
+            await tab.wait_for(text("#error") + ".includes('Microphone access is blocked')")
             await tab.click("#error [data-dismiss]")
             assert not await tab.evaluate(shown("#error"))
             await invite(client, tab)
