@@ -19,7 +19,7 @@ from kinecast.cli.outputs import Writes, marked
 from kinecast.files import check_output
 from kinecast.motion import Motion
 
-OUTPUT_NAMES = {"output", "report", "record", "cache", "preview"}
+OUTPUT_NAMES = {"output", "report", "record", "cache", "preview", "blendshapes"}
 
 
 @pytest.fixture
