@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.tracks import LAYOUTS, profile_of, smooth_levels
+from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.codec import (
     FILE,
     LIVE,
@@ -27,6 +29,7 @@ from kinecast.codec import (
 )
 from kinecast.codec.packets import DATAGRAM
 from kinecast.errors import KinecastError
+from kinecast.motion import Motion
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -80,8 +83,10 @@ def test_one_constant_frame_costs_next_to_nothing():
 
 
 def test_bundled_profiles_code_their_layout():
+    widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": 32}
+    mesh = Motion("mesh", {name: torch.zeros(1, width) for name, width in widths.items()})
     for name in profile_names():
-        layout = Layout.fomm()
+        layout = layout_for_quality(mesh, 4) if name == "mesh" else Layout.fomm()
         assert_lossless(smooth_levels(layout, 12), layout, load_profile(name, layout), FILE)
 
 
