@@ -25,6 +25,7 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # also where a test before, cut off in a call, left another number
 
 
 @pytest.fixture(scope="session")
