@@ -20,12 +20,16 @@ os.environ["KINECAST_CACHE"] = tempfile.mkdtemp(prefix="kinecast-tests-")
 atexit.register(shutil.rmtree, os.environ["KINECAST_CACHE"], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    torch.set_num_threads(1)  # also where a test before left another number; before any fixture of a module is made
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # also where a test before, cut off in a call, left another number
 
 
 @pytest.fixture(scope="session")
