@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
+from kinecast.models.mesh.controls import EYES, LIPS, OPENINGS, opening
 from kinecast.models.mesh.geometry import rotation_matrix, rotation_vector
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
@@ -27,15 +28,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "strength": (0, 2),
 }
 
-# Pairs of points across an opening, those above and those below: lips, right eye, left eye.
-_OPENINGS = (
-    ((82, 13, 312), (87, 14, 317)),
-    ((160, 159, 158), (144, 145, 153)),
-    ((387, 386, 385), (373, 374, 380)),
-)
 _RIGHT_CORNER, _LEFT_CORNER = 61, 291  # of the lips
 _MIDDLE = (13, 14)
-_LIPS, _EYES, _SMILE = 0, slice(1, 3), 3
+_SMILE = 3  # which measure is the smile; those before are OPENINGS
 _WIDEST_EYE, _WIDEST_LIPS = 0.7, 0.4  # at the ends of their sliders: of the eye's own opening, of the mouth's width
 _WIDEST_SMILE = 0.22  # of the mouth's width
 _NECK = (0.0, 1.4, 0.6)  # what a head turns about, from the mean face's origin, in units of the head
@@ -124,9 +119,9 @@ class Levers:
         """Return by how much a look changes the measures (M,) of a source with an expression (K,)."""
         own = self.mean + expression.double() @ self.slopes
         change = torch.zeros_like(own)
-        eyes, lips = own[_EYES].clamp(min=0), own[_LIPS].clamp(min=0)
-        change[_EYES] = look.eyes * eyes * (_WIDEST_EYE if look.eyes > 0 else 1)
-        change[_LIPS] = look.lips * (_WIDEST_LIPS * self.mouth if look.lips > 0 else float(lips))
+        eyes, lips = own[EYES].clamp(min=0), own[LIPS].clamp(min=0)
+        change[EYES] = look.eyes * eyes * (_WIDEST_EYE if look.eyes > 0 else 1)
+        change[LIPS] = look.lips * (_WIDEST_LIPS * self.mouth if look.lips > 0 else float(lips))
         change[_SMILE] = look.smile * _WIDEST_SMILE * self.mouth
         return change
 
@@ -146,7 +141,7 @@ class Levers:
 
 def _measures(points: Tensor) -> Tensor:
     """Return the measures (N, M) of points (N, V, 3), or of their offsets; y grows downwards."""
-    openings = [(points[:, below, 1] - points[:, above, 1]).mean(dim=1) for above, below in _OPENINGS]
+    openings = [opening(points, *pair) for pair in OPENINGS]
     right, left = points[:, _RIGHT_CORNER], points[:, _LEFT_CORNER]
     raised = points[:, _MIDDLE, 1].mean(dim=1) - (right[:, 1] + left[:, 1]) / 2
     return torch.stack([*openings, (left[:, 0] - right[:, 0]) / 2 + raised], dim=1)

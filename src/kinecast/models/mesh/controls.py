@@ -14,7 +14,7 @@ from kinecast.faces import topology as faces
 _LIPS = (82, 13, 312), (87, 14, 317)
 _RIGHT_EYE = (160, 159, 158), (144, 145, 153)
 _LEFT_EYE = (387, 386, 385), (373, 374, 380)
-_OPENINGS = (_LIPS, _RIGHT_EYE, _LEFT_EYE)
+OPENINGS = (_LIPS, _RIGHT_EYE, _LEFT_EYE)
 _CORNERS = (78, 308), (33, 133), (362, 263)  # of the same openings: how wide they are
 LIPS, EYES = 0, slice(1, 3)  # which of the C = 3 controls is which
 
@@ -47,7 +47,7 @@ class Controls:
         """Compute them for a mean face (V, 3) and an expression's weights (V, 3) and basis (K, V, 3)."""
         mean, weights, basis = (part.double().cpu() for part in (mean, weights, basis))
         offsets = basis / weights
-        slopes = torch.stack([_opening(offsets, *pair) for pair in _OPENINGS], dim=1)
+        slopes = torch.stack([opening(offsets, *pair) for pair in OPENINGS], dim=1)
         mouth = (basis * _below_nose(mean)[:, None]).flatten(1) @ basis.flatten(1).T
         eyes = torch.eye(len(basis), dtype=torch.float64) - mouth
         variance = (torch.arange(len(basis), dtype=torch.float64) + 2).square().reciprocal().diag()
@@ -58,7 +58,7 @@ class Controls:
         product = slopes.T @ spread
         gains = torch.linalg.lstsq(product.T, spread.T, driver="gelsd").solution
         return cls(
-            mean=torch.stack([_opening(mean[None], *pair)[0] for pair in _OPENINGS]),
+            mean=torch.stack([opening(mean[None], *pair)[0] for pair in OPENINGS]),
             widths=torch.stack([(mean[a] - mean[b]).norm() for a, b in _CORNERS]),
             slopes=slopes,
             gains=gains,
@@ -70,7 +70,7 @@ class Controls:
         return self.mean + expression @ self.slopes
 
 
-def _opening(points: Tensor, above: tuple[int, ...], below: tuple[int, ...]) -> Tensor:
+def opening(points: Tensor, above: tuple[int, ...], below: tuple[int, ...]) -> Tensor:
     """Return by how much points `below` lie beneath those `above`, on average: (N,) of points (N, V, 3)."""
     return (points[:, below, 1] - points[:, above, 1]).mean(dim=1)
 
