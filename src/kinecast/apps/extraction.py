@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from kinecast.apps.blendshapes import Blendshapes
@@ -68,26 +69,65 @@ def detect_motion(
     Raises:
         KinecastError: unreadable input, no frame, or no face where the backbone needs one.
     """
-    # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
-    # allocator then cannot reuse, and memory would grow with the clip.
-    numbers, times, valid = bytearray(), array("d"), bytearray()
+    log = MotionLog(backbone, driving)
     detect = backbone.follow(driving.rate if smooth else None)
     for edges, frames in driving.batches(BATCH):
-        motion = detect(frames.to(backbone.device)).to("cpu")
-        numbers += motion.vectors().numpy().tobytes()
-        times.extend(edges[:-1])
-        valid += motion.valid_frames().numpy().tobytes()
+        log.add(edges, detect(frames.to(backbone.device)))
         if faces is not None:
             faces.add(getattr(detect, "faces", []))
         progress("detect", len(frames))
-    motion = motion.with_vectors(torch.frombuffer(numbers, dtype=torch.float32).view(-1, motion.dim))
-    seen = torch.frombuffer(valid, dtype=torch.bool)
-    motion = replace(motion, frame_size=backbone.frame_size, clip=driving.info.path.name, valid=seen).held()
-    motion = replace(motion, fps=driving.rate)
-    if driving.constant:
-        return motion
-    end = float(edges[-1])
-    return replace(motion, fps=len(motion) / end, times=torch.tensor(times, dtype=torch.float64), end=end)
+    return replace(log.motion().held(), clip=driving.info.path.name)
+
+
+class MotionLog:
+    """The motion of the frames of some footage, as far as they have been looked at.
+
+    Args:
+        backbone: whose motion.
+        driving: where the frames come from, in turn.
+    """
+
+    def __init__(self, backbone: Backbone, driving: Footage) -> None:
+        self._backbone, self._driving = backbone, driving
+        # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
+        # allocator then cannot reuse, and memory would grow with the clip.
+        self._numbers, self._times, self._valid = bytearray(), array("d"), bytearray()
+        self._end = 0.0
+        self._last: Motion | None = None
+
+    def __len__(self) -> int:
+        return len(self._valid)
+
+    @property
+    def fps(self) -> float:
+        """The frames' rate: the mean one so far, where it is not constant."""
+        return self._driving.rate if self._driving.constant or not len(self) else len(self) / self._end
+
+    @property
+    def shows_something(self) -> bool:
+        """Whether any frame so far is valid."""
+        return any(self._valid)
+
+    def add(self, edges: np.ndarray, motion: Motion) -> None:
+        """Append the motion of the next frames, T of them shown between `edges` (T + 1,)."""
+        self._last = motion = motion.to("cpu")
+        self._numbers += motion.vectors().numpy().tobytes()
+        self._valid += motion.valid_frames().numpy().tobytes()
+        self._times.extend(edges[:-1])
+        self._end = float(edges[-1])
+
+    def motion(self) -> Motion:
+        """Return the motion of all frames so far, at least one; those that are not valid are as they were detected."""
+        assert self._last is not None
+        # Copies, since what a tensor looks at cannot grow any more.
+        vectors = torch.frombuffer(bytearray(self._numbers), dtype=torch.float32).view(-1, self._last.dim)
+        valid = torch.frombuffer(bytearray(self._valid), dtype=torch.bool)
+        motion = replace(
+            self._last.with_vectors(vectors), valid=valid, frame_size=self._backbone.frame_size, fps=self.fps
+        )
+        if self._driving.constant:
+            return motion
+        return replace(motion, times=torch.tensor(self._times, dtype=torch.float64), end=self._end)
 
 
 def check_motion(backbone: Backbone, motion: Motion) -> None:

@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from array import array
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
+from kinecast.apps.extraction import MotionLog
 from kinecast.apps.portrait.driving import Reading, driving_footage
 from kinecast.apps.studio.controls import Look
 from kinecast.apps.studio.scene import GIF_LONGEST, Choice, Scene
@@ -146,9 +144,12 @@ class Track:
         self.count = info.frames or (round(info.duration * info.fps) if info.duration else None)
         if self.count == 1:
             raise KinecastError("clip: expected moving pictures, found one picture: choose a clip")
-        self.seen = 0  # frames
-        self._numbers, self._times, self._end = bytearray(), array("d"), 0.0
-        self._valid = bytearray()  # whether a face was seen, by frame
+        self._log = MotionLog(model, self.footage)
+
+    @property
+    def seen(self) -> int:
+        """The frames that have been looked at."""
+        return len(self._log)
 
     def look(self) -> Steps:
         """Detect its motion in steps.
@@ -158,28 +159,17 @@ class Track:
         """
         detect = self.model.follow()
         for edges, frames in self.footage.batches(_SEEN):
-            motion = detect(frames.to(self.model.device)).to("cpu")
-            self._numbers += motion.vectors().numpy().tobytes()
-            self._valid += motion.valid_frames().numpy().tobytes()
-            self._times.extend(edges[:-1])
-            self._end = float(edges[-1])
-            self.seen += len(frames)
+            self._log.add(edges, detect(frames.to(self.model.device)))
             yield len(frames)
-        if not any(self._valid):
+        if not self._log.shows_something:
             raise KinecastError("clip: expected a face in some frame, found none: choose another clip")
 
     def motion(self) -> Motion | None:
         """Return the motion of the frames seen so far, None before the first."""
         if not self.seen:
             return None
-        vectors = torch.frombuffer(bytearray(self._numbers), dtype=torch.float32).view(-1, self.model.motion_dim)
-        motion = replace(self.model.unflatten(vectors), fps=self.footage.rate)
-        if any(self._valid):
-            motion = replace(motion, valid=torch.frombuffer(bytearray(self._valid), dtype=torch.bool)).held()
-        if self.footage.constant:
-            return motion
-        times = torch.tensor(self._times, dtype=torch.float64)
-        return replace(motion, fps=len(motion) / self._end, times=times, end=self._end)
+        motion = self._log.motion()
+        return motion.held() if self._log.shows_something else motion
 
     def frame(self, index: int) -> tuple[Motion, Motion] | None:
         """Return the motion of a frame, or of the last one seen so far, and of the first; None before there is any."""
@@ -188,9 +178,7 @@ class Track:
 
     def described(self) -> dict[str, Any]:
         """Return what the page shows of it."""
-        constant = self.footage.constant or not self.seen
-        fps = self.footage.rate if constant else self.seen / self._end
-        return {"known": self.seen, "frames": self.count, "fps": round(fps, 3)}
+        return {"known": self.seen, "frames": self.count, "fps": round(self._log.fps, 3)}
 
 
 @dataclass(frozen=True)
