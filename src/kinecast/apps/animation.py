@@ -184,3 +184,16 @@ class Clock:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - started
+
+
+def transfer_report(frames: int, fps: float, dim: int, picture: np.ndarray, clock: Clock) -> Report:
+    """Return the report of a transfer in which every frame's D numbers are known; `picture` (H, W, 3) is the source."""
+    return Report(
+        mode="transfer",
+        frames=frames,
+        frames_sent=frames,
+        fps=fps,
+        motion_dim=dim,
+        rate=rates(dim, fps, np.zeros(frames, dtype=bool), 1.0, picture),
+        seconds={name: round(seconds, 4) for name, seconds in clock.seconds.items()},
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kinecast.apps.animation import Clock, Report, rates
+from kinecast.apps.animation import Clock, Report, transfer_report
 from kinecast.apps.portrait.driving import Drive, Progress, clip_drive, is_motion, motion_drive
 from kinecast.apps.portrait.faces import chosen, described, find_faces
 from kinecast.apps.portrait.inputs import as_picture
@@ -164,7 +164,7 @@ def perform(
             with clock("write"):
                 writer.write(frame, None if drive.edges is None else drive.edges[i : i + 2])
             progress("animate", 1)
-    return _report(stage, drive, clock)
+    return transfer_report(len(drive.motion), drive.fps, drive.motion.dim, stage.picture, clock)
 
 
 def _timed(frames: Iterator[np.ndarray], clock: Clock) -> Iterator[np.ndarray]:
@@ -174,16 +174,3 @@ def _timed(frames: Iterator[np.ndarray], clock: Clock) -> Iterator[np.ndarray]:
         if frame is None:
             return
         yield frame
-
-
-def _report(stage: Stage, drive: Drive, clock: Clock) -> Report:
-    frames = len(drive.motion)
-    return Report(
-        mode="transfer",
-        frames=frames,
-        frames_sent=frames,
-        fps=drive.fps,
-        motion_dim=drive.motion.dim,
-        rate=rates(drive.motion.dim, drive.fps, np.zeros(frames, dtype=bool), 1.0, stage.picture),
-        seconds={name: round(seconds, 4) for name, seconds in clock.seconds.items()},
-    )

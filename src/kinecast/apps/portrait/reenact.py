@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kinecast.apps.animation import Clock, Report, rates
+from kinecast.apps.animation import Clock, Report, transfer_report
 from kinecast.apps.portrait.driving import Drive, Progress
 from kinecast.apps.portrait.faces import ALL, LARGEST
 from kinecast.apps.portrait.options import PortraitOptions, landmarker_of
@@ -94,12 +94,4 @@ def reenact(
             progress("animate", 1)
             frames += 1
     assert first is not None
-    return Report(
-        mode="transfer",
-        frames=frames,
-        frames_sent=frames,
-        fps=clip.rate,
-        motion_dim=drive.motion.dim,
-        rate=rates(drive.motion.dim, clip.rate, np.zeros(frames, dtype=bool), 1.0, first),
-        seconds={name: round(seconds, 4) for name, seconds in clock.seconds.items()},
-    )
+    return transfer_report(frames, clip.rate, drive.motion.dim, first, clock)
