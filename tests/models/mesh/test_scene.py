@@ -76,6 +76,14 @@ def test_another_picture_is_no_movement():
     assert found.isfinite().all() and found.abs().max() <= 0.6 * SIDE / 2
 
 
+def test_after_a_change_of_place_movement_is_measured_there():
+    elsewhere = textured(5)
+    paths = [0] * 30 + [0, 2, 4, 6]
+    frames = [elsewhere[:, 50 : 50 + SIDE, 50 - at : 50 - at + SIDE] for at in paths]
+    found = tracked([scene((0, 0), (0, 0)), *frames])[:, 0]
+    assert found[-1] - found[30] == pytest.approx(6, abs=1)
+
+
 def test_candidates_read_where_background_and_shoulders_were(model):
     points = torch.from_numpy(face_points()[:1])
     pose = fit_pose(points, model.topology.mean)

@@ -6,6 +6,7 @@ reference, so that errors do not add up. Coordinates: see `geometry`.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,8 @@ _CONTRAST = 0.03  # grey values that may differ in places that show the same
 _STIFF = 0.1  # pull towards the last estimate, which decides where nothing is to be seen: of ten pixels of clear edges
 _FEWEST = 20.0  # pixels by which something can be told
 _FURTHEST = 0.6  # half frames
+_LOST = 1.0  # of the reference's own contrast: so large an error is that of another picture
+_PATIENCE = 25  # frames
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,22 @@ class _View:
 
     grey: Tensor
     regions: Tensor
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """Change per pixel to the right and downwards, (2, n, n)."""
+        return torch.stack([(self.grey.roll(-1, axis) - self.grey.roll(1, axis)) / 2 for axis in (1, 0)])
+
+    @cached_property
+    def products(self) -> Tensor:
+        """Products of both changes, (3, n, n): xx, xy, yy."""
+        x, y = self.gradient
+        return torch.stack((x * x, x * y, y * y))
+
+    @cached_property
+    def places(self) -> Tensor:
+        """The pixels' coordinates as `grid_sample` takes them, (1, n, n, 2)."""
+        return grid_of(*self.grey.shape, self.grey).permute(1, 2, 0)[None]
 
 
 class SceneTracker:
@@ -45,19 +64,28 @@ class SceneTracker:
     """
 
     def __init__(self) -> None:
-        self._reference: dict[int, _View] | None = None
-        self._last = torch.zeros(2, 2)
+        self._reference: dict[int, _View] = {}
+        self._before = torch.zeros(2, 2)  # movement of the reference since the first one
+        self._last = torch.zeros(2, 2)  # and since then
+        self._lost = 0  # frames in which nothing of the reference was found
 
     @torch.inference_mode()
     def __call__(self, frame: Tensor, points: Tensor) -> Tensor:
         """Return the movement (4) in a frame (3, H, W) in [0, 1] whose face has `points` (478, 3)."""
         views = _views(frame.cpu().float(), points.cpu())
-        if self._reference is None:
+        if not self._reference:
             self._reference = views
         else:
-            for side, view in views.items():
-                self._last = _register(self._reference[side], view, self._last, _STEPS[side])
-        return self._last.flatten()
+            self._follow(views)
+        return (self._before + self._last).flatten().clamp(-_FURTHEST, _FURTHEST)
+
+    def _follow(self, views: dict[int, _View]) -> None:
+        for side, view in views.items():
+            self._last, lost = _register(self._reference[side], view, self._last, _STEPS[side])
+        self._lost = self._lost + 1 if lost else 0
+        if self._lost > _PATIENCE:  # another place: measure from here
+            self._reference, self._before, self._last = views, self._before + self._last, torch.zeros(2, 2)
+            self._lost = 0
 
 
 def _views(frame: Tensor, points: Tensor) -> dict[int, _View]:
@@ -90,42 +118,43 @@ def _regions(points: Tensor) -> Tensor:
     middle, reach = (edge.amax(dim=0) + edge.amin(dim=0)) / 2, (edge.amax(dim=0) - edge.amin(dim=0)) / 2
     size = reach[1].clamp(min=0.02)
     reach = torch.stack((torch.maximum(reach[0], size * _NARROWEST), size))
-    far = ((grid - middle[:, None, None]) / reach[:, None, None]).norm(dim=0)
+    far = ((grid - middle[:, None, None]) / reach[:, None, None]).square().sum(dim=0)
     below, aside = (grid[1] - middle[1]) / size - 1, (grid[0] - middle[0]).abs() / size
-    background = (far > _HEAD) & (below <= 0)
-    chest = (far > _NECK) & (below > _CHEST[1]) & (aside < _CHEST[0])
+    background = (far > _HEAD**2) & (below <= 0)
+    chest = (far > _NECK**2) & (below > _CHEST[1]) & (aside < _CHEST[0])
     return torch.stack((background, chest)).float()
 
 
-def _register(reference: _View, view: _View, start: Tensor, steps: int) -> Tensor:
-    """Return how far both regions have moved, (2, 2) in half frames, from an estimate."""
+def _register(reference: _View, view: _View, start: Tensor, steps: int) -> tuple[Tensor, bool]:
+    """Return how far both regions have moved, (2, 2) in half frames, from an estimate; is the background lost?"""
     side = len(reference.grey)
-    gradient = torch.stack((_difference(reference.grey, 1), _difference(reference.grey, 0)))
-    products = gradient[:, None] * gradient  # (2, 2, n, n)
     maps = torch.stack((view.grey.expand(2, -1, -1), view.regions), dim=1)
-    moved = start * (side / 2)
-    stiff = torch.eye(2) * _STIFF
+    start = start * (side / 2)
+    moved = start
     for step in range(steps + 1):
         residual, weights = _compared(reference, maps, moved)
         if step == steps:
             break
         robust = weights * (_CONTRAST / residual.abs().clamp(min=_CONTRAST))
-        curvature = torch.einsum("rhw,ijhw->rij", robust, products) + stiff
-        slope = torch.einsum("rhw,ihw->ri", robust * residual, gradient) + (moved - start * (side / 2)) @ stiff
-        moved = moved - torch.linalg.solve(curvature, slope[:, :, None])[:, :, 0].clamp(-2, 2)
+        xx, xy, yy = (robust.flatten(1) @ reference.products.flatten(1).T).unbind(dim=1)
+        slope = (robust * residual).flatten(1) @ reference.gradient.flatten(1).T + _STIFF * (moved - start)
+        xx, yy = xx + _STIFF, yy + _STIFF
+        x, y = slope.unbind(dim=1)
+        change = torch.stack((yy * x - xy * y, xx * y - xy * x), dim=1) / (xx * yy - xy * xy)[:, None]
+        moved = moved - change.clamp(-2, 2)
     # Where it explains no more than no movement does, it is a wrong guess, and goes back.
     still = _compared(reference, maps, torch.zeros_like(moved))
-    worse = _mean_error(residual, weights) > _mean_error(*still)
-    return torch.where(worse[:, None], moved / 2, moved).mul(2 / side).clamp(-_FURTHEST, _FURTHEST)
+    error = _mean_error(residual, weights)
+    worse = error > _mean_error(*still)
+    contrast = _mean_error(reference.grey, reference.regions[:1])
+    lost = bool((error[0] > _LOST * contrast) & (error[0] < 1))
+    return torch.where(worse[:, None], moved / 2, moved).mul(2 / side).clamp(-_FURTHEST, _FURTHEST), lost
 
 
 def _compared(reference: _View, maps: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
     """Return differences from the reference, and weights, both (2, n, n), of maps (2, 2, n, n) moved in pixels."""
-    side = maps.shape[-1]
-    theta = torch.eye(2, 3).repeat(2, 1, 1)
-    theta[:, :, 2] = moved * (2 / side)
-    grid = F.affine_grid(theta, list(maps.shape), align_corners=False)
-    shown = F.grid_sample(maps, grid, align_corners=False)
+    places = reference.places + moved[:, None, None] * (2 / maps.shape[-1])
+    shown = F.grid_sample(maps, places, align_corners=False)
     return shown[:, 0] - reference.grey, reference.regions * shown[:, 1]
 
 
@@ -133,7 +162,3 @@ def _mean_error(residual: Tensor, weights: Tensor) -> Tensor:
     """Return the mean absolute error of both regions (2,), where many pixels overlap; else it is large."""
     mass = weights.sum(dim=(1, 2))
     return (residual.abs() * weights).sum(dim=(1, 2)) / mass.clamp(min=1e-3) + (mass < _FEWEST).float()
-
-
-def _difference(x: Tensor, axis: int) -> Tensor:
-    return (x.roll(-1, axis) - x.roll(1, axis)) / 2
