@@ -129,7 +129,7 @@ def test_a_folder_is_done_once(animate: Callable[..., Any], portrait: Path, tmp_
         (["--face", 1, "--forecast", "hold"], "out.mp4", "face: expected no --forecast with it"),
         (["--start", -1], "out.mp4", "start: expected seconds from 0, found -1"),
         (["--start", 3, "--end", 2], "out.mp4", "end: expected seconds after the start at 3, found 2"),
-        ([], None, "output: expected a clip to write, found none: name it with -o"),
+        ([], None, "output: expected an output clip, found none: name it with -o"),
         ([], "out", "expected a clip name ending in .mp4"),
         (["--preview", "look.gif"], "out.mp4", "expected a picture name ending in .png"),
     ],

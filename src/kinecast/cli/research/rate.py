@@ -1,4 +1,4 @@
-"""`kinecast research rate`: bits against quality, beside ordinary codecs, with frames left out, and with losses."""
+"""`kinecast research rate`: rate and quality against ordinary codecs, with skipped frames, and with packet loss."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,9 +28,9 @@ from kinecast.packages import needs
 
 PARTS = ("codecs", "frames", "losses")
 _ACCOUNTING = (
-    "Rates are of everything a receiver needs over the clips' duration: for kinecast header, reference picture (WebP, "
+    "Rates cover everything a receiver needs, over the clips' duration: for kinecast header, reference picture (WebP, "
     "as stored in .kcm) and motion packets; for codecs all packets, the intra frame among them, without a container. "
-    "Codecs: one thread, no B-frames, no lookahead, no frame held back, one intra frame, constant quality, 4:2:0; at "
+    "Codecs: one thread, no B-frames, no lookahead, no delayed frame, one intra frame, constant quality, 4:2:0; at "
     "half size frames are scaled by Lanczos filters both ways. "
 )
 
@@ -48,7 +48,8 @@ def evaluate_rate(
     ] = None,
     profile: Annotated[str, typer.Option("--profile", help="Prediction tables, as for encode.")] = "auto",
     face_api: Annotated[
-        Path | None, typer.Option("--face-api", help="Folder model of npm's @vladmandic/face-api: identity distance.")
+        Path | None,
+        typer.Option("--face-api", help="Folder `model` of npm's @vladmandic/face-api, for the identity distance."),
     ] = None,
     face_every: Annotated[int, typer.Option("--face-every", help="Measure the face in every n-th frame.")] = 4,
     crop: CropOption = "center",
@@ -88,13 +89,13 @@ def evaluate_rate(
     if face_every < 1:
         raise KinecastError(f"face-every: expected 1 frame or more, found {face_every}")
     if absent := [name for name in codecs if not CODECS[name].available]:
-        say(f"this PyAV lacks the encoders of {', '.join(absent)}: left out")
+        say(f"this PyAV lacks the encoders of {', '.join(absent)}: omitted")
     codecs = [name for name in codecs if name not in absent]
     backbone = load_model(model, device, engine, precision)
     forecasts = load_fillers(forecast, backbone.motion_dim, seed)
     measures = Distortions(face_api, face_every)
     for reason in measures.missing.values():
-        say(f"left out: {reason}")
+        say(f"omitted: {reason}")
     stream = Stream.of(backbone, lambda layout: profile_named(profile, Path(model).name, layout), forecasts)
     layout = stream.layouts[QUALITY]
     settings = RateSettings(
@@ -154,7 +155,7 @@ def _about(results: dict[str, Any]) -> str:
     exact = ", ".join(f"{name} {value:.4f}" for name, value in results["exact_keypoints"].items())
     text = f"{_ACCOUNTING}Landmarks and identity: every {results['face_every']}th frame.\n\nClips: {clips}.\n\n"
     text += f"With the detector's own keypoints, unquantised: {exact}.\n\n"
-    return text + "".join(f"Left out: {reason}.\n\n" for reason in dict.fromkeys(results["missing"].values()))
+    return text + "".join(f"Omitted: {reason}.\n\n" for reason in dict.fromkeys(results["missing"].values()))
 
 
 def _codecs(points: Sequence[Any], measures: list[str], results: dict[str, Any], output: Path) -> str:
@@ -178,8 +179,8 @@ def _codecs(points: Sequence[Any], measures: list[str], results: dict[str, Any],
     text += "\n" + markdown("What a codec needs to be as good", ("codec, kbps", *measures), rows)
     text += (
         f"\nAs good as kinecast at its default setting, {ours:.2f} kbps ({PLAIN_VIDEO_KBPS / ours:.0f} times below "
-        f"{PLAIN_VIDEO_KBPS:g} kbps); in brackets the ratio of rates. `<`: the codec's lowest rate is already "
-        "better, so that it wins above that rate; `>`: its highest measured rate is not as good.\n\n"
+        f"{PLAIN_VIDEO_KBPS:g} kbps); in brackets the ratio of rates. `<`: the codec is better already at its lowest "
+        "rate, and wins above it; `>`: it is not as good even at its highest measured rate.\n\n"
         "![curves](rate-codecs.png)\n\n"
     )
     return text
@@ -191,7 +192,7 @@ def _frames(points: Sequence[Any], measures: list[str], results: dict[str, Any],
 
     columns = [*measures, "own", "keypoint"]
     results["frames"] = [point.to_dict() for point in points]
-    title = "motion alone, frames left out"
+    title = "motion alone, frames skipped"
     plot_curves(points, ["mae", "ssim", "own", "keypoint"], output / "rate-frames.png", title, log=False)
     header = ("curve, setting", "kbps", "sent", *columns)
     rows = [
@@ -199,11 +200,11 @@ def _frames(points: Sequence[Any], measures: list[str], results: dict[str, Any],
         for row, p in zip(_rows(points, columns), points, strict=True)
     ]
     note = (
-        "\nMotion packets alone, 60 frames a packet. Interpolation waits for the next frame that is sent; all others "
-        "show each frame at its time. `own`: MAE from what the model draws with exact keypoints.\n\n"
+        "\nMotion packets alone, 60 frames per packet. Interpolation waits for the next frame that is sent; all others "
+        "show each frame on time. `own`: MAE against the render from exact keypoints.\n\n"
         "![curves](rate-frames.png)\n\n"
     )
-    return markdown("Leaving frames out", header, rows) + note
+    return markdown("Skipped frames", header, rows) + note
 
 
 def _losses(rows: list[dict[str, Any]], results: dict[str, Any], output: Path) -> str:
@@ -225,7 +226,7 @@ def _losses(rows: list[dict[str, Any]], results: dict[str, Any], output: Path) -
         for row in rows
     ]
     note = (
-        "\nOne packet a frame. `hold` repeats the last keypoints, which freezes the picture; `interpolate` sees the "
+        "\nOne packet per frame. `hold` repeats the last keypoints, which freezes the picture; `interpolate` uses the "
         "frame after the loss and delays by the gap, a bound for the others.\n\n![losses](rate-losses.png)\n"
     )
     return markdown("Lost packets", header, cells) + note

@@ -1,6 +1,6 @@
-"""What messages of differences start from: the base picture's numbers and the previous message's, in whole numbers.
+"""References of coded differences: the numbers of the base picture and of the previous message, as integers.
 
-Letters: K key points.
+Notation: K key points.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from kinecast.codec.gfv.message import GfvMessage
 from kinecast.codec.gfv.parts import WHAT, Matrices, MatrixGroup, Points
 from kinecast.errors import KinecastError
 
-BITS = 32  # of a fraction: no message has more, so that every sum is exact
+BITS = 32  # fractional bits: no message has more, so every sum is exact
 
 Numbers = tuple[int, ...]  # times 2**BITS
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a message says once its differences are added up: whole numbers that stand for 2**-BITS.
+    """A message's values with differences resolved: integers in units of 2**-BITS.
 
     `points` are the coordinates of all key points in turn, `width` of each; `matrices` the elements of each type's.
     Either is None where the message has none.
@@ -29,17 +29,17 @@ class Values:
 
 
 class References:
-    """The numbers that a sender and a receiver both have."""
+    """The numbers that sender and receiver share."""
 
     def __init__(self) -> None:
         self.base_message: GfvMessage | None = None
         self._base = self._last = Values()
 
     def take(self, message: GfvMessage) -> Values:
-        """Return what a message says, and remember it.
+        """Resolve a message and keep it as a reference.
 
         Raises:
-            KinecastError: it is of differences to what was never sent, or was of another shape.
+            KinecastError: its differences refer to something never sent, or of another shape.
         """
         points = None if message.points is None else self._points(message, message.points)
         matrices = None if message.matrices is None else self._matrices(message, message.matrices)
@@ -57,10 +57,9 @@ class References:
         return found
 
     def predicted(self, message: GfvMessage, points: bool, matrices: bool) -> GfvMessage | None:
-        """Return a message without differences as one with them, in its points or matrices.
+        """Return a message without differences as one with differences, in its points or matrices.
 
-        None if it has no such part, or there is nothing that differences could be taken to: readers take the base
-        picture's precision for them.
+        None if it has no such part or there is no reference: readers use the base picture's precision for differences.
         """
         base = self.base_message
         if points:
