@@ -113,7 +113,7 @@ def test_a_folder_is_done_once(animate: Callable[..., Any], portrait: Path, tmp_
     assert first.code == 0 and json.loads(first.out)["done"] == 2, first.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.mp4", "b.json", "b.mp4"]
     again = animate("--size", 64, "--limit", 1, "--json", source=folder, output="out")
-    assert json.loads(again.out)["done"] == 0 and "2 of 2 outputs are there already" in again.err
+    assert json.loads(again.out)["done"] == 0 and "2 of 2 outputs exist already" in again.err
     other = animate("--size", 80, "--limit", 1, source=folder, output="out")
     assert other.code == 1 and "add --overwrite" in other.error_lines[0]
     assert animate("--size", 80, "--limit", 1, "--overwrite", source=folder, output="out").code == 0
