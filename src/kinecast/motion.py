@@ -117,8 +117,7 @@ class Motion:
         return torch.ones(len(self), dtype=torch.bool) if self.valid is None else self.valid
 
     def held(self) -> "Motion":
-        """Return motion whose invalid frames hold the last valid one before them, or at the beginning the first valid
-        one.
+        """Return motion whose invalid frames hold the last valid one before them, or at the start the first valid one.
 
         Raises:
             KinecastError: no frame is valid.

@@ -39,8 +39,7 @@ class TaskResult:
 
 
 class Worker:
-    """Computes tasks, each a call of one of its methods. Only its settings are pickled; models are loaded where it
-    runs.
+    """Computes tasks, which are calls of its methods. Only its settings are pickled; models are loaded where it runs.
 
     Args:
         settings: picklable, with `device`; workers of equal settings are interchangeable.

@@ -5,9 +5,9 @@ r"""One-shot neural talking heads (face-vid2vid), Wang, Mallya & Liu 2021 (arXiv
     driving -> he_estimator -> R, t, expression of the driving -/                   |
     source -> encoder -> feature volume --------------------------- warp, occlude --+--> decoder -> frame
 
-The motion of one frame is what the head pose estimator says: expression (K x 3), rotation (yaw, pitch, roll in
-radians), translation. The canonical keypoints depend on the source picture alone; who has the picture has them, so they
-are in `SourceState` and no motion carries them. Nothing samples with align_corners.
+The motion of one frame is the head pose estimator's output: expression (K x 3), rotation (yaw, pitch, roll in radians),
+translation. The canonical keypoints depend on the source picture alone, so they are in `SourceState` and not part of
+the motion. All sampling is without align_corners.
 
 Notation: B batch, T frames, K keypoints, d the volume's depth, h x w its height and width.
 """
@@ -54,7 +54,7 @@ from kinecast.motion import Motion
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """Numbers of the canonical keypoint detector; `depth` is that of its volume."""
+    """Sizes of the canonical keypoint detector; `depth` is that of its volume."""
 
     block_expansion: int = 32
     num_blocks: int = 5
@@ -65,7 +65,7 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class HeadPoseConfig:
-    """Numbers of the head pose estimator."""
+    """Sizes of the head pose estimator."""
 
     width: int = 64
     bins: int = 66
@@ -74,7 +74,7 @@ class HeadPoseConfig:
 
 @dataclass(frozen=True)
 class DenseMotionConfig:
-    """Numbers of the dense motion network; it looks at `compress` channels of the feature volume."""
+    """Sizes of the dense motion network; it reads `compress` channels of the feature volume."""
 
     block_expansion: int = 32
     num_blocks: int = 5
@@ -84,7 +84,7 @@ class DenseMotionConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Numbers of the generator: a volume of `channels` x `depth` from the encoder's features.
+    """Sizes of the generator: a volume of `channels` x `depth` from the encoder's features.
 
     `spade` is the width of the conditioning layers; None is the original decoder of plain residual blocks.
     `first_kernel` is the side of the first convolution's kernel; None is the published one, 3 with SPADE and 7 without.
@@ -116,7 +116,7 @@ class GeneratorConfig:
 class FaceVid2VidConfig:
     """All sizes of a face-vid2vid; the defaults are those of the published vox-256 weights with the SPADE generator.
 
-    `temperature`, `kp_variance` and `frame_size` leave no trace in a state dict; the others are inferred from it.
+    `temperature`, `kp_variance` and `frame_size` are not in a state dict; the others are inferred from it.
     """
 
     frame_size: tuple[int, int] = (256, 256)
@@ -141,7 +141,7 @@ class FaceVid2VidConfig:
 
     @property
     def frame_multiple(self) -> int:
-        """What frame height and width must be multiples of."""
+        """Required multiple of frame height and width."""
         detector = 2**self.detector.num_blocks * round(1 / self.detector.scale_factor)
         return math.lcm(detector, 2 ** (self.generator.num_down_blocks + self.dense_motion.num_blocks))
 
@@ -205,7 +205,7 @@ class KPDetector(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Detect keypoints in images (B, 3, H, W)."""
         features = self.predictor(self.down(image))
-        with torch.autocast(features.device.type, enabled=False):  # the temperature magnifies rounding
+        with torch.autocast(features.device.type, enabled=False):  # the temperature amplifies rounding
             logits = self.kp(features.float())
             heatmap = F.softmax(logits.flatten(2) / self.temperature, dim=2)
             depth, height, width = logits.shape[2:]
@@ -239,7 +239,7 @@ class DenseMotionNetwork(nn.Module):
         self.kp_variance = config.kp_variance
 
     def compressed(self, volume: Tensor) -> Tensor:
-        """Reduce feature volumes (B, C, d, h, w) to what is moved by every candidate."""
+        """Reduce feature volumes (B, C, d, h, w) to the channels that every candidate warps."""
         return F.relu(self.norm(self.compress(volume)))
 
     def forward(self, compressed: Tensor, kp_driving: Tensor, kp_source: Tensor) -> DenseMotion:
@@ -264,7 +264,7 @@ class DenseMotionNetwork(nn.Module):
 
 
 class SourceState(NamedTuple):
-    """What depends on the source alone: `canonical` keypoints (1, K, 3), the feature `volume`, and it `compressed`."""
+    """The encoded source: `canonical` keypoints (1, K, 3), the feature `volume`, and it `compressed`."""
 
     canonical: Tensor
     volume: Tensor
@@ -272,7 +272,7 @@ class SourceState(NamedTuple):
 
 
 class LeakyBlock2d(SameBlock2d):
-    """`SameBlock2d` with a leaky ReLU, slope 0.01: the block after the volume, and it alone, has one."""
+    """`SameBlock2d` with a leaky ReLU, slope 0.01, used only for the block after the volume."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C', h, w)."""
@@ -280,7 +280,7 @@ class LeakyBlock2d(SameBlock2d):
 
 
 class Generator(nn.Module):
-    """Lifts the source's features into a volume, warps and flattens it, hides what was not seen, and decodes."""
+    """Lifts the source's features into a volume, warps and flattens it, applies the occlusion map, and decodes."""
 
     def __init__(self, config: FaceVid2VidConfig) -> None:
         super().__init__()
@@ -332,7 +332,7 @@ class FaceVid2Vid(Backbone):
     """face-vid2vid behind the `Backbone` contract; one frame is [dx dy dz] K times, yaw, pitch, roll, t_x, t_y, t_z."""
 
     name = "face-vid2vid"
-    chunk = 2  # frames in one forward pass: bounds memory, a volume is large
+    chunk = 2  # frames per forward pass: bounds memory, since volumes are large
 
     def __init__(self, config: FaceVid2VidConfig) -> None:
         super().__init__()
@@ -349,14 +349,14 @@ class FaceVid2Vid(Backbone):
         return 3 * self.config.num_keypoints + 6
 
     def forward(self, source: Tensor, kp_driving: Tensor, kp_source: Tensor) -> tuple[Tensor, DenseMotion]:
-        """Animate sources (B, 3, H, W) as published, everything computed anew, with gradient; keypoints (B, K, 3)."""
+        """Animate sources (B, 3, H, W) as published, without caching, with gradient; keypoints (B, K, 3)."""
         volume = self.generator.encode(source)
         dense = self.generator.dense_motion_network
         motion = dense(dense.compressed(volume), kp_driving, kp_source)
         return self.generator.decode(volume, motion), motion
 
     def reconstruct(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor, Tensor, HeadPose]:
-        """Rebuild driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
+        """Reconstruct driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
 
         Returns the prediction, the driving and the source keypoints (B, K, 3), and the driving's pose.
         """
@@ -399,12 +399,12 @@ class FaceVid2Vid(Backbone):
         """Return R = R_d R_d0^-1 R_source, and the change of expression and translation added to the source's.
 
         Raises:
-            KinecastError: `adapt_scale`, for this motion is of the source's own keypoints and has its size already.
+            KinecastError: `adapt_scale`, since this motion moves the source's own keypoints and already has its size.
         """
         if adapt_scale:
             raise KinecastError(
                 "adapt scale: expected a backbone whose motion has the driving's size, found face-vid2vid, which moves "
-                "the source's own keypoints: leave it out"
+                "the source's own keypoints: drop --adapt-scale"
             )
         src, drv, ini = _pose(source), _pose(driving), _pose(initial)
         turned = (
@@ -420,7 +420,7 @@ class FaceVid2Vid(Backbone):
         return replace(driving, components=components)
 
     def settings(self) -> dict[str, Any]:
-        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        """Return the config's values that tensors do not determine, where they differ from the published ones."""
         return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
@@ -435,7 +435,7 @@ class FaceVid2Vid(Backbone):
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "FaceVid2Vid":
         """Build from tensors named by part (`kp_detector.*`, ...), all sizes inferred from them.
 
-        `extras` are the config's keys that leave no trace in tensors (frame_size, temperature, kp_variance).
+        `extras` are the config's keys that tensors do not determine (frame_size, temperature, kp_variance).
         """
         model = cls(FaceVid2VidConfig.from_dict(completed(extras or {}, infer_config(state))))
         model.load_state_dict(dict(state))
@@ -492,7 +492,7 @@ def _generator_sizes(state: Mapping[str, Tensor], prefix: str) -> dict[str, Any]
     widths = [first, *(len(state[f"{prefix}.down_blocks.{i}.conv.bias"]) for i in range(downs))]
     lifted = len(state[f"{prefix}.second.bias"])
     hidden = state.get(f"{prefix}.decoder.up_0.norm_0.mlp_shared.0.bias")
-    # With no block in the volume, the network that compresses it still says how many channels it has.
+    # Without blocks in the volume, the compressing network still determines its channels.
     channels = state[f"{prefix}.dense_motion_network.compress.weight"].shape[1]
     spade = None if hidden is None else len(hidden)
     side = state[f"{prefix}.first.conv.weight"].shape[-1]

@@ -7,7 +7,7 @@ r"""First Order Motion Model, Siarohin et al. 2019 (arXiv 2003.00196), with the 
                                dense motion --+
     driving -> kp_detector -> p_d, J_d --/
 
-Notation: B batch, T frames, K keypoints, h x w the size that dense motion works at.
+Notation: B batch, T frames, K keypoints, h x w the size of dense motion.
 """
 
 import math
@@ -49,7 +49,7 @@ from kinecast.motion import Motion
 
 @dataclass(frozen=True)
 class HourglassConfig:
-    """Numbers of one hourglass and of the down-sampling before it."""
+    """Sizes of one hourglass and of the down-sampling before it."""
 
     block_expansion: int = 32
     num_blocks: int = 5
@@ -59,13 +59,14 @@ class HourglassConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Numbers of the generator's encoder, bottleneck and decoder.
+    """Sizes of the generator's encoder, bottleneck and decoder.
 
-    The last four are not published; they make the compact design (docs/architecture.md), whose cost a frame is that of
-    a picture of 1/`shuffle` the size. `shuffle`: pixels a side that are taken for channels at the input and back at the
-    output. `skips`: the encoder's finer maps are warped too and added in the decoder; their 1x1 projection is the
-    source's, so it costs nothing a frame. `num_refine_blocks`: residual blocks at the decoder's finest size.
-    `pass_through`: the source's own pixels, warped, are blended in by a mask that the last convolution draws as well.
+    The last four are not published; they make the compact design (docs/architecture.md), whose cost per frame is that
+    of a picture of 1/`shuffle` the size. `shuffle`: pixels per side turned into channels at the input and back at the
+    output. `skips`: the encoder's finer maps are warped too and added in the decoder; their 1x1 projection is part of
+    the encoded source, so it costs nothing per frame. `num_refine_blocks`: residual blocks at the decoder's finest
+    size. `pass_through`: the source's own pixels, warped, are blended in by a mask, an extra output of the last
+    convolution.
     """
 
     block_expansion: int = 64
@@ -84,7 +85,7 @@ class GeneratorConfig:
 
     @property
     def stride(self) -> int:
-        """Pixels a side for one place of the coarsest map."""
+        """Pixels per side for one cell of the coarsest map."""
         return self.shuffle * 2**self.num_down_blocks
 
 
@@ -92,13 +93,12 @@ class GeneratorConfig:
 class FOMMConfig:
     """All sizes of a FOMM; the defaults are those of the published vox-256 weights.
 
-    `temperature`, `head_padding`, `kp_variance` and `align_corners` leave no trace in a state dict; the others are
-    inferred from it.
+    `temperature`, `head_padding`, `kp_variance` and `align_corners` are not in a state dict; the others are inferred
+    from it.
 
     `align_corners` is how the weights were trained to read the sampling grid. The public code leaves it to
     `grid_sample`, whose default was True up to torch 1.2 and is False since, and its requirements named torch 1.0.0
-    until 2022: what was trained then wants True. The vectors that the network is checked by, and our own weights, are
-    of False.
+    until 2022: weights trained then need True. The network's test vectors and our own weights use False.
     """
 
     frame_size: tuple[int, int] = (256, 256)
@@ -124,7 +124,7 @@ class FOMMConfig:
 
     @property
     def frame_multiple(self) -> int:
-        """What frame height and width must be multiples of."""
+        """Required multiple of frame height and width."""
         strides = [2**part.num_blocks * round(1 / part.scale_factor) for part in (self.detector, self.dense_motion)]
         return math.lcm(*strides, self.generator.stride)
 
@@ -170,7 +170,7 @@ class KPDetector(nn.Module):
     def forward(self, image: Tensor) -> Keypoints:
         """Detect keypoints in images (B, 3, H, W)."""
         features = self.predictor(self.down(image))
-        # A heatmap's logits are divided by the temperature: in half precision their rounding moves the points.
+        # A heatmap's logits are divided by the temperature: half-precision rounding would shift the points.
         with torch.autocast(features.device.type, enabled=False):
             features = features.float()
             logits = self.kp(features)
@@ -212,7 +212,7 @@ class DenseMotionNetwork(nn.Module):
         return self.combine(sparse, *self.judge(maps))
 
     def candidates(self, small_source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> tuple[Tensor, Tensor]:
-        """Return what the hourglass looks at, (B, 4(K+1), h, w), and all candidate motions (B, K+1, h, w, 2)."""
+        """Return the hourglass's input, (B, 4(K+1), h, w), and all candidate motions (B, K+1, h, w, 2)."""
         height, width = small_source.shape[2:]
         batch, count = kp_driving.value.shape[:2]
         sparse = self._sparse_motions(kp_driving, kp_source, height, width)
@@ -256,7 +256,7 @@ class DenseMotionNetwork(nn.Module):
 
 
 class SourceState(NamedTuple):
-    """What depends on the source image alone: `small_image` for dense motion, encoder `features`, coarsest first.
+    """The encoded source: `small_image` for dense motion, encoder `features`, coarsest first.
 
     `image` is the source itself, if its pixels are passed through.
     """
@@ -267,7 +267,7 @@ class SourceState(NamedTuple):
 
 
 class OcclusionAwareGenerator(nn.Module):
-    """Warps the source's features by the dense motion, hides what was not seen, and decodes (paper section 3.3)."""
+    """Warps the source's features by the dense motion, applies the occlusion map, and decodes (paper section 3.3)."""
 
     def __init__(self, config: FOMMConfig) -> None:
         super().__init__()
@@ -309,7 +309,7 @@ class OcclusionAwareGenerator(nn.Module):
 
         Args:
             features: warped and occluded (B, C, h, w).
-            others: those of skips, coarsest first; then, with `pass_through`, the warped source (B, 3, H, W).
+            others: features of skips, coarsest first; then, with `pass_through`, the warped source (B, 3, H, W).
         """
         out = self.bottleneck(features)
         for i, block in enumerate(self.up_blocks):
@@ -318,7 +318,7 @@ class OcclusionAwareGenerator(nn.Module):
         return blend(drawn, others[-1]) if self.pass_through else torch.sigmoid(drawn)
 
     def forward(self, source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> tuple[Tensor, DenseMotion]:
-        """Animate sources (B, 3, H, W) as published, everything computed anew: the frames and the dense motion."""
+        """Animate sources (B, 3, H, W) as published, without caching; returns the frames and the dense motion."""
         state = self.encode(source)
         motion = self.dense_motion_network(state.small_image, kp_driving, kp_source)
         return self.decode(state, motion), motion
@@ -328,7 +328,7 @@ class FOMM(Backbone):
     """FOMM behind the `Backbone` contract; the flat layout of one frame is [x y j11 j12 j21 j22] K times."""
 
     name = "fomm"
-    chunk = 8  # frames in one forward pass: bounds memory, gains nothing beyond on a CPU
+    chunk = 8  # frames per forward pass: bounds memory; more would not be faster on a CPU
 
     def __init__(self, config: FOMMConfig) -> None:
         super().__init__()
@@ -343,7 +343,7 @@ class FOMM(Backbone):
         return self.config.num_keypoints * (6 if self.config.estimate_jacobian else 2)
 
     def reconstruct(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Keypoints, Keypoints]:
-        """Rebuild driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
+        """Reconstruct driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
 
         Returns the prediction, the driving and the source keypoints.
         """
@@ -392,11 +392,11 @@ class FOMM(Backbone):
         return replace(driving, components=components)
 
     def adapts_scale(self, source: Motion, initial: Motion) -> bool:
-        """Return whether the keypoints of both poses span areas that can be compared."""
+        """Return whether the keypoints of both poses span comparable areas."""
         return comparable(source.components["value"], initial.components["value"])
 
     def settings(self) -> dict[str, Any]:
-        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        """Return the config's values that tensors do not determine, where they differ from the published ones."""
         return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
@@ -410,7 +410,7 @@ class FOMM(Backbone):
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "FOMM":
         """Build from tensors named `kp_detector.*` and `generator.*`, all sizes inferred from them.
 
-        `extras` are the config's keys that leave no trace in tensors (frame_size, temperature, ...).
+        `extras` are the config's keys that tensors do not determine (frame_size, temperature, ...).
         """
         config = FOMMConfig.from_dict(completed(extras or {}, infer_config(state)))
         model = cls(config)
@@ -454,9 +454,9 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def warp_pixels(image: Tensor, flow: Tensor) -> Tensor:
     """Warp sources (B, 3, H, W), or one for all, by flows (B, 2, h, w) in full size: (B, 3, H, W).
 
-    What differs from standing still is resized, so a flow of no motion leaves every pixel what it was. `warp` does not
-    without `align_corners`: its grid, which runs from corner to corner of the pixels' centres, is then read as if from
-    edge to edge. Beyond the border the source's outermost pixels go on.
+    The displacement is resized, so that zero motion leaves every pixel unchanged. `warp` without `align_corners` does
+    not: its grid, which spans the pixels' centres, is then read as if it spanned the edges. Beyond the border the
+        source's outermost pixels are repeated.
     """
     height, width = image.shape[2:]
     h, w = flow.shape[2:]
@@ -468,7 +468,7 @@ def warp_pixels(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def _edge_to_edge(grid: Tensor) -> Tensor:
-    """Scale a grid (..., h, w, 2) whose -1 and 1 are the outermost centres to one where they are the edges."""
+    """Scale a grid (..., h, w, 2) from -1 and 1 at the outermost centres to -1 and 1 at the edges."""
     height, width = grid.shape[-3:-1]
     return grid * grid.new_tensor([(width - 1) / width, (height - 1) / height])
 

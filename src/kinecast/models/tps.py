@@ -7,11 +7,11 @@ r"""Thin-Plate Spline motion model, Zhao & Zhang 2022 (arXiv 2203.14367), with t
                                 K splines, background +--> dense motion
     driving -> kp_detector -> 5 K points --/
 
-Everything samples with align_corners. The motion of one frame is the points alone: [x y] of 5 points of K splines. The
-affine background motion needs the driving picture, not its points, so a receiver has none, and the published animation
-leaves it out too; `background` and the last argument of `animate` are for whoever has both pictures.
+All sampling uses align_corners. The motion of one frame is the points alone: [x y] of 5 points of K splines. The affine
+background motion needs the driving picture, so a receiver cannot compute it, and the published animation omits it too;
+`background` and the last argument of `animate` are for callers with both pictures.
 
-Notation: B batch, T frames, K splines, N = 5 K points, h x w the size that dense motion works at.
+Notation: B batch, T frames, K splines, N = 5 K points, h x w the size of dense motion.
 """
 
 import math
@@ -56,7 +56,7 @@ _RIDGE = 0.01  # added to the diagonal of a spline's system: points may coincide
 
 @dataclass(frozen=True)
 class InpaintingConfig:
-    """Numbers of the inpainting network: widths double from `block_expansion` up to `max_features`."""
+    """Sizes of the inpainting network: widths double from `block_expansion` up to `max_features`."""
 
     block_expansion: int = 64
     max_features: int = 512
@@ -65,7 +65,7 @@ class InpaintingConfig:
 
 @dataclass(frozen=True)
 class AVDConfig:
-    """Numbers of the network that gives the driving's pose to the source's shape."""
+    """Sizes of the network that applies the driving pose to the source's shape."""
 
     hidden: tuple[int, ...] = (256, 512, 1024)
     identity: int = 128
@@ -76,8 +76,8 @@ class AVDConfig:
 class TPSConfig:
     """All sizes of a TPS; the defaults are those of the published vox-256 weights.
 
-    `kp_variance` and `frame_size` leave no trace in a state dict; the others are inferred from it. `background` is the
-    width of the background predictor; it and `avd` are None where there is no such part.
+    `kp_variance` and `frame_size` are not in a state dict; the others are inferred from it. `background` is the width
+    of the background predictor; it and `avd` are None without such a part.
     """
 
     frame_size: tuple[int, int] = (256, 256)
@@ -104,12 +104,12 @@ class TPSConfig:
 
     @property
     def ups(self) -> int:
-        """How often dense motion is doubled to reach the size of a frame."""
+        """How often dense motion is upsampled by 2 to reach the size of a frame."""
         return round(math.log2(1 / self.dense_motion.scale_factor))
 
     @property
     def frame_multiple(self) -> int:
-        """What frame height and width must be multiples of."""
+        """Required multiple of frame height and width."""
         return 2 ** max(self.dense_motion.num_blocks + self.ups, self.inpainting.num_down_blocks)
 
     @staticmethod
@@ -136,7 +136,7 @@ def _avd_config(**values: Any) -> AVDConfig:
 
 
 class KPDetector(nn.Module):
-    """A residual network that gives the points (B, N, 2) in (-1, 1) directly (paper section 3.1)."""
+    """A residual network that returns the points (B, N, 2) in (-1, 1) directly (paper section 3.1)."""
 
     def __init__(self, config: TPSConfig) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def spline_grids(points: Tensor, values: Tensor, height: int, width: int) -> Ten
 
     Returns (B, K, h, w, 2).
     """
-    with torch.autocast(points.device.type, enabled=False):  # systems of equations want float32
+    with torch.autocast(points.device.type, enabled=False):  # linear solvers need float32
         points, values = points.float(), values.float()
         batch, splines, count, _ = points.shape
         between = (points[:, :, :, None] - points[:, :, None]).square().sum(dim=-1)
@@ -192,7 +192,7 @@ def spline_grids(points: Tensor, values: Tensor, height: int, width: int) -> Ten
 class DenseMotion(NamedTuple):
     """Backward flow (B, h, w, 2), contribution maps (B, K+1, h, w), occlusion maps from the coarsest to a frame's size.
 
-    `warped` (B, K+1, 3, h, w) is the small source moved by each candidate; the background loss looks at its first.
+    `warped` (B, K+1, 3, h, w) is the small source warped by each candidate; the background loss uses the first.
     """
 
     deformation: Tensor
@@ -202,7 +202,7 @@ class DenseMotion(NamedTuple):
 
 
 class DenseMotionNetwork(nn.Module):
-    """Combines K splines and an affine background into one backward flow, and says what is hidden at each size."""
+    """Combines K splines and an affine background into one backward flow and an occlusion map at each size."""
 
     def __init__(self, config: TPSConfig) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class DenseMotionNetwork(nn.Module):
         self.up = nn.ModuleList(
             UpBlock2d(wide, narrow, norm=instance_norm) for wide, narrow in zip(finer[:-1], finer[1:], strict=True)
         )
-        self.coarse = config.inpainting.num_down_blocks + 1 - config.ups  # maps that the hourglass itself gives
+        self.coarse = config.inpainting.num_down_blocks + 1 - config.ups  # maps from the hourglass itself
         widths = self.hourglass.level_features[-self.coarse :] + finer[1:]
         self.occlusion = nn.ModuleList(nn.Conv2d(width, 1, 7, padding=3) for width in widths)
         self.splines, self.kp_variance = splines, config.kp_variance
@@ -240,8 +240,8 @@ class DenseMotionNetwork(nn.Module):
             small_source: the source.
             kp_driving: points (B, N, 2).
             kp_source: points (B, N, 2), or (1, N, 2) for all.
-            background: affine motion (B, 3, 3); None leaves the background still.
-            dropout: the share of splines left out, in training (equation 7).
+            background: affine motion (B, 3, 3); None for a still background.
+            dropout: the share of splines dropped in training (equation 7).
         """
         height, width = small_source.shape[2:]
         candidates = self.candidates(kp_driving, kp_source.expand_as(kp_driving), background, height, width)
@@ -269,7 +269,7 @@ class DenseMotionNetwork(nn.Module):
         )
         grid = coordinate_grid(height, width, splines).expand(batch, 1, height, width, 2)
         if background is not None:
-            with torch.autocast(grid.device.type, enabled=False):  # half precision would move the grid
+            with torch.autocast(grid.device.type, enabled=False):  # half precision would shift the grid
                 flat = grid.reshape(batch, -1, 2)
                 moved = flat @ background[:, :2, :2].transpose(1, 2) + background[:, None, :2, 2]
                 depth = flat @ background[:, 2:, :2].transpose(1, 2) + background[:, None, 2:, 2]
@@ -278,7 +278,7 @@ class DenseMotionNetwork(nn.Module):
 
     @staticmethod
     def _warp(small_source: Tensor, candidates: Tensor) -> Tensor:
-        """Sample the source at every candidate, (B, K+1, 3, h, w), all in one tall grid: no copies of the source."""
+        """Sample the source at every candidate, (B, K+1, 3, h, w), in one tall grid without copying the source."""
         batch, count, height, width, _ = candidates.shape
         if len(small_source) == 1:
             tall = warp(small_source, candidates.reshape(1, -1, width, 2), align_corners=True)
@@ -288,7 +288,7 @@ class DenseMotionNetwork(nn.Module):
 
 
 def _contributions(logits: Tensor, dropout: float) -> Tensor:
-    """Softmax over candidates; in training, splines are left out at random and the others weigh more (equation 7)."""
+    """Softmax over candidates; in training, splines are dropped at random and the others reweighted (equation 7)."""
     if not dropout:
         return F.softmax(logits, dim=1)
     kept = (torch.rand(logits.shape[:2], device=logits.device) >= dropout).to(logits) / (1 - dropout)
@@ -298,7 +298,7 @@ def _contributions(logits: Tensor, dropout: float) -> Tensor:
 
 
 class SourceState(NamedTuple):
-    """What depends on the source alone: `image`, its reduction, and features from a frame's size to the coarsest."""
+    """The encoded source: `image`, its reduction, and features from a frame's size to the coarsest."""
 
     image: Tensor
     small_image: Tensor
@@ -306,7 +306,7 @@ class SourceState(NamedTuple):
 
 
 class InpaintingNetwork(nn.Module):
-    """Warps and occludes the source's features at every size and fills what was not seen (paper section 3.3)."""
+    """Warps and occludes the source's features at every size and inpaints hidden parts (paper section 3.3)."""
 
     def __init__(self, config: InpaintingConfig) -> None:
         super().__init__()
@@ -314,7 +314,7 @@ class InpaintingNetwork(nn.Module):
         steps = list(zip(widths[:-1], widths[1:], strict=True))
         self.first = SameBlock2d(3, widths[0], 7, norm=instance_norm)
         self.down_blocks = nn.ModuleList(DownBlock2d(narrow, wide, norm=instance_norm) for narrow, wide in steps)
-        # From the coarsest on; after the first, the source's features of that size stand beside what was inpainted.
+        # From the coarsest on; after the first, the source's features of that size are concatenated.
         entering = [2 * wide if i else wide for i, (_, wide) in enumerate(reversed(steps))]
         self.up_blocks = nn.ModuleList(
             UpBlock2d(wide, narrow, norm=instance_norm)
@@ -384,7 +384,7 @@ class TPS(Backbone):
     """TPS behind the `Backbone` contract; the flat layout of one frame is [x y] of 5 points of each spline."""
 
     name = "tps"
-    chunk = 4  # frames in one forward pass: bounds memory
+    chunk = 4  # frames per forward pass: bounds memory
 
     def __init__(self, config: TPSConfig) -> None:
         super().__init__()
@@ -398,7 +398,7 @@ class TPS(Backbone):
 
     @property
     def motion_dim(self) -> int:
-        """D: 10 numbers a spline."""
+        """D: 10 numbers per spline."""
         return self.config.num_splines * POINTS * 2
 
     def forward(
@@ -409,7 +409,7 @@ class TPS(Backbone):
         background: Tensor | None = None,
         dropout: float = 0,
     ) -> tuple[Tensor, DenseMotion]:
-        """Animate sources (B, 3, H, W) as published, everything computed anew, with gradient."""
+        """Animate sources (B, 3, H, W) as published, without caching, with gradient."""
         state = self._encode(source)
         motion = self.dense_motion_network(state.small_image, kp_driving, kp_source, background, dropout)
         return self.inpainting_network.decode(state, motion), motion
@@ -417,7 +417,7 @@ class TPS(Backbone):
     def reconstruct(
         self, source: Tensor, driving: Tensor, dropout: float = 0.0
     ) -> tuple[Tensor, Tensor, Tensor, DenseMotion]:
-        """Rebuild driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
+        """Reconstruct driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
 
         Returns the prediction, the driving and the source points, and the dense motion.
         """
@@ -444,7 +444,7 @@ class TPS(Backbone):
             KinecastError: these weights have no background predictor.
         """
         if self.bg_predictor is None:
-            raise KinecastError("expected weights with bg_predictor, found none: leave the background out")
+            raise KinecastError("expected weights with bg_predictor, found none: drop --background")
         check_frames(frames, self.config.frame_multiple)
         parts = frames.split(self.chunk)
         return torch.cat([self.bg_predictor(source.expand_as(part), part) for part in parts])
@@ -465,7 +465,7 @@ class TPS(Backbone):
     ) -> Tensor:
         """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1].
 
-        `background` (T, 3, 3) is what `background` gave for the same frames; without it the background stands still.
+        `background` (T, 3, 3) is the result of `background` for the same frames; without it the background is still.
         """
         self._check_pair(source_motion, driving_motion)
         source, frames = source_motion.components["value"], []
@@ -497,11 +497,11 @@ class TPS(Backbone):
         return replace(driving, components={"value": self.avd_network(shape, points)})
 
     def adapts_scale(self, source: Motion, initial: Motion) -> bool:
-        """Return whether the keypoints of both poses span areas that can be compared."""
+        """Return whether the keypoints of both poses span comparable areas."""
         return comparable(source.components["value"], initial.components["value"])
 
     def settings(self) -> dict[str, Any]:
-        """Return the config's numbers that no tensor tells, where they are not the published ones."""
+        """Return the config's values that tensors do not determine, where they differ from the published ones."""
         return untold_settings(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
@@ -512,7 +512,7 @@ class TPS(Backbone):
     def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "TPS":
         """Build from tensors named by part (`kp_detector.*`, ...), all sizes inferred from them.
 
-        `extras` are the config's keys that leave no trace in tensors (frame_size, kp_variance).
+        `extras` are the config's keys that tensors do not determine (frame_size, kp_variance).
         """
         model = cls(TPSConfig.from_dict(completed(extras or {}, infer_config(state))))
         model.load_state_dict(dict(state))

@@ -7,11 +7,11 @@ Layers f_1 ... f_L, numbered from the base outwards; z = f_1(f_2(... f_L(x))), z
     log p(x) = log N(z; 0, I) + sum of log |det df_i|                                            change of variables
 
 s is a tanh net and t a ReLU net of concat(x_a, h), as in Rasul et al., arXiv 2002.06103, which conditions a flow on a
-recurrent state h. Which numbers are x_a alternates from layer to layer. The module never stores h: `flow(h)` is a
+recurrent state h. The split into x_a and x_b alternates from layer to layer. The module never stores h: `flow(h)` is a
 distribution, a value. With D = 1 there is no x_a, and each layer is affine in x given h.
 
-Sampling one row is many small operations, whose calls cost more than their products. `RealNVP.fold` puts the weights
-together for them: both nets of a layer are one batched product, and every constant is computed once.
+Sampling one row takes many small operations, whose calls cost more than their arithmetic. `RealNVP.fold` combines the
+weights: both nets of a layer become one batched product, and every constant is computed once.
 
 Notation: R rows, D numbers, K numbers of the condition, L layers.
 """
@@ -32,16 +32,16 @@ MASKS: tuple[str, ...] = ("alternating", "halves")
 _MOMENTUM = 0.1
 _EPS = 1e-5  # of a variance, in a space where it is about 1
 _LOG_2PI = math.log(2 * math.pi)
-_FOLDED = 128  # hidden units: with more the products are what costs, and a second copy of the weights is large
+_FOLDED = 128  # hidden units: with more the products dominate, and a second copy of the weights is large
 
-Condition = tuple[Tensor | None, Tensor | None]  # what the two nets of a coupling make of h
+Condition = tuple[Tensor | None, Tensor | None]  # the two nets' terms of h in a coupling
 
 
 @dataclass(frozen=True)
 class RealNVPConfig:
     """Sizes: `blocks` layers f_i, whose nets have `layers` linear layers of `hidden` units.
 
-    `mask` says which numbers pass a layer unchanged: every second one, or the first half, by turns.
+    `mask` selects the numbers that pass a layer unchanged: every second one, or the first half, alternating by layer.
     """
 
     blocks: int = 4
@@ -64,7 +64,7 @@ class RealNVPConfig:
 def passing_masks(dim: int, blocks: int, kind: Mask) -> list[Tensor]:
     """Return for each layer which of the D numbers pass it unchanged: booleans (D,), opposite from layer to layer.
 
-    A single number never passes: a layer that changes nothing would be no layer.
+    A single number never passes, since the layer would then do nothing.
     """
     place = torch.arange(dim)
     first = place % 2 == 0 if kind == "alternating" else place < (dim + 1) // 2
@@ -84,7 +84,9 @@ class _Net(nn.Module):
         for _ in range(config.layers - 2):
             parts += [activation(), nn.Dropout(config.dropout), nn.Linear(hidden, hidden)]
         last = nn.Linear(hidden, outputs)
-        with torch.no_grad():  # the flow starts near the identity, but not on it: gradient passes to the layers before
+        with (
+            torch.no_grad()
+        ):  # the flow starts near the identity, but not on it, so that gradients reach earlier layers
             last.weight.mul_(0.1)
             last.bias.zero_()
         self.rest = nn.Sequential(*parts, activation(), nn.Dropout(config.dropout), last)
@@ -99,7 +101,7 @@ class _Net(nn.Module):
 
 
 class Coupling(nn.Module):
-    """The affine coupling for any mask: `passing` (D,) tells which numbers are x_a."""
+    """The affine coupling for any mask: `passing` (D,) marks the numbers of x_a."""
 
     passed: Tensor
     changed: Tensor
@@ -112,15 +114,15 @@ class Coupling(nn.Module):
             raise KinecastError("RealNVP: expected a mask that leaves some number to change, found one that passes all")
         if len(self.passed) == 0 and context == 0:
             raise KinecastError(
-                f"RealNVP: expected a condition where no number passes (D = {len(passing)}), found none: "
-                "there is nothing that the layer could depend on"
+                f"RealNVP: expected a condition where no number passes (D = {len(passing)}), found none: the layer "
+                "would depend on nothing"
             )
         sizes = (len(self.passed), context, len(self.changed))
         self.log_scale_net = _Net(sizes, config, nn.Tanh)
         self.shift_net = _Net(sizes, config, nn.ReLU)
 
     def condition(self, h: Tensor | None) -> Condition:
-        """Return what the two nets make of h (R, K), which is the same for any x."""
+        """Return the two nets' terms of h (R, K), which are the same for any x."""
         nets = (self.log_scale_net, self.shift_net)
         log_scale, shift = (None if h is None or net.of_context is None else net.of_context(h) for net in nets)
         return log_scale, shift
@@ -150,8 +152,8 @@ class InvertibleBatchNorm(nn.Module):
     """Batch normalisation as a layer of a flow, with its exact log-determinant.
 
     In training the density direction uses the batch's statistics; evaluation, and sampling always, the running ones.
-    These are parameters without gradient, not buffers: a moving average of the weights that walks over the parameters
-    then averages them too. Averaged weights beside statistics of other weights would be another density.
+    These are parameters without gradient, not buffers, so that a moving average of the parameters averages them too.
+    Averaged weights with the statistics of other weights would be another density.
     """
 
     def __init__(self, dim: int) -> None:
@@ -238,10 +240,10 @@ class RealNVP(nn.Module):
     def forward(self, h: Tensor | None = None, fold: "FoldedInverse | None" = None) -> "FlowDistribution":
         """Return the distribution of x given h (R, K), each row its own; without a condition for any number of rows.
 
-        `fold`, if given, is what `image` then uses: of the same weights.
+        `fold`, if given, is used by `image`; it must be of the same weights.
 
         Raises:
-            KinecastError: h is missing, not asked for, or of another size.
+            KinecastError: h is missing, unexpected, or of another size.
         """
         found = None if h is None else tuple(h.shape)
         expected = f"(R, {self.context})" if self.context else "None"
@@ -250,7 +252,7 @@ class RealNVP(nn.Module):
         return FlowDistribution(self, h, fold)
 
     def fold(self) -> "FoldedInverse | None":
-        """Return the inverse with the weights as they are now, put together for small steps; None where too large.
+        """Return the inverse with the current weights, combined for small steps; None if too large.
 
         For evaluation: it has no dropout, and no gradient reaches the weights.
         """
@@ -280,7 +282,7 @@ class _FoldedLayer(NamedTuple):
 
 
 class FoldedInverse:
-    """f^{-1} of a conditional flow, layer by layer, with few operations. A value of the weights it was made of."""
+    """f^{-1} of a conditional flow, layer by layer, with few operations. A value of the weights it was made from."""
 
     @torch.no_grad()
     def __init__(self, flow: RealNVP) -> None:
@@ -292,7 +294,7 @@ class FoldedInverse:
         self._layers = [_folded(layer, flow.dim) for layer in layers]
 
     def conditions(self, h: Tensor) -> tuple[Tensor, ...]:
-        """Return what the nets' first layers make of h (R, K): for each layer (2, R, hidden)."""
+        """Return the nets' first-layer terms of h (R, K): (2, R, hidden) for each layer."""
         both = torch.baddbmm(self._bias, h.expand(len(self._context), -1, -1), self._context)
         return both.unflatten(0, (-1, 2)).unbind(0)
 
@@ -321,7 +323,7 @@ def _folded(layer: FlowLayer, dim: int) -> _FoldedLayer:
 
 
 class FlowDistribution:
-    """p(x | h) of R rows: a value. What the nets' first layers make of h is computed once."""
+    """p(x | h) of R rows: a value. The nets' first-layer terms of h are computed once."""
 
     def __init__(self, flow: RealNVP, h: Tensor | None, fold: FoldedInverse | None = None) -> None:
         self.flow = flow
@@ -330,7 +332,7 @@ class FlowDistribution:
 
     @cached_property
     def conditions(self) -> list[Condition]:
-        """What each layer's nets make of h."""
+        """Each layer's terms of h."""
         return [layer.coupling.condition(self.h) for layer in self._layers]
 
     @cached_property
@@ -383,7 +385,7 @@ class FlowDistribution:
         return z
 
     def layer_image(self, layer: int, y: Tensor) -> Tensor:
-        """Return what `inverse` returns without the log-determinant, by the fold where there is one."""
+        """Return the result of `inverse` without the log-determinant, by the fold if there is one."""
         if self._fold is None:
             return self.inverse(layer, y)[0]
         return self._fold(layer, y, self._folded_conditions[layer])
@@ -393,7 +395,7 @@ class FlowDistribution:
         return self._layers[layer].inverse(y, self.conditions[layer])
 
     def rsample(self, rows: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Return a draw a row, (R, D), through which gradient flows. `rows` is R where there is no condition."""
+        """Return one draw per row, (R, D), differentiably. `rows` is R if there is no condition."""
         like = next(self.flow.parameters())
         count = rows if self.h is None else len(self.h)
         if count is None or (rows is not None and rows != count):
@@ -402,7 +404,7 @@ class FlowDistribution:
         return self.from_base(noise)[0]
 
     def sample(self, rows: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Return a draw a row, (R, D)."""
+        """Return one draw per row, (R, D)."""
         with torch.no_grad():
             return self.rsample(rows, generator)
 

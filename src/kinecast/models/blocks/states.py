@@ -1,4 +1,4 @@
-"""Reading a network's sizes: from plain values, or from the names and shapes in its state dict."""
+"""Inferring a network's sizes from plain values, or from the names and shapes in its state dict."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,10 +37,10 @@ def read_config(
 
 
 def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config (a dataclass) has other than by default and tensors do not tell, by dotted name.
+    """Return a config's (a dataclass's) non-default values that tensors do not determine, by dotted name.
 
-    `told` is the nested values that are read from the tensors. The frame size is left out: it is where weights are at
-    their best, changes no result, and a stream says it itself.
+    `told` is the nested values inferred from the tensors. The frame size is excluded: it is the weights' preferred
+    size, affects no result, and is in a stream's header.
     """
 
     def differing(values: Mapping[str, Any], told: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -48,7 +48,7 @@ def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(told, Mapping) and isinstance(told.get(name), Mapping) and isinstance(value, Mapping):
                 yield from differing(value, told[name], usual[name], f"{prefix}{name}.")
             elif name not in told and value != usual[name]:
-                kind = type(usual[name])  # a file may say 1 where a float is meant
+                kind = type(usual[name])  # a file may have 1 for a float
                 yield prefix + name, kind(value) if kind in (bool, int, float) else value
 
     found = dict(differing(asdict(config), told, asdict(type(config)()), ""))
@@ -56,9 +56,9 @@ def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `told`, nested plain values of a config, with those of `sizes` that it does not have, part by part.
+    """Return `told`, nested plain values of a config, completed from `sizes`, part by part.
 
-    A file that was saved before a setting existed says nothing of it; its tensors do.
+    A file saved before a setting existed lacks it; its tensors determine it.
     """
     out = {**sizes, **told}
     for name, value in out.items():
@@ -69,17 +69,17 @@ def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
 
 @contextmanager
 def sizes_of(name: str) -> Iterator[None]:
-    """Turn what a missing or misshapen tensor raises into one message: this is not a state dict of a `name`."""
+    """Turn errors of missing or misshapen tensors into one message: not a state dict of a `name`."""
     try:
         yield
     except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
         raise KinecastError(
-            f"expected the tensors of a {name}, found none that give {error}: is this another model?"
+            f"expected the tensors of a {name}, found none for {error}: is this another model?"
         ) from error
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Return how many different names follow a prefix."""
+    """Return the number of distinct names after a prefix."""
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
