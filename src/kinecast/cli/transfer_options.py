@@ -32,8 +32,8 @@ def transfer_of(
         KinecastError: a value is not allowed.
     """
     moving = dict.fromkeys(REGIONS, 0.0) | dict.fromkeys(regions(region), 1.0)
-    told = strengths(strength) if strength else {}
-    moving = {name: share * told.get(name, 1.0) for name, share in moving.items()}
+    factors = strengths(strength) if strength else {}
+    moving = {name: share * factors.get(name, 1.0) for name, share in moving.items()}
     options = Transfer("mixed" if mode == "mixed" else "relative", **moving, eyes_open=eyes, lips_open=lips)
     if mode not in _KINDS:
         return mode, relative, options

@@ -172,8 +172,8 @@ class _Member(nn.Module):
         increments = observed.diff(dim=1) / step
         state = self.cell.initial(rows, dim, observed)
         window = self.features.unchanging(units, rows)
-        for told in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
-            state = self.cell(told, state)
+        for inputs in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
+            state = self.cell(inputs, state)
         if self.features.identity is not None:
             state = torch.cat([state, self.features.identity.expand(rows, -1, -1)], dim=2)
         shift, spread = self.head(state).unflatten(2, (2, -1))[..., :horizon].permute(2, 0, 3, 1)  # (R, H, D) each

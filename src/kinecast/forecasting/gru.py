@@ -127,8 +127,8 @@ class GRUForecaster(Forecaster):
         read = frames[:, 1:]  # the first frame has no increment
         if self.features.frame_alone:
             read, increments = frames, torch.zeros_like(frames)
-        for told in self.features(window, read.transpose(0, 1), increments.transpose(0, 1)):
-            state = self.cell(told, state)
+        for inputs in self.features(window, read.transpose(0, 1), increments.transpose(0, 1)):
+            state = self.cell(inputs, state)
         return state
 
     def _run(self, units: Units, state: Tensor, observed: Tensor, later: Tensor, feed_back: bool) -> Tensor:

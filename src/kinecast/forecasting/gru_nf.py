@@ -243,9 +243,9 @@ class GRUNF(Forecaster):
             increment, frame = (drawn - frame) / units.step[:, 0], drawn
             frames.append(frame)
             if t + 1 < horizon:
-                told = self.features(window, frame, increment).flatten(0, 1)
+                inputs = self.features(window, frame, increment).flatten(0, 1)
                 for layer, of_layer in enumerate(weights):  # the GRU's step for one frame, without its checks
-                    told = states[layer] = torch.gru_cell(told, states[layer], *of_layer)
+                    inputs = states[layer] = torch.gru_cell(inputs, states[layer], *of_layer)
         return torch.stack(frames, dim=1).view(samples, len(observed), horizon, self.motion_dim)
 
     def next_frames(self, units: Units, windows: Tensor, first: int) -> NextFrame:
@@ -291,8 +291,8 @@ class GRUNF(Forecaster):
             state = frames.new_zeros(self.config.layers, batch * self.features.channels, self.config.hidden)
             return frames.new_zeros(batch, 0, self.features.channels, self.config.hidden), state
         window = self.features.unchanging(units, batch)
-        told = self.features(window, frames.transpose(0, 1), increments.transpose(0, 1))  # (T, B, C, F)
-        states, last = self.gru(told.flatten(1, 2).transpose(0, 1))
+        inputs = self.features(window, frames.transpose(0, 1), increments.transpose(0, 1))  # (T, B, C, F)
+        states, last = self.gru(inputs.flatten(1, 2).transpose(0, 1))
         return states.view(batch, self.features.channels, count, -1).transpose(1, 2), last
 
     @torch.no_grad()
@@ -317,8 +317,8 @@ class GRUNF(Forecaster):
 
 def _lighter(r: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     """Return sinh(asinh(r) / a) and the log of its slope, each (R, D)."""
-    bent = torch.asinh(r) / tail
-    return torch.sinh(bent), torch.log(torch.cosh(bent)) - tail.log() - 0.5 * torch.log1p(r.square())
+    scaled = torch.asinh(r) / tail
+    return torch.sinh(scaled), torch.log(torch.cosh(scaled)) - tail.log() - 0.5 * torch.log1p(r.square())
 
 
 def _increments(units: Units, frames: Tensor) -> Tensor:

@@ -177,15 +177,15 @@ class VRNN(Forecaster):
         window = self.features.unchanging(units, len(batch))
         increments = _increments(units, batch)
         for t in range(observed, batch.shape[1]):
-            told = self._phi_x(window, batch[:, t], increments[:, t]) if self.printed else None
+            features = self._phi_x(window, batch[:, t], increments[:, t]) if self.printed else None
             target = self._position(units, batch[:, t]) if self.printed else increments[:, t]
-            prior, posterior = self.prior(state), self._told_posterior(state, told, target)
+            prior, posterior = self.prior(state), self._posterior_given(state, features, target)
             latent = posterior.rsample()
             surprises.append(-self.decode(state, latent, increments[:, max(0, t - 1)]).log_prob(target).sum(dim=1))
             divergences.append(kl_divergence(posterior, prior).sum(dim=1))
-            if told is None:
-                told = self._phi_x(window, batch[:, t], increments[:, t])
-            state = self._advance(state, self._phi_z(latent), told)
+            if features is None:
+                features = self._phi_x(window, batch[:, t], increments[:, t])
+            state = self._advance(state, self._phi_z(latent), features)
         return torch.stack(surprises, dim=1), torch.stack(divergences, dim=1)
 
     def prior(self, state: Tensor) -> Normal:
@@ -194,11 +194,11 @@ class VRNN(Forecaster):
 
     def posterior(self, state: Tensor, increment: Tensor) -> Normal:
         """q(z_t | x_t, h_{t-1}) of `residual`, the new frame given by its increment (R, D) in steps: (R, Z)."""
-        return self._told_posterior(state, None, increment)
+        return self._posterior_given(state, None, increment)
 
-    def _told_posterior(self, state: Tensor, told: Tensor | None, increment: Tensor) -> Normal:
+    def _posterior_given(self, state: Tensor, features: Tensor | None, increment: Tensor) -> Normal:
         """q(z_t | x_t, h_{t-1}) from phi_x(x_t) (R, 1, mlp) as printed, else from the increment (R, D): (R, Z)."""
-        mean, spread = self._posterior(state, torch.asinh(increment) if told is None else told[:, 0])
+        mean, spread = self._posterior(state, torch.asinh(increment) if features is None else features[:, 0])
         return Normal(mean, _deviation(spread), validate_args=False)
 
     def decode(self, state: Tensor, latent: Tensor, increment: Tensor) -> Normal | Laplace:
@@ -218,9 +218,9 @@ class VRNN(Forecaster):
             return state
         increments = _increments(units, frames)[:, first:].transpose(0, 1)
         window = self.features.unchanging(units, len(frames))
-        told = self._phi_x(window, frames[:, first:].transpose(0, 1), increments)
-        read = told[:, :, 0] if self.printed else torch.asinh(increments)
-        for of_posterior, of_frame in zip(read, told, strict=True):
+        features = self._phi_x(window, frames[:, first:].transpose(0, 1), increments)
+        read = features[:, :, 0] if self.printed else torch.asinh(increments)
+        for of_posterior, of_frame in zip(read, features, strict=True):
             latent, _ = self._posterior(state, of_posterior)
             state = self._advance(state, self._phi_z(latent), of_frame)
         return state
@@ -305,11 +305,11 @@ class VRNN(Forecaster):
     def _position(self, units: Units, frame: Tensor) -> Tensor:
         return (frame - units.shift[:, 0]) / units.scale[:, 0]
 
-    def _frame(self, units: Units, before: Tensor, told: Tensor) -> Tensor:
+    def _frame(self, units: Units, before: Tensor, decoded: Tensor) -> Tensor:
         """Return the decoded frame (R, D), from its position or its increment from the previous one."""
         if self.printed:
-            return torch.addcmul(units.shift[:, 0].expand_as(told), units.scale[:, 0], told)
-        return torch.addcmul(before, units.step[:, 0], told)
+            return torch.addcmul(units.shift[:, 0].expand_as(decoded), units.scale[:, 0], decoded)
+        return torch.addcmul(before, units.step[:, 0], decoded)
 
     def _scored(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
         """Return free-running samples and the truth, both in mean training steps (one number for all D)."""

@@ -37,8 +37,8 @@ from kinecast.models.blocks.states import (
     count_blocks,
     hourglass_sizes,
     read_config,
+    settings_beyond_tensors,
     sizes_of,
-    untold_settings,
 )
 from kinecast.models.blocks.volumes import (
     Conv3d,
@@ -421,7 +421,7 @@ class FaceVid2Vid(Backbone):
 
     def settings(self) -> dict[str, Any]:
         """Return the config's values that tensors do not determine, where they differ from the published ones."""
-        return untold_settings(self.config, infer_config(self.state_dict()))
+        return settings_beyond_tensors(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         components = {

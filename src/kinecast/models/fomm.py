@@ -41,8 +41,8 @@ from kinecast.models.blocks.states import (
     count_blocks,
     hourglass_sizes,
     read_config,
+    settings_beyond_tensors,
     sizes_of,
-    untold_settings,
 )
 from kinecast.motion import Motion
 
@@ -209,7 +209,7 @@ class DenseMotionNetwork(nn.Module):
     def forward(self, small_source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> DenseMotion:
         """Estimate the motion of a source already reduced by `down`, (B, 3, h, w), or (1, 3, h, w) for all."""
         maps, sparse = self.candidates(small_source, kp_driving, kp_source)
-        return self.combine(sparse, *self.judge(maps))
+        return self.combine(sparse, *self.predict_logits(maps))
 
     def candidates(self, small_source: Tensor, kp_driving: Keypoints, kp_source: Keypoints) -> tuple[Tensor, Tensor]:
         """Return the hourglass's input, (B, 4(K+1), h, w), and all candidate motions (B, K+1, h, w, 2)."""
@@ -231,14 +231,14 @@ class DenseMotionNetwork(nn.Module):
             warped = warped.view(batch, 3, count + 1, height, width).transpose(1, 2)
         return torch.cat([heatmaps.unsqueeze(2), warped], dim=2).flatten(1, 2), sparse
 
-    def judge(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+    def predict_logits(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits of the mask (B, K+1, h, w) and of the occlusion map (B, 1, h, w), or None."""
         features = self.hourglass(maps)
         return self.mask(features).float(), None if self.occlusion is None else self.occlusion(features).float()
 
     @staticmethod
     def combine(sparse: Tensor, mask: Tensor, occlusion: Tensor | None) -> DenseMotion:
-        """Mix the candidate motions (B, K+1, h, w, 2) by the logits that `judge` gave."""
+        """Mix the candidate motions (B, K+1, h, w, 2) by the logits of `predict_logits`."""
         mask = F.softmax(mask, dim=1)
         deformation = (sparse * mask.unsqueeze(-1)).sum(dim=1)
         return DenseMotion(deformation, mask, None if occlusion is None else torch.sigmoid(occlusion))
@@ -397,7 +397,7 @@ class FOMM(Backbone):
 
     def settings(self) -> dict[str, Any]:
         """Return the config's values that tensors do not determine, where they differ from the published ones."""
-        return untold_settings(self.config, infer_config(self.state_dict()))
+        return settings_beyond_tensors(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         count = self.config.num_keypoints

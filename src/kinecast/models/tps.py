@@ -44,8 +44,8 @@ from kinecast.models.blocks.states import (
     count_blocks,
     hourglass_sizes,
     read_config,
+    settings_beyond_tensors,
     sizes_of,
-    untold_settings,
 )
 from kinecast.models.fomm import HourglassConfig
 from kinecast.motion import Motion
@@ -502,7 +502,7 @@ class TPS(Backbone):
 
     def settings(self) -> dict[str, Any]:
         """Return the config's values that tensors do not determine, where they differ from the published ones."""
-        return untold_settings(self.config, infer_config(self.state_dict()))
+        return settings_beyond_tensors(self.config, infer_config(self.state_dict()))
 
     def _template(self) -> Motion:
         points = torch.zeros(0, self.config.num_splines * POINTS, 2)

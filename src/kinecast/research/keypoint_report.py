@@ -46,8 +46,10 @@ def person_row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def told_differences(tables: Mapping[str, Any]) -> str:
+def list_differences(tables: Mapping[str, Any]) -> str:
     """List for each row how it differs from the printed model of its name."""
-    told = {row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]}
-    lines = [f"- {name}: {'; '.join(found)}." for name, found in told.items()]
+    differing = {
+        row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]
+    }
+    lines = [f"- {name}: {'; '.join(found)}." for name, found in differing.items()]
     return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""

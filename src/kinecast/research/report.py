@@ -165,8 +165,8 @@ def _published(study: Study, compare: str | None, horizon: Horizon, name: str) -
 
 def _about_models(rows: _Rows) -> str:
     """List for each row how it differs from the printed model of its name."""
-    told = {row.name: row for of in rows.values() for row in of if row.differences}
-    lines = [f"- {name} ({row.family}): {'; '.join(row.differences)}." for name, row in told.items()]
+    differing = {row.name: row for of in rows.values() for row in of if row.differences}
+    lines = [f"- {name} ({row.family}): {'; '.join(row.differences)}." for name, row in differing.items()]
     return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""
 
 

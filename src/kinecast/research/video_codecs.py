@@ -25,7 +25,7 @@ os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings on stderr f
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """An encoder: `options` at a constant quality `crf`, with the useful values `crfs`; `told` names them in tables."""
+    """An encoder: `options` at a constant quality `crf`, with the useful values `crfs`; `label` is for tables."""
 
     name: str
     label: str

@@ -121,8 +121,8 @@ def train_forecaster(
         model.to(config.device)
         steps = 0
         if any(p.requires_grad for p in model.parameters()):
-            judge = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
-            steps = _Run(model, windows.frames.to(config.device), judge, config, checkpoint, log).run()
+            held_out = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
+            steps = _Run(model, windows.frames.to(config.device), held_out, config, checkpoint, log).run()
     model.eval()
     figures = scores_of(model, evaluation_windows(kept_out, config.horizon, config.every)) if kept_out else {}
     model.to("cpu")
@@ -148,12 +148,12 @@ class _Run:
         self,
         model: Forecaster,
         windows: Tensor,
-        judge: Windows | None,
+        stopping: Windows | None,
         config: ForecasterTrainingConfig,
         checkpoint: Path | None,
         log: Callable[[str], None],
     ) -> None:
-        self.model, self.windows, self.judge, self.config = model, windows, judge, config
+        self.model, self.windows, self.stopping, self.config = model, windows, stopping, config
         self.checkpoint, self.log = checkpoint, log
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -207,10 +207,10 @@ class _Run:
     def _evaluate(self, loss: float, parts: dict[str, Tensor]) -> None:
         line = f"step {self.step}/{self.config.steps}  loss {loss:.4f}  "
         line += "  ".join(f"{name} {float(part):.4f}" for name, part in parts.items())
-        if self.judge is not None:
+        if self.stopping is not None:
             current = _copy(self.model.state_dict())
             self.model.load_state_dict(self.average)
-            score = scores_of(self.model, self.judge)["crps"]
+            score = scores_of(self.model, self.stopping)["crps"]
             self.model.load_state_dict(current)
             better = score < self.best_score
             self.without_better = 0 if better else self.without_better + 1

@@ -104,11 +104,11 @@ class LinearResidual(StepScorer):
     def fit(cls, series: Series) -> Self:
         """Fit the forecast by ridge regression, then the residuals' covariance."""
         all_frames = [m.double().numpy() for m in series.values() if len(m) > cls.memory]
-        told = np.concatenate([_history(frames) for frames in all_frames])
+        history = np.concatenate([_history(frames) for frames in all_frames])
         steps = np.concatenate([np.diff(frames, axis=0)[cls.memory - 1 :] for frames in all_frames])
-        power = told.T @ told
-        weights = np.linalg.solve(power + 1e-6 * np.trace(power) / len(power) * np.eye(len(power)), told.T @ steps)
-        return cls(weights, Spread.of(steps - told @ weights))
+        power = history.T @ history
+        weights = np.linalg.solve(power + 1e-6 * np.trace(power) / len(power) * np.eye(len(power)), history.T @ steps)
+        return cls(weights, Spread.of(steps - history @ weights))
 
     def _scores(self, frames: np.ndarray) -> np.ndarray:
         steps = np.diff(frames, axis=0)[self.memory - 1 :]

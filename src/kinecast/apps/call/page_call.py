@@ -80,7 +80,7 @@ class PageCall:
     # --- the page comes and goes ------------------------------------------------------------------------------------
 
     def attach(self, link: PageLink) -> None:
-        """Make `link` the page that is told; one that was before is told that it no longer is."""
+        """Attach `link` as the page that receives events; the previous one is notified."""
         if self._link:
             self._link.say({"type": "replaced"})
         self._link = link

@@ -15,7 +15,7 @@ from kinecast.media.sound import OPUS_RATE, Decodable, PacketQueue, SoundSource,
 
 PACKET = 960  # samples of a packet, at 48 kHz
 PRE_SKIP = 312  # delay of Opus encoders in samples: packet n begins at sample 960 n - 312 after the first frame
-# What decoders of Opus are told in the beginning (RFC 7845, section 5.1): version 1, one channel, family 0.
+# Initial header of Opus decoders (RFC 7845, section 5.1): version 1, one channel, family 0.
 _HEAD = b"OpusHead\x01\x01" + PRE_SKIP.to_bytes(2, "little") + OPUS_RATE.to_bytes(4, "little") + bytes(3)
 
 

@@ -98,7 +98,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     from dataclasses import asdict
 
     from kinecast.cli.terminal import show
-    from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, person_row, told_differences
+    from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, list_differences, person_row
     from kinecast.research.keypoints import keypoint_table
     from kinecast.research.tables import markdown, write_report
 
@@ -129,7 +129,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
             show(title, header, rows)
             show(by_person, PERSON_HEADER, persons)
         text += markdown(title, header, rows) + "\n" + markdown(by_person, PERSON_HEADER, persons) + "\n"
-    text += told_differences(tables)
+    text += list_differences(tables)
     results = {"protocol": "honest", "config": asdict(config), "tables": tables}
     write_report(output, "keypoints", text + NOTE + "\n", results)
     return results

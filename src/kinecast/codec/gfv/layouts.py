@@ -79,8 +79,8 @@ class FrameCoder:
         names = [each.name for each in layout.components]
         known = _LAYOUTS.get(layout.name, ())
         parts = [part for part in known if set(part.components) <= set(names)]
-        told = {name for part in parts for name in part.components}
-        self._parts = (*parts, *(Part((name,), OWN) for name in names if name not in told))
+        placed = {name for part in parts for name in part.components}
+        self._parts = (*parts, *(Part((name,), OWN) for name in names if name not in placed))
         sizes = [each.width * layout.keypoints for each in layout.components]
         starts = np.cumsum([0, *sizes]).tolist()
         self._slices = {name: slice(*ends) for name, ends in zip(names, pairwise(starts), strict=True)}

@@ -64,10 +64,10 @@ class References:
         base = self.base_message
         if points:
             theirs = None if base is None else base.points
-            told = self._differences(message, theirs)
-            if told is None:
+            differences = self._differences(message, theirs)
+            if differences is None:
                 return None
-            message = replace(message, points=told)
+            message = replace(message, points=differences)
         if matrices:
             fine = None if base is None or base.matrices is None else base.matrices.precision
             if message.base or message.matrices is None or message.matrices.precision != fine:
@@ -117,7 +117,7 @@ class References:
         own = [number for point in points.numbers for number in point]
         width = points.width
         if message.base:
-            told: list[int] | None = own[:width] + [n - own[index] for index, n in enumerate(own[width:])]
+            differences: list[int] | None = own[:width] + [n - own[index] for index, n in enumerate(own[width:])]
         elif base is None or (base.precision, base.z_max, len(base.numbers)) != (
             points.precision,
             points.z_max,
@@ -125,10 +125,10 @@ class References:
         ):
             return None
         else:
-            told = _exact(own, self._start(message).points, points.precision)
-        if told is None:
+            differences = _exact(own, self._start(message).points, points.precision)
+        if differences is None:
             return None
-        rows = tuple(tuple(told[i : i + width]) for i in range(0, len(told), width))
+        rows = tuple(tuple(differences[i : i + width]) for i in range(0, len(differences), width))
         return replace(points, numbers=rows, predicted=True)
 
 
@@ -138,10 +138,10 @@ def _matrix_differences(matrices: Matrices, start: Values) -> Matrices | None:
         return None
     groups = []
     for group, (_, _, numbers) in zip(matrices.groups, before, strict=True):
-        told = _exact(group.numbers, numbers, matrices.precision)
-        if told is None:
+        differences = _exact(group.numbers, numbers, matrices.precision)
+        if differences is None:
             return None
-        groups.append(MatrixGroup(group.type, group.shape, tuple(told)))
+        groups.append(MatrixGroup(group.type, group.shape, tuple(differences)))
     return Matrices(tuple(groups), matrices.precision, predicted=True)
 
 

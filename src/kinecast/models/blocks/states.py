@@ -36,31 +36,31 @@ def read_config(
         raise KinecastError(f"{label} config: {error}: see {kind.__name__} for the keys") from error
 
 
-def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+def settings_beyond_tensors(config: Any, inferred: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config's (a dataclass's) non-default values that tensors do not determine, by dotted name.
 
-    `told` is the nested values inferred from the tensors. The frame size is excluded: it is the weights' preferred
+    `inferred` is the nested values inferred from the tensors. The frame size is excluded: it is the weights' preferred
     size, affects no result, and is in a stream's header.
     """
 
-    def differing(values: Mapping[str, Any], told: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    def differing(values: Mapping[str, Any], inferred: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in values.items():
-            if isinstance(told, Mapping) and isinstance(told.get(name), Mapping) and isinstance(value, Mapping):
-                yield from differing(value, told[name], usual[name], f"{prefix}{name}.")
-            elif name not in told and value != usual[name]:
+            if isinstance(inferred, Mapping) and isinstance(inferred.get(name), Mapping) and isinstance(value, Mapping):
+                yield from differing(value, inferred[name], usual[name], f"{prefix}{name}.")
+            elif name not in inferred and value != usual[name]:
                 kind = type(usual[name])  # a file may have 1 for a float
                 yield prefix + name, kind(value) if kind in (bool, int, float) else value
 
-    found = dict(differing(asdict(config), told, asdict(type(config)()), ""))
+    found = dict(differing(asdict(config), inferred, asdict(type(config)()), ""))
     return {name: value for name, value in found.items() if name != "frame_size"}
 
 
-def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `told`, nested plain values of a config, completed from `sizes`, part by part.
+def completed(inferred: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `inferred`, nested plain values of a config, completed from `sizes`, part by part.
 
     A file saved before a setting existed lacks it; its tensors determine it.
     """
-    out = {**sizes, **told}
+    out = {**sizes, **inferred}
     for name, value in out.items():
         if isinstance(value, Mapping) and isinstance(sizes.get(name), Mapping):
             out[name] = {**sizes[name], **value}

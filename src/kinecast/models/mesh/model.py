@@ -22,7 +22,7 @@ from kinecast.faces.squares import Square, around
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from kinecast.faces.tracking import OneEuro, Tracker
 from kinecast.models.base import Backbone, Source, check_frames, check_source
-from kinecast.models.blocks.states import sizes_of, untold_settings
+from kinecast.models.blocks.states import settings_beyond_tensors, sizes_of
 from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
@@ -146,8 +146,8 @@ class Mesh(Backbone):
 
     def settings(self) -> dict[str, Any]:
         """Return the network's input size if it is not the default; tensors determine all other settings."""
-        told = {name: None for name in self.config.to_dict() if name != "size"}
-        return untold_settings(self.config, told)
+        inferred = {name: None for name in self.config.to_dict() if name != "size"}
+        return settings_beyond_tensors(self.config, inferred)
 
     def motion_tensors(self) -> dict[str, Tensor]:
         """Return the mean face, the basis of expressions and its weights: the network only renders."""
