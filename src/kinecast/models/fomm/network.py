@@ -10,17 +10,12 @@ r"""First Order Motion Model, Siarohin et al. 2019 (arXiv 2003.00196), with the 
 Notation: B batch, T frames, K keypoints, h x w the size of dense motion.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.errors import KinecastError
-from kinecast.models.base import Backbone, check_frames, check_source
 from kinecast.models.blocks.layers import (
     AntiAliasDownsample,
     DownBlock2d,
@@ -35,112 +30,7 @@ from kinecast.models.blocks.layers import (
     transform_points,
     warp,
 )
-from kinecast.models.blocks.points import comparable, size_ratio
-from kinecast.models.blocks.states import (
-    completed,
-    count_blocks,
-    hourglass_sizes,
-    read_config,
-    settings_beyond_tensors,
-    sizes_of,
-)
-from kinecast.motion import Motion
-
-
-@dataclass(frozen=True)
-class HourglassConfig:
-    """Sizes of one hourglass and of the down-sampling before it."""
-
-    block_expansion: int = 32
-    num_blocks: int = 5
-    max_features: int = 1024
-    scale_factor: float = 0.25
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Sizes of the generator's encoder, bottleneck and decoder.
-
-    The last four are not published; they make the compact design (docs/architecture.md), whose cost per frame is that
-    of a picture of 1/`shuffle` the size. `shuffle`: pixels per side turned into channels at the input and back at the
-    output. `skips`: the encoder's finer maps are warped too and added in the decoder; their 1x1 projection is part of
-    the encoded source, so it costs nothing per frame. `num_refine_blocks`: residual blocks at the decoder's finest
-    size. `pass_through`: the source's own pixels, warped, are blended in by a mask, an extra output of the last
-    convolution.
-    """
-
-    block_expansion: int = 64
-    max_features: int = 512
-    num_down_blocks: int = 2
-    num_bottleneck_blocks: int = 6
-    shuffle: int = 1
-    skips: bool = False
-    num_refine_blocks: int = 0
-    pass_through: bool = False
-
-    @property
-    def widths(self) -> list[int]:
-        """Channels from the finest map to the coarsest."""
-        return [min(self.max_features, self.block_expansion * 2**i) for i in range(self.num_down_blocks + 1)]
-
-    @property
-    def stride(self) -> int:
-        """Pixels per side for one cell of the coarsest map."""
-        return self.shuffle * 2**self.num_down_blocks
-
-
-@dataclass(frozen=True)
-class FOMMConfig:
-    """All sizes of a FOMM; the defaults are those of the published vox-256 weights.
-
-    `temperature`, `head_padding`, `kp_variance` and `align_corners` are not in a state dict; the others are inferred
-    from it.
-
-    `align_corners` is how the weights were trained to read the sampling grid. The public code leaves it to
-    `grid_sample`, whose default was True up to torch 1.2 and is False since, and its requirements named torch 1.0.0
-    until 2022: weights trained then need True. The network's test vectors and our own weights use False.
-    """
-
-    frame_size: tuple[int, int] = (256, 256)
-    num_keypoints: int = 10
-    estimate_jacobian: bool = True
-    single_jacobian_map: bool = False
-    estimate_occlusion: bool = True
-    temperature: float = 0.1
-    head_padding: int = 0
-    kp_variance: float = 0.01
-    align_corners: bool = False
-    detector: HourglassConfig = field(default_factory=HourglassConfig)
-    dense_motion: HourglassConfig = field(default_factory=lambda: HourglassConfig(block_expansion=64))
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_keypoints", "temperature", "kp_variance"):
-            if getattr(self, name) <= 0:
-                raise KinecastError(f"FOMM config: expected {name} above 0, found {getattr(self, name)}")
-        for part in (self.detector, self.dense_motion):
-            if not 0 < part.scale_factor <= 1 or abs(1 / part.scale_factor - round(1 / part.scale_factor)) > 1e-6:
-                raise KinecastError(f"FOMM config: expected scale_factor 1/n, found {part.scale_factor}")
-
-    @property
-    def frame_multiple(self) -> int:
-        """Required multiple of frame height and width."""
-        strides = [2**part.num_blocks * round(1 / part.scale_factor) for part in (self.detector, self.dense_motion)]
-        return math.lcm(*strides, self.generator.stride)
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "FOMMConfig":
-        """Build from nested plain values (JSON or TOML).
-
-        Raises:
-            KinecastError: an unknown key.
-        """
-        parts = {"detector": HourglassConfig, "dense_motion": HourglassConfig, "generator": GeneratorConfig}
-        return read_config(FOMMConfig, "FOMM", values, parts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return nested plain values."""
-        return asdict(self)
+from kinecast.models.fomm.config import FOMMConfig
 
 
 class Keypoints(NamedTuple):
@@ -324,133 +214,6 @@ class OcclusionAwareGenerator(nn.Module):
         return self.decode(state, motion), motion
 
 
-class FOMM(Backbone):
-    """FOMM behind the `Backbone` contract; the flat layout of one frame is [x y j11 j12 j21 j22] K times."""
-
-    name = "fomm"
-    chunk = 8  # frames per forward pass: bounds memory; more would not be faster on a CPU
-
-    def __init__(self, config: FOMMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.frame_size = config.frame_size
-        self.kp_detector = KPDetector(config)
-        self.generator = OcclusionAwareGenerator(config)
-
-    @property
-    def motion_dim(self) -> int:
-        """D: 6 K with Jacobians, 2 K without."""
-        return self.config.num_keypoints * (6 if self.config.estimate_jacobian else 2)
-
-    def reconstruct(self, source: Tensor, driving: Tensor) -> tuple[Tensor, Keypoints, Keypoints]:
-        """Reconstruct driving frames (B, 3, H, W) from sources of the same clips, with gradient: training's forward.
-
-        Returns the prediction, the driving and the source keypoints.
-        """
-        both = self.kp_detector(torch.cat([source, driving]))
-        values, jacobians = both.value.chunk(2), (None, None) if both.jacobian is None else both.jacobian.chunk(2)
-        kp_source, kp_driving = (Keypoints(v, j) for v, j in zip(values, jacobians, strict=True))
-        prediction, _ = self.generator(source, kp_driving, kp_source)
-        return prediction, kp_driving, kp_source
-
-    @torch.inference_mode()
-    def detect(self, frames: Tensor) -> Motion:
-        """Detect keypoints in frames (T, 3, H, W) in [0, 1]."""
-        check_frames(frames, self.config.frame_multiple)
-        found = [self.kp_detector(chunk) for chunk in frames.split(self.chunk)]
-        components = {"value": torch.cat([kp.value for kp in found])}
-        if self.config.estimate_jacobian:
-            components["jacobian"] = torch.cat([kp.jacobian for kp in found if kp.jacobian is not None])
-        return Motion(self.name, components, frame_size=(frames.shape[2], frames.shape[3]))
-
-    @torch.inference_mode()
-    def encode_source(self, image: Tensor) -> SourceState:
-        """Encode one source image (1, 3, H, W) in [0, 1]."""
-        check_source(image, self.config.frame_multiple)
-        return self.generator.encode(image)
-
-    @torch.inference_mode()
-    def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
-        """Animate the source by absolute motion: frames (T, 3, H, W) in [0, 1]."""
-        self._check_pair(source_motion, driving_motion)
-        source = _keypoints(source_motion)
-        frames = []
-        for start in range(0, len(driving_motion), self.chunk):
-            driving = _keypoints(driving_motion[start : start + self.chunk])
-            motion = self.generator.dense_motion_network(state.small_image, driving, source)
-            frames.append(self.generator.decode(state, motion))
-        return torch.cat(frames)
-
-    def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
-        """Return v = s (v_d - v_d0) + v_source and J = (J_d J_d0^-1) J_source, section 3.4; s from hull areas."""
-        src, drv, ini = _keypoints(source), _keypoints(driving), _keypoints(initial)
-        scale = size_ratio(src.value, ini.value) if adapt_scale else 1.0
-        components = {"value": scale * (drv.value - ini.value) + src.value}
-        if drv.jacobian is not None and ini.jacobian is not None and src.jacobian is not None:
-            change = multiply_2x2(drv.jacobian, invert_2x2(ini.jacobian))
-            components["jacobian"] = multiply_2x2(change, src.jacobian)
-        return replace(driving, components=components)
-
-    def adapts_scale(self, source: Motion, initial: Motion) -> bool:
-        """Return whether the keypoints of both poses span comparable areas."""
-        return comparable(source.components["value"], initial.components["value"])
-
-    def settings(self) -> dict[str, Any]:
-        """Return the config's values that tensors do not determine, where they differ from the published ones."""
-        return settings_beyond_tensors(self.config, infer_config(self.state_dict()))
-
-    def _template(self) -> Motion:
-        count = self.config.num_keypoints
-        components = {"value": torch.zeros(0, count, 2)}
-        if self.config.estimate_jacobian:
-            components["jacobian"] = torch.zeros(0, count, 2, 2)
-        return Motion(self.name, components, frame_size=self.frame_size)
-
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "FOMM":
-        """Build from tensors named `kp_detector.*` and `generator.*`, all sizes inferred from them.
-
-        `extras` are the config's keys that tensors do not determine (frame_size, temperature, ...).
-        """
-        config = FOMMConfig.from_dict(completed(extras or {}, infer_config(state)))
-        model = cls(config)
-        model.load_state_dict(dict(state))
-        return model.eval()
-
-
-def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Read a FOMM's sizes from its tensors.
-
-    Raises:
-        KinecastError: a tensor that every FOMM has is missing.
-    """
-    with sizes_of("FOMM"):
-        points = len(state["kp_detector.kp.bias"])
-        jacobian = state.get("kp_detector.jacobian.bias")
-        dense = "generator.dense_motion_network"
-        down_blocks = count_blocks(state, "generator.down_blocks.")
-        widths = [len(state[f"generator.down_blocks.{i}.conv.bias"]) for i in range(down_blocks)]
-        first, pixels = state["generator.first.conv.weight"].shape[:2]
-        return {
-            "num_keypoints": points,
-            "estimate_jacobian": jacobian is not None,
-            "single_jacobian_map": jacobian is not None and len(jacobian) == 4 and points > 1,
-            "estimate_occlusion": f"{dense}.occlusion.weight" in state,
-            "detector": hourglass_sizes(state, "kp_detector.predictor", "kp_detector.down.weight"),
-            "dense_motion": hourglass_sizes(state, f"{dense}.hourglass", f"{dense}.down.weight"),
-            "generator": {
-                "block_expansion": first,
-                "max_features": max([first, *widths]),
-                "num_down_blocks": down_blocks,
-                "num_bottleneck_blocks": count_blocks(state, "generator.bottleneck."),
-                "shuffle": math.isqrt(pixels // 3),
-                "skips": "generator.skips.0.weight" in state,
-                "num_refine_blocks": count_blocks(state, "generator.refine."),
-                "pass_through": len(state.get("generator.final.bias", ())) > pixels,
-            },
-        }
-
-
 def warp_pixels(image: Tensor, flow: Tensor) -> Tensor:
     """Warp sources (B, 3, H, W), or one for all, by flows (B, 2, h, w) in full size: (B, 3, H, W).
 
@@ -494,10 +257,6 @@ def _deform(features: Tensor, motion: DenseMotion, align_corners: bool) -> Tenso
         features = features.expand(len(deformation), -1, -1, -1)
     out = warp(features, deformation, align_corners)
     return out if motion.occlusion_map is None else out * _resize(motion.occlusion_map, size)
-
-
-def _keypoints(motion: Motion) -> Keypoints:
-    return Keypoints(motion.components["value"], motion.components.get("jacobian"))
 
 
 def _resize(maps: Tensor, size: torch.Size) -> Tensor:
