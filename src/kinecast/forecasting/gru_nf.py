@@ -30,7 +30,9 @@ from torch import Tensor, nn
 from kinecast.errors import KinecastError
 from kinecast.forecasting.base import Forecaster, ForecasterConfig
 from kinecast.forecasting.features import CHANNELS, Channels, MotionFeatures, mlp
-from kinecast.forecasting.flows.realnvp import FlowDistribution, FoldedInverse, RealNVP, RealNVPConfig
+from kinecast.forecasting.flows.folding import FoldedInverse
+from kinecast.forecasting.flows.layers import RealNVPConfig
+from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP
 from kinecast.forecasting.normalize import NORMALIZATIONS, Normalization, Normalizer, Units
 
 _DAMPING = 0.4

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.forecasting.base import ForecasterConfig
-from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP, RealNVPConfig
+from kinecast.forecasting.flows.layers import RealNVPConfig
+from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP
 from kinecast.forecasting.normalize import NORMALIZATIONS, Normalization
 from kinecast.forecasting.shifting import NOISES, Noise, ShiftingForecaster
 

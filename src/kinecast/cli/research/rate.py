@@ -69,25 +69,18 @@ def evaluate_rate(
     from kinecast.apps.backbone_worker import backbone_digest
     from kinecast.apps.stream.clips import header_size, profile_named
     from kinecast.apps.stream.fillers import load_fillers
-    from kinecast.errors import KinecastError
     from kinecast.files import make_folder
     from kinecast.jobs.pool import WorkerPool
     from kinecast.media.framing import check_reading
     from kinecast.research.distortions import Distortions
-    from kinecast.research.loss_study import loss_rows, loss_settings
-    from kinecast.research.rate_distortion import mean_distortions, points_of
-    from kinecast.research.rate_settings import QUALITY, Exact, Stream, codec_settings, frame_settings
+    from kinecast.research.rate_settings import QUALITY, Stream
     from kinecast.research.rate_units import RateSettings, RateWorker, measure_rates
     from kinecast.research.tables import write_report
     from kinecast.research.video_codecs import CODECS
 
     parts, codecs = part or list(PARTS), codec or list(CODECS)
-    for what, chosen, known in (("part", parts, PARTS), ("codec", codecs, tuple(CODECS))):
-        if foreign := [name for name in chosen if name not in known]:
-            raise KinecastError(f"{what}: expected {', '.join(known)}; found {foreign[0]!r}")
+    _check_choices(parts, codecs, tuple(CODECS), face_every)
     check_reading(crop, fps, limit)
-    if face_every < 1:
-        raise KinecastError(f"face-every: expected 1 frame or more, found {face_every}")
     if absent := [name for name in codecs if not CODECS[name].available]:
         say(f"this PyAV lacks the encoders of {', '.join(absent)}: omitted")
     codecs = [name for name in codecs if name not in absent]
@@ -116,36 +109,75 @@ def evaluate_rate(
         limit=limit,
         units=make_folder(output / "units"),
     )
-    asked: dict[str, list[Any]] = {"exact": [Exact()]}
-    asked |= {"codecs": list(codec_settings(codecs))} if "codecs" in parts else {}
-    asked |= {"frames": list(frame_settings(forecasts))} if "frames" in parts else {}
-    asked |= {"losses": list(loss_settings(forecasts))} if "losses" in parts else {}
+    asked = _settings(parts, codecs, forecasts)
     with WorkerPool(RateWorker(settings), workers, ray) as pool, progress(unit="done") as update:
         measured = measure_rates(pool, settings, clips, [one for of in asked.values() for one in of], say, update)
-    exact = measured[Exact()]
-    results: dict[str, Any] = {
-        "clips": {
-            clip.stem: {"frames": int(one.facts["frames"]), "fps": one.facts["fps"]}
-            for clip, one in zip(clips, exact, strict=True)
-        },
+    results = {
+        **_facts(clips, measured),
         "model": model,
         "missing": measures.missing,
         "absent_codecs": absent,
         "face_every": face_every,
-        "exact_keypoints": mean_distortions(exact),
     }
-    text = _about(results)
-    if "codecs" in parts:
-        points = points_of(asked["codecs"], measured, header_size(backbone, layout))
-        text += _codecs(points, measures.names, results, output)
-    if "frames" in parts:
-        text += _frames(points_of(asked["frames"], measured), measures.names, results, output)
-    if "losses" in parts:
-        text += _losses(loss_rows(asked["losses"], measured), results, output)
+    text = _text(asked, measured, measures.names, header_size(backbone, layout), results, output)
     write_report(output, "rate", text, results)
     if json:
         print_json(results)
     say(f"wrote rate.md, results.json and figures to {output}")
+
+
+def _check_choices(parts: Sequence[str], codecs: Sequence[str], known_codecs: Sequence[str], face_every: int) -> None:
+    from kinecast.errors import KinecastError
+
+    for what, chosen, known in (("part", parts, PARTS), ("codec", codecs, known_codecs)):
+        if foreign := [name for name in chosen if name not in known]:
+            raise KinecastError(f"{what}: expected {', '.join(known)}; found {foreign[0]!r}")
+    if face_every < 1:
+        raise KinecastError(f"face-every: expected 1 frame or more, found {face_every}")
+
+
+def _settings(parts: Sequence[str], codecs: Sequence[str], forecasts: Any) -> dict[str, list[Any]]:
+    """Return the settings to measure, by part; exact keypoints always."""
+    from kinecast.research.loss_study import loss_settings
+    from kinecast.research.rate_settings import Exact, codec_settings, frame_settings
+
+    asked: dict[str, list[Any]] = {"exact": [Exact()]}
+    asked |= {"codecs": list(codec_settings(codecs))} if "codecs" in parts else {}
+    asked |= {"frames": list(frame_settings(forecasts))} if "frames" in parts else {}
+    asked |= {"losses": list(loss_settings(forecasts))} if "losses" in parts else {}
+    return asked
+
+
+def _text(
+    asked: dict[str, list[Any]], measured: Any, measures: list[str], header: int, results: dict[str, Any], output: Path
+) -> str:
+    """Return the report's text; write its figures, and add the tables to `results`."""
+    from kinecast.research.loss_study import loss_rows
+    from kinecast.research.rate_distortion import points_of
+
+    text = _about(results)
+    if "codecs" in asked:
+        text += _codecs(points_of(asked["codecs"], measured, header), measures, results, output)
+    if "frames" in asked:
+        text += _frames(points_of(asked["frames"], measured), measures, results, output)
+    if "losses" in asked:
+        text += _losses(loss_rows(asked["losses"], measured), results, output)
+    return text
+
+
+def _facts(clips: Sequence[Path], measured: Any) -> dict[str, Any]:
+    """Return length and rate of the clips, and the distortions of exact keypoints."""
+    from kinecast.research.rate_distortion import mean_distortions
+    from kinecast.research.rate_settings import Exact
+
+    exact = measured[Exact()]
+    return {
+        "clips": {
+            clip.stem: {"frames": int(one.facts["frames"]), "fps": one.facts["fps"]}
+            for clip, one in zip(clips, exact, strict=True)
+        },
+        "exact_keypoints": mean_distortions(exact),
+    }
 
 
 def _about(results: dict[str, Any]) -> str:
