@@ -1,4 +1,4 @@
-"""Imports go only upwards in the table of docs/architecture.md, and never in a circle; files and functions are short."""
+"""Imports go only upwards in the table of docs/architecture.md, never in a circle; files and functions are short."""
 
 import ast
 import re

@@ -62,6 +62,8 @@ class Motion:
                 found = ", ".join(self.components)
                 raise KinecastError(f"{self.backbone} motion: expected a component {missing[0]}, found {found}")
             shapes = [tuple(self.components[name].shape) for name in names]
+            if not shapes:
+                continue
             if min(map(len, shapes)) < 2 or len({shape[1] for shape in shapes}) > 1:
                 raise KinecastError(
                     f"motion: expected {', '.join(names)} with the same number of keypoints, (T, K, ...), "
@@ -216,6 +218,8 @@ class Motion:
         components, start = {}, 0
         for group in self.spec.groups:
             names = [each.name for each in group if each.name in self.components]
+            if not names:
+                continue
             keypoints = self.components[names[0]].shape[1]
             shapes = [tuple(self.components[name].shape[1:]) for name in names]
             widths = [int(np.prod(shape)) // keypoints for shape in shapes]

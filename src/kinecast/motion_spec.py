@@ -76,6 +76,8 @@ _SPECS: dict[str, MotionSpec] = {
             (Component("scale", "logarithm of the head's size in half frames", "1", 2),),
             # One unit, spread over 478 points, moves each by a sixteenth of a position's unit, or less.
             (Component("expression", "principal components of the landmarks' offsets", "head sizes", 16),),
+            # Steps of a pixel of 256 are seen as little as those of the head.
+            (Component("scene", "how far background and shoulders have moved", _HALF_FRAME, optional=True),),
         )
     ),
 }

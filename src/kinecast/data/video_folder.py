@@ -97,7 +97,7 @@ def load_clip(
         _save(cached, np.stack(list(islice(read_frames(path, size=size, crop=crop), 0, None, every))))
     frames, points = np.load(cached, mmap_mode="r"), None
     if find is not None:
-        found = cached.with_suffix(".points.npy")
+        found = cached.with_suffix(".found.npy")
         if not found.exists():
             _save(found, find(frames))
         points = np.load(found)

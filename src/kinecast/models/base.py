@@ -186,6 +186,14 @@ class Backbone(nn.Module, ABC):
         adapt = self.adapts_scale(source, initial) if adapt_scale is None else adapt_scale
         return lambda driving: self.relative_motion(source, driving, initial, adapt)
 
+    def since(self, motion: Motion, reference: Motion) -> Motion:
+        """Return motion (T) of a clip for a source that is the clip's frame with the motion `reference` (1).
+
+        A receiver finds the source's motion in the picture alone. Where some numbers are of movement since another
+        frame, they are counted from this one instead; here there are none.
+        """
+        return motion
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Return config values that affect results but not tensors, where they differ from the published ones.

@@ -75,8 +75,9 @@ def _placement(zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: Tensor) -> 
 
 
 def mirror_landmarks(points: Tensor) -> Tensor:
-    """Return the landmarks (..., 478, 3) of the mirror image, about x = 0."""
+    """Return the landmarks (..., 478, 3) of the mirror image, about x = 0; further points keep their places in line."""
     other_side = torch.from_numpy(mirrored()).to(points.device)
+    other_side = torch.cat((other_side, torch.arange(len(other_side), points.shape[-2], device=points.device)))
     return points[..., other_side, :] * points.new_tensor([-1, 1, 1])
 
 

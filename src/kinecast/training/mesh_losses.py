@@ -17,6 +17,8 @@ from kinecast.faces.tracking import Tracker
 from kinecast.models.mesh.drawing import grid_of
 from kinecast.models.mesh.geometry import RIGID, fit_pose
 from kinecast.models.mesh.model import POINTS, Mesh, points_of
+from kinecast.models.mesh.scene import NUMBERS as SCENE
+from kinecast.models.mesh.scene import SceneTracker
 from kinecast.models.mesh.topology import EYES, IRISES, LIPS
 from kinecast.training.augment import mirror_landmarks
 
@@ -27,11 +29,18 @@ _HEAVY, _DEPTH = 2.5, 0.6  # square roots of weights in the expression: lips, li
 
 
 def find_points(frames: np.ndarray) -> np.ndarray:
-    """Return the landmarks (T, 478, 3) of the face in successive frames (T, H, W, 3), NaN in frames without."""
-    found = np.full((len(frames), POINTS, 3), np.nan, np.float32)
+    """Return points (T, 480, 3) in successive frames (T, H, W, 3), NaN in frames without a face.
+
+    They are the face's landmarks, and a place in the background and one on the shoulders, as these have moved since
+    the first frame.
+    """
+    found = np.full((len(frames), POINTS + SCENE // 2, 3), np.nan, np.float32)
+    scene = SceneTracker()
     for i, face in enumerate(Tracker(_landmarker(), "nearest").follow(map(np.ascontiguousarray, frames))):
         if face is not None:
-            found[i] = points_of(face.landmarks, *frames.shape[1:3])[0].numpy()
+            points = points_of(face.landmarks, *frames.shape[1:3])[0]
+            moved = scene(torch.from_numpy(frames[i]).permute(2, 0, 1) / 255, points)
+            found[i] = torch.cat((points, F.pad(moved.view(-1, 2), (0, 1)))).numpy()
     return found
 
 
@@ -50,7 +59,7 @@ def prepare(model: Mesh, clips: Sequence[CachedClip]) -> None:
     people: dict[str, list[Tensor]] = {}
     for clip in clips:
         if clip.points is not None and len(clip.usable) > 1:
-            people.setdefault(clip.person, []).append(torch.from_numpy(clip.points[clip.usable]))
+            people.setdefault(clip.person, []).append(torch.from_numpy(clip.points[clip.usable, :POINTS]))
     model.topology.mean.copy_(_mean_face(list(people.values())))
     weights = model.expression.weights.fill_(1.0)
     weights[[*LIPS, *EYES[0], *EYES[1], *IRISES[0], *IRISES[1]]] = _HEAVY

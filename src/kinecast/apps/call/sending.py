@@ -53,7 +53,10 @@ _PATIENCE = 10.0  # s for the receiver to confirm a picture, before it is sent a
 
 @dataclass(frozen=True)
 class Reference:
-    """A picture as the receiver has it, encoded, and the initial motion in avatar mode."""
+    """A picture as the receiver has it, encoded, and the initial motion in avatar mode.
+
+    `frame` is the motion (1) detected in the frame itself, if the picture is a frame.
+    """
 
     number: int
     state: Any
@@ -61,6 +64,11 @@ class Reference:
     avatar: bool
     data: bytes
     mime: str
+    frame: Motion | None = None
+
+    def drawn_by(self, backbone: Backbone, motion: Motion) -> Motion:
+        """Return the sender's motion as a receiver of this picture is told it."""
+        return motion if self.frame is None else backbone.since(motion, self.frame)
 
 
 class Sender:
@@ -229,6 +237,7 @@ class Sender:
             # A copy, kept only if the frame can be sent: otherwise later frames must not depend on it.
             retarget = copy(retarget) if retarget else self._backbone.retarget(active.motion, motion)
             motion = retarget(motion)
+        motion = active.drawn_by(self._backbone, motion)
         levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
         self._retarget = retarget
         if self._key_wanted:
@@ -258,10 +267,10 @@ class Sender:
         if self._active is None or self._active.avatar != wanted or (wanted and self._avatar_of_pending is not avatar):
             if wanted:
                 return self._offer(self._avatar_picture(avatar), True, now)
-            return self._offer(picture, False, now) if float(picture.std()) > _FLAT else []
+            return self._offer(picture, False, now, motion) if float(picture.std()) > _FLAT else []
         if not wanted and self._refresh_due(cut, now) and self._gain(tensor, motion) > GAIN:
             self.refreshes += 1
-            return self._offer(picture, False, now)
+            return self._offer(picture, False, now, motion)
         return []
 
     def _refresh_due(self, cut: bool, now: float) -> bool:
@@ -277,7 +286,8 @@ class Sender:
         self._check_at = started + _CHECK_S
         tensor = tensor.to(backbone.device)
         on_device = motion.to(backbone.device)
-        old = backbone.animate(active.state, active.motion.to(backbone.device), on_device)
+        told = active.drawn_by(backbone, on_device)
+        old = backbone.animate(active.state, active.motion.to(backbone.device), told)
         new = backbone.animate(backbone.encode_source(tensor), on_device, on_device)
         gain = float((old - tensor).abs().mean() - (new - tensor).abs().mean())
         took = self._clock() - started
@@ -289,12 +299,12 @@ class Sender:
         assert avatar is not None
         return centred(avatar, self._backbone.frame_size)
 
-    def _offer(self, picture: np.ndarray, avatar: bool, now: float) -> list[Message]:
-        """Encode a picture as the receiver will have it, and return its chunks."""
+    def _offer(self, picture: np.ndarray, avatar: bool, now: float, frame: Motion | None = None) -> list[Message]:
+        """Encode a picture as the receiver will have it, of a frame or not, and return its chunks."""
         data, mime = code_picture(picture, self._config.picture_quality)
         tensor = to_tensor(open_picture(data, self._backbone.frame_size)).to(self._backbone.device)
         state, motion = self._backbone.encode_source(tensor), self._backbone.detect(tensor).to("cpu")
-        self._pending = Reference(self._next_picture, state, motion, avatar, data, mime)
+        self._pending = Reference(self._next_picture, state, motion, avatar, data, mime, frame)
         self._avatar_of_pending = self.avatar
         self._next_picture = (self._next_picture + 1) % 256
         return self._send(self._pending, now)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
@@ -28,6 +29,8 @@ from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
 from kinecast.models.mesh.retargeting import MeshRetargeter
+from kinecast.models.mesh.scene import NUMBERS as SCENE
+from kinecast.models.mesh.scene import SceneTracker
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
 from kinecast.models.transfer import Retargeter, Transfer
@@ -102,6 +105,7 @@ class _Follower:
         self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
         self.last = model.neutral()  # of the last frame with a face
         self.faces: list[Face | None] = []  # of the last frames
+        self.scene = SceneTracker() if model.config.scene else None
 
     @torch.inference_mode()
     def __call__(self, frames: Tensor) -> Motion:
@@ -113,6 +117,10 @@ class _Follower:
         known = [self.last]
         if points:
             components = self.model.motion_of(torch.cat(points).to(self.model.device))
+            if self.scene is not None:
+                shown = [frame for frame, face in zip(frames, faces, strict=True) if face is not None]
+                found = [self.scene(frame, each[0]) for frame, each in zip(shown, points, strict=True)]
+                components["scene"] = torch.stack(found).to(self.model.device)
             known.append(Motion(self.model.name, components))
         motion = concatenate(known)
         self.last = motion[len(motion) - 1]
@@ -160,8 +168,8 @@ class Mesh(Backbone):
 
     @property
     def motion_dim(self) -> int:
-        """D: six numbers of pose and K of expression."""
-        return 6 + self.config.expression
+        """D: six numbers of pose, K of expression, and four of the scene if the model has them."""
+        return 6 + self.config.expression + SCENE * self.config.scene
 
     @property
     def landmarker(self) -> Landmarker:
@@ -174,8 +182,11 @@ class Mesh(Backbone):
         """Rebuild driving frames from pictures (B, 3, n, n) of the same people, with gradient: training's forward.
 
         `source` and `driving` (B, 478, 3) are the points in both; of the driving ones only the transmitted motion is
-        used.
+        used. Two more points, if there are any, are places in the background and on the shoulders.
         """
+        source, anchors = source.split((POINTS, source.shape[1] - POINTS), dim=1)
+        driving, moved_to = driving.split((POINTS, driving.shape[1] - POINTS), dim=1)
+        scene = (moved_to - anchors)[..., :2].flatten(1) if self.config.scene else None
         with torch.autocast(picture.device.type, enabled=False):  # half precision would move the points
             own, pose = fit_pose(source, self.topology.mean), fit_pose(driving, self.topology.mean)
             shape = own.undo(source)
@@ -183,7 +194,7 @@ class Mesh(Backbone):
             half = picture.shape[-1] // 2
             still = draw(source, source, self.topology, half)
             moved = draw(source, pose.place(shape + self.expression.offsets(change)), self.topology, half)
-            flows, prior = candidates(moved, own, pose, self.topology)
+            flows, prior = candidates(moved, own, pose, self.topology, scene)
         return self.network(self.network.encode(picture, still), moved, flows, prior)
 
     @torch.inference_mode()
@@ -234,7 +245,7 @@ class Mesh(Backbone):
             "shift": pose.shift[:, :2],
             "scale": pose.scale.log()[:, None],
             "expression": self.expression.project(pose.undo(points) - self.topology.mean),
-        }
+        } | ({"scene": points.new_zeros(len(points), SCENE)} if self.config.scene else {})
 
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> MeshSource:
@@ -337,7 +348,11 @@ class Mesh(Backbone):
         )
         own = Pose(*(part.expand(count, *part.shape[1:]) for part in own))
         drawing = draw(state.points.expand(count, -1, -1), pose.place(shape), self.topology, self.config.size // 2)
-        return self.network(state.maps, drawing, *candidates(drawing, own, pose, self.topology)), own, pose
+        scene = None
+        if self.config.scene:
+            scene = self._with_scene(driving).components["scene"] - self._with_scene(source).components["scene"]
+        flows, prior = candidates(drawing, own, pose, self.topology, scene)
+        return self.network(state.maps, drawing, flows, prior), own, pose
 
     def adapts_scale(self, source: Motion, initial: Motion) -> bool:
         """Return True: every pose has a size."""
@@ -356,7 +371,16 @@ class Mesh(Backbone):
             "scale": src["scale"] + drv["scale"] - ini["scale"],
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
+        if {"scene"} <= src.keys() & drv.keys() & ini.keys():
+            components["scene"] = src["scene"] + drv["scene"] - ini["scene"]
         return replace(driving, components=components)
+
+    def since(self, motion: Motion, reference: Motion) -> Motion:
+        """Count the movement of background and shoulders from `reference` (1) on: there they have not moved."""
+        if "scene" not in motion.components or "scene" not in reference.components:
+            return motion
+        moved = motion.components["scene"] - reference.components["scene"]
+        return replace(motion, components={**motion.components, "scene": moved})
 
     def check_transfer(self, options: Transfer) -> None:
         """Accept all options."""
@@ -370,8 +394,26 @@ class Mesh(Backbone):
         adapt = True if adapt_scale is None else adapt_scale
         return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
+    def _check_motion(self, motion: Motion) -> None:
+        """Check as every backbone does; motion without the scene is of one that does not move."""
+        super()._check_motion(self._with_scene(motion))
+
+    def _with_scene(self, motion: Motion) -> Motion:
+        if not self.config.scene or motion.backbone != self.name or "scene" in motion.components:
+            return motion
+        none = motion.components["shift"].new_zeros(len(motion), SCENE)
+        return replace(motion, components={**motion.components, "scene": none})
+
+    def unflatten(self, vectors: Tensor) -> Motion:
+        """Return the motion of vectors (T, D); those that end before the scene are of one that does not move."""
+        if self.config.scene and vectors.shape[1] == self.motion_dim - SCENE:
+            vectors = F.pad(vectors, (0, SCENE))
+        return super().unflatten(vectors)
+
     def _template(self) -> Motion:
         widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": self.config.expression}
+        if self.config.scene:
+            widths["scene"] = SCENE
         return Motion(self.name, {n: torch.zeros(0, w) for n, w in widths.items()}, frame_size=self.frame_size)
 
     @classmethod

@@ -21,7 +21,10 @@ from kinecast.models.mesh.drawing import CHANNELS, LAYERS, Drawing, grid_of
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the network: `size` n of the picture it sees, channels of the motion net and of the render net."""
+    """Sizes of the network: `size` n of the picture it sees, channels of the motion net and of the render net.
+
+    With `scene`, background and shoulders move too (see `scene`): four numbers per frame more.
+    """
 
     size: int = 256
     expression: int = 32
@@ -29,6 +32,7 @@ class MeshConfig:
     render_widths: tuple[int, ...] = (32, 64, 96, 128)
     bottleneck_blocks: int = 2
     hints: int = 5
+    scene: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.size % self.frame_multiple:

@@ -47,9 +47,20 @@ class MeshRetargeter:
     def __call__(self, driving: Motion) -> Motion:
         """Return the source's motion in the next T frames."""
         if self.options.mode == "absolute" or not len(driving):
-            return driving
+            return self._in_place(driving)
         frames = [self._step(driving[i].components) for i in range(len(driving))]
-        return replace(driving, components={n: torch.cat([frame[n] for frame in frames]) for n in driving.components})
+        return self._in_place(replace(driving, components={n: torch.cat([f[n] for f in frames]) for n in frames[0]}))
+
+    def _in_place(self, motion: Motion) -> Motion:
+        """Leave background and shoulders where they are in the source: those of the driving clip are others."""
+        parts = dict(motion.components)
+        own = self.source.get("scene")
+        if own is None and "scene" not in parts:
+            return motion
+        parts.pop("scene", None)
+        if own is not None:
+            parts["scene"] = own.to(parts["shift"]).expand(len(motion), -1).contiguous()
+        return replace(motion, components=parts)
 
     def _step(self, driving: Mapping[str, Tensor]) -> dict[str, Tensor]:
         expression = self._expression(driving["expression"][0].double())
