@@ -1,4 +1,4 @@
-"""`kinecast anomaly`: how unlikely each frame of a clip, a motion file or a camera is, given normal ones."""
+"""`kinecast anomaly`: how unlikely each frame of a clip, motion file or camera is, compared with normal motion."""
 
 import json as jsonlib
 from collections.abc import Iterator
@@ -41,21 +41,21 @@ def anomaly(
         typer.Option("-o", "--output", help="Folder for anomaly.json and the timeline."),
     ],
     model: Annotated[
-        str, typer.Option("--model", help="Trained forecaster (a name, a file), or one to train here: gru-nf.")
+        str, typer.Option("--model", help="Trained forecaster (a name or a file), or gru-nf to train one here.")
     ] = "gru-nf",
     backbone: Annotated[str, typer.Option("--backbone", help="Backbone for clips and cameras.")] = DEFAULT_BACKBONE,
-    observe: Annotated[int, typer.Option("--observe", help="Frames observed by each forecast.")] = 8,
+    observe: Annotated[int, typer.Option("--observe", help="Frames observed for each forecast.")] = 8,
     ahead: Annotated[int, typer.Option("--ahead", help="Frames forecast.")] = 4,
     samples: Annotated[int, typer.Option("--samples", help="Samples per frame.")] = 32,
     frame_rate: Annotated[float, typer.Option("--frame-rate", help="Guaranteed false-alarm rate per frame.")] = 0.05,
     clip_rate: Annotated[float, typer.Option("--clip-rate", help="Guaranteed false-alarm rate per clip.")] = 0.1,
     fit_share: Annotated[
-        float, typer.Option("--fit-share", help="Share of normal clips used to fit; the rest calibrate.")
+        float, typer.Option("--fit-share", help="Share of normal clips used to fit; the rest are for calibration.")
     ] = 0.5,
     cut_frames: Annotated[
         int | None, typer.Option("--cut", help="Cut normal motion into clips of this many frames.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Training steps of a forecaster trained here.")] = 300,
+    steps: Annotated[int, typer.Option("--steps", help="Training steps if a forecaster is trained here.")] = 300,
     svg: Annotated[bool, typer.Option("--svg", help="Write the timeline as SVG instead of PNG.")] = False,
     crop: CropOption = "center",
     limit: LimitOption = None,
@@ -66,9 +66,9 @@ def anomaly(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Score each frame against a forecast made before it; alarms at a guaranteed rate, and early warnings.
+    """Score each frame against an earlier forecast; raise alarms at a guaranteed rate, and early warnings.
 
-    Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
+    Thresholds are split conformal: the rate holds if new normal clips are exchangeable with those given. A camera is
     watched until Ctrl-C or --limit.
     """
     needs("kinecast anomaly", "plot")
@@ -110,7 +110,7 @@ def anomaly(
 
 
 def _watch(detector: Any, frames: Iterator[Any], until_interrupted: bool) -> list[Any]:
-    """Return the verdict of each frame, and tell the first alarm as it comes; Ctrl-C may be the end of a camera."""
+    """Return the verdict of each frame, and report the first alarm as it comes; Ctrl-C may end a camera."""
     verdicts: list[Any] = []
     alarmed = False
     try:
@@ -131,7 +131,7 @@ def _alarms(verdicts: Any, name: str) -> Iterator[int]:
 
 
 def _trained_here(name: str) -> bool:
-    """Return whether a model is one to train; of another, see that it can be loaded before anything is detected."""
+    """Return whether a model has to be trained; check that any other can be loaded before detection starts."""
     from kinecast.forecasting import FORECASTERS
     from kinecast.forecasting.storage import WEIGHTLESS
     from kinecast.zoo import load_forecaster, names
@@ -146,9 +146,9 @@ def _trained_here(name: str) -> bool:
 def _scorer(
     name: str, fit: Any, calibration: Any, config: Any, steps: int, seed: int, path: Path | None
 ) -> tuple[Any, dict[str, Any]]:
-    """Return a scorer of a model that is loaded or trained, and the clips left to calibrate it: none it was fitted on.
+    """Return the scorer of a loaded or trained model, and the clips left for calibration: none it was fitted on.
 
-    A model that is trained is kept at `path`; None loads it.
+    A trained model is saved at `path`; None loads it.
     """
     from kinecast.apps.anomaly import scorer_of, train_scorer
     from kinecast.errors import KinecastError
@@ -164,14 +164,14 @@ def _scorer(
     known = set(model.about.get("clips", ()))
     left = {clip: motion for clip, motion in calibration.items() if clip not in known}
     if known and (len(left) < len(calibration)):
-        say(f"{name}: {len(calibration) - len(left)} normal clips that it was trained on are not used to calibrate")
+        say(f"{name}: {len(calibration) - len(left)} normal clips that it was trained on are not used for calibration")
     if not left:
         raise KinecastError(f"{name}: expected normal clips that it was not trained on, found none: add others")
     return scorer_of(model, fit, config), left
 
 
 class _Extractor:
-    """Motion of whatever the command is given; the backbone is loaded when a picture is first looked at."""
+    """Motion of any input; the backbone is loaded when the first frame arrives."""
 
     def __init__(self, name: str, crop: str, device: str, engine: str, precision: str) -> None:
         self.name, self.crop, self.how = name, crop, (device, engine, precision)
@@ -185,7 +185,7 @@ class _Extractor:
         return self.loaded
 
     def check(self, source: str) -> None:
-        """See that the input can be read, before the normal clips are; a camera is not asked."""
+        """Check that the input can be read, before reading the normal clips; a camera is not checked."""
         from kinecast.media.video import probe
 
         if Path(source).suffix.lower() in _MOTION:
@@ -210,7 +210,7 @@ class _Extractor:
         return {name: motion.evenly_timed().vectors() for name, motion in motions.items()}
 
     def frames(self, source: str) -> Iterator[Any]:
-        """Yield the motion (D,) of each frame of the input as it comes; clips of a variable rate are resampled."""
+        """Yield the motion (D,) of each frame of the input as it comes; clips of variable frame rate are resampled."""
         from kinecast.apps.anomaly import frames_of
         from kinecast.apps.pipeline import extract
         from kinecast.media.camera import camera_frames
@@ -229,7 +229,7 @@ class _Extractor:
             yield self.backbone.detect(to_tensor(picture).to(self.backbone.device)).vectors()[0].cpu()
 
     def _one(self, source: str) -> Any:
-        """Return the motion (T, D) in a file of one clip's."""
+        """Return the motion (T, D) of a file that holds one clip."""
         from kinecast.data.keypoint_store import load_series
         from kinecast.errors import KinecastError
 

@@ -1,4 +1,4 @@
-"""Frames of a camera, as libav's capture devices give them."""
+"""Frames of a camera, from libav's capture devices."""
 
 import sys
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ _DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
 def camera_frames(number: int, size: tuple[int, int], fps: float = 25.0) -> Iterator[np.ndarray]:
-    """Yield frames (H, W, 3) uint8 of camera `number`, cut in the middle and scaled to `size`, until it is closed.
+    """Yield frames (H, W, 3) uint8 of camera `number`, centre-cropped and scaled to `size`, until closed.
 
     Raises:
-        KinecastError: there is no such camera, or it is busy.
+        KinecastError: the camera does not exist, or is busy.
     """
     if sys.platform not in _DEVICES:
         raise KinecastError(f"camera: expected one of {', '.join(_DEVICES)}, found {sys.platform}: use a clip")

@@ -1,4 +1,4 @@
-"""What teaches the mesh backbone: pixels, most of all those of mouth and eyes, and how the source is warped.
+"""Losses of the mesh backbone: pixels, weighted towards mouth and eyes, and the warp of the source.
 
 Notation: B batch, V points (478 landmarks), n the side of a picture. Points run from -1 to 1 edge to edge.
 """
@@ -23,7 +23,7 @@ from kinecast.models.mesh.topology import EYES, IRISES, LIPS
 from kinecast.training.augment import mirror_landmarks
 
 WEIGHTS = {"region": 40.0, "warped": 10.0, "gradient": 20.0, "shown": 0.05, "closeup": 1.0}
-_EXTRA = 3.0  # by how much more than the rest pixels of mouth and eyes count
+_EXTRA = 3.0  # extra weight of the pixels of mouth and eyes
 _CLOSEUPS = ((LIPS, 1.5, (80, 80)), ([*EYES[0], *EYES[1]], 1.25, (64, 112)))  # points, room around them, size
 _HEAVY, _DEPTH = 2.5, 0.6  # square roots of weights in the expression: lips, lids and irises; z, the least certain
 
@@ -50,9 +50,9 @@ def _landmarker() -> Landmarker:
 
 
 def prepare(model: Mesh, clips: Sequence[CachedClip]) -> None:
-    """Give a model the mean face of the people in `clips` and the principal components of how their faces move.
+    """Set a model's mean face and principal components of facial motion from the people in `clips`.
 
-    Each person counts alike, and with each face its mirror image. A model that has them already keeps them.
+    Each person has equal weight, and mirror images are included. A model that has them already keeps them.
     """
     if bool(model.expression.basis.any()):
         return
@@ -98,10 +98,11 @@ def _components(people: Sequence[Sequence[Tensor]], model: Mesh) -> Tensor:
 def mesh_losses(
     model: Mesh, source: Tensor, driving: Tensor, points: Tensor, dropout: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rebuild driving frames (B, 3, n, n): the prediction and the unweighted losses.
+    """Reconstruct driving frames (B, 3, n, n): the prediction and the unweighted losses.
 
-    `region` is the error of pixels, of mouth and eyes four times; `warped` the same of the warped source alone;
-    `gradient` that of neighbouring pixels' differences; `shown` how much of the picture is drawn and not warped.
+    `region` is the pixel error, with mouth and eyes weighted four times; `warped` the same for the warped source alone;
+    `gradient` the error of neighbouring pixels' differences; `shown` the share of the picture that is generated rather
+    than warped.
     """
     rendered = model.rebuild(source, points[:, 0], points[:, 1])
     weights = 1 + _EXTRA * _regions(points[:, 1], driving.shape[-1])
@@ -116,7 +117,7 @@ def mesh_losses(
 
 
 def _regions(points: Tensor, size: int) -> Tensor:
-    """Return how much each pixel (B, 1, n, n) belongs to mouth or eyes: 1 within, falling to 0 around them."""
+    """Return a weight (B, 1, n, n) for mouth and eyes: 1 inside, falling to 0 around them."""
     grid, total = grid_of(size, size, points), points.new_zeros(len(points), 1, size, size)
     for loop in (LIPS, *EYES):
         middle, reach = _box(points[:, loop, :2])
@@ -134,7 +135,7 @@ def _box(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def closeups(frames: Tensor, points: Tensor) -> list[Tensor]:
-    """Cut mouth and eyes out of frames (B, 3, n, n) by the driving points of (B, 2, V, 3)."""
+    """Crop mouth and eyes from frames (B, 3, n, n) by the driving points of (B, 2, V, 3)."""
     out = []
     for loop, room, (height, width) in _CLOSEUPS:
         middle, reach = _box(points[:, 1, loop, :2])

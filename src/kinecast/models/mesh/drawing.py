@@ -1,4 +1,4 @@
-"""The driven face drawn on a grid: where each place reads the source, and what lies there.
+"""The driven face rasterised on a grid: the source position of each cell, and features of the surface there.
 
 Notation: B batch, V points (478 landmarks), h x w the grid. Coordinates run from -1 to 1; a flow gives, for
 each place of the driven picture, the place of the source to read.
@@ -26,8 +26,8 @@ _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
 class Drawing:
     """A driven face on the grid.
 
-    `flow` (B, 2, h, w) is that of the mesh, anything where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
-    are what a network is told: the kind of tissue, irises, place on the mean face, normals, how far the source is
+    `flow` (B, 2, h, w) is that of the mesh, undefined where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
+    are the network's input: the kind of tissue, irises, place on the mean face, normals, how far the source is
     stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals).
     """
 
@@ -105,10 +105,10 @@ def _normals(points: Tensor, triangles: Tensor) -> Tensor:
 def candidates(
     drawing: Drawing, source: Pose, driven: Pose, topology: Topology, scene: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return flows (B, LAYERS, 2, h, w) and the logits (B, LAYERS, h, w) that they start from.
+    """Return candidate flows (B, LAYERS, 2, h, w) and their prior logits (B, LAYERS, h, w).
 
     In order: the background, which stands still unless `scene` moves it; the mesh, and around it a plane through the
-    face's outline that moves with the head; a plane further back; a neck that goes half way with the head, or, with
+    face's outline that moves with the head; a plane further back; a neck that follows the head half way, or, with
     `scene`, joins the head to the shoulders.
 
     Args:

@@ -1,7 +1,7 @@
-"""The mesh backbone: a head's pose and an expression, found by a face-landmark network, move the source's own mesh.
+"""The mesh backbone: head pose and expression, from a face-landmark network, drive the source's own mesh.
 
     source ----> landmarks -> its own mesh, maps   (once)
-    driving ---> landmarks -> pose, expression      (38 numbers per frame: what travels)
+    driving ---> landmarks -> pose, expression      (38 numbers per frame: the motion sent)
     both ------> driven mesh -> drawn -> warped source and new pixels
 
 A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
@@ -23,7 +23,7 @@ from kinecast.faces.squares import Square, around
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
 from kinecast.faces.tracking import OneEuro, Tracker
 from kinecast.models.base import Backbone, Source, check_frames, check_source
-from kinecast.models.blocks.states import sizes_of, untold_settings
+from kinecast.models.blocks.states import settings_beyond_tensors, sizes_of
 from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
@@ -54,9 +54,9 @@ def _moved(flow: Tensor) -> Tensor:
 
 
 def _held(motion: Motion, source: Motion) -> Motion:
-    """Keep heads (T) from leaving the picture of the source (1): their bodies stay where they are.
+    """Limit the movement of heads (T) so that they stay inside the source's picture (1), since bodies do not follow.
 
-    Movement is hardly changed where it is small, and has an end.
+    Small movements are almost unchanged; large ones saturate.
     """
     limited = {
         name: source.components[name] + most * ((motion.components[name] - source.components[name]) / most).tanh()
@@ -66,7 +66,7 @@ def _held(motion: Motion, source: Motion) -> Motion:
 
 
 class Expression(nn.Module):
-    """Principal components of how faces move in the head's own frame; lips, lids and irises weigh more.
+    """Principal components of facial motion in the head's own frame, with larger weights for lips, lids and irises.
 
     `weights` (478, 3) are square roots of the points' weights, `basis` (K, 478, 3) is orthonormal in weighted points.
     """
@@ -84,7 +84,7 @@ class Expression(nn.Module):
         return (offsets * self.weights).flatten(1) @ self.basis.flatten(1).T
 
     def offsets(self, numbers: Tensor) -> Tensor:
-        """Return the offsets (T, 478, 3) that K numbers (T, K) stand for."""
+        """Return the offsets (T, 478, 3) of K numbers (T, K)."""
         return (numbers @ self.basis.flatten(1)).view(-1, POINTS, 3) / self.weights
 
 
@@ -98,7 +98,7 @@ class MeshSource:
 
 
 class _Follower:
-    """Finds the motion of one face, frame after frame; until there is one, that of the mean face in the middle."""
+    """Detects the motion of one face frame by frame; before the first face, that of the mean face in the middle."""
 
     def __init__(self, model: "Mesh", smooth: float | None) -> None:
         smoothing = None if smooth is None else OneEuro(smooth)
@@ -141,7 +141,7 @@ class Mesh(Backbone):
     name = "mesh"
     needs_face = True
     any_size = True
-    chunk = 8  # frames drawn together
+    chunk = 8  # frames per batch
 
     def __init__(self, config: MeshConfig) -> None:
         super().__init__()
@@ -153,12 +153,12 @@ class Mesh(Backbone):
         self._landmarker: Landmarker | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the size that the network sees a picture in, unless it is the usual one: tensors tell all others."""
-        told = {name: None for name in self.config.to_dict() if name != "size"}
-        return untold_settings(self.config, told)
+        """Return the network's input size if it is not the default; tensors determine all other settings."""
+        inferred = {name: None for name in self.config.to_dict() if name != "size"}
+        return settings_beyond_tensors(self.config, inferred)
 
     def motion_tensors(self) -> dict[str, Tensor]:
-        """Return the mean face, the basis of expressions and its weights: the network only draws."""
+        """Return the mean face, the basis of expressions and its weights: the network only renders."""
         basis = self.expression
         return {
             "topology.mean": self.topology.mean,
@@ -173,7 +173,7 @@ class Mesh(Backbone):
 
     @property
     def landmarker(self) -> Landmarker:
-        """What finds faces; loaded when first asked for."""
+        """The face landmarker, loaded at first use."""
         if self._landmarker is None:
             self._landmarker = Landmarker(str(self.device))
         return self._landmarker
@@ -181,8 +181,8 @@ class Mesh(Backbone):
     def rebuild(self, picture: Tensor, source: Tensor, driving: Tensor) -> Rendered:
         """Rebuild driving frames from pictures (B, 3, n, n) of the same people, with gradient: training's forward.
 
-        `source` and `driving` (B, 478, 3) are the points in both; of the driving ones only what travels is used. Two
-        more points, if there are any, are places in the background and on the shoulders.
+        `source` and `driving` (B, 478, 3) are the points in both; of the driving ones only the transmitted motion is
+        used. Two more points, if there are any, are places in the background and on the shoulders.
         """
         source, anchors = source.split((POINTS, source.shape[1] - POINTS), dim=1)
         driving, moved_to = driving.split((POINTS, driving.shape[1] - POINTS), dim=1)
@@ -299,7 +299,7 @@ class Mesh(Backbone):
     def render(self, source: Source, motion: Motion, size: int | None = None) -> Tensor:
         """Animate a source by absolute motion: frames (T, 3, n, n) in [0, 1], `size` n or the source's.
 
-        Pixels are read from the source at its own resolution; only what is new is drawn small and enlarged.
+        Pixels are read from the source at its own resolution; only new content is rendered small and enlarged.
         """
         side = size or source.picture.shape[-1]
         picture = resize(source.picture, side) if side < source.picture.shape[-1] else source.picture
@@ -308,7 +308,7 @@ class Mesh(Backbone):
     def _frames(
         self, state: MeshSource, source: Motion, driving: Motion, picture: Tensor, side: int | None = None
     ) -> Tensor:
-        """Draw frames of `side` pixels, or of the picture's own."""
+        """Render frames of `side` pixels, or of the picture's own size."""
         self._check_pair(source, driving)
         side = side or picture.shape[-1]
         frames = []
@@ -325,7 +325,7 @@ class Mesh(Backbone):
 
     @torch.inference_mode()
     def layer(self, source: Source, motion: Motion) -> Layer:
-        """Animate a source by absolute motion: what changes in its picture, around the head and what moves with it."""
+        """Animate a source with absolute motion: the changes of its picture, around the head and what moves with it."""
         self._check_pair(source.motion, motion)
         motion = _held(motion.to(self.device), source.motion)
         layers = []
@@ -337,7 +337,7 @@ class Mesh(Backbone):
         return Layer.joined(layers)
 
     def _drawn(self, state: MeshSource, source: Motion, driving: Motion) -> tuple[Rendered, Pose, Pose]:
-        """Draw frames in the network's own size; returns also the source's pose and the driven ones, (T,) both."""
+        """Render frames in the network's own size; returns also the source's pose and the driven ones, (T,) both."""
         there, change = driving.components, driving.components["expression"] - source.components["expression"]
         count = len(driving)
         own = fit_pose(state.points, self.topology.mean)
@@ -383,7 +383,7 @@ class Mesh(Backbone):
         return replace(motion, components={**motion.components, "scene": moved})
 
     def check_transfer(self, options: Transfer) -> None:
-        """Accept all: the mesh has every option."""
+        """Accept all options."""
 
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None

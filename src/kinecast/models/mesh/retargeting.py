@@ -1,6 +1,6 @@
 """Another person's motion on a source's face, frame after frame.
 
-Nothing sees a later frame, and every frame is computed alone: however a clip is cut, the same bits come out.
+Causal, with no look-ahead, and frame by frame: the result is the same bits however a clip is split.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _NARROWEST, _LEAST_OPEN = 0.8, 0.5
 
 
 class MeshRetargeter:
-    """Applies successive frames of a driving motion to a source. See `Transfer` for what may be asked.
+    """Applies successive frames of a driving motion to a source. See `Transfer` for the options.
 
     Lips open as wide as the driving person's, since shut is shut for everyone, whatever both mouths did in the first
     picture. Lids open by the share that the driving person's are open of their own, as seen so far. All else moves as
