@@ -1,0 +1,452 @@
+"""Does a forecast pay in a call? Landmarks, look and identity per kbps and per lost packet, by what fills the gaps.
+
+    python benchmarks/mesh_motion.py ../shared/data -o runs/mesh-motion --train 80
+    python benchmarks/pays.py runs/mesh-motion ../shared/data --fit ridge var --pictures 20 --face-api package/model \
+        --json docs/results/pays.json --report docs/results/pays.md
+
+Motion of `mesh` goes through the codec, steps of quality 4, and back. Frames that are left out (every second or third,
+6 of 12, or those that the receiver's own guess would show well enough) or lost are filled by
+
+    hold               the last frame that came
+    damped             damped velocity
+    interpolate        the straight line between the frames that came: waits for the next one
+    forecasters        those bundled for this motion, those named by --fillers, and those fitted here (--fit)
+
+Error: how far landmarks of the mean face move from those of unquantised motion, in pixels of 256, mean over all frames.
+Losses are of packets of one frame, as in a call: key packets come as often as the call sends them at that loss, and
+what a lost packet makes useless is filled, too. Interpolation then waits for one frame: a gap that is longer than one
+holds until its last frame. With --pictures frames are drawn from each clip's first one and compared with the true ones.
+People who validate come first, then, if they are fewer, people who train. One clip a person. Differences are paired by
+person, 95 % intervals by resampling people.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mesh_rate import SKIPPING, frames_of, landmarks
+
+from kinecast.apps.stream.clips import layout_for_quality
+from kinecast.apps.stream.fillers import load_fillers, of_forecaster
+from kinecast.codec import LIVE, MotionPacket, Packing, encode_motion, fill, interpolate, load_profile
+from kinecast.codec.decoder import DecodedFrame, MotionDecoder
+from kinecast.codec.filling import INTERPOLATE, Forecast
+from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, Schedule, in_steps
+from kinecast.data.keypoint_store import load_series
+from kinecast.data.windows import parse_horizon, training_windows
+from kinecast.files import atomic_path
+from kinecast.forecasting import build_forecaster
+from kinecast.models.mesh.model import Mesh
+from kinecast.motion import Motion
+from kinecast.research.distortions import Distortions
+from kinecast.research.people import People
+from kinecast.zoo import load_backbone
+from machine import describe, table
+
+FPS = 25
+QUALITY = 4
+FEWEST = 48  # frames of a clip that is used
+TOLERANCES = (0.4, 0.7, 1.0, 1.5)  # steps, of a closed loop
+QUALITIES = (5, 4, 3, 2, 1)
+LOSSES = {"5 % lost": (0.05, 1.0), "10 % lost": (0.1, 1.0), "10 % lost, in bursts of 3": (0.1, 3.0)}
+DRAWS = 4  # of losses, a person
+LATE = "interpolate"  # with one frame of delay, of losses
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a receiver shows (T, D), at which rate; which frames were filled, and how many packets were lost."""
+
+    shown: np.ndarray
+    kbps: float
+    filled: np.ndarray
+    lost: int = 0
+
+
+def send(
+    vectors: np.ndarray, motion: Motion, fillers: dict[str, Forecast], schedule: Callable[[Any], Schedule]
+) -> dict[str, Sent]:
+    """Send all frames that a schedule wants, lose none, and fill the same gaps by each filler."""
+    layout = layout_for_quality(motion, QUALITY)
+    profile = load_profile("mesh", layout)
+    data = [bytes(packet) for packet in encode_motion(vectors, layout, profile, SKIPPING, schedule(layout))]
+    frames = _decoded(data, layout, profile)
+    kbps = sum(map(len, data)) * 8 / len(vectors) * FPS / 1000
+    gaps = np.array([f.concealed for f in frames])
+    shown = {name: fill(frames, forecast) for name, forecast in fillers.items()} | {INTERPOLATE: interpolate(frames)}
+    return {name: Sent(np.stack([f.vector for f in each]), kbps, gaps) for name, each in shown.items()}
+
+
+def every_frame(vectors: np.ndarray, motion: Motion, quality: int) -> Sent:
+    """Send every frame, at a quality."""
+    layout = layout_for_quality(motion, quality)
+    profile = load_profile("mesh", layout)
+    data = [bytes(packet) for packet in encode_motion(vectors, layout, profile, SKIPPING)]
+    frames = _decoded(data, layout, profile)
+    kbps = sum(map(len, data)) * 8 / len(vectors) * FPS / 1000
+    return Sent(np.stack([f.vector for f in frames]), kbps, np.zeros(len(frames), bool))
+
+
+def lossy(
+    vectors: np.ndarray, motion: Motion, fillers: dict[str, Forecast], loss: float, burst: float
+) -> Iterator[dict[str, Sent]]:
+    """Send every frame in a packet of its own, lose some, fill the same gaps by each filler; again for each draw."""
+    layout = layout_for_quality(motion, QUALITY)
+    profile = load_profile("mesh", layout)
+    packing = Packing(LIVE.frames, round(min(0.2 / loss, LIVE.key_every)))  # as apps.call.sending does
+    data = [bytes(packet) for packet in encode_motion(vectors, layout, profile, packing)]
+    kbps = sum(map(len, data)) * 8 / len(vectors) * FPS / 1000
+    for draw in range(DRAWS):
+        gone = lost_packets(len(data), loss, burst, np.random.default_rng([draw, len(data)]))
+        frames = _decoded([one for one, lost in zip(data, gone, strict=True) if not lost], layout, profile, 0)
+        filled = np.array([f.concealed for f in frames])
+        shown = {name: np.stack([f.vector for f in fill(frames, fillers[name])]) for name in fillers}
+        shown[LATE] = np.stack(list(one_late(frames)))
+        yield {name: Sent(each, kbps, filled, int(gone.sum())) for name, each in shown.items()}
+
+
+def lost_packets(count: int, loss: float, burst: float, random: np.random.Generator) -> np.ndarray:
+    """Return which packets are lost: a share in runs of a mean length (Gilbert 1960); never the first or the last."""
+    back = 1 / burst  # chance that a run ends
+    start = back * loss / (1 - loss)  # chance that one begins
+    gone, lost = np.zeros(count, bool), False
+    for i in range(1, count - 1):
+        lost = random.random() < (start if not lost else 1 - back)
+        gone[i] = lost
+    return gone
+
+
+def one_late(frames: Sequence[DecodedFrame]) -> Iterator[np.ndarray]:
+    """Yield what is shown with one frame of delay: a frame that did not come is half way to the next, if that came."""
+    last = frames[0].vector
+    for i, frame in enumerate(frames):
+        if not frame.concealed:
+            last = frame.vector
+        elif i + 1 < len(frames) and not frames[i + 1].concealed:
+            last = (last + frames[i + 1].vector) / 2
+        yield last
+
+
+def _decoded(data: list[bytes], layout: Any, profile: Any, reorder: int = 4) -> list[DecodedFrame]:
+    decoder = MotionDecoder(layout, profile, reorder)
+    frames = [frame for one in data for frame in decoder.push(MotionPacket.parse(one)[0])]
+    return frames + decoder.flush()
+
+
+def error(model: Mesh, motion: Motion, shown: np.ndarray, truth: torch.Tensor) -> np.ndarray:
+    """Return how far landmarks are off in each frame, (T,), in pixels of 256."""
+    points = landmarks(model, motion.with_vectors(torch.from_numpy(shown)))
+    return (points - truth)[..., :2].norm(dim=2).mean(dim=1).numpy()
+
+
+SCHEDULES: dict[str, Callable[[Any], Schedule]] = {
+    "one frame in 2": lambda layout: EveryKth(2),
+    "one frame in 3": lambda layout: EveryKth(3),
+    "6 of 12": lambda layout: Blocks(6, 6),
+}
+
+
+def _loop(forecast: Forecast, tolerance: float) -> Callable[[Any], Schedule]:
+    return lambda layout: ClosedLoop(forecast, in_steps(layout), tolerance)
+
+
+def measure(model: Mesh, path: Path, clip: Path | None, fillers: dict[str, Forecast], how: Any) -> dict[str, Any]:
+    """Measure all on one person's clip; frames are drawn too if a clip is given."""
+    motion = Motion.load(path)
+    motion = motion[: how.frames]
+    vectors = motion.vectors().numpy()
+    truth = landmarks(model, motion)
+    full = {q: every_frame(vectors, motion, q) for q in QUALITIES}
+    base = error(model, motion, full[QUALITY].shown, truth)
+    found: dict[str, Any] = {
+        "steps": [[full[q].kbps, float(error(model, motion, full[q].shown, truth).mean())] for q in QUALITIES],
+        "every frame": {"kbps": full[QUALITY].kbps, "px": float(base.mean())},
+        "schedules": {},
+        "closed loop": {},
+        "losses": {},
+    }
+    kept: dict[str, np.ndarray] = {"every frame": full[QUALITY].shown}
+    filled = {}
+    for schedule, maker in SCHEDULES.items():
+        rows = send(vectors, motion, fillers, maker)
+        found["schedules"][schedule] = {
+            name: {"kbps": s.kbps, "px": float(error(model, motion, s.shown, truth).mean())} for name, s in rows.items()
+        }
+        if schedule == "one frame in 2":
+            kept |= {f"{schedule}, {name}": s.shown for name, s in rows.items()}
+            filled[schedule] = rows["hold"].filled
+    for name in fillers:
+        curve = []
+        for tolerance in TOLERANCES:
+            s = send(vectors, motion, {name: fillers[name]}, _loop(fillers[name], tolerance))[name]
+            curve.append([s.kbps, float(error(model, motion, s.shown, truth).mean())])
+        found["closed loop"][name] = curve
+    for loss, (share, burst) in LOSSES.items():
+        sums: dict[str, list[list[float]]] = {}
+        for draw, sent in enumerate(lossy(vectors, motion, fillers, share, burst)):
+            for name, s in sent.items():
+                off = error(model, motion, s.shown, truth)
+                sums.setdefault(name, []).append(
+                    [s.kbps, float(off.mean()), float((off - base).sum()), s.lost, int(s.filled.sum())]
+                )
+                if draw == 0 and loss == "10 % lost":
+                    kept[f"{loss}, {name}"], filled[loss] = s.shown, s.filled
+        found["losses"][loss] = {name: _per_packet(np.array(rows)) for name, rows in sums.items()}
+    if clip is not None:
+        found["pictures"] = drawn(model, motion, clip, kept, filled, how)
+    return found
+
+
+def _per_packet(rows: np.ndarray) -> dict[str, float]:
+    """Return rate, error, and what a lost packet costs: pixels of 256 above no loss, summed over frames."""
+    lost = max(1.0, rows[:, 3].sum())
+    return {
+        "kbps": float(rows[:, 0].mean()),
+        "px": float(rows[:, 1].mean()),
+        "px_per_lost": float(rows[:, 2].sum() / lost),
+        "filled_per_lost": float(rows[:, 4].sum() / lost),
+    }
+
+
+def drawn(
+    model: Mesh, motion: Motion, clip: Path, kept: dict[str, np.ndarray], filled: dict[str, np.ndarray], how: Any
+) -> dict[str, dict[str, float]]:
+    """Compare drawn frames with the true ones, each way on frames that were filled in it, and as sent without a gap."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, gaps in filled.items():
+        frames = np.flatnonzero(gaps)
+        frames = frames[np.linspace(0, len(frames) - 1, min(how.drawn, len(frames))).round().astype(int)].tolist()
+        frames = sorted(set(frames) - {0})
+        pictures = frames_of(clip, [0, *frames])
+        source = model.source(pictures[:1])
+        truth = how.measures.against(pictures[1:])
+        for name, shown in kept.items():
+            if name == "every frame" or name.startswith(f"{kind}, "):
+                vectors = torch.from_numpy(shown[frames])
+                made = model.render(source, motion[: len(frames)].with_vectors(vectors), 256)
+                title = f"{kind}, {name}" if name == "every frame" else name
+                found[title] = {key: float(np.nanmean(v)) for key, v in truth.compare(made).items() if key != "mse"}
+    return found
+
+
+def at_rate(curve: Sequence[Sequence[float]], kbps: float) -> float:
+    """Return a curve's error at a rate, between its points on the straight line of logarithms; NaN outside them."""
+    rates, errors = np.array(sorted(map(tuple, curve))).T
+    if not rates[0] <= kbps <= rates[-1]:
+        return float("nan")
+    return float(np.exp(np.interp(np.log(kbps), np.log(rates), np.log(errors))))
+
+
+def picked(folder: Path, most: int) -> list[Path]:
+    """Return one motion file of each person: those who validate first, then those who train."""
+    found: dict[str, Path] = {}
+    for split in ("validate", "train"):
+        for path in sorted(folder.glob(f"{split}-*.npz")):
+            person = path.stem.split("-", 2)[1]
+            motion = Motion.load(path)
+            if person not in found and len(motion) >= FEWEST and bool(motion.valid_frames().all()):
+                found[person] = path
+    return list(found.values())[:most]
+
+
+def fitted(folder: Path, names: Sequence[str], out: Sequence[Path]) -> dict[str, Forecast]:
+    """Fit forecasters that need no gradient on training people who are not measured."""
+    held = {path.stem.split("-", 2)[1] for path in out}
+    series = {n: m for n, m in load_series(folder).items() if n.startswith("train-") and n.split("-", 2)[1] not in held}
+    series = {n: m for n, m in series.items() if len(m) >= FEWEST}
+    horizon = parse_horizon("12-12")
+    found = {}
+    for name in names:
+        model = build_forecaster(name, next(iter(series.values())).shape[1])
+        model.fit(training_windows(series, horizon).frames, horizon.observed)
+        found[name] = of_forecaster(model)
+    return found
+
+
+def page(results: dict[str, Any], said: str) -> str:
+    """Return the report as Markdown."""
+    clips, about = results["clips"], results["about"]
+    people = People([clip["clip"] for clip in clips], r"^(.*)$")
+    text = (
+        f"# Does a forecast pay in a call?\n\n{said}Made by `{about['command']}`, {about['date'][:10]}; "
+        f"{about['processor']}, {about['cores']} cores. {len(clips)} people, {results['validating']} of whom validate "
+        f"and no model was trained on; at most {results['frames']} frames each.\n\n## How it was measured\n\n"
+    )
+    text += __doc__.split("\n\n", 2)[2].strip() + "\n\n"
+    names = results["fillers"]
+
+    def column(*keys: Any) -> np.ndarray:
+        values = []
+        for clip in clips:
+            value: Any = clip
+            for key in keys:
+                value = value[key]
+            values.append(value)
+        return np.array(values, dtype=float)
+
+    def against(mine: np.ndarray, other: np.ndarray) -> str:
+        known = ~(np.isnan(mine) | np.isnan(other))
+        if known.sum() < 2:
+            return "not measured"
+        some = People([c["clip"] for c, k in zip(clips, known, strict=True) if k], r"^(.*)$")
+        found = some.difference(mine[known], other[known])
+        return f"{found}" + ("" if known.all() else f" ({known.sum()} people)")
+
+    rows = [["every frame", "none", *_mean(column("every frame", "kbps"), column("every frame", "px")), "", ""]]
+    for schedule in SCHEDULES:
+        for name in [*names, INTERPOLATE]:
+            kbps, px = (column("schedules", schedule, name, key) for key in ("kbps", "px"))
+            held, line = (column("schedules", schedule, other, "px") for other in ("hold", INTERPOLATE))
+            waits = {"one frame in 2": "1 frame", "one frame in 3": "2 frames", "6 of 12": "6 frames"}[schedule]
+            rows.append(
+                [
+                    f"{schedule}, {name}",
+                    waits if name == INTERPOLATE else "none",
+                    *_mean(kbps, px),
+                    "" if name == "hold" else against(px, held),
+                    "" if name == INTERPOLATE else against(px, line),
+                ]
+            )
+    header = ["", "delay", "kbps", "landmarks off, px of 256", "against hold", "against interpolation"]
+    text += "## Frames that are left out\n\n" + table(header, rows) + "\n\n"
+
+    target = column("schedules", "one frame in 2", "hold", "kbps")
+    curves = {"every frame, coarser steps": ["steps"]} | {f"closed loop, {n}": ["closed loop", n] for n in names}
+    at = {
+        title: np.array([at_rate(_of(clip, keys), kbps) for clip, kbps in zip(clips, target, strict=True)])
+        for title, keys in curves.items()
+    }
+    at |= {
+        f"one frame in 2, {name}": column("schedules", "one frame in 2", name, "px") for name in (*names, INTERPOLATE)
+    }
+    rows = [
+        [
+            title,
+            f"{np.nanmean(px):.2f}",
+            against(px, at["one frame in 2, hold"]),
+            against(px, at[f"one frame in 2, {INTERPOLATE}"]),
+        ]
+        for title, px in at.items()
+    ]
+    text += (
+        "## At one rate\n\nAt the rate that each person's motion has with one frame in 2 "
+        f"({target.mean():.2f} kbps in the mean), errors of all ways to get there:\n\n"
+        + table(["", "landmarks off, px of 256", "against hold", "against interpolation"], rows)
+        + "\n\n## Frames that are lost\n\n"
+    )
+    rows = []
+    for loss in LOSSES:
+        for name in [*names, LATE]:
+            cells = [column("losses", loss, name, key) for key in ("kbps", "px", "px_per_lost", "filled_per_lost")]
+            held, line = (column("losses", loss, other, "px_per_lost") for other in ("hold", LATE))
+            rows.append(
+                [
+                    f"{loss}, {name}",
+                    "1 frame" if name == LATE else "none",
+                    *(_mean(*cells)),
+                    "" if name == "hold" else against(cells[2], held),
+                    "" if name == LATE else against(cells[2], line),
+                ]
+            )
+    header = [
+        "",
+        "delay",
+        "kbps",
+        "px",
+        "px a lost packet",
+        "frames filled a lost packet",
+        "against hold",
+        "against interpolation",
+    ]
+    text += (
+        table(header, rows)
+        + "\n\npx a lost packet: error above that without loss, summed over all frames, over packets lost.\n\n"
+    )
+    text += _pictures(clips, names)
+    text += f"Intervals are over {people.unit}.\n"
+    return text
+
+
+def _pictures(clips: list[dict[str, Any]], names: Sequence[str]) -> str:
+    shown = [clip for clip in clips if "pictures" in clip]
+    if not shown:
+        return ""
+    measures = [
+        key for key in ("landmark", "identity", "perceptual", "mae") if key in next(iter(shown[0]["pictures"].values()))
+    ]
+    people, rows = People([clip["clip"] for clip in shown], r"^(.*)$"), []
+    for kind in ("one frame in 2", "10 % lost"):
+        ways = [name for name in shown[0]["pictures"] if name.startswith(f"{kind}, ")]
+        for way in ways:
+            cells = []
+            for key in measures:
+                mine, held = (np.array([c["pictures"][w][key] for c in shown]) for w in (way, f"{kind}, hold"))
+                difference = people.difference(mine, held)
+                cells.append(f"{mine.mean():.4f}" + ("" if way.endswith(", hold") else f" ({difference})"))
+            rows.append([way, *cells])
+    header = ["", *measures]
+    return (
+        "## Pictures\n\nFilled frames, drawn from the first frame of the clip and compared with the true ones; in "
+        f"brackets the difference from hold. {len(shown)} people. *Every frame*: the same frames, had they been sent. "
+        "Landmark: mean distance over that between the outer corners of the eyes; identity: distance of the "
+        "descriptions of a face recognition network; perceptual: of the maps of an ImageNet network; mae: of pixels "
+        "in [0, 1].\n\n" + table(header, rows) + "\n\n"
+    )
+
+
+def _of(clip: dict[str, Any], keys: Sequence[str]) -> Any:
+    value: Any = clip
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def _mean(*columns: np.ndarray) -> list[str]:
+    return [f"{np.mean(c):.2f} ± {np.std(c, ddof=1):.2f}" if len(c) > 1 else f"{c[0]:.2f}" for c in columns]
+
+
+def main() -> None:
+    """Read the options, measure, write JSON and Markdown as people are done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("motion", type=Path, help="folder of mesh_motion.py")
+    parser.add_argument("data", type=Path, help="the development data")
+    parser.add_argument("--people", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--fillers", nargs="*", help="beside hold: names or files. (default: damped, and all bundled)")
+    parser.add_argument("--fit", nargs="*", default=[], help="forecasters fitted on training people: ridge, var")
+    parser.add_argument("--pictures", type=int, default=0, help="people whose frames are drawn too")
+    parser.add_argument("--drawn", type=int, default=6, help="frames that are drawn of each kind")
+    parser.add_argument("--face-api", type=Path, help="weights of @vladmandic/face-api, for identity")
+    parser.add_argument("--said", type=Path, help="Markdown that is put at the head of the report")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--report", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_backbone("mesh", "cpu", "fast")
+    assert isinstance(model, Mesh)
+    options.measures = Distortions(options.face_api) if options.pictures else None
+    clips = {p.stem: p for folder in ("people", "voxceleb", "portraits") for p in (options.data / folder).glob("*.mp4")}
+    paths = picked(options.motion, options.people)
+    fillers = load_fillers(options.fillers, model.motion_dim) | fitted(options.motion, options.fit, paths)
+    results: dict[str, Any] = {"about": describe(), "frames": options.frames, "fillers": list(fillers), "clips": []}
+    results["validating"] = sum(path.name.startswith("validate-") for path in paths)
+    for i, path in enumerate(paths):
+        name = path.stem.split("-", 2)[2]
+        with torch.inference_mode():
+            found = measure(model, path, clips[name] if i < options.pictures else None, fillers, options)
+        results["clips"].append({"clip": path.stem, **found})
+        print(path.stem, {n: round(r["px"], 2) for n, r in found["schedules"]["one frame in 2"].items()}, flush=True)
+        if len(results["clips"]) > 1:
+            text = page(results, options.said.read_text() + "\n" if options.said else "")
+            for where, content in ((options.json, json.dumps(results, indent=1) + "\n"), (options.report, text)):
+                with atomic_path(where) as temporary:
+                    temporary.write_text(content)
+
+
+if __name__ == "__main__":
+    main()
