@@ -146,7 +146,6 @@ def page(runs: list[dict[str, Any]], options: argparse.Namespace, seconds: float
         found[f"{first} - {second}"] = {kind: vars(cell) for kind, cell in cells_of.items()}
         rows.append([first, second, *(told(cell) for cell in cells_of.values())])
     text = "# Do synthetic defects help to train a detector?\n\n"
-    text += options.said.read_text() + "\n" if options.said else ""
     text += (
         f"Made by `{facts['command']}` on {facts['date'][:10]}; {facts['machine']['processor']}, "
         f"{facts['machine']['cores']} cores, torch {facts['machine']['torch']}. {options.seeds} seeds, "
@@ -186,7 +185,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="samples of each synthetic kind")
     parser.add_argument("--report", type=Path)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--said", type=Path, help="Markdown that is put at the head of the report")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 from mesh_rate import SKIPPING, frames_of, landmarks
+from pays_report import page
 
 from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.apps.stream.fillers import load_fillers, of_forecaster
@@ -44,15 +45,14 @@ from kinecast.forecasting import build_forecaster
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 from kinecast.research.distortions import Distortions
-from kinecast.research.gaps import at_rate, lost_packets, one_late
-from kinecast.research.people import People
+from kinecast.research.gaps import lost_packets, one_late
 from kinecast.zoo import load_backbone
-from machine import describe, table
+from machine import describe
 
 FPS = 25
 QUALITY = 4
 FEWEST = 48  # frames of a clip that is used
-TOLERANCES = (0.5, 0.8, 1.2)  # steps, of a closed loop
+TOLERANCES = (0.15, 0.3, 0.5, 0.8)  # steps, of a closed loop
 QUALITIES = (4, 3, 2, 1)
 LOSSES = {"5 % lost": (0.05, 1 / 0.95), "10 % lost": (0.1, 1 / 0.9), "10 % lost, in bursts of 3": (0.1, 3.0)}
 DRAWS = 3  # of losses, a person
@@ -134,51 +134,66 @@ def _loop(forecast: Forecast, tolerance: float) -> Callable[[Any], Schedule]:
     return lambda layout: ClosedLoop(forecast, in_steps(layout), tolerance)
 
 
-def measure(model: Mesh, path: Path, clip: Path | None, fillers: dict[str, Forecast], how: Any) -> dict[str, Any]:
-    """Measure all on one person's clip; frames are drawn too if a clip is given."""
-    motion = Motion.load(path)
-    motion = motion[: how.frames]
-    vectors = motion.vectors().numpy()
-    truth = landmarks(model, motion)
+def of_motion(model: Mesh, motion: Motion, fillers: dict[str, Forecast], how: Any) -> dict[str, Any]:
+    """Measure rates and landmarks of all but the closed loops, on one person's clip."""
+    vectors, truth = motion.vectors().numpy(), landmarks(model, motion)
     full = {q: every_frame(vectors, motion, q) for q in QUALITIES}
     base = error(model, motion, full[QUALITY].shown, truth)
     found: dict[str, Any] = {
         "steps": [[full[q].kbps, float(error(model, motion, full[q].shown, truth).mean())] for q in QUALITIES],
         "every frame": {"kbps": full[QUALITY].kbps, "px": float(base.mean())},
         "schedules": {},
-        "closed loop": {},
         "losses": {},
     }
-    kept: dict[str, np.ndarray] = {"every frame": full[QUALITY].shown}
-    filled = {}
     for schedule, maker in SCHEDULES.items():
         rows = send(vectors, motion, fillers, maker)
         found["schedules"][schedule] = {
             name: {"kbps": s.kbps, "px": float(error(model, motion, s.shown, truth).mean())} for name, s in rows.items()
         }
-        if schedule == "one frame in 2":
-            kept |= {f"{schedule}, {name}": s.shown for name, s in rows.items()}
-            filled[schedule] = rows["hold"].filled
-    for name in fillers:
-        curve = []
-        for tolerance in TOLERANCES:
-            s = send(vectors, motion, {name: fillers[name]}, _loop(fillers[name], tolerance))[name]
-            curve.append([s.kbps, float(error(model, motion, s.shown, truth).mean())])
-        found["closed loop"][name] = curve
     for loss, (share, burst) in LOSSES.items():
         sums: dict[str, list[list[float]]] = {}
-        for draw, sent in enumerate(lossy(vectors, motion, fillers, share, burst)):
+        for sent in lossy(vectors, motion, fillers, share, burst):
             for name, s in sent.items():
                 off = error(model, motion, s.shown, truth)
                 sums.setdefault(name, []).append(
                     [s.kbps, float(off.mean()), float((off - base).sum()), s.lost, int(s.filled.sum())]
                 )
-                if draw == 0 and loss == "10 % lost":
-                    kept[f"{loss}, {name}"], filled[loss] = s.shown, s.filled
         found["losses"][loss] = {name: _per_packet(np.array(rows)) for name, rows in sums.items()}
-    if clip is not None:
-        found["pictures"] = drawn(model, motion, clip, kept, filled, how)
     return found
+
+
+def of_loops(model: Mesh, motion: Motion, fillers: dict[str, Forecast], how: Any) -> dict[str, Any]:
+    """Measure closed loops: the rate and error of each tolerance."""
+    vectors, truth = motion.vectors().numpy(), landmarks(model, motion)
+    curves: dict[str, list[list[float]]] = {}
+    for name, forecast in fillers.items():
+        for tolerance in TOLERANCES:
+            s = send(vectors, motion, {name: forecast}, _loop(forecast, tolerance))[name]
+            curves.setdefault(name, []).append([s.kbps, float(error(model, motion, s.shown, truth).mean())])
+    return {"closed loop": curves}
+
+
+def of_pictures(model: Mesh, motion: Motion, fillers: dict[str, Forecast], how: Any) -> dict[str, Any]:
+    """Compare drawn frames with the true ones: frames that were filled, and the same ones had they been sent."""
+    vectors = motion.vectors().numpy()
+    share, burst = LOSSES["10 % lost"]
+    sent = every_frame(vectors, motion, QUALITY).shown
+    ways = {
+        "one frame in 2": send(vectors, motion, fillers, SCHEDULES["one frame in 2"]),
+        "10 % lost": next(lossy(vectors, motion, fillers, share, burst)),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for kind, rows in ways.items():
+        frames = np.flatnonzero(rows["hold"].filled)
+        frames = frames[np.linspace(0, len(frames) - 1, min(how.drawn, len(frames))).round().astype(int)].tolist()
+        pictures = frames_of(how.clip, [0, *frames])
+        source = model.source(pictures[:1])
+        truth = how.measures.against(pictures[1:])
+        for name, shown in {"every frame": sent, **{n: s.shown for n, s in rows.items()}}.items():
+            some = motion[: len(frames)].with_vectors(torch.from_numpy(shown[frames]))
+            compared = truth.compare(model.render(source, some, 256))
+            found[f"{kind}, {name}"] = {key: float(np.nanmean(v)) for key, v in compared.items() if key != "mse"}
+    return {"pictures": found}
 
 
 def _per_packet(rows: np.ndarray) -> dict[str, float]:
@@ -190,27 +205,6 @@ def _per_packet(rows: np.ndarray) -> dict[str, float]:
         "px_per_lost": float(rows[:, 2].sum() / lost),
         "filled_per_lost": float(rows[:, 4].sum() / lost),
     }
-
-
-def drawn(
-    model: Mesh, motion: Motion, clip: Path, kept: dict[str, np.ndarray], filled: dict[str, np.ndarray], how: Any
-) -> dict[str, dict[str, float]]:
-    """Compare drawn frames with the true ones, each way on frames that were filled in it, and as sent without a gap."""
-    found: dict[str, dict[str, float]] = {}
-    for kind, gaps in filled.items():
-        frames = np.flatnonzero(gaps)
-        frames = frames[np.linspace(0, len(frames) - 1, min(how.drawn, len(frames))).round().astype(int)].tolist()
-        frames = sorted(set(frames) - {0})
-        pictures = frames_of(clip, [0, *frames])
-        source = model.source(pictures[:1])
-        truth = how.measures.against(pictures[1:])
-        for name, shown in kept.items():
-            if name == "every frame" or name.startswith(f"{kind}, "):
-                vectors = torch.from_numpy(shown[frames])
-                made = model.render(source, motion[: len(frames)].with_vectors(vectors), 256)
-                title = f"{kind}, {name}" if name == "every frame" else name
-                found[title] = {key: float(np.nanmean(v)) for key, v in truth.compare(made).items() if key != "mse"}
-    return found
 
 
 def picked(folder: Path, most: int) -> list[Path]:
@@ -239,148 +233,6 @@ def fitted(folder: Path, names: Sequence[str], out: Sequence[Path]) -> dict[str,
     return found
 
 
-def page(results: dict[str, Any], said: str) -> str:
-    """Return the report as Markdown."""
-    clips, about = results["clips"], results["about"]
-    people = People([clip["clip"] for clip in clips], r"^(.*)$")
-    text = (
-        f"# Does a forecast pay in a call?\n\n{said}Made by `{about['command']}`, {about['date'][:10]}; "
-        f"{about['processor']}, {about['cores']} cores. {len(clips)} people, {results['validating']} of whom validate "
-        f"and no model was trained on; at most {results['frames']} frames each.\n\n## How it was measured\n\n"
-    )
-    text += __doc__.split("\n\n", 2)[2].strip() + "\n\n"
-    names = results["fillers"]
-
-    def column(*keys: Any) -> np.ndarray:
-        values = []
-        for clip in clips:
-            value: Any = clip
-            for key in keys:
-                value = value[key]
-            values.append(value)
-        return np.array(values, dtype=float)
-
-    def against(mine: np.ndarray, other: np.ndarray) -> str:
-        known = ~(np.isnan(mine) | np.isnan(other))
-        if known.sum() < 2:
-            return "not measured"
-        some = People([c["clip"] for c, k in zip(clips, known, strict=True) if k], r"^(.*)$")
-        found = some.difference(mine[known], other[known])
-        return f"{found}" + ("" if known.all() else f" ({known.sum()} people)")
-
-    rows = [["every frame", "none", *_mean(column("every frame", "kbps"), column("every frame", "px")), "", ""]]
-    for schedule in SCHEDULES:
-        for name in [*names, INTERPOLATE]:
-            kbps, px = (column("schedules", schedule, name, key) for key in ("kbps", "px"))
-            held, line = (column("schedules", schedule, other, "px") for other in ("hold", INTERPOLATE))
-            waits = {"one frame in 2": "1 frame", "one frame in 3": "2 frames", "6 of 12": "6 frames"}[schedule]
-            rows.append(
-                [
-                    f"{schedule}, {name}",
-                    waits if name == INTERPOLATE else "none",
-                    *_mean(kbps, px),
-                    "" if name == "hold" else against(px, held),
-                    "" if name == INTERPOLATE else against(px, line),
-                ]
-            )
-    header = ["", "delay", "kbps", "landmarks off, px of 256", "against hold", "against interpolation"]
-    text += "## Frames that are left out\n\n" + table(header, rows) + "\n\n"
-
-    target = column("schedules", "one frame in 2", "hold", "kbps")
-    curves = {"every frame, coarser steps": ["steps"]} | {f"closed loop, {n}": ["closed loop", n] for n in names}
-    at = {
-        title: np.array([at_rate(_of(clip, keys), kbps) for clip, kbps in zip(clips, target, strict=True)])
-        for title, keys in curves.items()
-    }
-    at |= {
-        f"one frame in 2, {name}": column("schedules", "one frame in 2", name, "px") for name in (*names, INTERPOLATE)
-    }
-    rows = [
-        [
-            title,
-            f"{np.nanmean(px):.2f}",
-            against(px, at["one frame in 2, hold"]),
-            against(px, at[f"one frame in 2, {INTERPOLATE}"]),
-        ]
-        for title, px in at.items()
-    ]
-    text += (
-        "## At one rate\n\nAt the rate that each person's motion has with one frame in 2 "
-        f"({target.mean():.2f} kbps in the mean), errors of all ways to get there:\n\n"
-        + table(["", "landmarks off, px of 256", "against hold", "against interpolation"], rows)
-        + "\n\n## Frames that are lost\n\n"
-    )
-    rows = []
-    for loss in LOSSES:
-        for name in [*names, LATE]:
-            cells = [column("losses", loss, name, key) for key in ("kbps", "px", "px_per_lost", "filled_per_lost")]
-            held, line = (column("losses", loss, other, "px_per_lost") for other in ("hold", LATE))
-            rows.append(
-                [
-                    f"{loss}, {name}",
-                    "1 frame" if name == LATE else "none",
-                    *(_mean(*cells)),
-                    "" if name == "hold" else against(cells[2], held),
-                    "" if name == LATE else against(cells[2], line),
-                ]
-            )
-    header = [
-        "",
-        "delay",
-        "kbps",
-        "px",
-        "px a lost packet",
-        "frames filled a lost packet",
-        "against hold",
-        "against interpolation",
-    ]
-    text += (
-        table(header, rows)
-        + "\n\npx a lost packet: error above that without loss, summed over all frames, over packets lost.\n\n"
-    )
-    text += _pictures(clips, names)
-    text += f"Intervals are over {people.unit}.\n"
-    return text
-
-
-def _pictures(clips: list[dict[str, Any]], names: Sequence[str]) -> str:
-    shown = [clip for clip in clips if "pictures" in clip]
-    if not shown:
-        return ""
-    measures = [
-        key for key in ("landmark", "identity", "perceptual", "mae") if key in next(iter(shown[0]["pictures"].values()))
-    ]
-    people, rows = People([clip["clip"] for clip in shown], r"^(.*)$"), []
-    for kind in ("one frame in 2", "10 % lost"):
-        ways = [name for name in shown[0]["pictures"] if name.startswith(f"{kind}, ")]
-        for way in ways:
-            cells = []
-            for key in measures:
-                mine, held = (np.array([c["pictures"][w][key] for c in shown]) for w in (way, f"{kind}, hold"))
-                difference = people.difference(mine, held)
-                cells.append(f"{mine.mean():.4f}" + ("" if way.endswith(", hold") else f" ({difference})"))
-            rows.append([way, *cells])
-    header = ["", *measures]
-    return (
-        "## Pictures\n\nFilled frames, drawn from the first frame of the clip and compared with the true ones; in "
-        f"brackets the difference from hold. {len(shown)} people. *Every frame*: the same frames, had they been sent. "
-        "Landmark: mean distance over that between the outer corners of the eyes; identity: distance of the "
-        "descriptions of a face recognition network; perceptual: of the maps of an ImageNet network; mae: of pixels "
-        "in [0, 1].\n\n" + table(header, rows) + "\n\n"
-    )
-
-
-def _of(clip: dict[str, Any], keys: Sequence[str]) -> Any:
-    value: Any = clip
-    for key in keys:
-        value = value[key]
-    return value
-
-
-def _mean(*columns: np.ndarray) -> list[str]:
-    return [f"{np.mean(c):.2f} ± {np.std(c, ddof=1):.2f}" if len(c) > 1 else f"{c[0]:.2f}" for c in columns]
-
-
 def main() -> None:
     """Read the options, measure, write JSON and Markdown as people are done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -393,7 +245,6 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="people whose frames are drawn too")
     parser.add_argument("--drawn", type=int, default=6, help="frames that are drawn of each kind")
     parser.add_argument("--face-api", type=Path, help="weights of @vladmandic/face-api, for identity")
-    parser.add_argument("--said", type=Path, help="Markdown that is put at the head of the report")
     parser.add_argument(
         "--cache", type=Path, required=True, help="folder of a file a person: another run goes on there"
     )
@@ -407,23 +258,26 @@ def main() -> None:
     clips = {p.stem: p for folder in ("people", "voxceleb", "portraits") for p in (options.data / folder).glob("*.mp4")}
     paths = picked(options.motion, options.people)
     fillers = load_fillers(options.fillers, model.motion_dim) | fitted(options.motion, options.fit, paths)
+    options.cache.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"about": describe(), "frames": options.frames, "fillers": list(fillers), "clips": []}
     results["validating"] = sum(path.name.startswith("validate-") for path in paths)
     for i, path in enumerate(paths):
-        name = path.stem.split("-", 2)[2]
-        drawn_too = i < options.pictures
-        kept = options.cache / f"{path.stem}{'-drawn' if drawn_too else ''}.json"
-        if not kept.exists():
-            with torch.inference_mode():
-                found = measure(model, path, clips[name] if drawn_too else None, fillers, options)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(kept) as temporary:
-                temporary.write_text(json.dumps(found) + "\n")
-        found = json.loads(kept.read_text())
-        results["clips"].append({"clip": path.stem, **found})
+        motion = Motion.load(path)[: options.frames]
+        options.clip = clips[path.stem.split("-", 2)[2]]
+        parts = {"motion": of_motion, "loops": of_loops} | ({"pictures": of_pictures} if i < options.pictures else {})
+        found: dict[str, Any] = {"clip": path.stem}
+        for name, part in parts.items():
+            kept = options.cache / f"{path.stem}-{name}.json"
+            if not kept.exists():
+                with torch.inference_mode():
+                    measured = part(model, motion, fillers, options)
+                with atomic_path(kept) as temporary:
+                    temporary.write_text(json.dumps(measured) + "\n")
+            found |= json.loads(kept.read_text())
+        results["clips"].append(found)
         print(path.stem, {n: round(r["px"], 2) for n, r in found["schedules"]["one frame in 2"].items()}, flush=True)
         if len(results["clips"]) > 1:
-            text = page(results, options.said.read_text() + "\n" if options.said else "")
+            text = page(results, __doc__)
             for where, content in ((options.json, json.dumps(results, indent=1) + "\n"), (options.report, text)):
                 with atomic_path(where) as temporary:
                     temporary.write_text(content)
