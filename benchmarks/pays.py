@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--fillers", nargs="*", help="beside hold: names or files. (default: damped, and all bundled)")
     parser.add_argument("--fit", nargs="*", default=[], help="forecasters fitted on training people: ridge, var")
+    parser.add_argument("--loops", type=int, help="people whose closed loops are measured, which takes long. (all)")
     parser.add_argument("--pictures", type=int, default=0, help="people whose frames are drawn too")
     parser.add_argument("--drawn", type=int, default=6, help="frames that are drawn of each kind")
     parser.add_argument("--face-api", type=Path, help="weights of @vladmandic/face-api, for identity")
@@ -264,7 +265,9 @@ def main() -> None:
     for i, path in enumerate(paths):
         motion = Motion.load(path)[: options.frames]
         options.clip = clips[path.stem.split("-", 2)[2]]
-        parts = {"motion": of_motion, "loops": of_loops} | ({"pictures": of_pictures} if i < options.pictures else {})
+        parts = {"motion": of_motion}
+        parts |= {"loops": of_loops} if options.loops is None or i < options.loops else {}
+        parts |= {"pictures": of_pictures} if i < options.pictures else {}
         found: dict[str, Any] = {"clip": path.stem}
         for name, part in parts.items():
             kept = options.cache / f"{path.stem}-{name}.json"
