@@ -1,7 +1,7 @@
-"""How well anomalies are found: AUROC, false alarms against the promised rate, frames from onset to alarm.
+"""Evaluation of anomaly detection: AUROC, false alarms against the guaranteed rate, frames from onset to alarm.
 
-One run is one draw of everything (data, split, training); a table holds means over runs with confidence intervals of
-the mean (Student's t). Two readings of each score:
+One run samples everything anew (data, split, training); a table has means over runs with confidence intervals of the
+mean (Student's t). Each score is evaluated in two ways:
 
     frames   AUROC of frames from the onset on against all frames of normal clips
     clips    AUROC of the largest score of a clip from the onset on against the largest of a normal clip;
@@ -57,7 +57,7 @@ class Interval:
 def measure(
     scorers: Sequence[Scorer], calibrated: Sequence[Detector], normal: Series, kinds: Sequence[Anomalies]
 ) -> dict[str, dict[str, Measured]]:
-    """Return what one run measured: for each score, false alarms under `normal` and the figures of each kind.
+    """Return the results of one run: for each score, false alarms under `normal` and the figures of each kind.
 
     `calibrated` are the scorers' detectors. Scores of one name must come from one scorer.
     """
@@ -139,7 +139,7 @@ def _interval(values: Sequence[float]) -> Interval:
 
 
 def draw_table(path: Path, tables: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Interval]]]]) -> None:
-    """Write bars of the AUROC of clips with their intervals: a panel a table, a group a kind, a bar a score."""
+    """Write bars of the clips' AUROC with intervals: a panel per table, a group per kind, a bar per score."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * len(tables), 3.3), layout="constrained")
@@ -177,7 +177,7 @@ def plain(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cells(table: Mapping[str, Mapping[str, Mapping[str, Interval]]], figure: str) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of one figure: a row a score, a column a kind that has the figure."""
+    """Return header and rows of one figure: one row per score, one column per kind that has the figure."""
     first = next(iter(table.values()))
     kinds = [kind for kind in first if figure in first[kind]]
     return ["score", *kinds], [[score, *(str(rows[kind][figure]) for kind in kinds)] for score, rows in table.items()]

@@ -28,7 +28,7 @@ _SIDES = ("train", "test", "faults")
 
 @dataclass(frozen=True)
 class ArmDataConfig:
-    """What is generated: `clips` without a fault on both sides together, and `faults` clips of each kind of fault.
+    """The data set: `clips` without a fault, on both sides together, and `faults` clips of each kind of fault.
 
     An episode of a fault is one that no clip without a fault is of.
     """

@@ -1,4 +1,4 @@
-"""Robot arms that push objects about, simulated: motion with exact joint positions, and faults with known onsets.
+"""Simulated robot arms that push objects: motion with exact joint positions, and faults with known onsets.
 
 A KUKA iiwa of seven joints (pybullet_data) follows a random path a hand's breadth above a plane on which boxes stand;
 its tip pushes those it meets. Policies differ in how the path is drawn:
@@ -7,7 +7,7 @@ its tip pushes those it meets. Policies differ in how the path is drawn:
     push      to one side of a box, then through where it stood to the other
     circle    round a box, as wide as chance says, either way
 
-A fault begins between two frames and stays; what moved before is the same as without it:
+A fault starts between two frames and persists; everything before is the same as without it:
 
     jam       one joint stops where it is
     slip      one joint's drive gives way: it has a share only of the torque that it held the arm with
@@ -66,7 +66,7 @@ class Episode:
     """One clip. Angles in radians, speeds in radians a second, torques in newton metres, places in metres.
 
     `joints`, `velocities`, `torques` are (T, 7), `tip` (T, 3), `objects` (T, 3 O): x, y, z of each; `pictures` is
-    (T, S, S, 3) uint8, or None. `onset` is the first frame that a fault touched, T or more where there is none.
+    (T, S, S, 3) uint8, or None. `onset` is the first frame affected by a fault, T or more if there is none.
     """
 
     policy: Policy
