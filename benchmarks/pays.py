@@ -21,6 +21,7 @@ person, 95 % intervals by resampling people.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -247,7 +248,10 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=6, help="frames that are drawn of each kind")
     parser.add_argument("--face-api", type=Path, help="weights of @vladmandic/face-api, for identity")
     parser.add_argument(
-        "--cache", type=Path, required=True, help="folder of a file a person: another run goes on there"
+        "--cache",
+        type=Path,
+        required=True,
+        help="folder where an interrupted run goes on; of other weights of one name take another",
     )
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
@@ -259,7 +263,9 @@ def main() -> None:
     clips = {p.stem: p for folder in ("people", "voxceleb", "portraits") for p in (options.data / folder).glob("*.mp4")}
     paths = picked(options.motion, options.people)
     fillers = load_fillers(options.fillers, model.motion_dim) | fitted(options.motion, options.fit, paths)
-    options.cache.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps([list(fillers), options.frames, options.drawn, QUALITY, TOLERANCES, QUALITIES, LOSSES, DRAWS])
+    cache = options.cache / hashlib.sha256(settings.encode()).hexdigest()[:12]
+    cache.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"about": describe(), "frames": options.frames, "fillers": list(fillers), "clips": []}
     results["validating"] = sum(path.name.startswith("validate-") for path in paths)
     for i, path in enumerate(paths):
@@ -270,7 +276,7 @@ def main() -> None:
         parts |= {"pictures": of_pictures} if i < options.pictures else {}
         found: dict[str, Any] = {"clip": path.stem}
         for name, part in parts.items():
-            kept = options.cache / f"{path.stem}-{name}.json"
+            kept = cache / f"{path.stem}-{name}.json"
             if not kept.exists():
                 with torch.inference_mode():
                     measured = part(model, motion, fillers, options)
