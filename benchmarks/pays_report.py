@@ -111,7 +111,7 @@ class _Tables:
                     ]
                 )
         header = ["", "delay", "kbps", "px", "px a lost packet", "frames filled a lost packet"]
-        return table([*header, "less hold", "less interpolation"], rows)
+        return table([*header, "minus hold", "minus interpolation"], rows)
 
     def pictures(self) -> str:
         shown = [clip for clip in self.clips if "pictures" in clip]
