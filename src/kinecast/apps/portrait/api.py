@@ -62,7 +62,8 @@ def animate(
 
     Args:
         source: the picture: a path, a PIL image, an array (H, W, 3) of uint8, or a tensor (3, H, W) in [0, 1].
-        driving: a path of a clip or of motion (.npz, .kcm), a `Motion`, or frames: an array (T, H, W, 3), a tensor
+        driving: a path of a clip or of motion (.npz, .kcm, .csv of
+            blendshapes), a `Motion`, or frames: an array (T, H, W, 3), a tensor
             (T, 3, H, W), or anything that yields pictures, such as a camera. Of frames that come one at a time each is
             answered before the next one is taken.
         output: a clip to write (mp4, mov, webm, mkv, gif); without it frames are returned as they are made.
@@ -127,7 +128,7 @@ def _options(options: dict[str, Any]) -> PortraitOptions:
 
 def _drive(backbone: Backbone, driving: str | Path | Motion, options: PortraitOptions) -> Drive:
     if isinstance(driving, Motion):
-        return given_drive(backbone, driving, options.reading)
+        return given_drive(backbone, driving, options)
     return drive_of(backbone, driving, options)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kinecast.apps.blendshape_driving import TABLE, load_motion
 from kinecast.apps.extraction import Progress, check_motion, detect_motion
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.stream.clips import read_motion
@@ -24,6 +25,7 @@ from kinecast.models.base import Backbone
 from kinecast.motion import Motion
 
 MOTION_FILE, STREAM_FILE = ".npz", ".kcm"
+MOTION_SUFFIXES = (MOTION_FILE, STREAM_FILE, TABLE)
 _LARGEST_SIDE = 1024  # pixels of a driving frame, in which a face is looked for
 
 
@@ -31,9 +33,14 @@ _LARGEST_SIDE = 1024  # pixels of a driving frame, in which a face is looked for
 class Reading:
     """How a driving clip is read.
 
-    `crop` is a policy of `kinecast.media.framing`; None lets the backbone have what it sees best. `start` and `end` are
-    seconds of the clip, `fps`, `true_fps` and `limit` those of `kinecast.media.footage`; `smooth` filters what
-    trembles.
+    Attributes:
+        crop: how frames are cut, by a policy of `kinecast.media.framing`; None is what the backbone sees best.
+        fps: resample to this constant rate.
+        true_fps: the true frame rate, where the file's times are wrong.
+        limit: at most so many frames.
+        start: seconds of the clip before which it is left out.
+        end: seconds after which it is.
+        smooth: filter what trembles (One Euro).
     """
 
     crop: str | None = None
@@ -111,11 +118,11 @@ def _whole(clip: str | Path) -> tuple[int, int] | None:
 
 def is_motion(path: str | Path) -> bool:
     """Tell whether a file holds motion: by its suffix, or as video with GFV messages."""
-    return Path(path).suffix.lower() in (MOTION_FILE, STREAM_FILE) or carries_gfv(path)
+    return Path(path).suffix.lower() in MOTION_SUFFIXES or carries_gfv(path)
 
 
 def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool = True) -> Drive:
-    """Read a motion file (.npz), a motion stream (.kcm) or video with GFV messages, whose pictures are left out.
+    """Read motion (.npz), blendshapes (.csv), a motion stream (.kcm) or video with GFV messages, without pictures.
 
     Raises:
         KinecastError: damaged, of another model, or an option that needs frames.
@@ -125,8 +132,8 @@ def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool =
         _, motion = read_motion(backbone, path)
         if sound and reading.start == 0:
             heard = stream_sound(path, float(motion.edges()[0]))
-    elif path.suffix.lower() == MOTION_FILE:
-        motion = Motion.load(path)
+    elif path.suffix.lower() in MOTION_SUFFIXES:
+        motion = load_motion(backbone, path)
     else:
         _, motion = read_gfv(backbone, path)
         heard = clip_sound(path, reading.start) if sound else None

@@ -18,8 +18,8 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class PortraitOptions:
-    """How a portrait is animated.
+class PortraitOptions(Reading):
+    """How a portrait is animated, and how the driving clip is read.
 
     Attributes:
         face: whose head moves: "largest", "all", or a number from 1, counted from the left.
@@ -27,13 +27,6 @@ class PortraitOptions:
         size: the side of that square in pixels, 512 by default; asks for a square too.
         transfer: how relative motion is applied: strengths by region, openings of eyes and lips (mesh).
         relative: take over how the driving face changes since its first frame, not where it is.
-        crop: how driving frames are cut, by a policy of `kinecast.media.framing`; None is what the backbone sees best.
-        fps: resample to this constant rate.
-        true_fps: the true frame rate, where the file's times are wrong.
-        limit: at most so many frames.
-        start: seconds of the driving clip before which it is left out.
-        end: seconds after which it is.
-        smooth: filter what trembles (One Euro).
         sound: keep the driving clip's.
         quality: of the output, 0 (best) to 51 (smallest).
         reenact: the source is a clip, each of whose frames is animated; its head's own movement stays beneath.
@@ -44,13 +37,6 @@ class PortraitOptions:
     size: int | None = None
     relative: bool = True
     transfer: Transfer = Transfer()
-    crop: str | None = None
-    fps: float | None = None
-    true_fps: float | None = None
-    limit: int | None = None
-    start: float = 0.0
-    end: float | None = None
-    smooth: bool = False
     sound: bool = True
     quality: int = 18
     reenact: bool = False
@@ -68,11 +54,6 @@ class PortraitOptions:
     def side(self) -> int | None:
         """The side of the square that is shown; None for the whole picture."""
         return self.size or (SQUARE if self.square else None)
-
-    @property
-    def reading(self) -> Reading:
-        """How the driving clip is read."""
-        return Reading(self.crop, self.fps, self.true_fps, self.limit, self.start, self.end, self.smooth)
 
 
 def landmarker_of(backbone: Backbone) -> Landmarker:

@@ -24,7 +24,7 @@ from kinecast.media.video import probe, read_frames
 
 _LOOKED_AT = 16  # pictures among which the first message must be
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-_OTHERS = (".kcm", ".npz")  # what is no video, and need not be opened to know it
+_OTHERS = (".kcm", ".npz", ".csv")  # what is no video, and need not be opened to know it
 
 
 def carries_gfv(path: str | Path) -> bool:
