@@ -28,8 +28,9 @@ from kinecast.faces import Landmarker
 from kinecast.faces.topology import mirrored
 from kinecast.files import atomic_path, check_output
 from kinecast.media.video import read_frames
+from kinecast.models.mesh.following import points_of
 from kinecast.models.mesh.geometry import fit_pose
-from kinecast.models.mesh.model import Mesh, points_of
+from kinecast.models.mesh.model import Mesh
 from kinecast.zoo import load_backbone
 
 _SIDE = 256  # pixels of the clips

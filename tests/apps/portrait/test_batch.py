@@ -61,7 +61,7 @@ def test_a_batch_resumes(model, people, clip, tmp_path, monkeypatch):
     tasks[1].output.unlink()  # as after an interruption
     before, lines[:] = tasks[0].output.stat().st_mtime_ns, []
     assert run_batch(model, tasks, OPTIONS, "tiny", say=lines.append) == 1
-    assert lines[:2] == ["1 of 2 outputs are there already", "[1/1] b10.png, driven by lean.mp4"]
+    assert lines[:2] == ["1 of 2 outputs exist already", "[1/1] b10.png, driven by lean.mp4"]
     assert tasks[0].output.stat().st_mtime_ns == before
     monkeypatch.setattr(batch, "make", lambda *a: pytest.fail("nothing was left to do"))
     assert run_batch(model, tasks, OPTIONS, "tiny") == 0
@@ -107,7 +107,7 @@ def test_two_processes_make_what_one_makes(model, people, clip, tmp_path):
     assert not there[0].output.exists() and not there[0].sidecar.exists()
     assert sum(line.startswith("source: face 1 at") for line in lines) == 2
     assert any(line.startswith("a.mp4: source: expected a face") for line in lines)
-    assert "2 of 2 outputs are there already" in lines
+    assert "2 of 2 outputs exist already" in lines
 
 
 def test_an_input_is_never_replaced(model, people, clip, tmp_path):

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from kinecast.faces.weights import mean_face
+from kinecast.models.mesh.following import POINTS
 from kinecast.models.mesh.geometry import NECK, Pose, fit_pose, rotation_matrix, rotation_vector
-from kinecast.models.mesh.model import POINTS, Mesh
+from kinecast.models.mesh.model import Mesh
 
 FILE = Path(__file__).parent / "data" / "arkit.npz"
 _HALF_HEIGHT = math.tan(math.radians(63) / 2)  # of the picture, at a distance of one: the camera of `faces.geometry`
