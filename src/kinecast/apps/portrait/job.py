@@ -37,7 +37,7 @@ def animate_portrait(
     Args:
         backbone: animates.
         source: a picture, as accepted by `as_picture`.
-        driving: a clip, or motion (.npz, .kcm, video with GFV messages).
+        driving: a clip, or motion (.npz, .kcm, .csv of blendshapes, video with GFV messages).
         output: mp4, mov, webm, mkv or gif.
         options: which faces, what to show, which part of the clip.
         progress: called with (stage, frames done since the last call).
@@ -138,8 +138,8 @@ def drive_of(
         KinecastError: unreadable, or of another model.
     """
     if is_motion(driving):
-        return motion_drive(backbone, Path(driving), options.reading, options.sound)
-    return clip_drive(backbone, driving, options.reading, options.relative, options.sound, progress)
+        return motion_drive(backbone, Path(driving), options, options.sound)
+    return clip_drive(backbone, driving, options, options.relative, options.sound, progress)
 
 
 def perform(
