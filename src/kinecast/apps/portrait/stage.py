@@ -49,7 +49,9 @@ class Stage:
 
         Args:
             motions: of the driving frames, in turn.
-            initial: the one (1) since which changes are taken over; None takes the motion over as it is.
+            initial: the frames that changes may be counted from, those of the clip where it is known or else its
+                first: each actor takes the one that suits it (`Backbone.reference`); None takes the motion over as
+                it is.
             options: how changes are taken over.
         """
         retargets = [self._retargeter(actor, initial, options or Transfer()) for actor in self.actors]
@@ -85,7 +87,8 @@ class Stage:
         """Return what makes an actor's motion of that of the driving frames."""
         if initial is None:
             return lambda motion: motion
-        return self.backbone.retarget(actor.source.motion.to("cpu"), initial, options)
+        own = actor.source.motion.to("cpu")
+        return self.backbone.retarget(own, initial[self.backbone.reference(own, initial)], options)
 
 
 def set_stage(
