@@ -13,7 +13,7 @@ from kinecast.faces.topology import BLENDSHAPES
 LARGEST, ALL = "largest", "all"
 _LEAST = 24  # pixels of a face's larger side: smaller ones show no expression
 _SHARP = 96  # likewise: smaller ones become soft pictures
-_FRONT = 35.0  # degrees by which a face may be turned away and still show both of its sides
+_FRONT = 30.0  # degrees by which a face may be turned away and still show both of its sides
 _SHUT = 0.6  # of the blink scores
 _BLINKS = [BLENDSHAPES.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
 

@@ -56,9 +56,11 @@ class MouthScores:
             counts: (S,), 1 for scores that matter, else 0.
         """
         with torch.inference_mode(False), torch.enable_grad():
-            numbers = (expression + correction).float().detach().clone().repeat(len(SCORES), 1).requires_grad_()
-            scores = self._scores(numbers, rotation.clone()).diagonal()
-            (slopes,) = torch.autograd.grad(scores.logit(eps=1e-6).sum(), numbers)
+            numbers = (expression + correction).float().detach().clone()[None].requires_grad_()
+            scores = self._scores(numbers, rotation.clone())[0]
+            # One pass back for each score: a batch of as many faces would need as many forward, too.
+            logits = scores.logit(eps=1e-6)
+            slopes = torch.cat([torch.autograd.grad(each, numbers, retain_graph=True)[0] for each in logits])
         missing = counts * (_logit(wanted) - _logit(scores.detach()) + slopes @ correction)
         rows = torch.cat((slopes * counts[:, None], self._openings))
         asked = torch.cat((missing, torch.zeros(len(self._openings))))
