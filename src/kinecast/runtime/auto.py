@@ -110,9 +110,9 @@ def lack_of(model: Backbone, precision: str) -> str:
 
 
 def warn_of_lack(precision: str, lack: str, chosen: Backbone) -> None:
-    """Say that a precision is not to be had, why, and what is taken instead."""
+    """Warn that a precision is unavailable, why, and what is used instead."""
     warnings.warn(
-        f"precision {precision} is not to be had: {lack}; taken: {chosen.engine} {chosen.precision}",
+        f"precision {precision} is unavailable: {lack}; using {chosen.engine} {chosen.precision}",
         KinecastWarning,
         stacklevel=5,
     )

@@ -38,7 +38,7 @@ def build_openvino(model: Backbone, precision: str) -> Backbone:
     offer = check_openvino(model, precision)
     parts = _quantised(model, offer) if precision == "int8" else _compiled(model, offer, precision)
     engined = offer.run(model, parts)
-    engined.engine, engined.precision, engined.reason = "openvino", precision, "asked for"
+    engined.engine, engined.precision, engined.reason = "openvino", precision, "requested"
     return engined
 
 

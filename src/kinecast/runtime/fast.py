@@ -15,7 +15,7 @@ def build_fast(model: Backbone, precision: str) -> Backbone:
     """
     offer = check_fast(model, precision)
     engined = offer.run(model, offer.fold(model, precision, True))
-    engined.engine, engined.precision, engined.reason = "fast", precision, "asked for"
+    engined.engine, engined.precision, engined.reason = "fast", precision, "requested"
     return engined
 
 

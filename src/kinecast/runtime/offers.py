@@ -81,7 +81,7 @@ class Engined(Backbone):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Refuse: the parts are made of the weights and would not follow."""
-        raise KinecastError("an engine's weights are fixed: load them into the model and make the engine anew")
+        raise KinecastError("an engine's weights are fixed: load them into the model and build the engine again")
 
 
 OFFERS: dict[type[Backbone], Offer] = {}  # registered, beside those of the package
