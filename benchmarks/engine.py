@@ -252,8 +252,7 @@ def check_macs(model: Backbone) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Measure, print the tables, and write the JSON."""
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="face-128", help="name or file, beside FOMM-256 (%(default)s)")
     parser.add_argument("--fomm", action=argparse.BooleanOptionalAction, default=True, help="measure FOMM-256 too")
@@ -275,58 +274,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="rounds (%(default)s)")
     parser.add_argument("--frames", type=int, help="frames to measure differences on (16 and 64)")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    args = parser.parse_args()
-    results: dict[str, Any] = {"machine": describe(), "rounds": args.rounds, "models": {}}
-    torch.manual_seed(0)
-    bundled = load_backbone(args.model, "cpu", "eager")
-    models: dict[str, Backbone] = {"FOMM-256": fomm_256(args.reference)} if args.fomm else {}
-    models[Path(args.model).stem] = bundled
-    for name, model in models.items():
-        assert isinstance(model, FOMM)
-        results["models"][name] = {}
-        if args.calibration:
-            calibrate(model, frames_of(args.clips[:-1], model, args.calibration).split(8), limit=args.calibration)
-        test = frames_of(args.clips[-1:], model, args.frames or (16 if name == "FOMM-256" else 64))
-        for threads in args.threads:
-            torch.set_num_threads(threads)
-            found = results["models"][name][f"{threads} threads"] = compare(
-                model, test, args.rounds, args.engines, args.compare
-            )
-            print(f"\n{name}, {threads} threads, {args.rounds} rounds")
-            rows = [
-                [
-                    engine,
-                    *(f"{r[k]:.1f}" if k in r else "" for k in ("detect_ms", "animate_ms", "both_ms")),
-                    f"{r.get('ratio', 1):.2f}x",
-                    f"{r['cpu_ms']:.1f}",
-                    f"{r.get('cpu_ratio', 1):.2f}x",
-                    *(f"{r[k]:.1e}" if k in r else "" for k in ("largest_difference", "mean_difference")),
-                    *(f"{r[k]:.4f}" if k in r else "" for k in ("mae", "ssim")),
-                ]
-                for engine, r in found.items()
-            ]
-            head = [
-                "engine",
-                "detect ms",
-                "animate ms",
-                "both ms",
-                "ratio",
-                "CPU ms",
-                "ratio",
-                "largest",
-                "mean diff.",
-                "MAE",
-                "SSIM",
-            ]
-            print(table(head, rows))
-    torch.set_num_threads(max(args.threads))
-    if args.fomm:
-        results["macs"] = check_macs(models["FOMM-256"])
-        for stage, each in results["macs"].items():
-            print(f"{stage}: {each['counted']:.3f} GMAC counted, {each['reference']} in the reference")
-    if not args.live:
-        write_results(args.output, results)
-        return
+    return parser.parse_args()
+
+
+def shown(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table of what `compare` found."""
+    rows = [
+        [
+            engine,
+            *(f"{r[k]:.1f}" if k in r else "" for k in ("detect_ms", "animate_ms", "both_ms")),
+            f"{r.get('ratio', 1):.2f}x",
+            f"{r['cpu_ms']:.1f}",
+            f"{r.get('cpu_ratio', 1):.2f}x",
+            *(f"{r[k]:.1e}" if k in r else "" for k in ("largest_difference", "mean_difference")),
+            *(f"{r[k]:.4f}" if k in r else "" for k in ("mae", "ssim")),
+        ]
+        for engine, r in found.items()
+    ]
+    times = ["detect ms", "animate ms", "both ms", "ratio", "CPU ms", "ratio"]
+    return table(["engine", *times, "largest", "mean diff.", "MAE", "SSIM"], rows)
+
+
+def end_to_end(args: argparse.Namespace, bundled: Backbone, results: dict[str, Any]) -> None:
+    """Measure the bundled model as it is used, into `results`, and print the table."""
     test = frames_of(args.clips[-1:], bundled, 64)
     forecaster = load_forecaster("gru", "cpu")
     results["live"], results["receivers"], results["start"] = {}, {}, {}
@@ -349,6 +319,35 @@ def main() -> None:
     )
     head = ["engine", "p50 ms", "p95 ms", "fps", "1 rec.", "2 rec.", "4 rec.", "torch s", "load s", "frame s", "all s"]
     print(table([*head, "peak MiB"], rows))
+
+
+def main() -> None:
+    """Measure, print the tables, and write the JSON."""
+    args = arguments()
+    results: dict[str, Any] = {"machine": describe(), "rounds": args.rounds, "models": {}}
+    torch.manual_seed(0)
+    bundled = load_backbone(args.model, "cpu", "eager")
+    models: dict[str, Backbone] = {"FOMM-256": fomm_256(args.reference)} if args.fomm else {}
+    models[Path(args.model).stem] = bundled
+    for name, model in models.items():
+        assert isinstance(model, FOMM)
+        results["models"][name] = {}
+        if args.calibration:
+            calibrate(model, frames_of(args.clips[:-1], model, args.calibration).split(8), limit=args.calibration)
+        test = frames_of(args.clips[-1:], model, args.frames or (16 if name == "FOMM-256" else 64))
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            found = compare(model, test, args.rounds, args.engines, args.compare)
+            results["models"][name][f"{threads} threads"] = found
+            print(f"\n{name}, {threads} threads, {args.rounds} rounds")
+            print(shown(found))
+    torch.set_num_threads(max(args.threads))
+    if args.fomm:
+        results["macs"] = check_macs(models["FOMM-256"])
+        for stage, each in results["macs"].items():
+            print(f"{stage}: {each['counted']:.3f} GMAC counted, {each['reference']} in the reference")
+    if args.live:
+        end_to_end(args, bundled, results)
     write_results(args.output, results)
 
 

@@ -53,10 +53,12 @@ class Run:
         return torch.cat(shown)
 
 
-def runs(model: str, frames: list[torch.Tensor]) -> list[Run]:
-    """Return every engine that can be had here; those that cannot are said."""
+def runs(model: str, frames: list[torch.Tensor], names: list[str]) -> list[Run]:
+    """Return every engine of these names that can be had here; those that cannot are said."""
     plain, found = load_backbone(model, "cpu", "eager"), []
     for engine, precision in PAIRS:
+        if engine not in names:
+            continue
         try:
             if precision == "int8":
                 calibrate(plain, frames, 100)
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="side of the frames in pixels (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (%(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (%(default)s)")
+    parser.add_argument("--engines", nargs="+", default=["fast", "openvino"], help="those that are measured (both)")
     parser.add_argument("--batches", type=int, help="of 8 frames, of the clip (default: all)")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
@@ -80,7 +83,7 @@ def main() -> None:
     batches = list(read_batches(shipped_clip(), args.size, "face", BATCH))[: args.batches]
     measured = batches[1::2]
     count = sum(map(len, measured))
-    engines = runs(args.model, batches[::2])
+    engines = runs(args.model, batches[::2], args.engines)
     expected = Run(load_backbone(args.model, "cpu", "eager"))(measured)
     differences = {run.name: (run(measured) - expected).abs() for run in engines}
     for run in engines:
