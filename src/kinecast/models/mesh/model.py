@@ -196,6 +196,18 @@ class Mesh(Backbone):
         self.animate(self.encode(picture, face), motion, motion)
         return motion
 
+    @torch.inference_mode()
+    def rehearse(self) -> Callable[[int], Tensor]:
+        """Return what draws frame i of three of a mean face that turns, on smooth colours; no engine finds the face."""
+        colours = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+        picture = F.interpolate(colours, size=self.frame_size, mode="bicubic").clamp(0, 1).to(self.device)
+        own = self.neutral()
+        turned = own.components["rotation"] + torch.tensor([[0.1, 0.2, 0.0]], device=self.device)
+        motions = [own.components["rotation"].lerp(turned, share) for share in (0.0, 0.5, 1.0)]
+        clip = [replace(own, components={**own.components, "rotation": rotation}) for rotation in motions]
+        state = self.encode(picture, self._neutral_points())
+        return lambda i: self.animate(state, own, clip[i % len(clip)])
+
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
         pose = fit_pose(points, self.topology.mean)
