@@ -82,7 +82,7 @@ TABLE: tuple[Entry, ...] = (
         "mesh.safetensors",
         "401a760e2647660a551930647c9614324fdf74c053ab355c23b4bfc6f7440c67",
         "Apache-2.0",
-        "face mesh, trained here on 244 people (recipes/mesh.toml, recipes/mesh-256.toml)",
+        "face mesh, trained here on 244 people (recipes/mesh*.toml)",
     ),
     Entry(
         "gru",

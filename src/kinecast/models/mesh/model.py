@@ -1,7 +1,8 @@
 """The mesh backbone: head pose and expression, from a face-landmark network, drive the source's own mesh.
 
     source ----> landmarks -> its own mesh, maps   (once)
-    driving ---> landmarks -> pose, expression      (38 numbers per frame: the motion sent)
+    driving ---> landmarks -> pose, expression      (38 numbers per frame: the motion sent,
+                                                      and 4 of background and shoulders)
     both ------> driven mesh -> drawn -> warped source and new pixels
 
 A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
