@@ -17,6 +17,7 @@ from kinecast.forecasting.gru_snf import GRUSNF
 from kinecast.forecasting.linear import VAR, Ridge
 from kinecast.forecasting.nf import NF
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
+from kinecast.forecasting.transformer import Transformer
 from kinecast.forecasting.vae import VAE
 from kinecast.forecasting.vrnn import VRNN
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
@@ -36,6 +37,7 @@ NAMED: dict[str, type[Forecaster]] = {
     "vrnn": VRNN,
     "vrnn-released": ReleasedVRNN,
     "direct": Direct,
+    "transformer": Transformer,
 }
 _GRU: dict[str, Any] = {"hidden": 8, "read_out": 8}
 _FLOW: dict[str, Any] = {"hidden": 8, "blocks": 2, "flow_hidden": 8}
@@ -63,6 +65,8 @@ CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "vrnn-published": ("vrnn", "paper", _VRNN | {"latent_features": 8}),
     "direct": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 2}),
     "direct-longer": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 1, "longest": 3}),
+    "transformer": ("transformer", "kinecast", {"width": 8, "heads": 2, "layers": 1, "members": 2, "absolute": True}),
+    "transformer-longer": ("transformer", "general", {"width": 8, "layers": 1, "longest": 3, "reads": 5}),
     "vrnn-released": ("vrnn-released", "released", {"hidden": 8, "latent": 3, "fc": 8}),
 }
 N, H, D = 6, 4, 4
@@ -132,7 +136,7 @@ def test_samples_differ_unless_there_is_no_randomness(model: Forecaster) -> None
 
 # Of the others that draw an untrained one forgets its frames; a test of its own steers the draws.
 FORGETFUL = ("vrnn-released", "vrnn-published", "gru-nf-published", "gru-snf-exact")
-DRAWING = ("climatology", "ridge", "var", "vrnn", "direct", "gru-nf", "gru-snf")
+DRAWING = ("climatology", "ridge", "var", "vrnn", "direct", "transformer", "gru-nf", "gru-snf")
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith(DRAWING) and name not in FORGETFUL])

@@ -113,6 +113,9 @@ class Forecaster(nn.Module, ABC):
         The first `observed` frames are given (default: half of them), the later ones are what is learnt to forecast.
         """
 
+    def calibrate(self, windows: Tensor, observed: int) -> None:  # noqa: B027
+        """Learn from windows (M, T, D) how forecasts by the trained weights are off. Called once, after training."""
+
     @abstractmethod
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         """Do what `forecast` says, on checked input and in evaluation mode."""

@@ -35,13 +35,14 @@ from kinecast.research.people import Difference, Estimate, People, groups_of
 from kinecast.research.protocol import released_samples
 from kinecast.research.scoring import COLUMNS, Scores, WindowScores, score_samples, window_scores
 from kinecast.research.selection import CANDIDATES, Candidates, choose_settings
-from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
+from kinecast.training.forecaster import GENERAL, ForecasterTrainingConfig, train_forecaster
 from kinecast.zoo import load_forecaster
 
 BASELINES = ("repeat", "velocity", "damped", "climatology", "ridge", "var")
-MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct")
+MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct", "transformer")
 ESTIMATED = ("mae", "crps", "energy_score", "spread", "coverage_80")  # with their people, worst and interval
 COMPARED = {"mae": "damped", "crps": "climatology"}  # what each row is held against
+_GENERAL = "general"  # the preset of models for every horizon: trained once, as `training.forecaster.GENERAL` says
 PAIRED = ("mae", "crps", "spread")  # of every two models
 
 
@@ -50,7 +51,8 @@ class KeypointTableConfig:
     """What the table is made of. `training` holds values of `ForecasterTrainingConfig` for all trained models.
 
     `models` are names of the registry, `name` or `name:preset`, trained here, or of bundled weights, taken as they
-    are: of a training that kept out the same people. With `folds` everybody is kept out once, in so many groups of
+    are: of a training that kept out the same people. Those of the preset `general` are trained once for all horizons,
+    as the bundled ones are, whatever `training` says. With `folds` everybody is kept out once, in so many groups of
     people, and `validate` is not looked at. `candidates` are settings by model, of which one is chosen on the training
     people.
     """
@@ -175,8 +177,9 @@ def _scored(
             parts.append(score_forecaster(model, part, config.samples, seed))
         runs.append(WindowScores.joined(parts))
     family = family_of(model)
-    kind = name.partition(":")[0]
-    label = name if name in BASELINES else f"{kind} ({family})" if kind in FORECASTERS else f"{name} (bundled)"
+    kind, _, preset = name.partition(":")
+    told = name if preset == _GENERAL else kind
+    label = name if name in BASELINES else f"{told} ({family})" if kind in FORECASTERS else f"{name} (bundled)"
     return label, _Scored(family, differences(model), runs)
 
 
@@ -260,7 +263,7 @@ class _Models:
 
     def train(self, log: Callable[[str], None]) -> None:
         """Train what is missing."""
-        jobs = [job for job in self._jobs() if not _is_trained(job, self.series)]
+        jobs = list({job.path: job for job in self._jobs() if not _is_trained(job, self.series)}.values())
         if self.config.workers == 1:
             for job in jobs:
                 _train(job, self.series, log)
@@ -314,16 +317,12 @@ class _Models:
 
     def _job(self, name: str, horizon: Horizon, seed: int) -> "_Job":
         kind, _, preset = name.partition(":")
-        training = ForecasterTrainingConfig(
-            model=kind,
-            preset=preset or None,
-            observed=horizon.observed,
-            forecast=horizon.forecast,
-            every=self.config.every,
-            seed=seed,
-            **(self.config.training or {}),
-        )
-        file = f"{name.replace(':', '-')}_{horizon}_seed{seed}{self.tag}.safetensors"
+        values = {"observed": horizon.observed, "forecast": horizon.forecast, "every": self.config.every}
+        values |= self.config.training or {}
+        if preset == _GENERAL:
+            values |= GENERAL[kind]
+        training = ForecasterTrainingConfig(model=kind, preset=preset or None, seed=seed, **values)
+        file = f"{name.replace(':', '-')}_{training.horizon}_seed{seed}{self.tag}.safetensors"
         candidates = tuple(self.config.candidates.get(name, ()))
         return _Job(self.cache / file, training, candidates, self.config.person)
 
@@ -340,7 +339,7 @@ class _Job:
     def about(self, series: Series) -> dict[str, Any]:
         """Return what tells this training from others."""
         told = {"candidates": [dict(c) for c in self.candidates]} if self.candidates else {}
-        return {"training": asdict(self.training), "clips": sorted(series), **told}
+        return {"training": self.training.to_json(), "clips": sorted(series), **told}
 
 
 def _is_trained(job: _Job, series: Series) -> bool:
