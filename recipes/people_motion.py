@@ -1,7 +1,7 @@
 """Motion of the faces of many people, by `mesh`, as one store with the person in every name: PERSON#CLIP.
 
     python recipes/people_motion.py ../shared/data --landmarks runs/landmarks -o runs/people-motion.npz
-    python recipes/people_motion.py ../shared/data --landmarks runs/landmarks -o runs/people-motion-every2.npz --every 2
+    python recipes/people_motion.py ../shared/data --landmarks runs/landmarks -o runs/people-motion-1.npz --clips 1
     kinecast research keypoints --data runs/people-motion.npz --person '^([^#]+)#' --folds 5 -o runs/by-person
 
 The folder is that of the development data: people/ with its index.tsv, voxceleb/ and portraits/. The landmarks of every
@@ -12,6 +12,7 @@ its `cache`. Frames without a face are cut away, and the longest stretch between
 
 import argparse
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--clips", type=int, help="of each person, at most so many, the first ones")
     parser.add_argument("--every", type=int, default=1, help="keep one frame in so many")
     parser.add_argument("--landmarks", type=Path, required=True, help="folder that keeps the landmarks of every frame")
     options = parser.parse_args()
@@ -74,7 +76,11 @@ def main() -> None:
     model = load_backbone("mesh", "cpu")
     assert isinstance(model, Mesh)
     store: dict[str, np.ndarray] = {}
+    seen: Counter[str] = Counter()
     for person, clip in people_clips(options.data):
+        seen[person] += 1
+        if options.clips and seen[person] > options.clips:
+            continue
         try:
             motion = motion_of(model, landmarks_of(clip, folder)[:: options.every])
         except KinecastError as error:

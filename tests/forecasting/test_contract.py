@@ -111,6 +111,14 @@ def test_frames_after_the_observed_ones_change_nothing(model: Forecaster) -> Non
     assert torch.equal(model.forecast(series[:, :N], H, samples=3), before)
 
 
+def test_the_median_is_that_of_many_samples(model: Forecaster) -> None:
+    median = model.median(observed(), H, samples=600)
+    assert median.shape == (3, H, D)
+    samples = model.forecast(observed(), H, samples=600, seed=1)
+    near = (median - samples.median(dim=0).values).abs() <= 0.5 * samples.std(dim=0) + 1e-6
+    assert near.float().mean() > 0.95
+
+
 def test_a_seed_gives_the_same_samples(model: Forecaster) -> None:
     first = model.forecast(observed(), H, samples=4, seed=7)
     torch.manual_seed(123)  # nothing depends on the global generator

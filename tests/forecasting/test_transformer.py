@@ -17,7 +17,7 @@ N, H, D = 6, 4, 3
 
 def fitted(**changes: object) -> Transformer:
     torch.manual_seed(0)
-    sizes = {"width": 8, "heads": 2, "layers": 1, "members": 2, "bank_size": 64}
+    sizes = {"width": 8, "heads": 2, "layers": 1, "members": 2, "bank_size": 64, "absolute": False}
     model = build_forecaster("transformer", D, **(sizes | changes))
     assert isinstance(model, Transformer)
     model.fit(ar_windows(80, N + H, D), N)

@@ -83,6 +83,7 @@ class MarginalForecaster(Forecaster):
 
     config: MarginalsConfig
     min_observed = 2
+    exact_median = True
     kept = "bank"
     bank: Tensor
 
@@ -121,6 +122,14 @@ class MarginalForecaster(Forecaster):
         members = self._each(observed, horizon)
         location = torch.stack([m.location for m in members]).mean(dim=0)
         return Marginals(location, torch.stack([m.scale.log() for m in members]).mean(dim=0).exp())
+
+    def median(self, observed: Tensor, horizon: int, samples: int = 16, seed: int = 0) -> Tensor:
+        """Return the locations (B, H, D), as far ahead as there are any; beyond, medians of samples."""
+        if horizon > self._reach():
+            return super().median(observed, horizon, samples, seed)
+        self._check(observed, horizon, samples)
+        with torch.inference_mode(), self._evaluating():
+            return self.marginals(observed.to(self.device, torch.float32), horizon).location
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         count, frames = observed.shape[:2]

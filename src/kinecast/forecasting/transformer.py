@@ -34,14 +34,15 @@ _JITTER = 0.05  # sigma of the log-normal factor of a drawn trajectory
 class TransformerConfig(MarginalsConfig):
     """Sizes of the nets. Of more than `reads` observed frames the last ones are read.
 
-    `absolute` tells a number's place in the training set too: an open mouth closes. It takes many training people.
+    `absolute` tells a number's place among the training frames too, for an open mouth closes; with few training people
+    it says more of who they are than of how they move.
     """
 
     width: int = 48
-    layers: int = 2
+    layers: int = 1
     heads: int = 4
     reads: int = 12
-    absolute: bool = False
+    absolute: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ Notation: S samples, W windows, H horizon, D numbers per frame.
 """
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -43,6 +44,7 @@ MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct", "transforme
 ESTIMATED = ("mae", "crps", "energy_score", "spread", "coverage_80")  # with their people, worst and interval
 COMPARED = {"mae": "damped", "crps": "climatology"}  # what each row is held against
 _GENERAL = "general"  # the preset of models for every horizon: trained once, as `training.forecaster.GENERAL` says
+_ONE_IN = 10
 PAIRED = ("mae", "crps", "spread")  # of every two models
 
 
@@ -61,6 +63,7 @@ class KeypointTableConfig:
     validate: str = "id10291"
     person: str = PERSON_PATTERN
     models: tuple[str, ...] = MODELS
+    baselines: tuple[str, ...] = BASELINES  # with what rows are held against, at least
     samples: int = 100
     seeds: tuple[int, ...] = (0,)
     training: Mapping[str, Any] | None = None
@@ -72,6 +75,12 @@ class KeypointTableConfig:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise KinecastError(f"keypoint table: expected at least 1 worker, found {self.workers}")
+        needed = {*COMPARED.values()}
+        if not needed <= {*self.baselines} <= {*BASELINES}:
+            raise KinecastError(
+                f"keypoint table: expected baselines of {', '.join(BASELINES)}, {' and '.join(sorted(needed))} among "
+                f"them, found {', '.join(self.baselines)}"
+            )
         if not self.horizons or not self.seeds or self.samples < 2:
             raise KinecastError(
                 f"keypoint table: expected a horizon, a seed and at least 2 samples, found {len(self.horizons)}, "
@@ -133,7 +142,7 @@ def keypoint_table(
     for horizon in config.horizons:
         windows = [evaluation_windows(kept_out, horizon, config.every) for _, kept_out, _ in folds]
         scored: dict[str, _Scored] = {}
-        for name in (*BASELINES, *config.models):
+        for name in (*config.baselines, *config.models):
             label, of = _scored(name, horizon, config, models, windows)
             scored[label] = of
         if horizon in released:
@@ -310,17 +319,23 @@ class _Models:
 
     def _jobs(self) -> "Iterator[_Job]":
         for horizon in self.config.horizons:
-            for name in (*BASELINES, *self.config.models):
+            for name in (*self.config.baselines, *self.config.models):
                 for seed in self.config.seeds:
                     if name.partition(":")[0] in FORECASTERS and self._shared(name) is None:
                         yield self._job(name, horizon, seed)
+
+    def _one_in_ten(self) -> str | None:
+        """Return a pattern of every tenth training person, who say when a general model stops, and how wide it is."""
+        people = sorted({person_of(clip, self.config.person) for clip in self.series})
+        chosen = people[::_ONE_IN] if len(people) >= 2 * _ONE_IN else []
+        return f"^({'|'.join(map(re.escape, chosen))})$" if chosen else None
 
     def _job(self, name: str, horizon: Horizon, seed: int) -> "_Job":
         kind, _, preset = name.partition(":")
         values = {"observed": horizon.observed, "forecast": horizon.forecast, "every": self.config.every}
         values |= self.config.training or {}
         if preset == _GENERAL:
-            values |= GENERAL[kind]
+            values |= {**GENERAL[kind], "person": self.config.person, "early_stop": self._one_in_ten()}
         training = ForecasterTrainingConfig(model=kind, preset=preset or None, seed=seed, **values)
         file = f"{name.replace(':', '-')}_{training.horizon}_seed{seed}{self.tag}.safetensors"
         candidates = tuple(self.config.candidates.get(name, ()))

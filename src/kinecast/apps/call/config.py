@@ -72,8 +72,8 @@ class CallConfig:
         fps: frames per second that are sent at most.
         quality: of motion, 1 to 9, see `kinecast encode`.
         picture_quality: of reference pictures, WebP's 1 to 100.
-        forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: `direct`
-            where it knows this motion (D of 60), otherwise damped.
+        forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: the best
+            that is bundled for this motion, otherwise damped.
         avatar: None shows the other side me; a picture shows it that picture, moved as I move, and no pixel of me.
         crop: what is cut from the camera: center, face (found once; face:2 is the second from the left) or none.
         jitter_ms: what the jitter buffer may add to the delay, at most; it adds what recent packets needed.

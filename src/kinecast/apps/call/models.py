@@ -18,11 +18,9 @@ from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
 from kinecast.runtime.auto import lack_of, warn_of_lack
 from kinecast.runtime.fast import FAST
-from kinecast.zoo import forecaster_for, load_backbone
+from kinecast.zoo import FORECASTERS, forecaster_for, load_backbone
 
-# Has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms; face-256 has one of its own.
-SAMPLERS = {"face-256": "direct-face-256"}
-SAMPLER = "direct"
+SAMPLER = "direct"  # for weights that are not bundled, if their motion has as many numbers
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _share() -> int:
 
 def _sampler(model: str, motion_dim: int) -> Forecaster | None:
     try:
-        return forecaster_for(SAMPLERS.get(model, SAMPLER), motion_dim, "cpu")
+        return forecaster_for(FORECASTERS.get(model, (SAMPLER,))[0], motion_dim, "cpu")
     except KinecastError:  # of another D: `auto` says that damped velocity is taken then
         return None
 
