@@ -22,7 +22,7 @@ from kinecast.data.video_folder import cached_frames, cached_points, list_clips,
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_output, make_folder
 from kinecast.media.video import read_frames
-from kinecast.models.mesh.model import Mesh
+from kinecast.models.mesh.model import POINTS, Mesh
 from kinecast.motion import Motion
 from kinecast.training.mesh_losses import find_points
 from kinecast.zoo import load_backbone
@@ -41,7 +41,7 @@ def people_clips(data: Path) -> list[tuple[str, Path]]:
 
 
 def landmarks_of(clip: Path, folder: Path) -> np.ndarray:
-    """Return the landmarks (T, 478, 3) of all frames of a clip, found now or kept in the folder, NaN without a face."""
+    """Return the points (T, 480, 3) of all frames of a clip, found now or kept in the folder, NaN without a face."""
     kept = {n: cached_points(cached_frames(clip, _SIZE, _CROP, folder, n)) for n in (1, _TRAINING_EVERY)}
     if not all(path.exists() for path in kept.values()):
         points = find_points(np.stack(list(read_frames(clip, size=_SIZE, crop=_CROP))))
@@ -52,14 +52,16 @@ def landmarks_of(clip: Path, folder: Path) -> np.ndarray:
 
 
 def motion_of(model: Mesh, points: np.ndarray) -> np.ndarray:
-    """Return (T, D) of the longest stretch of landmarks (T, 478, 3) that has a face in every frame."""
+    """Return (T, 38) of the longest stretch of points (T, 480, 3), 478 of them landmarks, with a face all along."""
     seen = np.flatnonzero(np.isfinite(points).all(axis=(1, 2)))
     stretches = np.split(seen, np.flatnonzero(np.diff(seen) > 1) + 1)
     longest = max(stretches, key=len)
     if not len(longest):
-        return np.empty((0, model.motion_dim), np.float32)
+        return np.empty((0, 0), np.float32)
     with torch.inference_mode():
-        return Motion("mesh", model.motion_of(torch.from_numpy(points[longest]).float())).vectors().numpy()
+        components = model.motion_of(torch.from_numpy(points[longest, :POINTS]).float())
+    components.pop("scene", None)  # of the face alone
+    return Motion("mesh", components).vectors().numpy()
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ class Direct(MarginalForecaster):
         device, count = marginals.location.device, len(self.bank)
         picked = torch.randint(count, shape, generator=generator, device=device)
         rank = self.bank[picked, : marginals.location.shape[1]].float()
-        # One offset a trajectory: neither does a bank repeat itself, nor do neighbouring frames jitter.
+        # One offset per trajectory, so that the bank does not repeat and neighbouring frames do not jitter.
         offset = torch.rand((*shape, 1, 1), generator=generator, device=device) - 0.5
         probability = rank + offset / count
         return marginals.quantile(probability.clamp(0.1 / count, 1 - 0.1 / count))
@@ -91,8 +91,8 @@ class _Member(nn.Module):
         increments = observed.diff(dim=1) / units.step
         state = self.cell.initial(rows, dim, observed)
         window = self.features.unchanging(units, rows)
-        for told in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
-            state = self.cell(told, state)
+        for inputs in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
+            state = self.cell(inputs, state)
         if self.features.identity is not None:
             state = torch.cat([state, self.features.identity.expand(rows, -1, -1)], dim=2)
         shift, spread = self.head(state).unflatten(2, (2, -1))[..., :horizon].permute(2, 0, 3, 1)  # (R, H, D) each

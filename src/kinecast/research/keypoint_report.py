@@ -1,4 +1,4 @@
-"""How tables of keypoint forecasts are told: rows by person, and what rows differ in from the printed models."""
+"""Layout of keypoint forecast tables: rows by person, and differences from the printed models."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -48,8 +48,10 @@ def person_row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def told_differences(tables: Mapping[str, Any]) -> str:
-    """Say of each row in what it differs from the printed model of its name."""
-    told = {row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]}
-    lines = [f"- {name}: {'; '.join(found)}." for name, found in told.items()]
+def list_differences(tables: Mapping[str, Any]) -> str:
+    """List for each row how it differs from the printed model of its name."""
+    differing = {
+        row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]
+    }
+    lines = [f"- {name}: {'; '.join(found)}." for name, found in differing.items()]
     return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""

@@ -1,4 +1,4 @@
-"""What a call computes with, loaded and warmed up before it begins."""
+"""The models of a call, loaded and warmed up before it starts."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,9 @@ SAMPLER = "direct"  # for weights that are not bundled, if their motion has as m
 
 @dataclass(frozen=True)
 class Models:
-    """A backbone as an engine runs it, its identity, what fills frames, what samples an idle avatar's futures, and
+    """The loaded models of a call.
+
+    A backbone with its engine, its identity, the concealment of frames, the sampler of an idle avatar's futures, and
     the avatar's picture (H, W, 3) of any size.
     """
 
@@ -37,12 +39,12 @@ class Models:
 
 
 def load_models(config: CallConfig) -> Models:
-    """Load all, and run each once: the first run of an engine is slow.
+    """Load all models and run each once: an engine's first run is slow.
 
     Raises:
-        KinecastError: an unknown name, a foreign file, or an avatar that is no picture.
+        KinecastError: an unknown name, an invalid file, or an avatar that is not a picture.
     """
-    with threads(_share()):  # engines compile for the threads that are to run them
+    with threads(_share()):  # engines compile for the threads that will run them
         return _load(config)
 
 
@@ -59,8 +61,10 @@ def _load(config: CallConfig) -> Models:
 
 
 def _backbone(config: CallConfig) -> Backbone:
-    """Load it. `auto` measures nothing, for a call should begin: it is `fast` where that can run. OpenVINO's bfloat16
-    takes less of a core (docs/results/live.md), but headless calls with it were seen to end by themselves.
+    """Load the backbone.
+
+    `auto` does not measure, so that the call starts at once: it is `fast` if that can run. OpenVINO's bfloat16 needs
+    less of a core (docs/results/live.md), but headless calls with it have ended unexpectedly.
     """
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
@@ -71,7 +75,7 @@ def _backbone(config: CallConfig) -> Backbone:
     lack = lack_of(plain, wanted)
     chosen = accelerate(plain, "fast", "exact" if lack else wanted)
     if lack or config.precision != wanted:
-        warn_of_lack(config.precision, lack or "in a call auto is the engine fast, which has none", chosen)
+        warn_of_lack(config.precision, lack or "auto selects the engine fast in a call, which has none", chosen)
     return chosen
 
 
@@ -83,10 +87,9 @@ def warm_up(models: Models) -> None:
 
 
 class Worker(ThreadPoolExecutor):
-    """One thread, which computes with its share of the cores: there are two of them, one a direction.
+    """A thread that computes with half of the cores: there is one per direction.
 
-    torch gives a thread's number to every thread that is new to it, so that in the end the number of who made the
-    worker is set again.
+    torch passes a thread's setting to every thread new to it, so the creator's number of threads is restored.
     """
 
     def __init__(self, name: str) -> None:
@@ -100,7 +103,7 @@ class Worker(ThreadPoolExecutor):
 
 
 def worker(name: str) -> Worker:
-    """Return the thread of a direction."""
+    """Return the worker thread of a direction."""
     return Worker(name)
 
 
