@@ -50,11 +50,11 @@ found once:
   median of 50 samples, which is some 1 % further off than the models' own (climatology, ridge, var, direct);
   later runs take those.
 
-Damped velocity is nearly a held frame on this motion: its damping, chosen on the training people, is 0 of every second
-frame and at most 0.06 of every frame. Rotation, size and expression are in one table, so that raw MAE weighs what is
-large: ratios and intervals are what is to be read. Settings of `ridge` and `var` are chosen on training people alone.
-One training seed and few training steps, on two busy cores: a better training may change an order. The command
-`kinecast evaluate keypoints` is `kinecast research keypoints` now.
+Damped velocity is a held frame on this motion: its damping, chosen on the training people, is 0 (0.002 at most).
+Rotation, size and expression are in one table, so that raw MAE weighs what is large: ratios and intervals are what is
+to be read. Settings of `ridge` and `var` are chosen on training people alone. One training seed and few training steps,
+on two busy cores: a better training may change an order. The command `kinecast evaluate keypoints` is `kinecast
+research keypoints` now.
 
 **Not run**: VRNN, VAE, NF, GRU-NF and GRU-SNF on these people, of either family, and the horizons 12-12 and 6-24 for
 the models of `by-person-fast`.
