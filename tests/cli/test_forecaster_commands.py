@@ -57,6 +57,14 @@ def test_train_then_forecast(run, series, motion_file, tmp_path):
     assert figures["mae"] == pytest.approx(float((true - forecast)[changed].abs().mean()), rel=1e-4)
 
 
+def test_training_on_several_rates(run, series, tmp_path):
+    out = tmp_path / "gru.safetensors"
+    result = train(run, series, out, "--steps", 1, "--every", 2, "--every", 1, "--amplitude", 0.1)
+    assert result.code == 0, result.err
+    config = json.loads(out.with_suffix(".json").read_text())["config"]
+    assert (config["every"], config["also_every"], config["amplitude"]) == (2, [1], 0.1)
+
+
 def test_several_samples_are_numbered(run, series, motion_file, tmp_path):
     out = tmp_path / "climatology.safetensors"
     assert (
@@ -169,6 +177,7 @@ def test_a_forecast_that_cannot_be_made(run, motion_file, tmp_path, arguments, w
         (["--set", "wings=2"], ["found wings"]),
         (["--preset", "huge"], ["expected a preset of kinecast, paper"]),
         (["--validate", "nobody"], ["persons are id0, id1, id2"]),
+        (["--every", "0"], ["expected every of at least 1, found 0"]),
         (["--horizon", "90-90"], ["horizon 90-90 needs at least 180"]),
         (["--data", "missing.npz"], ["missing.npz", "found nothing there"]),
     ],

@@ -46,6 +46,7 @@ def test_what_is_named_is_taken(tmp_path: Path) -> None:
 def test_a_bundled_forecaster_is_of_one_backbones_motion(face: Path) -> None:
     assert choose_model(AUTO, face, None, CROPS, "vrnn") == DEFAULT_BACKBONE
     assert choose_model(AUTO, face, None, CROPS, "velocity") == FACES
+    assert choose_model(AUTO, face, None, CROPS, "transformer-mesh") == FACES
 
 
 def test_motion_says_whose_it_is(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from helpers import draw_frames, make_clip, write_clip
-from kinecast.data.video_folder import CachedClip, PairSampler, list_clips, load_clip, on_device, person_of
+from kinecast.data.video_folder import (
+    CachedClip,
+    PairSampler,
+    cached_frames,
+    cached_points,
+    list_clips,
+    load_clip,
+    on_device,
+    person_of,
+)
 from kinecast.errors import KinecastError
 from kinecast.media.video import read_frames
 
@@ -63,6 +72,17 @@ def test_clips_are_decoded_once(tmp_path):
     again = load_clip(path, (32, 48), "center", cache, r"^(id\d+)_")
     assert file.stat().st_mtime_ns == time
     assert np.array_equal(again.frames, clip.frames)
+
+
+def test_points_that_others_have_found_are_taken(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", frames=5)
+    found = cached_points(cached_frames(path, (32, 48), "center", tmp_path, 2))
+    np.save(found, np.arange(9, dtype=np.float32).reshape(3, 1, 3))
+
+    def find(frames):
+        raise AssertionError("they are there")
+
+    assert load_clip(path, (32, 48), "center", tmp_path, "x", 2, find).points[:, 0, 0].tolist() == [0, 3, 6]
 
 
 @pytest.mark.parametrize("change", ["size", "crop", "content"])

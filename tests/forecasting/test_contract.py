@@ -17,6 +17,7 @@ from kinecast.forecasting.gru_snf import GRUSNF
 from kinecast.forecasting.linear import VAR, Ridge
 from kinecast.forecasting.nf import NF
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
+from kinecast.forecasting.transformer import Transformer
 from kinecast.forecasting.vae import VAE
 from kinecast.forecasting.vrnn import VRNN
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
@@ -36,6 +37,7 @@ NAMED: dict[str, type[Forecaster]] = {
     "vrnn": VRNN,
     "vrnn-released": ReleasedVRNN,
     "direct": Direct,
+    "transformer": Transformer,
 }
 _GRU: dict[str, Any] = {"hidden": 8, "read_out": 8}
 _FLOW: dict[str, Any] = {"hidden": 8, "blocks": 2, "flow_hidden": 8}
@@ -63,6 +65,8 @@ CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "vrnn-published": ("vrnn", "paper", _VRNN | {"latent_features": 8}),
     "direct": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 2}),
     "direct-longer": ("direct", "kinecast", {"hidden": 8, "mlp": 8, "read_out": 8, "members": 1, "longest": 3}),
+    "transformer": ("transformer", "kinecast", {"width": 8, "heads": 2, "layers": 1, "members": 2, "absolute": True}),
+    "transformer-longer": ("transformer", "general", {"width": 8, "layers": 1, "longest": 3, "reads": 5}),
     "vrnn-released": ("vrnn-released", "released", {"hidden": 8, "latent": 3, "fc": 8}),
 }
 N, H, D = 6, 4, 4
@@ -107,6 +111,14 @@ def test_frames_after_the_observed_ones_change_nothing(model: Forecaster) -> Non
     assert torch.equal(model.forecast(series[:, :N], H, samples=3), before)
 
 
+def test_the_median_is_that_of_many_samples(model: Forecaster) -> None:
+    median = model.median(observed(), H, samples=600)
+    assert median.shape == (3, H, D)
+    samples = model.forecast(observed(), H, samples=600, seed=1)
+    near = (median - samples.median(dim=0).values).abs() <= 0.5 * samples.std(dim=0) + 1e-6
+    assert near.float().mean() > 0.95
+
+
 def test_a_seed_gives_the_same_samples(model: Forecaster) -> None:
     first = model.forecast(observed(), H, samples=4, seed=7)
     torch.manual_seed(123)  # nothing depends on the global generator
@@ -132,7 +144,7 @@ def test_samples_differ_unless_there_is_no_randomness(model: Forecaster) -> None
 
 # Of the others that draw an untrained one forgets its frames; a test of its own steers the draws.
 FORGETFUL = ("vrnn-released", "vrnn-published", "gru-nf-published", "gru-snf-exact")
-DRAWING = ("climatology", "ridge", "var", "vrnn", "direct", "gru-nf", "gru-snf")
+DRAWING = ("climatology", "ridge", "var", "vrnn", "direct", "transformer", "gru-nf", "gru-snf")
 
 
 @pytest.mark.parametrize("case", [name for name in CASES if name.startswith(DRAWING) and name not in FORGETFUL])

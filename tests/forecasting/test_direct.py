@@ -8,7 +8,8 @@ import torch
 from ar_motion import ar_windows
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
-from kinecast.forecasting.direct import Direct, Marginals
+from kinecast.forecasting.direct import Direct
+from kinecast.forecasting.marginals import Marginals
 from kinecast.forecasting.objectives import fair_crps
 from kinecast.forecasting.storage import load_forecaster_file, save_forecaster
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,45 @@ def test_bad_tables_are_refused(tmp_path: Path) -> None:
         config(samples=1)
     with pytest.raises(KinecastError, match="persons are id0, id1, id2"):
         keypoint_table(ar_series(), {}, config(validate="nobody"), tmp_path)
+
+
+def test_a_general_model_is_trained_once_for_all_horizons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[str, str, int]] = []
+    train = keypoints.train_forecaster
+
+    def spy(series, training, *rest):
+        if training.preset == "general":
+            trained.append((training.model, str(training.horizon), training.steps))
+            training = replace(training, steps=1)
+        return train(series, training, *rest)
+
+    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    small = {"observed": 6, "forecast": 5, "every": 1, "also_every": (2,), "steps": 7}
+    monkeypatch.setitem(keypoints.GENERAL, "transformer", small)  # type: ignore[arg-type]
+    settings = config(models=("transformer:general", "transformer"), horizons=(SHORT, Horizon(3, 4)))
+    tables = keypoint_table(ar_series(), {}, settings, tmp_path)
+    assert trained == [("transformer", "6-5", 7)]
+    for table in tables.values():
+        assert {"transformer:general (kinecast)", "transformer (kinecast)"} <= {row["name"] for row in table["rows"]}
+    keypoint_table(ar_series(), {}, settings, tmp_path)
+    assert len(trained) == 1  # what is there is used, although its settings hold a tuple
+
+
+def test_baselines_that_are_left_out_are_neither_fitted_nor_shown(tmp_path: Path) -> None:
+    few = ("damped", "climatology")
+    table = keypoint_table(ar_series(), {}, config(models=("gru",), baselines=few), tmp_path)["4-3"]
+    assert [row["name"] for row in table["rows"]] == [*few, "gru (kinecast)"]
+    assert not list(tmp_path.glob("ridge*"))
+    for wrong in (("damped",), ("damped", "climatology", "gru")):
+        with pytest.raises(KinecastError, match="expected baselines of repeat, .*, climatology and damped among them"):
+            config(baselines=wrong)
+
+
+def test_a_model_that_knows_its_median_is_not_judged_by_that_of_few_samples() -> None:
+    windows = evaluation_windows({"a": torch.randn(60, 1, generator=torch.Generator().manual_seed(1))}, Horizon(4, 2))
+    model = build_forecaster("climatology", 1)
+    model.fit(torch.randn(40, 6, 1, generator=torch.Generator().manual_seed(2)), 4)
+    scores = [score_forecaster(model, windows, samples=4, seed=seed).mean() for seed in (0, 1)]
+    exact = float((model.median(windows.observed, 2) - windows.truth).abs().mean())
+    assert scores[0].mae == pytest.approx(exact) == pytest.approx(scores[1].mae)
+    assert scores[0].crps != scores[1].crps

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from ar_motion import ar_motion, ar_series
-from kinecast.data.windows import evaluation_windows
+from kinecast.data.windows import evaluation_windows, training_windows
 from kinecast.errors import KinecastError
 from kinecast.forecasting import FORECASTERS, build_forecaster
+from kinecast.forecasting.transformer import Transformer
 from kinecast.training import forecaster as module
+from kinecast.training.checkpoint import load_state, save_state
 from kinecast.training.forecaster import (
     ForecasterTrainingConfig,
     augmented,
@@ -30,6 +32,7 @@ SMALL = {
     "gru-nf": {"hidden": 6, "blocks": 2, "flow_hidden": 6},
     "gru-snf": {"hidden": 6, "blocks": 2, "flow_hidden": 6},
     "direct": {"hidden": 6, "mlp": 6, "read_out": 6, "members": 2},
+    "transformer": {"width": 8, "heads": 2, "layers": 1, "members": 2},
 }
 
 
@@ -174,3 +177,51 @@ def test_scores_of_a_known_forecast() -> None:
     )
     figures = scores_of(build_forecaster("repeat", 1), windows)
     assert figures == {"crps": 1.5, "mae": 1.5, "mae_repeat_last": 1.5}
+
+
+def test_one_model_is_trained_on_several_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    run = module._Run
+
+    def spy(model, windows, *rest):
+        seen.append(windows)
+        return run(model, windows, *rest)
+
+    monkeypatch.setattr(module, "_Run", spy)
+    series = ar_series()
+    train_forecaster(series, config(steps=1, also_every=(2,)))
+    parts = [training_windows(series, config().horizon, 1, every).frames for every in (1, 2)]
+    assert torch.equal(seen[0], torch.cat(parts)) and len(parts[1])
+    with pytest.raises(KinecastError, match="expected also_every of numbers of at least 1, found \\(0,\\)"):
+        config(also_every=(0,))
+
+
+@pytest.mark.parametrize("early_stop", [None, "id2"])
+def test_intervals_are_calibrated_on_people_without_gradients_where_there_are_some(
+    monkeypatch: pytest.MonkeyPatch, early_stop: str | None
+) -> None:
+    seen: list[int] = []
+    calibrate = Transformer.calibrate
+
+    def spy(model: Transformer, windows: torch.Tensor, observed: int) -> None:
+        seen.append(len(windows))
+        calibrate(model, windows, observed)
+
+    monkeypatch.setattr(Transformer, "calibrate", spy)
+    series = ar_series()
+    train_forecaster(series, config("transformer", steps=1, early_stop=early_stop))
+    mine = {clip: motion for clip, motion in series.items() if clip.startswith("id2")}
+    judged = evaluation_windows(mine, config().horizon).frames
+    everybody = training_windows(series, config().horizon, 1, 1).frames
+    assert seen[-1] == len(judged if early_stop else everybody)
+
+
+def test_a_checkpoint_of_before_there_were_several_rates_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    train_forecaster(ar_series(), config(), path)
+    state = load_state(path)
+    state["config"] = json.dumps({k: v for k, v in json.loads(state["config"]).items() if k != "also_every"})
+    save_state(path, state)
+    said: list[str] = []
+    train_forecaster(ar_series(), config(), path, said.append)
+    assert "resuming from step 20" in said

@@ -43,7 +43,7 @@ def call(
     fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
     quality: Annotated[int, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
     forecast: Annotated[
-        str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped or vrnn.")
+        str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped, or a forecaster.")
     ] = "auto",
     jitter_ms: Annotated[
         float, typer.Option("--jitter-ms", help="Maximum delay added by the jitter buffer, in milliseconds.")

@@ -26,7 +26,15 @@ def train_forecaster(
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="Learning rate of Adam. (default: 0.002)")
     ] = None,
+    amplitude: Annotated[
+        float | None,
+        typer.Option("--amplitude", help="Sigma of the random factor on each window's motion. (default: 0.5)"),
+    ] = None,
     stride: Annotated[int, typer.Option("--stride", help="Frames between the starts of training windows.")] = 1,
+    every: Annotated[
+        list[int] | None,
+        typer.Option("--every", help="Windows of every k-th frame; repeat for several rates. (default: 1)"),
+    ] = None,
     validate: Annotated[
         str | None, typer.Option("--validate", help="Regular expression for people to hold out and score at the end.")
     ] = None,
@@ -56,11 +64,13 @@ def train_forecaster(
     from kinecast.training.forecaster import ForecasterTrainingConfig, save_run, train_forecaster
 
     observed, ahead = parse_horizon(horizon)
+    rates = tuple(every or (1,))
     given: dict[str, Any] = {
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "person": person,
+        "amplitude": amplitude,
     }
     config = ForecasterTrainingConfig(
         model=model,
@@ -69,6 +79,8 @@ def train_forecaster(
         observed=observed,
         forecast=ahead,
         stride=stride,
+        every=rates[0],
+        also_every=rates[1:],
         validate=validate,
         early_stop=early_stop,
         seed=seed,

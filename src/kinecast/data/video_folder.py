@@ -86,22 +86,29 @@ def load_clip(
     every: int = 1,
     find: Find | None = None,
 ) -> CachedClip:
-    """Return every n-th frame of a clip, and what `find` returns for them, decoded once into the cache.
-
-    The key consists of the file's path, size and modification time, and the framing.
-    """
-    stat = path.stat()
-    key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop, READING, every])
-    cached = make_folder(cache) / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    """Decode every n-th frame of a clip into the cache, or find it there, and what `find` finds in them likewise."""
+    cached = cached_frames(path, size, crop, make_folder(cache), every)
     if not cached.exists():
         _save(cached, np.stack(list(islice(read_frames(path, size=size, crop=crop), 0, None, every))))
     frames, points = np.load(cached, mmap_mode="r"), None
     if find is not None:
-        found = cached.with_suffix(".found.npy")
+        found = cached_points(cached)
         if not found.exists():
             _save(found, find(frames))
         points = np.load(found)
     return CachedClip(path.stem, person_of(path.stem, person_pattern), frames, points)
+
+
+def cached_frames(path: Path, size: tuple[int, int], crop: str, cache: Path, every: int = 1) -> Path:
+    """Return where `load_clip` keeps the frames of a clip: named by the file's path, size and time, and the framing."""
+    stat = path.stat()
+    key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop, READING, every])
+    return cache / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+
+
+def cached_points(frames: Path) -> Path:
+    """Return where `load_clip` keeps what was found in the frames that it keeps in a file."""
+    return frames.with_suffix(".found.npy")
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from kinecast.forecasting.gru_nf import GRUNF
 from kinecast.forecasting.gru_snf import GRUSNF
 from kinecast.forecasting.linear import VAR, Ridge
 from kinecast.forecasting.nf import NF
+from kinecast.forecasting.transformer import Transformer
 from kinecast.forecasting.vae import VAE
 from kinecast.forecasting.vrnn import VRNN
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
@@ -34,6 +35,7 @@ FORECASTERS: dict[str, type[Forecaster]] = {
     "vrnn": VRNN,
     "vrnn-released": ReleasedVRNN,
     "direct": Direct,
+    "transformer": Transformer,
 }
 
 _FORMER = {"small": "kinecast"}  # preset names of version 0.1

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
+from kinecast.forecasting.median import sample_median
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Forecaster(nn.Module, ABC):
     presets: ClassVar[Mapping[str, ForecasterConfig]]
     min_observed: ClassVar[int] = 1  # minimum number of observed frames
     deterministic: ClassVar[bool] = False  # all samples of a forecast are equal
+    exact_median: ClassVar[bool] = False  # `median` is not that of samples, which is further off (16: 4 %, 100: 0.6 %)
     kept: ClassVar[str | None] = None  # a buffer (M, H, D) of training windows, whose size a file alone tells
 
     def __init__(self, motion_dim: int, config: ForecasterConfig) -> None:
@@ -113,6 +115,9 @@ class Forecaster(nn.Module, ABC):
         The first `observed` frames are given (default: half of them); the later ones are the targets.
         """
 
+    def calibrate(self, windows: Tensor, observed: int) -> None:  # noqa: B027
+        """Learn from windows (M, T, D) how forecasts by the trained weights are off. Called once, after training."""
+
     @abstractmethod
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         """Implement `forecast`, on checked input and in evaluation mode."""
@@ -138,6 +143,16 @@ class Forecaster(nn.Module, ABC):
             generator = torch.Generator(device=self.device).manual_seed(seed)
         with torch.inference_mode(), self._evaluating():
             return self._sample(observed.to(self.device, torch.float32), horizon, samples, generator)
+
+    def median(self, observed: Tensor, horizon: int, samples: int = 16, seed: int = 0) -> Tensor:
+        """Return the median of each number of the futures of `observed` (B, N, D): (B, H, D).
+
+        It is that of S samples, unless the model knows its medians and needs none.
+
+        Raises:
+            KinecastError: as `forecast`.
+        """
+        return sample_median(self.forecast(observed, horizon, 1 if self.deterministic else samples, seed))
 
     @property
     def device(self) -> torch.device:

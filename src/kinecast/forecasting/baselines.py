@@ -27,6 +27,7 @@ class Baseline(Forecaster):
 
     presets: ClassVar = {"default": ForecasterConfig()}
     deterministic = True
+    exact_median = True
 
     @abstractmethod
     def _central(self, observed: Tensor, horizon: int) -> Tensor:
@@ -42,6 +43,12 @@ class Baseline(Forecaster):
         following = [self._central(batch[:, :t], 1) for t in range(observed, batch.shape[1])]
         squared = (torch.cat(following, dim=1) - batch[:, observed:]).square().mean()
         return squared, {"squared": squared.detach()}
+
+    def median(self, observed: Tensor, horizon: int, samples: int = 16, seed: int = 0) -> Tensor:
+        """Return the forecast without randomness (B, H, D)."""
+        self._check(observed, horizon, samples)
+        with torch.inference_mode():
+            return self._central(observed.to(self.device, torch.float32), horizon).clone()
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         return self._central(observed, horizon).expand(samples, -1, -1, -1).clone()

@@ -22,13 +22,15 @@ class Units(NamedTuple):
     """The units of a window; each (B or 1, 1, D). A value that no module stores.
 
     `shift` and `scale` normalise positions, `step` frame-to-frame increments; `level` is the log of the window's
-    step over the training set's, 0 where it is not estimated.
+    step over the training set's, 0 where it is not estimated; `place` where the last observed frame is among the
+    training frames, in their deviations from their mean.
     """
 
     shift: Tensor
     scale: Tensor
     step: Tensor
     level: Tensor
+    place: Tensor
 
     def repeat(self, samples: int) -> "Units":
         """Return the units of (S B) rows, samples outermost."""
@@ -73,7 +75,7 @@ class Normalizer(nn.Module):
         """Return the units of windows, from their observed frames (B, N, D) and the training statistics alone."""
         mean, std, step = (t.view(1, 1, -1) for t in (self.mean, self.std, self.step))
         if self.kind == "training":
-            return Units(mean, std, step, torch.zeros_like(step))
+            return Units(mean, std, step, torch.zeros_like(step), torch.zeros_like(step))
         if observed.shape[1] < 2:
             own = torch.ones_like(observed[:, :1])
         else:
@@ -81,7 +83,8 @@ class Normalizer(nn.Module):
         power = _OWN_SHARE * own + (1 - _OWN_SHARE) * own.mean(dim=2, keepdim=True)
         relative = (power + _LEAST_STEP**2).sqrt()
         walk = max(1, observed.shape[1] - 1) ** 0.5
-        return Units(observed[:, -1:], walk * relative * step, relative * step, relative.log())
+        place = (observed[:, -1:] - mean) / std
+        return Units(observed[:, -1:], walk * relative * step, relative * step, relative.log(), place)
 
 
 def _floored(spread: Tensor) -> Tensor:

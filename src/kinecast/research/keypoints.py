@@ -9,6 +9,7 @@ Notation: S samples, W windows, H horizon, D numbers per frame.
 """
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -35,13 +36,15 @@ from kinecast.research.people import Difference, Estimate, People, groups_of
 from kinecast.research.protocol import released_samples
 from kinecast.research.scoring import COLUMNS, Scores, WindowScores, score_samples, window_scores
 from kinecast.research.selection import CANDIDATES, Candidates, choose_settings
-from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
+from kinecast.training.forecaster import GENERAL, ForecasterTrainingConfig, train_forecaster
 from kinecast.zoo import load_forecaster
 
 BASELINES = ("repeat", "velocity", "damped", "climatology", "ridge", "var")
-MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct")
+MODELS = ("gru", "vae", "nf", "vrnn", "gru-nf", "gru-snf", "direct", "transformer")
 ESTIMATED = ("mae", "crps", "energy_score", "spread", "coverage_80")  # with their people, worst and interval
 COMPARED = {"mae": "damped", "crps": "climatology"}  # what each row is held against
+_GENERAL = "general"  # the preset of models for every horizon: trained once, as `training.forecaster.GENERAL` says
+_ONE_IN = 10
 PAIRED = ("mae", "crps", "spread")  # of every two models
 
 
@@ -50,7 +53,8 @@ class KeypointTableConfig:
     """What the table is made of. `training` holds values of `ForecasterTrainingConfig` for all trained models.
 
     `models` are names of the registry, `name` or `name:preset`, trained here, or of bundled weights, taken as they
-    are: of a training that kept out the same people. With `folds` everybody is kept out once, in so many groups of
+    are: of a training that kept out the same people. Those of the preset `general` are trained once for all horizons,
+    as the bundled ones are, whatever `training` says. With `folds` everybody is kept out once, in so many groups of
     people, and `validate` is not looked at. `candidates` are settings by model, of which one is chosen on the training
     people.
     """
@@ -59,6 +63,7 @@ class KeypointTableConfig:
     validate: str = "id10291"
     person: str = PERSON_PATTERN
     models: tuple[str, ...] = MODELS
+    baselines: tuple[str, ...] = BASELINES  # with what rows are held against, at least
     samples: int = 100
     seeds: tuple[int, ...] = (0,)
     training: Mapping[str, Any] | None = None
@@ -70,6 +75,12 @@ class KeypointTableConfig:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise KinecastError(f"keypoint table: expected at least 1 worker, found {self.workers}")
+        needed = {*COMPARED.values()}
+        if not needed <= {*self.baselines} <= {*BASELINES}:
+            raise KinecastError(
+                f"keypoint table: expected baselines of {', '.join(BASELINES)}, {' and '.join(sorted(needed))} among "
+                f"them, found {', '.join(self.baselines)}"
+            )
         if not self.horizons or not self.seeds or self.samples < 2:
             raise KinecastError(
                 f"keypoint table: expected a horizon, a seed and at least 2 samples, found {len(self.horizons)}, "
@@ -131,7 +142,7 @@ def keypoint_table(
     for horizon in config.horizons:
         windows = [evaluation_windows(kept_out, horizon, config.every) for _, kept_out, _ in folds]
         scored: dict[str, _Scored] = {}
-        for name in (*BASELINES, *config.models):
+        for name in (*config.baselines, *config.models):
             label, of = _scored(name, horizon, config, models, windows)
             scored[label] = of
         if horizon in released:
@@ -175,8 +186,9 @@ def _scored(
             parts.append(score_forecaster(model, part, config.samples, seed))
         runs.append(WindowScores.joined(parts))
     family = family_of(model)
-    kind = name.partition(":")[0]
-    label = name if name in BASELINES else f"{kind} ({family})" if kind in FORECASTERS else f"{name} (bundled)"
+    kind, _, preset = name.partition(":")
+    told = name if preset == _GENERAL else kind
+    label = name if name in BASELINES else f"{told} ({family})" if kind in FORECASTERS else f"{name} (bundled)"
     return label, _Scored(family, differences(model), runs)
 
 
@@ -260,7 +272,7 @@ class _Models:
 
     def train(self, log: Callable[[str], None]) -> None:
         """Train what is missing."""
-        jobs = [job for job in self._jobs() if not _is_trained(job, self.series)]
+        jobs = list({job.path: job for job in self._jobs() if not _is_trained(job, self.series)}.values())
         if self.config.workers == 1:
             for job in jobs:
                 _train(job, self.series, log)
@@ -307,23 +319,25 @@ class _Models:
 
     def _jobs(self) -> "Iterator[_Job]":
         for horizon in self.config.horizons:
-            for name in (*BASELINES, *self.config.models):
+            for name in (*self.config.baselines, *self.config.models):
                 for seed in self.config.seeds:
                     if name.partition(":")[0] in FORECASTERS and self._shared(name) is None:
                         yield self._job(name, horizon, seed)
 
+    def _one_in_ten(self) -> str | None:
+        """Return a pattern of every tenth training person, who say when a general model stops, and how wide it is."""
+        people = sorted({person_of(clip, self.config.person) for clip in self.series})
+        chosen = people[::_ONE_IN] if len(people) >= 2 * _ONE_IN else []
+        return f"^({'|'.join(map(re.escape, chosen))})$" if chosen else None
+
     def _job(self, name: str, horizon: Horizon, seed: int) -> "_Job":
         kind, _, preset = name.partition(":")
-        training = ForecasterTrainingConfig(
-            model=kind,
-            preset=preset or None,
-            observed=horizon.observed,
-            forecast=horizon.forecast,
-            every=self.config.every,
-            seed=seed,
-            **(self.config.training or {}),
-        )
-        file = f"{name.replace(':', '-')}_{horizon}_seed{seed}{self.tag}.safetensors"
+        values = {"observed": horizon.observed, "forecast": horizon.forecast, "every": self.config.every}
+        values |= self.config.training or {}
+        if preset == _GENERAL:
+            values |= {**GENERAL[kind], "person": self.config.person, "early_stop": self._one_in_ten()}
+        training = ForecasterTrainingConfig(model=kind, preset=preset or None, seed=seed, **values)
+        file = f"{name.replace(':', '-')}_{training.horizon}_seed{seed}{self.tag}.safetensors"
         candidates = tuple(self.config.candidates.get(name, ()))
         return _Job(self.cache / file, training, candidates, self.config.person)
 
@@ -338,9 +352,9 @@ class _Job:
     person: str
 
     def about(self, series: Series) -> dict[str, Any]:
-        """Return what identifies this training."""
-        chosen = {"candidates": [dict(c) for c in self.candidates]} if self.candidates else {}
-        return {"training": asdict(self.training), "clips": sorted(series), **chosen}
+        """Return what tells this training from others."""
+        told = {"candidates": [dict(c) for c in self.candidates]} if self.candidates else {}
+        return {"training": self.training.to_json(), "clips": sorted(series), **told}
 
 
 def _is_trained(job: _Job, series: Series) -> bool:

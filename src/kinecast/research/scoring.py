@@ -23,7 +23,7 @@ WINDOWS = 32  # forecast at a time
 class Scores:
     """The columns, each a mean (over H and D where the score is of single numbers)."""
 
-    mae: float  # of the samples' median, raw units
+    mae: float  # of the model's median if it knows it, else of the samples', raw units
     mae_normalised: float  # the same in per-video min-max units
     crps: float
     energy_score: float
@@ -62,13 +62,17 @@ def window_scores(model: Forecaster, windows: Windows, samples: int, seed: int) 
         for i, part in enumerate(windows.observed.split(WINDOWS))
     ]
     seconds = time.perf_counter() - started
-    return score_samples(torch.cat(drawn, dim=1), windows, seconds)
+    median = None
+    if model.exact_median:
+        parts = windows.observed.split(WINDOWS)
+        median = torch.cat([model.median(part, windows.horizon.forecast, seed=seed).cpu() for part in parts])
+    return score_samples(torch.cat(drawn, dim=1), windows, seconds, median)
 
 
-def score_samples(samples: Tensor, windows: Windows, seconds: float) -> WindowScores:
-    """Score samples (S, W, H, D), which took so many seconds to draw."""
+def score_samples(samples: Tensor, windows: Windows, seconds: float, median: Tensor | None = None) -> WindowScores:
+    """Score samples (S, W, H, D), which took so many seconds to draw, and their median (W, H, D), or another one."""
     truth = windows.truth
-    error = median_error(samples, truth)
+    error = median_error(samples, truth) if median is None else (median - truth).abs()
     inside = {level: array.mean(axis=(1, 2)) for level, array in covered(samples, truth).items()}
     tensors = {
         "mae": error,

@@ -41,7 +41,8 @@ class ForecasterTrainingConfig:
     observed: int = 12
     forecast: int = 12
     stride: int = 1
-    every: int = 1  # use every k-th frame
+    every: int = 1  # windows are of every k-th frame
+    also_every: tuple[int, ...] = ()  # other k that training windows are of as well: one model for several rates
     person: str = PERSON_PATTERN
     validate: str | None = None
     early_stop: str | None = None
@@ -67,15 +68,36 @@ class ForecasterTrainingConfig:
         for name in ("learning_rate", "clip_norm", "checkpoint_every"):
             self._expect(name, getattr(self, name) > 0, "above 0")
         self._expect("average", 0 <= self.average < 1, "in [0, 1)")
+        self._expect("also_every", all(each >= 1 for each in self.also_every), "of numbers of at least 1")
 
     @property
     def horizon(self) -> Horizon:
         """N-H of the windows."""
         return Horizon(self.observed, self.forecast)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the values as JSON has them."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
     def _expect(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise KinecastError(f"forecaster training: expected {name} {expected}, found {getattr(self, name)!r}")
+
+
+# How models of the preset `general` are trained, one file for every horizon, as they are bundled (recipes/bundle.py).
+GENERAL: Mapping[str, Mapping[str, Any]] = {
+    "direct": {"observed": 12, "forecast": 24, "every": 1, "steps": 800, "batch_size": 32},
+    "transformer": {
+        "observed": 12,
+        "forecast": 24,
+        "every": 1,
+        "also_every": (2,),
+        "steps": 900,
+        "batch_size": 32,
+        "amplitude": 0.25,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -110,19 +132,21 @@ def train_forecaster(
     stopping: dict[str, Tensor] = {}
     if config.early_stop:
         series, stopping = split_by_person(series, config.early_stop, config.person)
-    windows = training_windows(series, config.horizon, config.stride, config.every)
-    count = len(windows.frames)
-    log(f"{config.model} {config.horizon}: {count} windows of {len(series)} clips, {len(kept_out)} clips held out")
+    rates = (config.every, *config.also_every)
+    frames = torch.cat([training_windows(series, config.horizon, config.stride, rate).frames for rate in rates])
+    count = len(frames)
+    log(f"{config.model} {config.horizon}: {count} windows of {len(series)} clips, {len(kept_out)} clips kept out")
 
     with torch.random.fork_rng(devices=[]):  # seeds here belong to this run
         torch.manual_seed(config.seed)
-        model = build_forecaster(config.model, windows.frames.shape[2], config.preset, **config.overrides)
-        model.fit(windows.frames, config.observed)
+        model = build_forecaster(config.model, frames.shape[2], config.preset, **config.overrides)
+        model.fit(frames, config.observed)
         model.to(config.device)
-        steps = 0
+        steps, judge = 0, None
         if any(p.requires_grad for p in model.parameters()):
-            held_out = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
-            steps = _Run(model, windows.frames.to(config.device), held_out, config, checkpoint, log).run()
+            judge = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
+            steps = _Run(model, frames.to(config.device), judge, config, checkpoint, log).run()
+        model.calibrate((frames if judge is None else judge.frames).to(config.device), config.observed)
     model.eval()
     figures = scores_of(model, evaluation_windows(kept_out, config.horizon, config.every)) if kept_out else {}
     model.to("cpu")
@@ -134,9 +158,11 @@ def scores_of(model: Forecaster, windows: Windows, seed: int = 0) -> dict[str, f
     observed, truth = windows.observed, windows.truth
     count = 2 if model.deterministic else _SCORED_SAMPLES
     samples = model.forecast(observed, truth.shape[1], count, seed=seed).to(truth.device)
+    exact = model.exact_median and not model.deterministic
+    median = model.median(observed, truth.shape[1], seed=seed).to(truth.device) if exact else sample_median(samples)
     return {
         "crps": float(fair_crps(samples, truth).mean()),
-        "mae": float((sample_median(samples) - truth).abs().mean()),
+        "mae": float((median - truth).abs().mean()),
         "mae_repeat_last": float((observed[:, -1:] - truth).abs().mean()),
     }
 
@@ -237,8 +263,8 @@ class _Run:
 
     def _restore(self, path: Path) -> None:
         state = load_state(path)
-        saved, mine = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
-        saved = asdict(ForecasterTrainingConfig()) | saved  # values an earlier version did not have
+        saved, mine = json.loads(state["config"]), self.config.to_json()
+        saved = ForecasterTrainingConfig().to_json() | saved  # values that an earlier version did not have
         changed = sorted(name for name in mine if saved[name] != mine[name])
         if changed:
             raise KinecastError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from kinecast.device import choose_device
 from kinecast.errors import KinecastError
 from kinecast.forecasting import Forecaster
+from kinecast.forecasting.leading import Leading
 from kinecast.forecasting.storage import WEIGHTLESS, load_forecaster_file, open_forecaster
 from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate, check
@@ -140,14 +141,26 @@ TABLE: tuple[Entry, ...] = (
         "Apache-2.0",
         "Direct multi-step forecasts of the published FOMM vox-256 motion (recipes/bundle.py)",
     ),
+    Entry(
+        "transformer-mesh",
+        "forecaster",
+        "transformer-mesh.safetensors",
+        "33569dc8a4837c7023182d66f66d8f199d23a708926ba3d63b3323217a07beaa",
+        "Apache-2.0",
+        "Transformer, direct multi-step forecasts of mesh motion, trained here on 244 people (recipes/bundle.py)",
+    ),
 )
 
-# Bundled forecasters for each backbone's motion, best scores first (docs/results/keypoints.md).
+# Of each backbone's motion: those that are bundled, the one with the best scores first (docs/results/keypoints.md and
+# forecasts-by-person.md).
 FORECASTERS: dict[str, tuple[str, ...]] = {
+    "mesh": ("transformer-mesh",),
     "face-128": ("direct", "vrnn", "gru", "gru-snf"),
     "face-256": ("direct-face-256", "vrnn-face-256"),
 }
-_WEIGHTLESS_BEST = "repeat"  # velocity has twice the error on mesh motion (benchmarks/results/mesh_forecast.json)
+# Forecasters whose backbone may have more numbers at the end of a frame, and how many: the mesh's of the scene.
+_MAY_LEAD = {"transformer-mesh": 4}
+_WEIGHTLESS_BEST = "repeat"  # velocity is off twice as far on mesh motion (benchmarks/results/mesh_forecast.json)
 
 
 def names(kind: str) -> list[str]:
@@ -202,10 +215,17 @@ def load_forecaster(name: str | Path, device: str = "auto") -> Forecaster:
 def forecaster_for(name: str | Path, motion_dim: int, device: str = "auto") -> Forecaster:
     """Load a forecaster for motion of D numbers: bundled, from a file, or a baseline that needs no weights.
 
+    That of the mesh takes motion with the four numbers of the scene, too, and holds these.
+
     Raises:
         KinecastError: as `load_forecaster`, or the forecaster has another D.
     """
     where = str(name) if str(name) in WEIGHTLESS else str(_resolve(name, "forecaster"))
+    more = _MAY_LEAD.get(str(name))
+    if more is not None:
+        model = load_forecaster_file(where)
+        if motion_dim == model.motion_dim + more:
+            return Leading(model, motion_dim).to(choose_device(device)).eval()
     return open_forecaster(where, motion_dim).to(choose_device(device)).eval()
 
 

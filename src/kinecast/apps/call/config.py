@@ -72,8 +72,8 @@ class CallConfig:
         fps: maximum frames sent per second.
         quality: motion quality, 1 to 9, see `kinecast encode`.
         picture_quality: WebP quality of reference pictures, 1 to 100.
-        forecaster: concealment of missing frames: hold, damped, a forecaster of the zoo, or auto: `direct` if it fits
-            this motion (D of 60), otherwise damped.
+        forecaster: concealment of missing frames: hold, damped, a forecaster of the zoo, or auto: the best that is
+            bundled for this motion, otherwise damped.
         avatar: None sends the camera's picture; otherwise this picture is sent, animated by the camera's motion.
         crop: crop of the camera: center, face (found once; face:2 is the second from the left) or none.
         jitter_ms: maximum delay added by the jitter buffer; it adds what recent packets needed.

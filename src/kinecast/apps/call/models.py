@@ -18,11 +18,9 @@ from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
 from kinecast.runtime.auto import lack_of, warn_of_lack
 from kinecast.runtime.offers import offer_of
-from kinecast.zoo import forecaster_for, load_backbone
+from kinecast.zoo import FORECASTERS, forecaster_for, load_backbone
 
-# The bundled one with the best scores (docs/results/keypoints.md), in 2 ms; face-256 has its own.
-SAMPLERS = {"face-256": "direct-face-256"}
-SAMPLER = "direct"
+SAMPLER = "direct"  # for weights that are not bundled, if their motion has as many numbers
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,8 @@ def _share() -> int:
 
 def _sampler(model: str, motion_dim: int) -> Forecaster | None:
     try:
-        return forecaster_for(SAMPLERS.get(model, SAMPLER), motion_dim, "cpu")
-    except KinecastError:  # of another D: `auto` falls back to damped velocity
+        return forecaster_for(FORECASTERS.get(model, (SAMPLER,))[0], motion_dim, "cpu")
+    except KinecastError:  # of another D: `auto` says that damped velocity is taken then
         return None
 
 

@@ -12,10 +12,9 @@ import torch
 from kinecast.codec.filling import FILLERS, Forecast, hold
 from kinecast.errors import KinecastError
 from kinecast.forecasting import Forecaster
-from kinecast.forecasting.median import sample_median
 from kinecast.zoo import forecaster_for, names
 
-SAMPLES = 16  # of a forecaster that samples; the median is shown, since a single sample is not an expectation
+SAMPLES = 16  # whose median is shown, where a forecaster has to sample: one alone is a guess, not an expectation
 
 
 def filler_names() -> list[str]:
@@ -72,8 +71,6 @@ def of_forecaster(model: Forecaster, seed: int = 0) -> Forecast:
     def forecast(observed: np.ndarray, horizon: int) -> np.ndarray:
         if len(observed) < model.min_observed:
             return hold(observed, horizon)
-        samples = 1 if model.deterministic else SAMPLES
-        futures = model.forecast(torch.from_numpy(observed)[None], horizon, samples, seed)
-        return sample_median(futures)[0].numpy()
+        return model.median(torch.from_numpy(observed)[None], horizon, SAMPLES, seed)[0].numpy()
 
     return forecast

@@ -27,7 +27,10 @@ def evaluate_keypoints(
         int | None,
         typer.Option("--folds", help="Cross-validate over this many groups of people, instead of --validate."),
     ] = None,
-    every: Annotated[int, typer.Option("--every", help="Use every k-th frame.")] = 1,
+    every: Annotated[int, typer.Option("--every", help="Windows are of every k-th frame.")] = 1,
+    stride: Annotated[
+        int, typer.Option("--stride", help="Frames between the starts of training windows; more is faster.")
+    ] = 1,
     person: Annotated[
         str | None, typer.Option("--person", help="Regular expression whose group is the person in a clip's name.")
     ] = None,
@@ -39,6 +42,9 @@ def evaluate_keypoints(
     ] = "honest",
     models: Annotated[
         str | None, typer.Option("--models", help="Models to train, NAME or NAME:PRESET; commas. (default: all)")
+    ] = None,
+    baselines: Annotated[
+        str | None, typer.Option("--baselines", help="Baselines to compare with; commas. (default: all)")
     ] = None,
     released: Annotated[
         Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
@@ -74,16 +80,17 @@ def evaluate_keypoints(
             series, weights, horizons, validate, samples or RELEASED_SAMPLES, seed, output, quiet=json
         )
     else:
-        from kinecast.research.keypoints import MODELS, KeypointTableConfig
+        from kinecast.research.keypoints import BASELINES, MODELS, KeypointTableConfig
 
         config = KeypointTableConfig(
             horizons=horizons,
             validate=validate,
             person=person or PERSON_PATTERN,
             models=MODELS if models is None else tuple(name.strip() for name in models.split(",")),
+            baselines=BASELINES if baselines is None else tuple(name.strip() for name in baselines.split(",")),
             samples=samples or 100,
             seeds=tuple(range(seed, seed + seeds)),
-            training={} if steps is None else {"steps": steps},
+            training={"stride": stride} | ({} if steps is None else {"steps": steps}),
             workers=workers,
             folds=folds,
             every=every,
