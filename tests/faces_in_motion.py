@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kinecast.data.video_folder import CachedClip
 from kinecast.media.pictures import to_tensor
-from kinecast.models.mesh.model import POINTS, Mesh
+from kinecast.models.mesh.following import POINTS
+from kinecast.models.mesh.model import Mesh
 from kinecast.models.mesh.network import MeshConfig
 from kinecast.training.mesh_losses import find_points, prepare
 from tiny import shake

@@ -52,6 +52,7 @@ EXTRAS: dict[str, tuple[Package, ...]] = {
     "codec": (_CONSTRICTION,),
     "engine": _named("openvino", "nncf", "onnx", "onnxruntime"),
     "live": (*_named("aiortc", "aiohttp", "cryptography"), _CONSTRICTION),
+    "camera": _named("pyvirtualcam", "aiohttp"),
     "arms": (Package("pybullet", ("pybullet", "pybullet_data")),),
     "ray": _named("ray"),
     "demo": (Package("scikit-video", ("skvideo",)),),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clips_with_sound import lengths_of, sound_codec, write_timed
-from kinecast.cli.anomaly import _Extractor
+from kinecast.cli.anomaly.inputs import Extractor
 from kinecast.data.keypoint_store import load_series
 from kinecast.errors import KinecastWarning
 from kinecast.media.video import probe
@@ -42,7 +42,7 @@ def test_forecast_and_windows_resample_and_say_so(run, tiny, varied, tmp_path):
 
 
 def test_anomalies_are_looked_for_at_a_constant_rate(tiny, varied, clip):
-    extractor = _Extractor(str(tiny), "center", "cpu", "auto", "exact")
+    extractor = Extractor(str(tiny), "center", "cpu", "auto", "exact")
     with pytest.warns(KinecastWarning, match="in.mp4: its frame rate varies"):
         assert len(extractor.series(varied)["in"]) == 50
     with pytest.warns(KinecastWarning, match="in.mp4: its frame rate varies"):

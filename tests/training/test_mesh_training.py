@@ -14,8 +14,8 @@ from kinecast.errors import KinecastError
 from kinecast.media.pictures import to_uint8
 from kinecast.models.base import Backbone
 from kinecast.models.checkpoints import load_backbone_file
+from kinecast.models.mesh.following import POINTS
 from kinecast.models.mesh.geometry import fit_pose
-from kinecast.models.mesh.model import POINTS
 from kinecast.training.augment import Augmentation
 from kinecast.training.backbone import train_backbone
 from kinecast.training.backbone_config import BackboneTrainingConfig

@@ -17,9 +17,10 @@ import typer
 from kinecast import __version__
 from kinecast.apps.call import LOADING
 from kinecast.cli.animate import animate
-from kinecast.cli.anomaly import anomaly
+from kinecast.cli.anomaly import add_anomaly
 from kinecast.cli.benchmark import benchmark
 from kinecast.cli.call import call
+from kinecast.cli.camera import camera
 from kinecast.cli.data_check import data_check
 from kinecast.cli.decode import decode
 from kinecast.cli.demo import demo
@@ -51,8 +52,9 @@ app = typer.Typer(
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _data = typer.Typer(help="Check data sets.", no_args_is_help=True)
 _zoo = typer.Typer(help="List bundled weights and import published ones.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, doctor, anomaly):
+for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, camera, doctor):
     app.command()(guarded(command))
+add_anomaly(app)
 _train.command("backbone")(guarded(train_backbone))
 _train.command("forecaster")(guarded(train_forecaster))
 _data.command("check")(guarded(data_check))

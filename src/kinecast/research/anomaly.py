@@ -5,7 +5,8 @@ mean (Student's t). Each score is evaluated in two ways:
 
     frames   AUROC of frames from the onset on against all frames of normal clips
     clips    AUROC of the largest score of a clip from the onset on against the largest of a normal clip;
-             alarms by the threshold per clip: share of faulty clips found, and how many frames after the onset
+             alarms by the threshold per clip: share of faulty clips found, and how many frames after the onset;
+             of faults that announce a failure, how many frames before it, and the share of clips warned of in time
 
 Notation: T frames.
 """
@@ -30,11 +31,15 @@ Measured = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Anomalies:
-    """Clips of one kind of anomaly, each with the first frame of it; 0 where the whole clip is one."""
+    """Clips of one kind of anomaly, each with the first frame of it; 0 where the whole clip is one.
+
+    `failures` are the frames in which what had announced itself happened, where the kind has such.
+    """
 
     name: str
     clips: Series
     onsets: Mapping[str, int]
+    failures: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,21 +77,29 @@ def measure(
             }
             for kind in kinds:
                 after = {n: s[score][kind.onsets[n] :] for n, s in odd[kind.name].items()}
-                rows[kind.name] = _figures(plain, after, threshold.clip)
+                left = None if kind.failures is None else {n: kind.failures[n] - kind.onsets[n] for n in kind.clips}
+                rows[kind.name] = _figures(plain, after, threshold.clip, left)
             table[score] = rows
     return table
 
 
-def _figures(normal: list[np.ndarray], after: Mapping[str, np.ndarray], threshold: float) -> Measured:
-    found = [_first(scores > threshold) for scores in after.values()]
-    delays = [delay for delay in found if delay is not None]
+def _figures(
+    normal: list[np.ndarray], after: Mapping[str, np.ndarray], threshold: float, left: Mapping[str, int] | None
+) -> Measured:
+    found = {name: _first(scores > threshold) for name, scores in after.items()}
+    delays = [delay for delay in found.values() if delay is not None]
+    leads = [left[name] - delay for name, delay in found.items() if delay is not None] if left else []
     largest = [max(_known(scores), default=-math.inf) for scores in after.values()]
-    return {
+    figures = {
         "auroc_frames": auroc(np.concatenate([_known(s) for s in after.values()]), np.concatenate(normal)),
         "auroc_clips": auroc(np.array(largest), np.array([scores.max() for scores in normal])),
         "found": len(delays) / len(found),
         "delay": float(np.median(delays)) if delays else math.nan,
     }
+    if left is not None:
+        figures["lead"] = float(np.median(leads)) if leads else math.nan
+        figures["warned"] = sum(lead > 0 for lead in leads) / len(found)
+    return figures
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
@@ -106,6 +119,13 @@ def intervals(runs: Sequence[Mapping[str, Mapping[str, Measured]]]) -> dict[str,
         }
         for score in first
     }
+
+
+def paired(
+    runs: Sequence[Mapping[str, Mapping[str, Measured]]], first: str, second: str, kind: str, figure: str
+) -> Interval:
+    """Return how much larger a figure of one score is than another's, paired within each run."""
+    return _interval([run[first][kind][figure] - run[second][kind][figure] for run in runs])
 
 
 def _interval(values: Sequence[float]) -> Interval:

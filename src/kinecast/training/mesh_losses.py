@@ -15,8 +15,9 @@ from kinecast.data.video_folder import CachedClip
 from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.tracking import Tracker
 from kinecast.models.mesh.drawing import grid_of
+from kinecast.models.mesh.following import POINTS, points_of
 from kinecast.models.mesh.geometry import RIGID, fit_pose
-from kinecast.models.mesh.model import POINTS, Mesh, points_of
+from kinecast.models.mesh.model import Mesh
 from kinecast.models.mesh.scene import NUMBERS as SCENE
 from kinecast.models.mesh.scene import SceneTracker
 from kinecast.models.mesh.topology import EYES, IRISES, LIPS

@@ -23,7 +23,7 @@ from kinecast.data.video_folder import CachedClip
 from kinecast.faces.weights import mean_face
 from kinecast.machine.process_state import denormals_flushed, seeded
 from kinecast.models import BACKBONES
-from kinecast.models.mesh.model import POINTS
+from kinecast.models.mesh.following import POINTS
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.methods import Guide, method_named, trainable
 from kinecast.training.step import Batch, TrainingLosses

@@ -64,6 +64,10 @@ class Whitening:
         """Return motion (…, D) in these units, float32."""
         return ((motion.double() - self.mean) @ self.matrix).float()
 
+    def back(self, white: Tensor) -> Tensor:
+        """Return motion (…, D) of what is in these units, float32: the inverse."""
+        return (white.double() @ torch.linalg.inv(self.matrix) + self.mean).float()
+
     @classmethod
     def from_dict(cls, values: Mapping[str, list]) -> Self:
         """Build from the output of `to_dict`."""
@@ -156,6 +160,15 @@ class ForecastScorer:
                 row["leaving"] = float(self.whitening.leaves(futures).double().mean())
                 issued.append(futures)
             yield row
+
+    def futures(self, observed: Tensor, horizon: int, samples: int, seed: int) -> Tensor:
+        """Sample how motion (R, N, D) goes on: (S, R, H, D), raw motion in and out; H may be larger than K.
+
+        Only the last N of the config are looked at. Where the forecaster is deterministic, all samples are equal.
+        """
+        own = self._own_units(observed[:, -self.config.observed :])
+        drawn = self.model.forecast(own, horizon, samples, seed=seed).cpu()
+        return self.whitening.back(drawn) if self.whitened else drawn
 
     def _own_units(self, motion: Tensor) -> Tensor:
         """Return motion in the model's units."""

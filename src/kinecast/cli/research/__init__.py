@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from kinecast.cli.outputs import guarded
+from kinecast.cli.research.animals import animals
 from kinecast.cli.research.arms import data_arms
 from kinecast.cli.research.keypoints import evaluate_keypoints
 from kinecast.cli.research.rate import evaluate_rate
@@ -37,6 +38,7 @@ def add_research(app: typer.Typer, data: typer.Typer) -> None:
     for name, command in _TABLES.items():
         group.command(name)(guarded(command))
         old.command(name)(_renamed(command, f"evaluate {name}", f"research {name}"))
+    group.command("animals")(guarded(animals))
     group.command("arms")(guarded(data_arms))
     data.command("arms", hidden=True)(_renamed(data_arms, "data arms", "research arms"))
     app.add_typer(group, name="research")

@@ -14,7 +14,7 @@ def data_arms(
         Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for train/, test/ and faults/.")
     ],
     clips: Annotated[int, typer.Option("--clips", help="Normal clips, training and test together.")] = 100,
-    faults: Annotated[int, typer.Option("--faults", help="Clips of each fault: jam, slip, drop, jitter.")] = 0,
+    faults: Annotated[int, typer.Option("--faults", help="Clips of each fault: jam, slip, drop, jitter, wear.")] = 0,
     frames: Annotated[int, typer.Option("--frames", help="Frames per clip, at 10 fps.")] = 30,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures, in pixels.")] = 64,
     objects: Annotated[int, typer.Option("--objects", help="Number of boxes on the table.")] = 2,

@@ -18,34 +18,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
-from kinecast.faces.landmarker import Face, Landmarker
+from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.squares import Square, around
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
-from kinecast.faces.tracking import OneEuro, Tracker
-from kinecast.models.base import Backbone, Source, check_frames, check_source
+from kinecast.models.base import Backbone, Source, check_source
 from kinecast.models.blocks.states import settings_beyond_tensors, sizes_of
 from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
+from kinecast.models.mesh.following import POINTS, Follower, points_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
-from kinecast.models.mesh.retargeting import MeshRetargeter
+from kinecast.models.mesh.retargeting import MeshRetargeter, most_alike
 from kinecast.models.mesh.scene import NUMBERS as SCENE
-from kinecast.models.mesh.scene import SceneTracker
+from kinecast.models.mesh.scores import MouthScores
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
 from kinecast.models.transfer import Retargeter, Transfer
-from kinecast.motion import Motion, concatenate
+from kinecast.motion import Motion
 
-POINTS = 478
 _NEUTRAL_SIZE = 0.3  # of a head in half frames, where none is seen
 _MOST_SHIFT, _MOST_SCALE = 0.5, 0.4  # of a head in a picture that stays: of half the picture, and as a logarithm
-
-
-def points_of(landmarks: np.ndarray, height: int, width: int) -> Tensor:
-    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1 along the longer side."""
-    scale = 2 / max(height, width)
-    middle = torch.tensor([width / 2, height / 2, 0.0])
-    return (torch.from_numpy(landmarks).float() * scale - middle * scale)[None]
 
 
 def _moved(flow: Tensor) -> Tensor:
@@ -95,39 +87,6 @@ class MeshSource:
     picture: Tensor
     points: Tensor
     maps: SourceMaps
-
-
-class _Follower:
-    """Detects the motion of one face frame by frame; before the first face, that of the mean face in the middle."""
-
-    def __init__(self, model: "Mesh", smooth: float | None) -> None:
-        smoothing = None if smooth is None else OneEuro(smooth)
-        self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
-        self.last = model.neutral()  # of the last frame with a face
-        self.faces: list[Face | None] = []  # of the last frames
-        self.scene = SceneTracker() if model.config.scene else None
-
-    @torch.inference_mode()
-    def __call__(self, frames: Tensor) -> Motion:
-        """Return the motion in the next frames (T, 3, H, W)."""
-        check_frames(frames, 1)
-        height, width = frames.shape[2:]
-        faces = self.faces = [self.tracker(frame) for frame in frames]
-        points = [points_of(face.landmarks, height, width) for face in faces if face is not None]
-        known = [self.last]
-        if points:
-            components = self.model.motion_of(torch.cat(points).to(self.model.device))
-            if self.scene is not None:
-                shown = [frame for frame, face in zip(frames, faces, strict=True) if face is not None]
-                found = [self.scene(frame, each[0]) for frame, each in zip(shown, points, strict=True)]
-                components["scene"] = torch.stack(found).to(self.model.device)
-            known.append(Motion(self.model.name, components))
-        motion = concatenate(known)
-        self.last = motion[len(motion) - 1]
-        valid = torch.tensor([face is not None for face in faces])
-        index = valid.cumsum(dim=0)
-        components = {name: numbers[index] for name, numbers in motion.components.items()}
-        return Motion(self.model.name, components, frame_size=(height, width), valid=valid)
 
 
 class Mesh(Backbone):
@@ -224,7 +183,7 @@ class Mesh(Backbone):
         Args:
             smooth: frames per second of the clip, to filter the landmarks by (`OneEuro`).
         """
-        return _Follower(self, smooth)
+        return Follower(self, smooth)
 
     @torch.inference_mode()
     def warm_up(self) -> Motion:
@@ -236,6 +195,18 @@ class Mesh(Backbone):
         motion = Motion(self.name, self.motion_of(face), frame_size=self.frame_size)
         self.animate(self.encode(picture, face), motion, motion)
         return motion
+
+    @torch.inference_mode()
+    def rehearse(self) -> Callable[[int], Tensor]:
+        """Return what draws frame i of three of a mean face that turns, on smooth colours; no engine finds the face."""
+        colours = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+        picture = F.interpolate(colours, size=self.frame_size, mode="bicubic").clamp(0, 1).to(self.device)
+        own = self.neutral()
+        turned = own.components["rotation"] + torch.tensor([[0.1, 0.2, 0.0]], device=self.device)
+        motions = [own.components["rotation"].lerp(turned, share) for share in (0.0, 0.5, 1.0)]
+        clip = [replace(own, components={**own.components, "rotation": rotation}) for rotation in motions]
+        state = self.encode(picture, self._neutral_points())
+        return lambda i: self.animate(state, own, clip[i % len(clip)])
 
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
@@ -385,14 +356,23 @@ class Mesh(Backbone):
     def check_transfer(self, options: Transfer) -> None:
         """Accept all options."""
 
+    def reference(self, source: Motion, driving: Motion) -> int:
+        """Return the frame that is most like the source and the least of an expression: see `most_alike`."""
+        self._check_pair(source, driving)
+        return most_alike(self._controls(), source.to("cpu"), driving.to("cpu"))
+
+    def _controls(self) -> Controls:
+        return Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
     ) -> Retargeter:
         """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
         self._check_pair(source, initial)
-        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        controls = self._controls()
         adapt = True if adapt_scale is None else adapt_scale
-        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
+        scores = MouthScores(self.topology.mean, self.expression.basis / self.expression.weights, controls)
+        return MeshRetargeter(controls, scores, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
     def _check_motion(self, motion: Motion) -> None:
         """Check as every backbone does; motion without the scene is of one that does not move."""

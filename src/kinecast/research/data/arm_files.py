@@ -130,6 +130,7 @@ def _write(folder: Path, clip: Planned, episode: Episode, recipe: dict[str, Any]
         "fps": FPS,
         "policy": episode.policy,
         "onset": episode.onset if episode.fault else None,
+        "failure": episode.failure,
         "joint": episode.joint,
     }
     with atomic_path(side / f"{clip.name}.json") as temporary:
