@@ -222,7 +222,7 @@ def test_imported_weights_take_no_name_that_is_taken(run: Callable[..., Any], pl
     (place / "in.pth.tar").write_bytes(b"weights")
     before = _contents(place)
     result = run("zoo", "import", "in.pth.tar")
-    assert result.code == 1 and "name it with -o to replace it" in result.error_lines[0]
+    assert result.code == 1 and "use -o to replace it" in result.error_lines[0]
     assert _contents(place) == before
 
 

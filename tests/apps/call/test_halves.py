@@ -509,7 +509,7 @@ def test_motion_before_the_header_or_of_another_packing_is_refused():
         MotionPacket(0, 0, 1, b"x", skips=True),
         MotionPacket(9, 0, 1, b"", 7),
     ):
-        with pytest.raises(KinecastError, match="one frame a packet"):
+        with pytest.raises(KinecastError, match="one frame per packet"):
             one.take_packet(packet, 0.0)
 
 

@@ -72,7 +72,7 @@ def test_what_was_made_otherwise_is_replaced_only_if_asked(model, people, clip, 
     run_batch(model, tasks, OPTIONS, "tiny")
     before = tasks[0].output.read_bytes()
     for options, name in ((PortraitOptions(size=80, limit=2), "tiny"), (OPTIONS, "another")):
-        with pytest.raises(KinecastError, match="expected no such file, or one made of the same inputs and options"):
+        with pytest.raises(KinecastError, match="expected no such file, or one with the same inputs and options"):
             run_batch(model, tasks, options, name)
     assert tasks[0].output.read_bytes() == before
     assert run_batch(model, tasks, PortraitOptions(size=80, limit=2), "tiny", overwrite=True) == 1
@@ -113,5 +113,5 @@ def test_two_processes_make_what_one_makes(model, people, clip, tmp_path):
 def test_an_input_is_never_replaced(model, people, clip, tmp_path):
     shutil.copy(clip, people / "c.mp4")
     tasks = plan(people, people / "c.mp4", people)
-    with pytest.raises(KinecastError, match="expected another name than what is read"):
+    with pytest.raises(KinecastError, match="expected an output that is not an input"):
         run_batch(model, tasks, OPTIONS, "tiny", overwrite=True)
