@@ -72,7 +72,7 @@ def test_what_was_made_otherwise_is_replaced_only_if_asked(model, people, clip, 
     run_batch(model, tasks, OPTIONS, "tiny")
     before = tasks[0].output.read_bytes()
     for options, name in ((PortraitOptions(size=80, limit=2), "tiny"), (OPTIONS, "another")):
-        with pytest.raises(KinecastError, match="expected no such file, or one made of the same inputs and options"):
+        with pytest.raises(KinecastError, match="expected no such file, or one with the same inputs and options"):
             run_batch(model, tasks, options, name)
     assert tasks[0].output.read_bytes() == before
     assert run_batch(model, tasks, PortraitOptions(size=80, limit=2), "tiny", overwrite=True) == 1
