@@ -165,3 +165,12 @@ def test_a_rebuilt_clip_in_another_size(
     assert len(frames) == 2 and frames[0].shape == (96, 96, 3)
     result = run(*common, "--model", tiny)
     assert result.code == 1 and "size: expected 32, as fomm was trained at, found 96" in result.error_lines[0]
+
+
+def test_driving_frames_without_a_face_are_counted(animate: Callable[..., Any], tmp_path: Path) -> None:
+    frames = to_uint8(face_frames(4))
+    frames[2:] = 127
+    clip = write_clip(tmp_path / "gone.mp4", frames)
+    result = animate("--json", driving=clip)
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["frames_without_face"] == 2

@@ -17,7 +17,7 @@ from kinecast.machine.process_state import threads
 from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
 from kinecast.runtime.auto import lack_of, warn_of_lack
-from kinecast.runtime.fast import FAST
+from kinecast.runtime.offers import offer_of
 from kinecast.zoo import forecaster_for, load_backbone
 
 # The bundled one with the best scores (docs/results/keypoints.md), in 2 ms; face-256 has its own.
@@ -71,7 +71,7 @@ def _backbone(config: CallConfig) -> Backbone:
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
     plain = load_backbone(config.model, "auto", "eager")
-    if type(plain) not in FAST or plain.device.type != "cpu":
+    if offer_of(plain) is None or plain.device.type != "cpu":
         return plain
     wanted = "exact" if config.precision == "exact" else "bf16"
     lack = lack_of(plain, wanted)

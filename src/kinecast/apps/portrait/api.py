@@ -95,7 +95,7 @@ def animate(
         drive = _drive(backbone, driving, wanted)
         if output is not None:
             return perform(stage, drive, output, wanted, Clock())
-        return stage.frames([drive.motion], drive.motion[:1] if wanted.relative else None, wanted.transfer)
+        return stage.frames([drive.motion], drive.motion if wanted.relative else None, wanted.transfer)
     frames = _streamed(stage, _stream(driving, wanted), wanted)
     return frames if output is None else _written(frames, output, wanted, backbone.motion_dim)
 
