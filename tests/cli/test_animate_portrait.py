@@ -146,7 +146,7 @@ def test_what_does_not_fit(animate: Callable[..., Any], tmp_path: Path, options:
 
 def test_options_of_portraits_need_one(run: Callable[..., Any], mesh: Path, clip: Path, tmp_path: Path) -> None:
     result = run("animate", "--driving", clip, "-o", tmp_path / "out.mp4", "--model", mesh, "--square")
-    assert result.code == 1 and "square: expected a picture that is animated, found none" in result.error_lines[0]
+    assert result.code == 1 and "square: expected a picture to animate, found none" in result.error_lines[0]
 
 
 def test_a_source_without_a_face(animate: Callable[..., Any], tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_rebuilt_clip_in_another_size(
     frames = whole(tmp_path / "out.mp4")
     assert len(frames) == 2 and frames[0].shape == (96, 96, 3)
     result = run(*common, "--model", tiny)
-    assert result.code == 1 and "size: expected 32, as fomm was trained at, found 96" in result.error_lines[0]
+    assert result.code == 1 and "size: expected 32, the size fomm was trained at, found 96" in result.error_lines[0]
 
 
 def test_driving_frames_without_a_face_are_counted(animate: Callable[..., Any], tmp_path: Path) -> None:
