@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kinecast.apps.heads.expression import HeadPose
 from kinecast.apps.stream.clips import QUALITIES
 from kinecast.errors import KinecastError
+from kinecast.faces.landmarker import Face
 from kinecast.media.framing import check_reading
 
 PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with: a plain video call of a talking head
@@ -74,12 +76,15 @@ class CallConfig:
         picture_quality: of reference pictures, WebP's 1 to 100.
         forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: `direct`
             where it knows this motion (D of 60), otherwise damped.
-        avatar: None shows the other side me; a picture shows it that picture, moved as I move, and no pixel of me.
+        avatar: None shows the other side me; a picture shows it that picture, moved as I move, and no pixel of me;
+            "head" shows it a 3-D head of its choice, and sends motion alone.
+        head: a GLB file, drawn for another side that is seen as a 3-D head; None is kinecast's own.
         crop: what is cut from the camera: center, face (found once; face:2 is the second from the left) or none.
         jitter_ms: what the jitter buffer may add to the delay, at most; it adds what recent packets needed.
         ice_servers: STUN and TURN servers; none, and only addresses of this machine are offered.
         link: a bad link, for tests.
         record: a clip to write of what is shown.
+        blendshapes: a CSV to write of ARKit's blendshapes and the head's pose in each frame that is shown.
         diverse_idle: an avatar (theirs) goes on moving on sampled futures while the link is down, marked `idle`.
         seed: of everything random but keys and secrets.
     """
@@ -91,12 +96,14 @@ class CallConfig:
     quality: int = 5
     picture_quality: int = 60
     forecaster: str = "auto"
-    avatar: Path | None = None
+    avatar: Path | Literal["head"] | None = None
+    head: Path | None = None
     crop: str = "center"
     jitter_ms: float = 60.0
     ice_servers: tuple[IceServer, ...] = ()
     link: LinkFaults | None = None
     record: Path | None = None
+    blendshapes: Path | None = None
     diverse_idle: bool = True
     seed: int = 0
 
@@ -137,13 +144,16 @@ class ShownFrame:
     `number` is the sender's frame number, its time in frame periods; `captured` when it was captured by the sender's
     clock, to half a frame period. `state` says what it is: `received`; `forecast`, for a frame that did not come;
     `idle`, an avatar that moves on sampled futures while nothing comes; `frozen`, the last frame, after which nothing
-    came.
+    came. `head` is what a 3-D head does, where the other side is seen as one; the picture may then be empty. `face` is
+    what the motion says of the face, where blendshapes are recorded.
     """
 
     picture: np.ndarray
     number: int
     captured: float | None
     state: ShownState
+    head: HeadPose | None = None
+    face: Face | None = None
 
 
 @dataclass(frozen=True)
