@@ -113,7 +113,7 @@ def test_a_folder_is_done_once(animate: Callable[..., Any], portrait: Path, tmp_
     assert first.code == 0 and json.loads(first.out)["done"] == 2, first.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.mp4", "b.json", "b.mp4"]
     again = animate("--size", 64, "--limit", 1, "--json", source=folder, output="out")
-    assert json.loads(again.out)["done"] == 0 and "2 of 2 outputs are there already" in again.err
+    assert json.loads(again.out)["done"] == 0 and "2 of 2 outputs exist already" in again.err
     other = animate("--size", 80, "--limit", 1, source=folder, output="out")
     assert other.code == 1 and "add --overwrite" in other.error_lines[0]
     assert animate("--size", 80, "--limit", 1, "--overwrite", source=folder, output="out").code == 0
@@ -129,7 +129,7 @@ def test_a_folder_is_done_once(animate: Callable[..., Any], portrait: Path, tmp_
         (["--face", 1, "--forecast", "hold"], "out.mp4", "face: expected no --forecast with it"),
         (["--start", -1], "out.mp4", "start: expected seconds from 0, found -1"),
         (["--start", 3, "--end", 2], "out.mp4", "end: expected seconds after the start at 3, found 2"),
-        ([], None, "output: expected a clip to write, found none: name it with -o"),
+        ([], None, "output: expected an output clip, found none: name it with -o"),
         ([], "out", "expected a clip name ending in .mp4"),
         (["--preview", "look.gif"], "out.mp4", "expected a picture name ending in .png"),
     ],

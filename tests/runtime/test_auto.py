@@ -105,7 +105,7 @@ def test_what_cannot_be_had_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> Non
 
     offer(monkeypatch, {("fast", "bf16"): bf16, ("openvino", "int8"): missing})
     times(monkeypatch, {"eager": 10, "fast": 5})
-    with pytest.warns(KinecastWarning, match="precision int8 is not to be had: expected a calibrated model"):
+    with pytest.warns(KinecastWarning, match="precision int8 is unavailable: expected a calibrated model"):
         chosen = accelerate(tiny_fomm(), precision="int8")
     assert (chosen.engine, chosen.precision) == ("fast", "bf16")
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_had_is_said_every_time(monkeypatch: pytest.MonkeyPatch) 
     model = tiny_fomm()
     for ending in ("", "(measured earlier)"):
         with pytest.warns(
-            KinecastWarning, match=r"precision int8 is not .* pip install 'kinecast\[engine\]'; taken: fast"
+            KinecastWarning, match=r"precision int8 is not .* pip install 'kinecast\[engine\]'; using fast"
         ):
             assert accelerate(model, precision="int8").reason.endswith(ending)
     with warnings.catch_warnings():
@@ -134,7 +134,7 @@ def test_what_can_be_had_since_is_measured(monkeypatch: pytest.MonkeyPatch) -> N
     times(monkeypatch, {"eager": 10, "fast": 5})
     model = tiny_fomm()
     offer(monkeypatch, {("fast", "exact"): build_fast})
-    with pytest.warns(KinecastWarning, match="precision int8 is not to be had: expected a calibrated model"):
+    with pytest.warns(KinecastWarning, match="precision int8 is unavailable: expected a calibrated model"):
         accelerate(model, precision="int8")
     monkeypatch.setattr(auto, "lack_of", lambda model, precision: "")  # it was calibrated
     offer(
@@ -151,7 +151,7 @@ def test_a_precision_outside_its_tolerance_is_said(monkeypatch: pytest.MonkeyPat
     offer(monkeypatch, {("fast", "bf16"): wrong})
     times(monkeypatch, {"eager": 10, "fast": 5})
     for _ in range(2):
-        with pytest.warns(KinecastWarning, match="bf16 is not to be had: fast bf16 5.0 ms .* outside its tolerance"):
+        with pytest.warns(KinecastWarning, match="bf16 is unavailable: fast bf16 5.0 ms .* outside its tolerance"):
             assert accelerate(tiny_fomm(), precision="bf16").engine == "eager"
 
 
@@ -159,7 +159,7 @@ def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "bfloat16_available", lambda: False)
     times(monkeypatch, {"eager": 10, "fast": 5, "openvino": 20})
     monkeypatch.setattr(auto, "_candidates", lambda precision: [("fast", "exact"), ("fast", "bf16")])
-    with pytest.warns(KinecastWarning, match="bf16 is not to be had: expected a processor .*; taken: fast exact"):
+    with pytest.warns(KinecastWarning, match="bf16 is unavailable: expected a processor .*; using fast exact"):
         assert accelerate(tiny_fomm(), precision="bf16").precision == "exact"
     for engine in ("fast", "openvino"):  # OpenVINO would compute in float32 and call it bf16
         monkeypatch.setitem(sys.modules, "openvino", sys)  # no part of it is reached
@@ -169,7 +169,7 @@ def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_backbone_without_engines_says_that_it_has_one_precision() -> None:
     model = tiny_fomm().to("meta")
-    with pytest.warns(KinecastWarning, match="int8 is not to be had: fomm on meta has none; taken: eager exact"):
+    with pytest.warns(KinecastWarning, match="int8 is unavailable: fomm on meta has none; using eager exact"):
         assert accelerate(model, precision="int8") is model
 
 
@@ -186,7 +186,7 @@ def test_a_call_says_so_too(monkeypatch: pytest.MonkeyPatch, precision: str, bfl
         models, "accelerate", lambda model, engine, level: SimpleNamespace(engine=engine, precision=level)
     )
     monkeypatch.setattr(fast, "bfloat16_available", lambda: bfloat16)
-    with pytest.warns(KinecastWarning, match=f"precision {precision} is not to be had: .*; taken: fast {taken}"):
+    with pytest.warns(KinecastWarning, match=f"precision {precision} is unavailable: .*; using fast {taken}"):
         models._backbone(CallConfig(precision=precision))
 
 

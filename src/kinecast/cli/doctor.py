@@ -2,7 +2,7 @@
 
 from kinecast.cli.common import JsonOption, print_json
 
-Rows = dict[str, str]  # what, and what was found
+Rows = dict[str, str]  # check, finding
 
 
 def doctor(json: JsonOption = False) -> None:
@@ -35,7 +35,7 @@ def _devices() -> Rows:
     from kinecast.runtime.convolution import bfloat16_available
 
     rows = {"processor": processor(), "threads": str(torch.get_num_threads())}
-    rows["bfloat16"] = "available" if bfloat16_available() else "not available: --precision bf16 is exact here"
+    rows["bfloat16"] = "available" if bfloat16_available() else "not available: --precision bf16 runs as exact here"
     for device in DEVICES[1:]:
         try:
             choose_device(device)

@@ -1,4 +1,4 @@
-"""What `kinecast animate` does with portraits: one, a folder of them, or only a preview."""
+"""`kinecast animate` for portraits: one, a folder of them, or only a preview."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ class Portraits:
         return self.output is not None and (self.output.is_dir() or not self.output.suffix)
 
     def possible(self, others: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-        """Return whether a picture can be put back whole.
+        """Return whether the head is pasted back into the whole picture.
 
         Args:
-            others: options with which it is not, by name, and whether they were given.
-            asked: options of portraits alone, likewise.
+            others: options that exclude it, by name, and whether they were given.
+            asked: options that need it, likewise.
 
         Raises:
             KinecastError: both were given, or no output.
@@ -45,11 +45,11 @@ class Portraits:
         wanted = [name for name, given in asked.items() if given]
         against = [name for name, given in others.items() if given]
         if self.source is None and wanted:
-            raise KinecastError(f"{wanted[0]}: expected a picture that is animated, found none: name it with --source")
+            raise KinecastError(f"{wanted[0]}: expected a picture to animate, found none: name it with --source")
         if wanted and against:
             raise KinecastError(f"{wanted[0]}: expected no --{against[0]} with it, found both: leave one out")
         if self.output is None and self.preview is None:
-            raise KinecastError("output: expected a clip to write, found none: name it with -o")
+            raise KinecastError("output: expected an output clip, found none: name it with -o")
         return self.source is not None and not against
 
     def _check_many(self) -> None:
@@ -102,5 +102,5 @@ def check_clip_named(output: Path | None) -> Path:
         KinecastError: there is none, or it has another name.
     """
     if output is None:
-        raise KinecastError("output: expected a clip to write, found none: name it with -o")
+        raise KinecastError("output: expected an output clip, found none: name it with -o")
     return check_suffix(output, CLIP_OUTPUTS, "clip")

@@ -1,4 +1,4 @@
-"""A .kcm stream as a file: header, reference pictures, motion packets back to back, read and written in passing."""
+"""A .kcm stream as a file: header, reference pictures, motion packets back to back, read and written in one pass."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -28,13 +28,13 @@ _PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may pr
 
 
 class PictureAssembler:
-    """Puts the chunks of reference pictures together, in any order."""
+    """Assembles the chunks of reference pictures, in any order."""
 
     def __init__(self) -> None:
         self._parts: dict[int, dict[int, ReferenceChunk]] = {}
 
     def push(self, chunk: ReferenceChunk) -> tuple[int, str, bytes] | None:
-        """Take a chunk; returns number, mime type and bytes of a picture that is whole now.
+        """Take a chunk; returns number, mime type and bytes of a picture once it is complete.
 
         Raises:
             KinecastError: the chunks of a picture contradict each other.
@@ -44,7 +44,7 @@ class PictureAssembler:
             del self._parts[chunk.picture]
             raise KinecastError(
                 f"reference picture {chunk.picture}: expected chunks of one picture, found {chunk.size} bytes of "
-                f"{chunk.mime} among others: it is damaged or sent twice under one number"
+                f"{chunk.mime} among others: it is damaged or its number was used twice"
             )
         if sum(len(other) for other in self._parts.values()) * len(chunk.data) > 2 * MAX_PICTURE:
             self._parts.clear()
@@ -57,10 +57,10 @@ class PictureAssembler:
 
 
 class StreamReader:
-    """Reads a stream without keeping it; damage is skipped up to the next good unit and counted in `skipped` bytes.
+    """Reads a stream without keeping it; damage is skipped up to the next valid unit and counted in `skipped` bytes.
 
     Args:
-        file: open for reading bytes, standing at the header.
+        file: open for reading bytes, positioned at the header.
 
     Raises:
         KinecastError: the header is missing, damaged, or of a later version.
@@ -93,7 +93,7 @@ class StreamReader:
         return bool(self._buffer)
 
     def _skip(self) -> None:
-        """Drop bytes up to one that may begin a unit."""
+        """Drop bytes up to one that may start a unit."""
         step = 1
         while (
             step < len(self._buffer)
@@ -112,9 +112,9 @@ def write_stream(
     mime: str,
     units: Iterable[MotionPacket] | Iterable[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit],
 ) -> dict[str, int]:
-    """Write a stream as its units come; returns the bytes of header, picture, times, sound, and of motion packets.
+    """Write a stream as its units come; returns the bytes of header, picture, times, sound and motion packets.
 
-    Of these, payload and overhead are counted apart; what says that frames were absent is overhead.
+    For the latter, payload and overhead are counted separately; absence units are overhead.
     """
     kinds = ("header", "picture", "times", "sound", "payload", "overhead")
     sizes = dict.fromkeys((f"{kind}_bytes" for kind in kinds), 0)
@@ -155,13 +155,13 @@ def open_picture(data: bytes, size: tuple[int, int]) -> np.ndarray:
         with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG", "PNG", "AVIF")) as image:
             if image.size != (size[1], size[0]) or size[0] * size[1] > _PIXELS:
                 raise KinecastError(
-                    f"reference picture: expected {size[1]}x{size[0]} as the header says, at most {_PIXELS} pixels, "
+                    f"reference picture: expected {size[1]}x{size[0]} as in the header, at most {_PIXELS} pixels, "
                     f"found {image.size[0]}x{image.size[1]}: it is of another stream"
                 )
-            return np.array(image.convert("RGB"))  # a copy: torch wants to be able to write
+            return np.array(image.convert("RGB"))  # a copy: torch needs a writable array
     except KinecastError:
         raise
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged data
+    except Exception as error:  # Pillow's decoders raise many kinds of error for damaged data
         raise KinecastError(
             f"reference picture: expected a whole WebP, JPEG, PNG or AVIF, found {type(error).__name__}: send it again"
         ) from error

@@ -1,4 +1,4 @@
-"""What this machine is."""
+"""The name of the processor."""
 
 import platform
 from functools import cache

@@ -1,4 +1,4 @@
-"""One clip on the stage: its source encoded once, its true frames read window by window, motion made into frames.
+"""One clip to render: its encoded source, its true frames read window by window, and motion animated.
 
 Notation: T frames, N observed, H horizon, D numbers per frame.
 """

@@ -1,7 +1,7 @@
 """`auto`: measure the engines on a few frames, take the fastest within the tolerance, and remember it.
 
-The choice depends on the machine, so it is measured there; it is kept in the cache folder, for a program that starts
-every minute should not measure every minute. What was measured is in `reason` and in the log `kinecast.runtime`.
+The choice depends on the machine, so it is measured there; it is kept in the cache folder, so that repeated runs do not
+measure again. The measurements are in `reason` and in the log `kinecast.runtime`.
 """
 
 import json
@@ -56,7 +56,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is remembered: a pair, why it was taken, and what was found wrong with all of the precision asked for."""
+    """The cached choice: engine and precision, the reason, and why the requested precision is unavailable, if so."""
 
     engine: str
     precision: str
@@ -67,8 +67,8 @@ class _Choice:
 def choose(model: Backbone, precision: str) -> Backbone:
     """Return the model run by the fastest engine that keeps `precision`.
 
-    A wish for int8 may be answered by bf16 or exact, for bf16 by exact, never the other way round. That a precision
-    cannot be had here is warned of every time, with the reason.
+    A request for int8 may give bf16 or exact, and one for bf16 exact, never the other way round. An unavailable
+    precision gives a warning each time, with the reason.
     """
     if isinstance(model, Mesh) and model.device.type == "cpu":
         return _unmeasured(model, precision)
@@ -114,9 +114,9 @@ def lack_of(model: Backbone, precision: str) -> str:
 
 
 def warn_of_lack(precision: str, lack: str, chosen: Backbone) -> None:
-    """Say that a precision is not to be had, why, and what is taken instead."""
+    """Warn that a precision is unavailable, why, and what is used instead."""
     warnings.warn(
-        f"precision {precision} is not to be had: {lack}; taken: {chosen.engine} {chosen.precision}",
+        f"precision {precision} is unavailable: {lack}; using {chosen.engine} {chosen.precision}",
         KinecastWarning,
         stacklevel=5,
     )
@@ -172,7 +172,7 @@ def _candidates(precision: str) -> list[Pair]:
 
 
 def _times(able: dict[Pair, Backbone], frames: Tensor) -> dict[Pair, float]:
-    """Return milliseconds to detect and animate one frame: medians of rounds in which all take turns."""
+    """Return milliseconds to detect and animate one frame: medians over interleaved rounds."""
     started = {pair: (each.encode_source(frames[:1]), each.detect(frames[:1])) for pair, each in able.items()}
     times: dict[Pair, list[float]] = {pair: [] for pair in able}
     for turn in range(_FRAMES + 1):
@@ -216,7 +216,7 @@ def _remembered(path: Path, precision: str) -> _Choice | None:
         values = json.loads(path.read_text())
         known = _Choice(*(str(values[field.name]) for field in fields(_Choice)))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not measured yet, or by a hand: it is measured anew
+        return None  # missing or edited: measured again
     allowed = PRECISIONS[: PRECISIONS.index(precision) + 1]
     fits = known.precision in SUPPORTED.get(known.engine, ()) and known.precision in allowed
     return known if fits else None
@@ -228,4 +228,4 @@ def _remember(path: Path, choice: _Choice) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(asdict(choice)) + "\n")
     except KinecastError as error:
-        LOG.info("auto: the choice is not remembered: %s", error)
+        LOG.info("auto: the choice could not be cached: %s", error)

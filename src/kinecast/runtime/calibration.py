@@ -1,4 +1,4 @@
-"""int8: the renderer's ranges are measured on frames like those it will draw, and its weights and features quantised.
+"""int8: the renderer's ranges are calibrated on representative frames, and its weights and features quantised.
 
 By NNCF's post-training quantisation: weights with one scale a channel, features with one scale a tensor, biases
 corrected. The sums of the residual blocks are not quantised (that alone takes a third off the error), nor what blends
@@ -31,7 +31,7 @@ from kinecast.runtime.fomm import EngineFOMM
 from kinecast.runtime.parts import Parts, folded_parts
 
 _FINAL = r".*final[./].*Convolution"  # its own or, of the compact generator, the module itself
-_SOURCE_EVERY = 64  # frames after which another source is taken, so that not one face gives all ranges
+_SOURCE_EVERY = 64  # frames per source picture, so that the ranges do not come from one face
 
 
 def calibrate(model: Backbone, frames: Iterable[Tensor], limit: int = 300) -> Path:
@@ -95,7 +95,7 @@ def renderer_inputs(model: FOMM, frames: Iterable[Tensor], limit: int) -> list[l
 
 
 def _nncf() -> Any:
-    with redirect_stdout(sys.stderr):  # its log takes the stdout that it finds
+    with redirect_stdout(sys.stderr):  # its log captures stdout at import
         nncf = optional("calibration", "nncf")
     logging.getLogger("nncf").setLevel(logging.WARNING)
     return nncf

@@ -1,4 +1,4 @@
-"""A FOMM whose convolutions an engine runs; what lies between them, the motion algebra, is here and float32.
+"""A FOMM whose convolutions an engine runs; the motion algebra between them is here, in float32.
 
 The same function as `kinecast.models.fomm`, in fewer passes over memory: an affine candidate motion is two numbers a
 pixel from one matrix product, a Gaussian heatmap is an outer product of two lines, and warping, resizing and hiding
@@ -27,11 +27,11 @@ _PIXELS = 4 * 128 * 128  # in one pass: small frames share the cost of a call, l
 class EngineFOMM(Backbone):
     """A FOMM behind the `Backbone` contract, run by `parts`.
 
-    `engine` and `precision` are names, `reason` says why they were taken. Weights, and so `state_dict`, are those of
-    the model that it was made of: how a model runs does not change which model it is.
+    `engine` and `precision` are names, `reason` says why they were chosen. Weights, and so `state_dict`, are those of
+    the wrapped model: an engine does not change a model's identity.
     """
 
-    def __init__(self, model: FOMM, parts: Parts, engine: str, precision: str, reason: str = "asked for") -> None:
+    def __init__(self, model: FOMM, parts: Parts, engine: str, precision: str, reason: str = "requested") -> None:
         super().__init__()
         self.name = model.name
         self.config = model.config
@@ -63,7 +63,7 @@ class EngineFOMM(Backbone):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Refuse: the parts are made of the weights and would not follow."""
-        raise KinecastError("an engine's weights are fixed: load them into the model and make the engine anew")
+        raise KinecastError("an engine's weights are fixed: load them into the model and build the engine again")
 
     @torch.inference_mode()
     def detect(self, frames: Tensor) -> Motion:
@@ -150,7 +150,7 @@ class EngineFOMM(Backbone):
         return self.model.adapts_scale(source, initial)
 
     def settings(self) -> dict[str, Any]:
-        """Return what the model returns: an engine changes none."""
+        """Return what the model returns: an engine does not change it."""
         return self.model.settings()
 
     def _template(self) -> Motion:

@@ -19,7 +19,7 @@ Sizes = dict[nn.Module, tuple[int, int]]
 class FastMesh(Mesh):
     """A mesh backbone whose convolutions an engine runs. Weights, and so `state_dict`, are those of the model."""
 
-    def __init__(self, model: Mesh, precision: str, reason: str = "asked for") -> None:
+    def __init__(self, model: Mesh, precision: str, reason: str = "requested") -> None:
         nn.Module.__init__(self)
         self.config, self.frame_size = model.config, model.frame_size
         self.topology, self.expression = model.topology, model.expression
@@ -34,7 +34,7 @@ class FastMesh(Mesh):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Refuse: the convolutions are made of the weights and would not follow."""
-        raise KinecastError("an engine's weights are fixed: load them into the model and make the engine anew")
+        raise KinecastError("an engine's weights are fixed: load them into the model and build the engine again")
 
 
 def folded(network: MeshNetwork, dtype: torch.dtype) -> MeshNetwork:

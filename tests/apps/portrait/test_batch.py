@@ -58,7 +58,7 @@ def test_a_batch_resumes(model, people, clip, tmp_path, monkeypatch):
     tasks[1].output.unlink()  # as after an interruption
     before, lines[:] = tasks[0].output.stat().st_mtime_ns, []
     assert run_batch(model, tasks, OPTIONS, "tiny", say=lines.append) == 1
-    assert lines[:2] == ["1 of 2 outputs are there already", "[1/1] b10.png, driven by lean.mp4"]
+    assert lines[:2] == ["1 of 2 outputs exist already", "[1/1] b10.png, driven by lean.mp4"]
     assert tasks[0].output.stat().st_mtime_ns == before
     monkeypatch.setattr(batch, "prepared", lambda *a: pytest.fail("nothing was left to do"))
     assert run_batch(model, tasks, OPTIONS, "tiny") == 0

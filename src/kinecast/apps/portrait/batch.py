@@ -1,7 +1,7 @@
-"""Many portraits or many driving clips, an output each: what is there already, and made the same way, is left out.
+"""Many portraits or many driving clips, one output each: outputs already made with the same settings are skipped.
 
-Beside each output `x.mp4` lies `x.json`, which says what it was made of and its figures. Both are written whole, so
-that a batch resumes after an interruption.
+Beside each output `x.mp4`, `x.json` holds its inputs, settings and report. Both are written atomically, so that a batch
+resumes after an interruption.
 """
 
 import json
@@ -26,7 +26,7 @@ _SIDECAR = ".json"
 
 @dataclass(frozen=True)
 class Task:
-    """One output of a batch, and what it is made of."""
+    """One output of a batch, with its inputs."""
 
     source: Path
     driving: Path
@@ -34,7 +34,7 @@ class Task:
 
     @property
     def sidecar(self) -> Path:
-        """What says how the output was made."""
+        """The sidecar file with inputs and settings."""
         return self.output.with_suffix(_SIDECAR)
 
 
@@ -77,27 +77,27 @@ def run_batch(
     progress: Progress = lambda stage, frames: None,
     say: Say = lambda line: None,
 ) -> int:
-    """Do all tasks that are not done, and return how many were.
+    """Do all unfinished tasks, and return their number.
 
-    A task that fails is told of, and the others are done.
+    A failed task is reported, and the others continue.
 
     Args:
         backbone: what animates.
         tasks: of `plan`.
         options: of all.
-        model: the backbone's name, by which outputs are known again.
-        overwrite: replace outputs that were made otherwise.
+        model: the backbone's name, part of the outputs' key.
+        overwrite: replace outputs made with different settings.
         progress: as of `animate_portrait`.
         say: likewise.
 
     Raises:
-        KinecastError: outputs that are there and were made otherwise, before any work; or some tasks failed.
+        KinecastError: existing outputs with different settings, before any work; or failed tasks.
     """
     made_of = {task.output: _made_of(task, options, model) for task in tasks}
     open_tasks = [task for task in tasks if _said(task) != made_of[task.output]]
     _check(open_tasks, tasks, made_of, overwrite)
     if len(open_tasks) < len(tasks):
-        say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs are there already")
+        say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs exist already")
     failed = []
     drives = _drives(backbone, options, progress)
     for number, task in enumerate(open_tasks, 1):
@@ -120,7 +120,7 @@ def run_batch(
 
 
 def _drives(backbone: Backbone, options: PortraitOptions, progress: Progress) -> Callable[[Path], Drive]:
-    """Return what gives the motion of a clip, and remembers that of the last one."""
+    """Return a function that gives a clip's motion and caches the last one."""
     known: dict[Path, Drive] = {}
 
     def drive(path: Path) -> Drive:
@@ -140,7 +140,7 @@ def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[P
             check_distinct(path, inputs)
             if there and not overwrite:
                 raise KinecastError(
-                    f"{path}: expected no such file, or one made of the same inputs and options, found another: name "
+                    f"{path}: expected no such file, or one with the same inputs and options, found another: name "
                     "another folder, or add --overwrite"
                 )
     if tasks:
@@ -149,12 +149,12 @@ def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[P
 
 
 def _said(task: Task) -> Any:
-    """Return what a finished output was made of; None if there is none."""
+    """Return the settings of a finished output; None if there is none."""
     return _sidecar(task) if task.output.is_file() else None
 
 
 def _sidecar(task: Task) -> Any:
-    """Return what the sidecar says that the output was made of; None if it is no such file."""
+    """Return the settings in the sidecar; None if it is not a sidecar."""
     try:
         return json.loads(task.sidecar.read_text())["made_of"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -168,7 +168,7 @@ def _made_of(task: Task, options: PortraitOptions, model: str) -> dict[str, Any]
 
 
 def _known(path: Path) -> list[Any]:
-    """Return what a file is known by."""
+    """Return a file's key."""
     if path.is_dir():
         return [path.name, sorted(each.name for each in path.iterdir())]
     status = path.stat()

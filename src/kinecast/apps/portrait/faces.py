@@ -1,4 +1,4 @@
-"""The faces in a picture, from left to right, and which of them are meant."""
+"""The faces in a picture, from left to right, and the choice among them."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ _LEAST = 24  # pixels of a face's larger side: smaller ones show no expression
 def find_faces(picture: np.ndarray, landmarker: Landmarker) -> list[Face]:
     """Return the faces in a picture (H, W, 3), uint8, from left to right.
 
-    Parts of half the picture's size are looked at as well: in a group photo a face is a small share of the whole.
+    Parts of half the picture's size are searched as well: in a group photo a face is a small share of the whole.
     """
     found = landmarker.detect(picture)
     squares = landmarker.find(picture, closer=True)
@@ -32,7 +32,7 @@ def _known(face: Face, found: Sequence[Face]) -> bool:
 
 
 def face_option(which: str | int) -> str | int:
-    """Check and return which faces are meant: LARGEST, ALL, or a number from 1, counted from the left.
+    """Check and return a choice of faces: LARGEST, ALL, or a number from 1, counted from the left.
 
     Raises:
         KinecastError: it is none of these.
@@ -47,14 +47,14 @@ def face_option(which: str | int) -> str | int:
 
 
 def chosen(faces: Sequence[Face], which: str | int) -> list[Face]:
-    """Return the faces that are meant, of one or more from left to right.
+    """Return the chosen faces, from left to right.
 
     Args:
         faces: what `find_faces` returned, at least one.
-        which: as `face_option` has it.
+        which: as returned by `face_option`.
 
     Raises:
-        KinecastError: a number that is larger than that of the faces.
+        KinecastError: a number larger than that of the faces.
     """
     which = face_option(which)
     if which == ALL:
@@ -68,7 +68,7 @@ def chosen(faces: Sequence[Face], which: str | int) -> list[Face]:
 
 
 def described(faces: Sequence[Face], picked: Sequence[Face]) -> str:
-    """Return a line that says where the faces are that move."""
+    """Return a line with the positions of the animated faces."""
     places = ", ".join(
         f"face {number} at x {face.centre[0]:.0f}, y {face.centre[1]:.0f}, {face.size:.0f} pixels"
         for number, face in enumerate(faces, 1)

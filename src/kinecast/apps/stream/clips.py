@@ -1,4 +1,4 @@
-"""From a clip to a .kcm file and back, in constant memory, with whatever backbone is given."""
+"""From a clip to a .kcm file and back, in constant memory, with any backbone."""
 
 import time
 import warnings
@@ -79,11 +79,11 @@ def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How a clip is encoded.
+    """Options for encoding a clip.
 
     `quality` (1 to 9) are the steps, of which a higher number has finer ones. `rate_kbps` is a budget for motion
-    packets: frames whose absence the receiver would notice least are left out until it is met. `filler` is what a
-    receiver fills them with: a name for the header, and the forecast. What is noticed is measured on `terms`:
+    packets: the least important frames are skipped until it is met. `filler` is what a receiver fills them with: a name
+        for the header, and the forecast. What is noticed is measured on `terms`:
     "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's. `fps` resamples to a
     constant rate, `true_fps` is that of a clip whose times are wrong, `limit` the most frames. `sound_kbps` is what the
     clip's sound may cost; None leaves it out.
@@ -201,7 +201,7 @@ def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
         return None
     source = clip_sound(clip)
     if source is None:
-        warnings.warn(KinecastWarning(f"{clip}: it has no sound that could be sent"), stacklevel=3)
+        warnings.warn(KinecastWarning(f"{clip}: it has no sound to send"), stacklevel=3)
         return None
     return SoundWriter(source, options.sound_kbps)
 
@@ -228,14 +228,14 @@ def decode_clip(
     interpolated: bool = False,
     sound: bool = True,
 ) -> dict[str, Any]:
-    """Draw the clip that a .kcm file describes, with its sound if it has any and `sound` is set.
+    """Render the clip of a .kcm file, with its sound if it has any and `sound` is set.
 
-    Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
-    `filler` gives for the name in the header, or interpolated. Where it gives None they are filled by `damped`, with a
-    warning: the name is advice. While the sender saw no face, the last picture is held.
+    Damage is skipped, with a warning. Affected frames, and those the sender skipped, are concealed by what `filler`
+    returns for the name in the header, or interpolated. If it returns None they are concealed by `damped`, with a
+    warning: the name is a suggestion. While the sender saw no face, the last picture is held.
 
     Raises:
-        KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
+        KinecastError: not a .kcm file, one of another model or version, or one without picture or motion.
     """
     path = existing_file(stream, "motion stream (.kcm)")
     check_output(output, CLIP_OUTPUTS, "clip", [path])
@@ -282,7 +282,7 @@ def decode_clip(
 
 
 def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
-    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate whatever is wanted by it.
+    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate any source.
 
     Frames that the sender left out, or that damage hit, are interpolated; those in which it saw no face are not valid.
 
@@ -314,13 +314,14 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
 
 
 def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
-    """Return a profile by name; "auto" is that of the model, if there is one, or generic.
+    """Return a profile by name; "auto" is that of the model, or of it and D numbers ("mesh-42"), or generic.
 
     Raises:
         KinecastError: there is none of this name, or it is of another layout.
     """
     if name == AUTO_PROFILE:
-        name = model_name if model_name in profile_names() else GENERIC
+        known = profile_names()
+        name = next((each for each in (f"{model_name}-{layout.dim}", model_name) if each in known), GENERIC)
     return load_profile(name, layout)
 
 
@@ -339,8 +340,8 @@ def profile_for(header: Header) -> Profile:
     profile = generic_profile(layout) if name == GENERIC else load_profile(name, layout)
     if profile.fingerprint() != header.fingerprint:
         raise KinecastError(
-            f"codec profile {name!r}: expected fingerprint {header.fingerprint.hex()} as the stream says, "
-            f"found {profile.fingerprint().hex()}: use the version of kinecast that wrote the stream"
+            f"codec profile {name!r}: expected fingerprint {header.fingerprint.hex()} as in the stream, found "
+            f"{profile.fingerprint().hex()}: use the version of kinecast that wrote the stream"
         )
     return profile
 
@@ -364,14 +365,13 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
 
 
 def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) -> Forecast:
-    """Return the filler of a name; if it is not to be had, say so and return the default one."""
+    """Return the filler of a name; if it is unavailable, warn and return the default one."""
     forecast = filler(name)
     if forecast is not None:
         return forecast
     warnings.warn(
         KinecastWarning(
-            f"{path}: expected a filler that is known here, found {name!r}: "
-            f"frames that were left out or lost are filled by {DEFAULT_FILLER}"
+            f"{path}: expected a known filler, found {name!r}: skipped or lost frames are concealed by {DEFAULT_FILLER}"
         ),
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""The driven face drawn on a grid: where each place reads the source, and what lies there.
+"""The driven face rasterised on a grid: the source position of each cell, and features of the surface there.
 
 Notation: B batch, V points (478 landmarks), h x w the grid. Coordinates run from -1 to 1; a flow gives, for
 each place of the driven picture, the place of the source to read.
@@ -17,6 +17,7 @@ from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
 CHANNELS = len(KINDS) + 1 + 3 + 3 + 2  # kinds, iris, place on the face, normal, stretch, facing
 LAYERS = 4  # candidates of the flow, see `candidates`
 _HEAD_ENDS = 1.7  # times the reach of the face's outline, and half of it to fade
+_NECK_LENGTH = 0.6  # from the chin to the shoulders, in head sizes
 _STILL = 0.25  # of a place of the grid: less movement is none that can be seen
 _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
 
@@ -25,8 +26,8 @@ _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
 class Drawing:
     """A driven face on the grid.
 
-    `flow` (B, 2, h, w) is that of the mesh, anything where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
-    are what a network is told: the kind of tissue, irises, place on the mean face, normals, how far the source is
+    `flow` (B, 2, h, w) is that of the mesh, undefined where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
+    are the network's input: the kind of tissue, irises, place on the mean face, normals, how far the source is
     stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals).
     """
 
@@ -101,11 +102,21 @@ def _normals(points: Tensor, triangles: Tensor) -> Tensor:
     return normal / normal.norm(dim=2, keepdim=True).clamp(min=1e-9) * normal.new_tensor([1, 1, -1])
 
 
-def candidates(drawing: Drawing, source: Pose, driven: Pose, topology: Topology) -> tuple[Tensor, Tensor]:
-    """Return flows (B, LAYERS, 2, h, w) and the logits (B, LAYERS, h, w) that they start from.
+def candidates(
+    drawing: Drawing, source: Pose, driven: Pose, topology: Topology, scene: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return candidate flows (B, LAYERS, 2, h, w) and their prior logits (B, LAYERS, h, w).
 
-    In order: standing still; the mesh, and around it a plane through the face's outline that moves with the head; a
-    plane further back; a neck that goes half way with the head.
+    In order: the background, which stands still unless `scene` moves it; the mesh, and around it a plane through the
+    face's outline that moves with the head; a plane further back; a neck that follows the head half way, or, with
+    `scene`, joins the head to the shoulders.
+
+    Args:
+        drawing: of the driven face.
+        source: poses (B) of the head in the source.
+        driven: poses (B) of the driven head.
+        topology: of the face.
+        scene: (B, 4), how far background and shoulders have moved, x and y of both.
     """
     height, width = drawing.flow.shape[2:]
     grid = grid_of(height, width, drawing.flow)
@@ -114,9 +125,13 @@ def candidates(drawing: Drawing, source: Pose, driven: Pose, topology: Topology)
     plane = _plane_flow(grid, source, driven, float(edge[:, 2].mean()))
     back = _plane_flow(grid, source, driven, float(edge[:, 2].mean()) + 0.7)
     face = plane + drawing.inside * (drawing.flow - plane)
-    neck = (still + plane) / 2
-    flows = torch.stack((still, face, back, neck), dim=1)
     far, below = head_distance(grid, driven, topology)
+    if scene is None:
+        ground, neck = still, (still + plane) / 2
+    else:
+        ground, body = (still - part[:, :, None, None] for part in scene.split(2, dim=1))
+        neck = plane + (below / _NECK_LENGTH).clamp(0, 1)[:, None] * (body - plane)
+    flows = torch.stack((ground, face, back, neck), dim=1)
     zero = torch.zeros_like(far)
     prior = torch.stack((zero, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1)
     return flows, prior

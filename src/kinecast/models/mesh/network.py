@@ -1,4 +1,4 @@
-r"""What the mesh leaves open, drawn by a small network: which surface a place belongs to, and what comes into view.
+r"""A small network for what the mesh leaves open: which surface each place belongs to, and newly visible content.
 
     source ----> encoder -> maps of 64, 32, 16 --\ (once a source)
     drawing, candidates -> motion net -> flow -----+-> warped source, warped maps -> render net -> new pixels, mask
@@ -21,7 +21,10 @@ from kinecast.models.mesh.drawing import CHANNELS, LAYERS, Drawing, grid_of
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the network: `size` n of the picture it sees, channels of the motion net and of the render net."""
+    """Sizes of the network: `size` n of the picture it sees, channels of the motion net and of the render net.
+
+    With `scene`, background and shoulders move too (see `scene`): four numbers per frame more.
+    """
 
     size: int = 256
     expression: int = 32
@@ -29,6 +32,7 @@ class MeshConfig:
     render_widths: tuple[int, ...] = (32, 64, 96, 128)
     bottleneck_blocks: int = 2
     hints: int = 5
+    scene: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.size % self.frame_multiple:
@@ -80,7 +84,7 @@ class _Residual(nn.Module):
 
 
 def _ready(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a network's input as its convolutions want it."""
+    """Return a network's input in its convolutions' dtype and memory format."""
     return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
@@ -186,7 +190,7 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SourceMaps:
-    """What the source alone decides: the picture the network sees (B, 3, n, n), its maps, and hints."""
+    """The encoded source: the network's input picture (B, 3, n, n), its maps, and hints."""
 
     picture: Tensor
     maps: list[Tensor]
@@ -206,7 +210,7 @@ class Rendered:
 
 
 def compose(warped: Tensor, pixels: Tensor, mask: Tensor, light: Tensor) -> Tensor:
-    """Put new pixels over the warped source (B, 3, H, W), whose size the others are brought to."""
+    """Blend new pixels over the warped source (B, 3, H, W), resizing them to it."""
     pixels, mask, light = (resize(each, warped.shape[-1]) for each in (pixels, mask, light))
     lit = warped + light
     return lit + mask * (pixels - lit)
@@ -223,7 +227,7 @@ class MeshNetwork(nn.Module):
         self.render = RenderNet(config)
 
     def dry_run(self) -> None:
-        """Run all parts once on nothing."""
+        """Run all parts once on zeros."""
         size = self.config.size
         zeros = torch.zeros(1, 3, size, size)
         empty = zeros[:, :1, ::2, ::2]

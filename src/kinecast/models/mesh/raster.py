@@ -1,4 +1,4 @@
-"""Triangles drawn on a grid: which one each place sees, and where in it. A software rasteriser in tensor operations.
+"""A software rasteriser in tensor operations: the visible triangle at each cell of a grid, and the position in it.
 
 Notation: B batch, V points, F triangles, h x w the grid.
 """

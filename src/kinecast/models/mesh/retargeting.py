@@ -1,6 +1,6 @@
 """Another person's motion on a source's face, frame after frame.
 
-Nothing sees a later frame, and every frame is computed alone: however a clip is cut, the same bits come out.
+Causal, with no look-ahead, and frame by frame: the result is the same bits however a clip is split.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _NARROWEST, _LEAST_OPEN = 0.8, 0.5
 
 
 class MeshRetargeter:
-    """Applies successive frames of a driving motion to a source. See `Transfer` for what may be asked.
+    """Applies successive frames of a driving motion to a source. See `Transfer` for the options.
 
     Lips open as wide as the driving person's, since shut is shut for everyone, whatever both mouths did in the first
     picture. Lids open by the share that the driving person's are open of their own, as seen so far. All else moves as
@@ -47,9 +47,20 @@ class MeshRetargeter:
     def __call__(self, driving: Motion) -> Motion:
         """Return the source's motion in the next T frames."""
         if self.options.mode == "absolute" or not len(driving):
-            return driving
+            return self._in_place(driving)
         frames = [self._step(driving[i].components) for i in range(len(driving))]
-        return replace(driving, components={n: torch.cat([frame[n] for frame in frames]) for n in driving.components})
+        return self._in_place(replace(driving, components={n: torch.cat([f[n] for f in frames]) for n in frames[0]}))
+
+    def _in_place(self, motion: Motion) -> Motion:
+        """Leave background and shoulders where they are in the source: those of the driving clip are others."""
+        parts = dict(motion.components)
+        own = self.source.get("scene")
+        if own is None and "scene" not in parts:
+            return motion
+        parts.pop("scene", None)
+        if own is not None:
+            parts["scene"] = own.to(parts["shift"]).expand(len(motion), -1).contiguous()
+        return replace(motion, components=parts)
 
     def _step(self, driving: Mapping[str, Tensor]) -> dict[str, Tensor]:
         expression = self._expression(driving["expression"][0].double())
