@@ -143,9 +143,9 @@ class ShownFrame:
 
     `number` is the sender's frame number, its time in frame periods; `captured` is its capture time on the sender's
     clock, to half a frame period. `state` is `received`; `forecast`, for a missing frame; `idle`, an avatar moving on
-    sampled futures while nothing arrives; or `frozen`, the last frame, repeated. `head` is the pose of the 3-D head that the
-    other side is seen as; `picture` may then be empty. `face` is what the motion says of the face, where blendshapes are
-    recorded.
+    sampled futures while nothing arrives; or `frozen`, the last frame, repeated. `head` is the pose of the 3-D head
+    that the other side is seen as; `picture` may then be empty. `face` is what the motion says of the face, where
+    blendshapes are recorded.
     """
 
     picture: np.ndarray
