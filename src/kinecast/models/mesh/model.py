@@ -219,6 +219,16 @@ class Mesh(Backbone):
             "expression": self.expression.project(pose.undo(points) - self.topology.mean),
         } | ({"scene": points.new_zeros(len(points), SCENE)} if self.config.scene else {})
 
+    def points_of_motion(self, motion: Motion) -> Tensor:
+        """Return the points (T, 478, 3) of the mean face that moves so: `motion_of` of them is the motion.
+
+        The head's depth is not part of motion: its origin lies in the picture's plane.
+        """
+        parts = {name: part.to(self.device) for name, part in motion.components.items()}
+        shift = torch.nn.functional.pad(parts["shift"], (0, 1))
+        pose = Pose(rotation_matrix(parts["rotation"]), shift, parts["scale"][:, 0].exp())
+        return pose.place(self.topology.mean + self.expression.offsets(parts["expression"]))
+
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> MeshSource:
         """Find the largest face in one picture (1, 3, H, W) in [0, 1] and encode it.
