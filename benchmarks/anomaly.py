@@ -4,7 +4,7 @@
 
 Arms: joints of simulated arms, `kinecast research arms` of a seed each. Of the clips without a fault (240 by default)
 120 fit the scorers, half of the others set thresholds, half count false alarms; 25 clips of each fault are found or
-not.
+not. Wear announces its failure: its alarms have a lead time.
 Actions: 57 clips of nine people (64x64). One action is normal, the others are anomalies; four people fit, three set
 thresholds (one clip each: a rate of 0.25 needs three), two people are tested. A person's clips are two views, often one
 the mirror of the other, so that people, not clips, are split. What is scored is the dark figure's share of each cell of
@@ -15,6 +15,7 @@ Everything is drawn anew for each seed: episodes, split, training. Simulated cli
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ FIGURES = {
     "auroc_frames": "AUROC of frames",
     "found": "share found",
     "delay": "frames from onset to alarm (median of those found)",
+    "lead": "frames from alarm to failure (median of those found)",
+    "warned": "share of clips with an alarm before the failure",
 }
 
 
@@ -86,7 +89,8 @@ def arm_run(folder: Path, seed: int, steps: int, clips: int) -> dict[str, Any]:
     names = sorted(test)
     calibration, normal = ({name: test[name] for name in names[i::2]} for i in range(2))
     faulty, onsets = load_series(data / "faults/joints"), onsets_of(load_series(data / "faults/labels"))
-    kinds = [Anomalies(fault, _named(faulty, fault), onsets) for fault in FAULTS]
+    failures = failures_of(data / "faults")
+    kinds = [Anomalies(fault, _named(faulty, fault), onsets, failures if fault == "wear" else None) for fault in FAULTS]
     config = ScorerConfig(observed=8, ahead=4, samples=32, seed=seed)
     detectors = _detectors(fit, calibration, config, ARM_RATES, steps, seed)
     if seed == 0:
@@ -131,6 +135,12 @@ def _measured(title: str, detectors: list[Detector], normal: Series, kinds: list
 def _timeline(path: Path, detector: Detector, name: str, faulty: Series, onsets: dict[str, int]) -> None:
     verdicts = list(detector.watch(iter(faulty[name])))
     draw_timeline(path, verdicts, detector, f"{name}: fault from frame {onsets[name]} on", onsets[name])
+
+
+def failures_of(folder: Path) -> dict[str, int]:
+    """Return the frame in which a worn joint gives way, by clip."""
+    facts = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("wear-*.json"))}
+    return {name: found["failure"] for name, found in facts.items()}
 
 
 def _named(series: Series, fault: str) -> dict[str, Any]:
@@ -179,7 +189,7 @@ def write(options: argparse.Namespace, tables: dict[str, Any], seconds: float) -
         ]
         text += markdown(f"{title}: false alarms", header, rows) + "\n"
         for figure, name in FIGURES.items():
-            if figure != "delay" or title == "arms":
+            if figure not in ("delay", "lead", "warned") or title == "arms":
                 text += markdown(f"{title}: {name}", *cells(table, figure)) + "\n"
     text += "\n".join(f"![{fault}](timeline-{fault}.png)" for fault in FAULTS) + "\n"
     results = {"seeds": options.seeds, "seconds": round(seconds), "tables": {n: plain(t) for n, t in tables.items()}}

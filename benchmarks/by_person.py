@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kinecast.files import atomic_path
-from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, person_row, told_differences
+from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, list_differences, person_row
 from kinecast.research.tables import markdown
 
 PAIRS = (  # the claims of the papers that are orders of two models
@@ -51,7 +51,7 @@ def section(folder: Path) -> tuple[str, dict[str, Any]]:
         text += "#" + markdown(title, PERSON_HEADER, [person_row(row) for row in table["rows"]]) + "\n"
         text += "#" + markdown(f"{name}: spread and coverage", SCORE_HEADER, [_scores(row) for row in table["rows"]])
         text += "\n" + _orders(name, table)
-    return text + told_differences(tables), results
+    return text + list_differences(tables), results
 
 
 def _scores(row: dict[str, Any]) -> list[str]:

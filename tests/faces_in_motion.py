@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kinecast.data.video_folder import CachedClip
 from kinecast.media.pictures import to_tensor
+from kinecast.models.mesh.following import POINTS
 from kinecast.models.mesh.model import Mesh
 from kinecast.models.mesh.network import MeshConfig
 from kinecast.training.mesh_losses import find_points, prepare
@@ -34,12 +35,12 @@ def face_frames(count: int = 4, size: int = 256) -> Tensor:
 def face_points(count: int = 4) -> np.ndarray:
     """Return the landmarks (count, 478, 3) in `face_frames`."""
     frames = (face_frames(count).permute(0, 2, 3, 1) * 255).round().byte().numpy()
-    return find_points(frames)
+    return find_points(frames)[:, :POINTS]
 
 
-def tiny_mesh(seed: int = 0) -> Mesh:
+def tiny_mesh(seed: int = 0, scene: bool = False) -> Mesh:
     """Build a mesh backbone of `TINY_MESH` with the astronaut for a mean face and every tensor drawn anew."""
-    model = Mesh(MeshConfig.from_dict(TINY_MESH))
+    model = Mesh(MeshConfig.from_dict({**TINY_MESH, "scene": scene}))
     points = face_points()
     noise = np.random.default_rng(0).normal(0, 0.01, (8, *points.shape[1:])).astype(np.float32)
     clip = np.concatenate([points, points[:1] + noise])

@@ -48,7 +48,9 @@ def test_a_command_exists_with_its_options(line):
     command: Any = get_command(app)
     words = shlex.split(line)[1:]
     while getattr(command, "commands", None):
-        command = command.commands[words.pop(0)]
+        default = getattr(command, "default_command", None)
+        named = default is None or words[0] in command.commands
+        command = command.commands[words.pop(0) if named else default]
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     assert {word for word in words if word.startswith("-")} <= known
 

@@ -178,13 +178,14 @@ def test_motions_that_cannot_be_joined(motions, message):
         (
             "fomm",
             {"value": torch.zeros(2, 3, 2), "jacobian": torch.zeros(2, 4, 2, 2)},
-            "motion: expected value, jacobian of one number of keypoints, (T, K, ...), found (2, 3, 2), (2, 4, 2, 2)",
+            "motion: expected value, jacobian with the same number of keypoints, (T, K, ...), found (2, 3, 2), "
+            "(2, 4, 2, 2)",
         ),
         ("fomm", {"jacobian": torch.zeros(2, 4, 2, 2)}, "fomm motion: expected a component value, found jacobian"),
         (
             "fomm",
             {"value": torch.zeros(())},
-            "motion: expected value of one number of keypoints, (T, K, ...), found ()",
+            "motion: expected value with the same number of keypoints, (T, K, ...), found ()",
         ),
     ],
 )
@@ -325,13 +326,16 @@ def foreign(header=HEADER, value=None, **arrays):
         ),
         (foreign({**HEADER, "format": 2, "end": 1.0}), MOTION + "found KeyError: 'times"),
         (foreign(TIMED, times=np.array([0.0])), "motion: expected times of float64 (2,), found torch.float64 (1,)"),
-        (foreign(TIMED, times=np.array([0.5, 0.1])), "motion: expected times that increase up to its end"),
-        (foreign(TIMED, times=np.array([0.0, 1.0])), "motion: expected times that increase up to its end"),
-        (foreign(TIMED, times=np.array([0.0, np.nan])), "motion: expected times that increase up to its end"),
+        (foreign(TIMED, times=np.array([0.5, 0.1])), "motion: expected times that increase up to the end"),
+        (foreign(TIMED, times=np.array([0.0, 1.0])), "motion: expected times that increase up to the end"),
+        (foreign(TIMED, times=np.array([0.0, np.nan])), "motion: expected times that increase up to the end"),
         (foreign({**HEADER, "backbone": "eigen"}), "motion of backbone 'eigen': expected one of fomm"),
         (foreign(roll=np.zeros(2)), "fomm motion: expected components value, jacobian; found roll"),
         (foreign(value=np.array("two")), MOTION + "found ValueError: "),
-        (foreign(value=np.float32(1)), "motion: expected value of one number of keypoints, (T, K, ...), found ()"),
+        (
+            foreign(value=np.float32(1)),
+            "motion: expected value with the same number of keypoints, (T, K, ...), found ()",
+        ),
         (foreign("not json"), MOTION + "found JSONDecodeError: "),
         (foreign([1, 2]), MOTION + "found AttributeError: "),
         (foreign({"format": 1, "backbone": "fomm"}), MOTION + "found KeyError: 'frame_size'"),

@@ -22,7 +22,7 @@ IMPORTS_BY_NAME = {"import_module", "find_spec", "optional", "shipped_file", "im
 # Of the development tools; and what comes with a package that is named, in the tests of what it does there.
 DEVELOPMENT = {"pytest", "_pytest", "hypothesis", "psutil", "aioice"}
 # Of scripts that are run once, for converted weights, golden files and judged faces; they say how to install these.
-DEVELOPMENT |= {"tflite", "ai_edge_litert", "mediapipe", "dlib", "face_recognition_models"}
+DEVELOPMENT |= {"tensorflow", "tflite", "ai_edge_litert", "mediapipe", "dlib", "face_recognition_models"}
 
 
 def names(requirements: list[str]) -> set[str]:

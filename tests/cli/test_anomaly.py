@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from helpers import draw_frames, write_clip
+from kinecast.apps.anomaly.defect_set import read_set
+from kinecast.media.video import probe
+from kinecast.motion import Motion
 
 SHORT = ("--observe", "4", "--ahead", "2", "--samples", "4", "--steps", "5", "--frame-rate", "0.1")
 
@@ -39,11 +42,17 @@ def test_motion_to_timeline(run: Callable[..., Any], normal: Path, tmp_path: Pat
     ]
     assert (tmp_path / "out/timeline.png").stat().st_size > 1000
 
+    assert told["fault_at"] is None and told["lead"] is None
+    assert told["pictures"] == {"drawn": False, "why": "motion without pictures: name the clip"}
+
     model = tmp_path / "out/model.safetensors"
     again = run(
-        "anomaly", tmp_path / "jump.npy", "--normal", normal, "-o", tmp_path / "2", "--model", model, *SHORT, "--svg"
+        *("anomaly", "score", tmp_path / "jump.npy", "--normal", normal, "-o", tmp_path / "2", "--model", model),
+        *(*SHORT, "--svg", "--fault-at", 12),
     )
     assert again.code == 0, again.err
+    assert json.loads((tmp_path / "2/anomaly.json").read_text())["lead"]["nll"] == {"frames": 2, "seconds": None}
+    assert "jump.npy: 2 frames before the fault" in again.err
     assert json.loads((tmp_path / "2/anomaly.json").read_text())["scores"] == written["scores"]
     assert (tmp_path / "2/timeline.svg").read_text().startswith("<?xml")
 
@@ -58,6 +67,44 @@ def test_clips_through_a_backbone(run: Callable[..., Any], tiny: Path, tmp_path:
     assert done.code == 0, done.err
     told = json.loads((tmp_path / "out/anomaly.json").read_text())
     assert told["frames"] == 8 and told["primary"] == "distance" and "distance" in told["scores"][-1]
+    pictures = told["pictures"]
+    assert pictures["drawn"] and pictures["made_at"] >= 3 and pictures["frames"][-1] <= 7
+    assert pictures["surprise"].keys() == {str(frame) for frame in pictures["frames"]}
+    assert (tmp_path / "out/forecasts.png").read_bytes().startswith(b"\x89PNG")
+
+    made: tuple[Any, ...] = (
+        "anomaly",
+        "synthesize",
+        "--normal",
+        tmp_path / "normal",
+        "-o",
+        tmp_path / "set",
+        "--backbone",
+        tiny,
+    )
+    made += ("--model", "velocity", "--observe", 4, "--ahead", 3, "--count", 1, "--samples", 2, "--part", 6)
+    done = run(*made, "--kinds", "normal,freeze", "--clips", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["written"] == 2
+    assert {path.name for path in (tmp_path / "set/clips").iterdir()} == {"normal-00000.mp4", "freeze-00000.mp4"}
+    assert probe(tmp_path / "set/clips/freeze-00000.mp4").frames == 7
+    motion = Motion.load(tmp_path / "set/motion/freeze-00000.npz")
+    assert len(motion) == 7 and motion.backbone == "fomm" and motion.clip == "freeze-00000"
+    assert run(*made, "--kinds", "normal,freeze", "--clips", "--json").out.count('"written": 0') == 1
+
+
+def test_defects_are_synthesized_from_motion(run: Callable[..., Any], normal: Path, tmp_path: Path) -> None:
+    options = ("--normal", normal, "-o", tmp_path / "set", "--observe", 4, "--ahead", 5, "--samples", 4, "--steps", 3)
+    done = run("anomaly", "synthesize", *options, "--count", 2)
+    assert done.code == 0 and "10 samples written, 0 were there" in done.err, done.err
+    motion, rows = read_set(tmp_path / "set")
+    assert len(rows) == 10 and all(each.shape == (9, 2) for each in motion.values())
+    assert {row["onset"] for row in rows.values()} == {"4"}
+
+    again = run("anomaly", "synthesize", *options, "--count", 3)  # the forecaster is the folder's own, not trained anew
+    assert again.code == 0 and "5 samples written, 10 were there" in again.err and "training" not in again.err
+    refused = run("anomaly", "synthesize", *options, "--seed", 1)
+    assert refused.code == 1 and "found another: name another folder" in refused.error_lines[0]
 
 
 def test_unfit_input_is_one_line(run: Callable[..., Any], normal: Path, tmp_path: Path) -> None:
@@ -67,6 +114,10 @@ def test_unfit_input_is_one_line(run: Callable[..., Any], normal: Path, tmp_path
         "expected /dev/video99": ("99", "--normal", normal, *out),
         "at least 2 clips": (normal / "circle-00.npy", "--normal", normal / "circle-01.npy", *out),
         "expected a path or one of": (normal / "circle-00.npy", "--normal", normal, *out, "--model", "nothing"),
+        "a frame from 1 on, found 0": (normal / "circle-00.npy", "--normal", normal, *out, "--fault-at", "0"),
+        "normal clips with pictures": ("synthesize", "--normal", normal, "-o", tmp_path / "set", "--clips"),
+        "found tail, leak": ("synthesize", "--normal", normal, "-o", tmp_path / "set", "--kinds", "tail,leak"),
+        "divides the 2 numbers": ("synthesize", "--normal", normal, "-o", tmp_path / "set", "--part", "4"),
     }
     for words, arguments in cases.items():
         done = run("anomaly", *arguments)

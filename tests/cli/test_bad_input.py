@@ -49,7 +49,7 @@ def _text(folder: Path) -> Path:
     ("make", "words"),
     [
         (_missing, ["missing.mp4", "expected", "found nothing"]),
-        (lambda folder: "https://a.b/c.mp4", ["c.mp4", "expected", "found an address: download it"]),
+        (lambda folder: "https://a.b/c.mp4", ["c.mp4", "expected", "found a URL: download it"]),
         (_empty, ["empty.mp4", "expected", "empty file"]),
         (lambda folder: _audio_only(folder / "audio.mp4"), ["audio.mp4", "expected", "audio"]),
         (_text, ["text.mp4", "expected"]),
@@ -261,5 +261,5 @@ def test_ctrl_c_leaves_no_half_file(tiny, tmp_path):
     process.send_signal(2)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "kinecast: interrupted: no half-written file was left"
+    assert err.splitlines()[-1] == "kinecast: interrupted; no partial files remain"
     assert "Traceback" not in err and list(out.parent.iterdir()) == []

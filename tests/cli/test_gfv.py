@@ -52,7 +52,7 @@ def test_users_mistakes_are_one_line(run, tiny, video, clip, tmp_path):
         (("encode", path, *kcm, "--quality", 3), "expected no --quality, since a stream is converted as it is"),
         (("encode", tmp_path / "a.kcm", *gfv, "--fps", 10), "expected no --fps, since a stream is converted as it is"),
         (("decode", path, "-o", tmp_path / "x.mp4", "--forecast", "hold"), "expected none with GFV messages"),
-        (("decode", clip, "-o", tmp_path / "x.mp4"), "this is no .kcm stream"),
+        (("decode", clip, "-o", tmp_path / "x.mp4"), "this is not a .kcm stream"),
         (("animate", "--driving", path, "-o", tmp_path / "x.mp4", "--mode", "transfer"), "expected a --source"),
     ):
         result = run(*arguments, "--model", tiny)

@@ -32,7 +32,7 @@ def test_what_is_no_strip(run, tiny, clip, tmp_path):
     assert "expected a strip of square frames, k times as wide as high, found 48x32" in result.err
     result = run("extract", clip, "-o", tmp_path / "m.npz", "--model", tiny, "--strip")
     assert result.code == 1
-    assert "expected a picture that is a strip of frames, found something else: leave --strip out" in result.err
+    assert "expected a picture that is a strip of frames, found something else: drop --strip" in result.err
 
 
 def animated(tiny, clip, output, stdin=b""):

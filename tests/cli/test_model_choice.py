@@ -74,7 +74,7 @@ def test_what_shows_no_face_is_encoded_by_another_and_said(run, tmp_path: Path) 
     clip, stream = make_clip(tmp_path / "other.mp4", frames=2), tmp_path / "m.kcm"
     result = run("encode", clip, "-o", stream)
     assert result.code == 0, result.err
-    assert f"no face in the clip: taken is {DEFAULT_BACKBONE}, which needs none\n" in result.err
+    assert f"no face in the clip: selected {DEFAULT_BACKBONE}, which needs none\n" in result.err
     assert model_of(stream) == DEFAULT_BACKBONE
 
 
@@ -83,7 +83,7 @@ def test_of_several_clips_the_first_readable_one_decides(face: Path, tmp_path: P
     damaged.write_bytes(b"nothing")
     assert choose_for_clips(AUTO, [damaged, face, other], "center") == FACES
     assert choose_for_clips(AUTO, [other, face], "center") == DEFAULT_BACKBONE
-    line = f"no face in the first clip, other.mp4: taken for all is {DEFAULT_BACKBONE}, which needs none"
+    line = f"no face in the first clip, other.mp4: selected for all clips {DEFAULT_BACKBONE}, which needs none"
     assert capsys.readouterr().err.splitlines() == [line]
 
 
@@ -112,5 +112,5 @@ def test_a_face_is_chosen_by_its_number(run, command: str, tmp_path: Path) -> No
     call = (command, clip, "-o", tmp_path / f"o.{suffix}", "--face")
     assert "expected 2 faces or more in the first frames, found fewer: use --face 1" in run(*call, 2).err
     assert "face: expected a number from 1, counted from the left, found 0" in run(*call, 0).err
-    assert "leave --crop out" in run(*call, 1, "--crop", "none").err
+    assert "found --crop none: drop it" in run(*call, 1, "--crop", "none").err
     assert run(*call, 1).code == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clips_with_sound import lengths_of, sound_codec, write_timed
-from kinecast.cli.anomaly import _Extractor
+from kinecast.cli.anomaly.inputs import Extractor
 from kinecast.data.keypoint_store import load_series
 from kinecast.errors import KinecastWarning
 from kinecast.media.video import probe
@@ -26,7 +26,7 @@ def test_extract_says_that_frames_have_times(run, tiny, varied, tmp_path):
     assert result.code == 0, result.err
     facts = json.loads(result.out)
     assert (facts["frames"], facts["constant_rate"], facts["seconds"]) == (22, False, pytest.approx(END))
-    assert "22 frames of 18 numbers at times of their own, 11 fps on average" in result.err
+    assert "22 frames of 18 numbers at original times, 11 fps on average" in result.err
     assert Motion.load(tmp_path / "m.npz").times is not None
 
 
@@ -42,7 +42,7 @@ def test_forecast_and_windows_resample_and_say_so(run, tiny, varied, tmp_path):
 
 
 def test_anomalies_are_looked_for_at_a_constant_rate(tiny, varied, clip):
-    extractor = _Extractor(str(tiny), "center", "cpu", "auto", "exact")
+    extractor = Extractor(str(tiny), "center", "cpu", "auto", "exact")
     with pytest.warns(KinecastWarning, match="in.mp4: its frame rate varies"):
         assert len(extractor.series(varied)["in"]) == 50
     with pytest.warns(KinecastWarning, match="in.mp4: its frame rate varies"):
@@ -58,7 +58,7 @@ def test_sound_is_kept_left_out_or_sent_as_asked(run, tiny, varied, tmp_path):
     assert run(*animate, "-o", tmp_path / "b.mp4", "--no-sound", "--fps", 10).code == 0
     assert sound_codec(tmp_path / "b.mp4") is None
     assert (probe(tmp_path / "b.mp4").fps, probe(tmp_path / "b.mp4").frames) == (10, 20)
-    assert "gif has no sound: it is left out" in run(*animate, "-o", tmp_path / "c.gif").err
+    assert "gif has no sound: it is omitted" in run(*animate, "-o", tmp_path / "c.gif").err
 
     encoded = run("encode", varied, "-o", tmp_path / "a.kcm", "--model", tiny, "--sound", "--sound-kbps", 16, "--json")
     assert encoded.code == 0 and " sound " in encoded.err and "times of frames" in encoded.err

@@ -102,7 +102,7 @@ def test_coordinates_outside_of_the_standard_are_refused():
     layout = layout_of("fomm")
     levels = np.zeros(layout.dim, int)
     levels[0] = 140  # 1.09
-    with pytest.raises(KinecastError, match="expected coordinates from -1 to 1, as the standard has them, found 1.09"):
+    with pytest.raises(KinecastError, match="expected coordinates from -1 to 1, as in the standard, found 1.09"):
         GfvEncoder(layout).push(levels)
 
 

@@ -95,7 +95,7 @@ def test_a_later_version_is_refused():
 
 
 def test_another_file_is_named():
-    with pytest.raises(KinecastError, match="this is no .kcm stream"):
+    with pytest.raises(KinecastError, match="this is not a .kcm stream"):
         Header.parse(b"RIFF....")
 
 

@@ -72,7 +72,7 @@ def test_a_smaller_picture_is_enlarged_where_it_may_be_one():
     small, _ = code_picture(PICTURE[::2, ::2], 90)
     assert open_picture(small, (32, 48), smaller=True).shape == (32, 48, 3)
     for data, size, smaller in ((small, (32, 48), False), (small, (64, 32), True), (small, (33, 50), True)):
-        with pytest.raises(KinecastError, match="expected .* as the header says"):
+        with pytest.raises(KinecastError, match="expected .* as in the header"):
             open_picture(data, size, smaller)
     with pytest.raises(KinecastError, match="send it again"):
         open_picture(small[: len(small) // 2], (32, 48), smaller=True)

@@ -149,7 +149,7 @@ def test_bair_records(tmp_path: Path) -> None:
     flipped[len(whole) // 2] ^= 1
     train.write_bytes(flipped)
     damaged = only(check_dataset(tmp_path, CheckConfig("bair")))
-    assert damaged[:3] == ("broken", "train/a/1", "unreadable") and "does not fit its CRC" in damaged.text
+    assert damaged[:3] == ("broken", "train/a/1", "unreadable") and "does not match its CRC" in damaged.text
 
     write_bair(train, [clips[1], [bytes(BAIR_FRAME - 3)] * 3])
     small = only(check_dataset(tmp_path, CheckConfig("bair")))
@@ -208,8 +208,8 @@ def _large(path: Path) -> None:
     [
         (_mirrored, "mirrored", "shown mirrored"),
         (_turned, "turned", "turned by 90 degrees"),
-        (_uneven, "rate", "a variable rate"),
-        (_too_fast, "header", "the header claims 1000 fps, the frames come at "),
+        (_uneven, "rate", "variable frame rate"),
+        (_too_fast, "header", "the header claims 1000 fps, the frames have "),
         (_hdr, "hdr", "HDR (HLG), tone mapped"),
         (_oblong_pixels, "pixels", "not square, 4:3"),
         (_interlaced, "interlaced", "interlaced"),

@@ -43,7 +43,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
         path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         spans, damage = record_spans(path)
         if damage is None:
-            with pytest.raises(KinecastError, match="does not fit its CRC"):
+            with pytest.raises(KinecastError, match="does not match its CRC"):
                 read_record(path, spans[0])
 
 

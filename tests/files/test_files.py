@@ -9,7 +9,7 @@ from helpers import as_plain_user
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_folder, check_output, existing_file, kept, make_folder
 
-FIX = "choose a folder that exists, is writable and has room"
+FIX = "choose a folder that exists, is writable and has free space"
 
 
 @pytest.fixture

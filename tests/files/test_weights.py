@@ -56,12 +56,12 @@ FOREIGN = {
     "zip": (zip_file("vox.pth.tar", "README", "a", "b"), r"a zip archive that holds 'vox.pth.tar, README, a, ...'"),
     "tar": (tar_file(), "a tar archive: unpack it"),
     "gzip": (gzip.compress(b"weights"), "a gzip archive: unpack it"),
-    "cut zip": (torch_file()[:1500], "the first 1500 bytes of a torch checkpoint or zip archive, whose end is missing"),
+    "cut zip": (torch_file()[:1500], "the first 1500 bytes of a torch checkpoint or zip archive, which is cut off"),
     "zeros": (bytes(5000), "5000 bytes that begin with 4096 zeros: download it again"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(50), r"a picture \(PNG\)"),
 }
 ONLY_NOT_TORCH = {
-    "torch": (torch_file(), "a torch checkpoint: a checkpoint ends in .pth.tar"),
+    "torch": (torch_file(), "a torch checkpoint: checkpoints end in .pth.tar"),
     "old torch": (torch_file(zipped=False), "a pickle, as old torch checkpoints are"),
 }
 ONLY_NOT_SAFETENSORS = {

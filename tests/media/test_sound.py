@@ -104,7 +104,7 @@ def test_frames_with_times_and_sound(clips, tmp_path):
 
 
 def test_a_gif_has_no_sound_and_says_so(clips, tmp_path):
-    with pytest.warns(KinecastWarning, match="gif has no sound: it is left out"):
+    with pytest.warns(KinecastWarning, match="gif has no sound: it is omitted"):
         copy(clips["a.mp4"], tmp_path / "out.gif", frames=4)
 
 
@@ -134,9 +134,9 @@ def test_damaged_sound_does_not_end_the_pictures(tmp_path, suffix, spoiled_from)
     assert not any("\n" in line for line in lines)
     if spoiled_from < 0:
         assert sound_codec(found) is None
-        assert lines == [f"{clip}: its sound (aac) cannot be decoded: it is left out"]
+        assert lines == [f"{clip}: its sound (aac) cannot be decoded: it is omitted"]
     else:
-        assert lines == [f"{clip}: its sound is damaged at 1.0 s: what cannot be decoded is left out"]
+        assert lines == [f"{clip}: its sound is damaged at 1.0 s: what cannot be decoded is omitted"]
         assert sound_codec(found) == ("opus" if suffix == ".webm" else "aac")
 
 

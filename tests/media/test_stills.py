@@ -146,7 +146,7 @@ def test_transparency_stays_under_a_profile(tmp_path):
 
 def test_a_profile_that_is_none_is_said(tmp_path):
     Image.new("RGB", (16, 16), (9, 99, 200)).save(tmp_path / "a.png", icc_profile=b"rubbish" * 40)
-    with pytest.warns(KinecastWarning, match="colours are used as they stand"):
+    with pytest.warns(KinecastWarning, match="colours are used unchanged"):
         assert shown(tmp_path / "a.png")[8, 8].tolist() == [9, 99, 200]
 
 
@@ -194,8 +194,8 @@ def test_what_pillow_takes_for_a_bomb(tmp_path, monkeypatch):
     with pytest.raises(KinecastError) as error:
         shown(tmp_path / "a.png")
     assert str(error.value) == (
-        f"{tmp_path / 'a.png'}: expected a picture of at most 178 megapixels, found a larger one: save it smaller, or "
-        "as JPEG, which can be read in parts"
+        f"{tmp_path / 'a.png'}: expected a picture of at most 178 megapixels, found a larger one: "
+        "save it smaller, or as JPEG, which can be read at reduced size"
     )
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 240 * 320 - 1)  # here it warns, which would print a traceback's line
     assert shown(tmp_path / "a.png").shape == (240, 320, 3)

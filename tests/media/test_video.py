@@ -422,8 +422,8 @@ def test_mp4_cut_off_before_its_index_cannot_be_read(tmp_path):
         with pytest.raises(KinecastError) as error:
             attempt(path)
         assert str(error.value) == (
-            f"{path}: expected a whole mp4, found one without its index (moov), which stands at the end and is cut "
-            "off or damaged, so no frame can be read: copy or record it again"
+            f"{path}: expected a complete mp4, found one without its index (moov), which is at the end and cut off "
+            "or damaged, so no frame can be read: copy or record it again"
         )
 
 

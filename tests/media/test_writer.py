@@ -173,5 +173,5 @@ def test_unwritable_output_is_found_before_the_first_frame(tmp_path):
     with pytest.raises(KinecastError) as error, VideoWriter(path, 25):
         pytest.fail("the block must not run")
     assert str(error.value) == (
-        f"cannot write {path}: No such file or directory: choose a folder that exists, is writable and has room"
+        f"cannot write {path}: No such file or directory: choose a folder that exists, is writable and has free space"
     )

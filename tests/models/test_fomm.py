@@ -490,7 +490,8 @@ def test_scale_cannot_adapt_to_points_on_a_line(model, count):
     with pytest.raises(KinecastError) as error:
         model.relative_motion(as_motion(line), as_motion(line), as_motion(line), adapt_scale=True)
     assert str(error.value) == (
-        "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: leave it out"
+        "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: "
+        "drop --adapt-scale"
     )
 
 

@@ -8,7 +8,8 @@ import torch
 from kinecast.errors import KinecastError
 from kinecast.models.blocks.layers import AntiAliasDownsample, coordinate_grid
 from kinecast.models.checkpoints import import_published
-from kinecast.models.tps import POINTS, TPS, TPSConfig, _contributions, infer_config, spline_grids
+from kinecast.models.tps import POINTS, TPS, TPSConfig, infer_config, spline_grids
+from kinecast.models.tps.network import _contributions
 from kinecast.motion import Motion
 from reference_weights import filled, golden, reference_folder, rounding
 from tiny import pictures

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from kinecast.apps.anomaly import Detector, Rates
-from kinecast.research.anomaly import Anomalies, auroc, cells, draw_table, intervals, measure, onsets_of, plain
+from kinecast.research.anomaly import Anomalies, auroc, cells, draw_table, intervals, measure, onsets_of, paired, plain
 
 
 class First:
@@ -51,6 +51,10 @@ def test_figures_of_known_scores(tmp_path: Path) -> None:
     assert table["first"]["jump"]["found"] == 0.5 and table["first"]["jump"]["delay"] == 0
     assert table["first"]["late"] == {"auroc_frames": pytest.approx(0.75), "auroc_clips": 1.0, "found": 1.0, "delay": 1}
 
+    failing = Anomalies("late", late, {"late": 6}, {"late": 9})  # the alarm is one frame after the onset
+    announced = measure([scorer], [detector], clips(10), [failing])["first"]["late"]
+    assert (announced["delay"], announced["lead"], announced["warned"]) == (1, 2, 1)
+
     both = intervals([table, table])
     assert both["first"]["late"]["delay"].mean == 1 and both["first"]["late"]["delay"].half == 0
     assert str(both["first"]["jump"]["found"]) == "0.500 ± 0.000"
@@ -66,6 +70,12 @@ def test_intervals_are_students() -> None:
     found = intervals(runs)["s"]["k"]["x"]
     assert (found.mean, found.runs) == (2.0, 3)
     assert found.half == pytest.approx(4.302653 * 1.0 / math.sqrt(3), rel=1e-5)
+
+
+def test_differences_are_paired_within_a_run() -> None:
+    runs = [{"a": {"k": {"x": i + 0.1}}, "b": {"k": {"x": float(i)}}} for i in range(4)]
+    found = paired(runs, "a", "b", "k", "x")
+    assert found.mean == pytest.approx(0.1) and found.half == pytest.approx(0, abs=1e-9) and found.runs == 4
 
 
 def test_onsets() -> None:

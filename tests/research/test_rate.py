@@ -209,7 +209,7 @@ def test_the_command(clip, tmp_path, capsys):
         k: v for k, v in json.loads((tmp_path / "rate/results.json").read_text()).items() if k in results
     }
     text = (tmp_path / "rate/rate.md").read_text()
-    for title in ("Against ordinary codecs", "What a codec needs", "Leaving frames out", "Lost packets"):
+    for title in ("Against ordinary codecs", "What a codec needs", "Skipped frames", "Lost packets"):
         assert title in text
     for name in ("codecs", "frames", "losses"):
         assert (tmp_path / f"rate/rate-{name}.png").stat().st_size > 1000

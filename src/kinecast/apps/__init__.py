@@ -1,1 +1,1 @@
-"""What is done with a model: a clip animated, motion extracted, a call, anomalies found."""
+"""Applications: animating clips, extracting motion, calls, anomaly detection."""

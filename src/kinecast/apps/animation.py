@@ -1,6 +1,6 @@
-"""What is shown and counted of an animation: pictures side by side, and its report.
+"""Display and figures of an animation: pictures side by side, and the report.
 
-Notation: T frames, D numbers of motion a frame.
+Notation: T frames, D motion numbers per frame.
 """
 
 import io
@@ -19,7 +19,7 @@ from torch import Tensor
 from kinecast.media.pictures import as_frames, border, caption, side_by_side, to_uint8
 from kinecast.metrics.pixel import mae, ssim
 
-PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with
+PLAIN_VIDEO_KBPS = 500.0  # the papers' reference rate
 _OBSERVED, _PREDICTED, _NEUTRAL = (40, 140, 70), (215, 110, 20), (32, 32, 32)
 
 
@@ -29,15 +29,15 @@ class Report:
 
     Attributes:
         mode: "reconstruction" or "transfer".
-        frames: how many were written.
-        frames_sent: those of them that were not forecast.
-        frames_without_face: those in which none was found, where one is needed: the last picture is held.
+        frames: number of frames written.
+        frames_sent: number of frames not forecast.
+        frames_without_face: frames without a detected face, if one is needed: the last picture is held.
         fps: their mean rate.
         motion_dim: numbers per frame, the background's included.
-        forecaster: its name, if there was one.
-        horizon: "N-H", likewise.
-        samples: futures beside each other.
-        truth: what `quality` compares with, None if there is nothing.
+        forecaster: its name, if any.
+        horizon: "N-H", if any.
+        samples: number of futures side by side.
+        truth: the reference of `quality`, None if there is none.
         quality: means of `mae` and `ssim` by kind of frame.
         rate: in kbps and bytes, of `rates`.
         seconds: spent, by stage.
@@ -68,7 +68,7 @@ def published_kbps(motion_dim: int, fps: float, sent_share: float = 1.0) -> floa
 
 
 def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor | np.ndarray) -> dict[str, float]:
-    """Return the rates of D numbers per frame of which those forecast, `mask` (T,), are not sent.
+    """Return the rates of D numbers per frame, where frames forecast, `mask` (T,), are not sent.
 
     Args:
         dim: D.
@@ -97,8 +97,8 @@ def rates(dim: int, fps: float, mask: np.ndarray, share: float, picture: Tensor 
 class Scores:
     """MAE and SSIM of each kind of frame, accumulated frame by frame.
 
-    `reconstruction` has the driving frames as its truth; otherwise the truth is the own output with true keypoints,
-    and there is none without a forecast.
+    In reconstruction the truth is the driving frames; otherwise it is the model's own output from true keypoints, and
+    there is none without a forecast.
     """
 
     def __init__(self, reconstruction: bool, source: Tensor, forecast: bool) -> None:
@@ -113,7 +113,7 @@ class Scores:
         self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def add(self, seen: Tensor | None, true: Tensor, rendered: list[Tensor], mask: np.ndarray) -> None:
-        """Compare frames (B, 3, H, W): `seen` in the clip, drawn by `true` keypoints, and `rendered` of each sample."""
+        """Compare frames (B, 3, H, W): `seen` in the clip, from `true` keypoints, and `rendered` of each sample."""
         if self.truth is None:
             return
         target = seen if self.reconstruction and seen is not None else true
@@ -144,11 +144,11 @@ class Scores:
 def compose(
     seen: Tensor | None, true: Tensor, rendered: list[Tensor], mask: np.ndarray, forecast: bool
 ) -> Iterator[np.ndarray]:
-    """Yield the pictures that are shown of B frames, uint8 (H, W, 3): samples side by side, marked where `forecast`.
+    """Yield the output pictures of B frames, uint8 (H, W, 3): samples side by side, marked where `forecast`.
 
     Args:
-        seen: the driving frames (B, 3, H, W), shown at the left together with the `true` ones; None shows neither.
-        true: frames drawn by true keypoints.
+        seen: the driving frames (B, 3, H, W), shown on the left together with the `true` ones; None shows neither.
+        true: frames rendered from true keypoints.
         rendered: frames of each sample.
         mask: (B,) bool, True where a frame is forecast.
         forecast: whether any is.
@@ -178,7 +178,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Count the block's seconds to a stage."""
+        """Add the block's seconds to a stage."""
         started = time.perf_counter()
         try:
             yield
@@ -186,12 +186,15 @@ class Clock:
             self.seconds[stage] += time.perf_counter() - started
 
 
-def transfer_report(frames: int, fps: float, dim: int, picture: np.ndarray, clock: Clock) -> Report:
-    """Return the report of a transfer in which every frame's D numbers are known; `picture` (H, W, 3) is the source."""
+def transfer_report(
+    frames: int, fps: float, dim: int, picture: np.ndarray, clock: Clock, without_face: int = 0
+) -> Report:
+    """Return the report of a transfer with all frames' D numbers known; `picture` (H, W, 3) is the source."""
     return Report(
         mode="transfer",
         frames=frames,
         frames_sent=frames,
+        frames_without_face=without_face,
         fps=fps,
         motion_dim=dim,
         rate=rates(dim, fps, np.zeros(frames, dtype=bool), 1.0, picture),

@@ -1,4 +1,4 @@
-"""A worker that computes with a backbone, and how a backbone is named in keys of results."""
+"""A worker that computes with a backbone, and the backbone's key in results."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from kinecast.zoo import load_backbone, names
 class BackboneWorker(Worker):
     """A worker whose settings name a backbone, its device, engine and precision; loaded at the first task.
 
-    It is loaded here, where it runs: an engine may keep the number of threads that it was built with.
+    It is loaded where it runs, since an engine may keep the number of threads at construction.
     """
 
     @cached_property
@@ -25,12 +25,12 @@ class BackboneWorker(Worker):
 
 
 def model_files(backbone: str) -> tuple[Path, ...]:
-    """Return the file of a backbone that is none of the bundled ones, which are wherever kinecast is."""
+    """Return the file of a backbone that is not bundled; bundled ones are on every node."""
     return () if backbone in names("backbone") else (Path(backbone),)
 
 
 def backbone_digest(backbone: Backbone) -> str:
-    """Return a digest of a backbone's tensors and of what its config adds to them (frame size, temperature, ...)."""
+    """Return a digest of a backbone's tensors and of its config (frame size, temperature, ...)."""
     sha = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
         sha.update(f"{name}{tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""A face's expression as a table: Apple's 52 ARKit blendshapes and the head's pose per frame, for 3-D avatars.
+"""A face's expression as a table: Apple's 52 ARKit blendshapes and the head pose per frame, for 3-D avatars.
 
 kinecast extract clip.mp4 -o motion.npz --blendshapes clip.csv
 """
@@ -26,24 +26,24 @@ Row = np.ndarray  # 52 blendshapes, 3 of rotation, 3 of translation
 
 
 class Blendshapes:
-    """Collects what a clip's faces show, 58 numbers per frame; in passing, so that no landmarks are kept."""
+    """Collects 58 numbers per frame while a clip is read, so that no landmarks are kept."""
 
     def __init__(self) -> None:
         self.rows: list[Row | None] = []
 
     def add(self, faces: Sequence[Face | None]) -> None:
-        """Take the faces of the next frames, None where there is none."""
+        """Take the faces of the next frames, None for frames without one."""
         self.rows += [None if face is None else _row(face) for face in faces]
 
     def save(self, path: str | Path, motion: Motion) -> None:
-        """Write a CSV with a row per frame of the clip's `motion`, which says when each is shown.
+        """Write a CSV with one row per frame of the clip's `motion`, which gives their times.
 
         Columns: number of the frame; seconds; 1 if a face was found, else 0, with the other cells empty; ARKit's 52
         names, each 0 to 1 (`tongueOut` is 0: the network does not score it); the head's rotation vector in radians and
         its translation in centimetres, x to the right, y up, z towards the camera.
 
         Raises:
-            KinecastError: the motion is of another number of frames, or the file cannot be written.
+            KinecastError: the motion has another number of frames, or the file cannot be written.
         """
         if len(self.rows) != len(motion):
             raise KinecastError(f"blendshapes: expected {len(self.rows)} frames of motion, found {len(motion)}")
@@ -57,5 +57,5 @@ class Blendshapes:
 
 def _row(face: Face) -> Row:
     matrix = torch.from_numpy(face.pose[None, :3, :3].astype(np.float64))
-    matrix = matrix / torch.linalg.det(matrix).abs() ** (1 / 3)  # a rotation without the head's size
+    matrix = matrix / torch.linalg.det(matrix).abs() ** (1 / 3)  # a pure rotation, without the head's size
     return np.concatenate([face.blendshapes[1:], [0.0], rotation_vector(matrix)[0].numpy(), face.pose[:3, 3]])

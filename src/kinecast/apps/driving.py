@@ -1,10 +1,10 @@
-"""What drives a source picture: motion, and for a TPS that is asked for it the affine motion of the background.
+"""What drives a source picture: motion and, optionally for a TPS, the affine motion of the background.
 
-A TPS tells how the background moved from two pictures (arXiv 2203.14367, section 3.1), so a receiver, who has one,
-cannot. The sender compares each frame with the first of its own clip, and the six numbers travel beside the keypoints:
-106 numbers per frame instead of 100. In reconstruction that first frame is the source, as published. In transfer, where
-the published animation has no background and the two pictures would be of different places, the source's background
-moves as the driving's has since its clip began.
+A TPS estimates background motion from two pictures (arXiv 2203.14367, section 3.1); a receiver has only one. So the
+sender compares each frame with the first of its clip and sends six more numbers: 106 per frame instead of 100. In
+reconstruction that first frame is the source, as published. In transfer, where the published animation omits the
+background and the two pictures show different places, the source's background moves as the driving clip's has since its
+start.
 
 Notation: T frames.
 """
@@ -30,7 +30,7 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Driving:
-    """Motion of T frames and, where it travels too, the background's, (T, 3, 3) from each frame to the first."""
+    """Motion of T frames and, if sent too, the background's, (T, 3, 3) from each frame to the first."""
 
     motion: Motion
     background: Tensor | None = None
@@ -39,13 +39,13 @@ class Driving:
         return len(self.motion)
 
     def __getitem__(self, index: int | slice | Tensor) -> "Driving":
-        """Return some frames, as `Motion` does."""
+        """Return selected frames, as `Motion` does."""
         index = slice(index, index + 1 or None) if isinstance(index, int) else index
         return Driving(self.motion[index], None if self.background is None else self.background[index])
 
     @property
     def dim(self) -> int:
-        """Numbers a frame that travel."""
+        """Numbers sent per frame."""
         return self.motion.dim + (0 if self.background is None else BACKGROUND_DIM)
 
     def render(self, backbone: Backbone, state: Any, source: Motion) -> Tensor:
@@ -64,7 +64,7 @@ class Driving:
         options: Transfer | None = None,
         adapt_scale: bool | None = None,
     ) -> "Driving":
-        """Return the motion applied to the source's as `Backbone.retarget` says; the background's change likewise."""
+        """Return the motion applied to the source by `Backbone.retarget`, and the background's change likewise."""
         background = self.background
         if background is not None and initial.background is not None:
             background = torch.linalg.solve(initial.background, background)
@@ -79,7 +79,7 @@ class Driving:
 
 @dataclass(frozen=True)
 class Scene:
-    """A source, encoded, and what drives it: the true motion, each sampled future, and `mask` (T,) of the forecast."""
+    """An encoded source, the true motion, the sampled futures, and `mask` (T,) of forecast frames."""
 
     backbone: Backbone
     picture: Tensor
@@ -90,7 +90,7 @@ class Scene:
     mask: np.ndarray
 
     def draw(self, chunk: slice, needs_true: bool) -> tuple[Tensor, list[Tensor]]:
-        """Return frames (B, 3, H, W): those of true motion if needed (or else a future's), and of each future."""
+        """Return frames (B, 3, H, W) of true motion if needed (otherwise of a future), and of each future."""
         predicted = torch.from_numpy(self.mask[chunk])
         true = self._render(self.known[chunk]) if needs_true else None
         rendered: list[Tensor] = []
@@ -100,7 +100,7 @@ class Scene:
         return rendered[0] if true is None else true, rendered
 
     def _patched(self, known: Tensor | None, future: Driving, predicted: Tensor) -> Tensor:
-        """Render a future's predicted frames into a copy of frames whose observed ones are known, or all of them."""
+        """Render a future's predicted frames into a copy of known observed frames, or render all of them."""
         if known is None:
             return self._render(future)
         frames = known.clone()
@@ -113,7 +113,7 @@ class Scene:
 
 
 def tps_with(backbone: Backbone, part: str, option: str) -> TPS:
-    """Return the backbone if it is a TPS that has a part.
+    """Return the backbone if it is a TPS with a given part.
 
     Raises:
         KinecastError: it is not.
@@ -121,7 +121,7 @@ def tps_with(backbone: Backbone, part: str, option: str) -> TPS:
     if not isinstance(backbone, TPS) or getattr(backbone, part) is None:
         without = " without it" if isinstance(backbone, TPS) else ""
         raise KinecastError(
-            f"{option}: expected TPS weights with {part}, found {backbone.name}{without}: leave --{option} out"
+            f"{option}: expected TPS weights with {part}, found {backbone.name}{without}: drop --{option}"
         )
     return backbone
 
@@ -144,7 +144,7 @@ def background_motion(backbone: Backbone, clip: Footage, frames: int) -> Tensor:
 
 
 def held_background(background: Tensor | None, forecast: np.ndarray) -> Tensor | None:
-    """Return the background (T, 3, 3) as a receiver has it: that of the last frame sent, where one is `forecast`."""
+    """Return the background (T, 3, 3) as a receiver has it: in `forecast` frames, that of the last frame sent."""
     if background is None:
         return None
     last = np.maximum.accumulate(np.where(forecast, 0, np.arange(len(forecast))))
@@ -152,26 +152,26 @@ def held_background(background: Tensor | None, forecast: np.ndarray) -> Tensor |
 
 
 def best_frame(motion: Motion, source: Motion, forecast: np.ndarray) -> int:
-    """Return which driving frame is posed most like the source (1), of those that are sent: not `forecast`, (T,) bool.
+    """Return the driving frame whose pose is most like the source's (1), among those sent: not `forecast`, (T,) bool.
 
     Raises:
-        KinecastError: key points of the source, or of all frames sent, that span no area, so that no pose can be told.
+        KinecastError: the keypoints of the source, or of all frames sent, span no area, so that they define no pose.
     """
     wanted = _pose(source)
     poses = [None if hidden else _pose(motion[i]) for i, hidden in enumerate(forecast)]
     if wanted is None or all(pose is None for pose in poses):
         whose = "the source" if wanted is None else "a driving frame"
         raise KinecastError(
-            f"best-frame: expected 3 or more key points of {whose} that span an area, found fewer or all on one line: "
+            f"best-frame: expected 3 or more keypoints of {whose} that span an area, found fewer or all on one line: "
             "drop --best-frame"
         )
     return int(np.argmin([np.inf if pose is None else np.square(pose - wanted).sum() for pose in poses]))
 
 
 def _pose(motion: Motion) -> np.ndarray | None:
-    """Return what makes two poses alike: key points (K, 2) without place and size, or head angles, (3,).
+    """Return a pose for comparison: keypoints (K, 2) normalised for position and size, or head angles, (3,).
 
-    None where the points span no area, and so have no size.
+    None if the points span no area and so have no size.
     """
     if "value" not in motion.components:
         return motion.components["rotation"][0].numpy()

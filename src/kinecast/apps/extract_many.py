@@ -1,7 +1,7 @@
-"""Motion of many clips, to a file each: resumable, by any number of workers.
+"""The motion of many clips, one file per clip: resumable, with any number of workers.
 
-Beside the motion files a journal, `extract.jsonl`, has a line for each that is finished, with a digest of all that it
-depends on: a file is done again when the clip, the weights or an option changed, and not otherwise.
+Beside the motion files a journal, `extract.jsonl`, has a line for each finished one, with a digest of its inputs: a
+file is redone only if the clip, the weights or an option changed.
 """
 
 import json
@@ -21,12 +21,12 @@ from kinecast.jobs.tasks import Task, TaskResult, as_bytes, digest
 from kinecast.media.video import READING
 
 JOURNAL = "extract.jsonl"
-EXTRACT_VERSION = 3  # part of every key: raise it when the same clip gives other motion
+EXTRACT_VERSION = 3  # part of every key: increase it when the same clip gives different motion
 
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """What a worker needs besides its clips."""
+    """A worker's settings."""
 
     model: str
     weights: str  # digest of the backbone
@@ -45,7 +45,7 @@ class ExtractWorker(BackboneWorker):
     settings: ExtractSettings
 
     def extract(self, clip: Path, output: Path) -> TaskResult:
-        """Make the motion file of a clip; the value is its frames, what made it unusable, and remarks."""
+        """Write the motion file of a clip; the value is its number of frames, why it is unusable, and remarks."""
         how, backbone = self.settings, self.backbone
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -58,12 +58,12 @@ class ExtractWorker(BackboneWorker):
 
 
 def clips_in(paths: Sequence[Path]) -> tuple[list[Path], bool]:
-    """Return clips, folders of them replaced by what is in them, and whether several were meant.
+    """Return clips, with folders replaced by their clips, and whether several were given.
 
-    A folder that holds no clip is one itself: a folder of pictures.
+    A folder without clips is a clip itself: a folder of pictures.
 
     Raises:
-        KinecastError: two would have motion files of one name.
+        KinecastError: two motion files would have the same name.
     """
     clips: list[Path] = []
     for path in paths:
@@ -84,7 +84,7 @@ def extract_all(
     log: Callable[[str], None],
     progress: Callable[[str, int], None] = lambda stage, count: None,
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Write OUTPUT/NAME.npz of each clip that has none of these settings; return frames of clips, and faults of others.
+    """Write OUTPUT/NAME.npz of each clip without one of these settings; return frames of clips, and faults of others.
 
     Raises:
         KinecastError: no clip could be read.
@@ -99,7 +99,7 @@ def extract_all(
             content = Clip(clip.name, "", clip).hashed().content
         except OSError as error:
             faults[_name(clip)] = f"{clip}: {error.strerror or error}"
-            log(f"left out: {faults[_name(clip)]}")
+            log(f"skipped: {faults[_name(clip)]}")
             continue
         keys[clip] = digest(EXTRACT_VERSION, READING, content, clip.name, about)
     motions = {clip: output / f"{_name(clip)}.npz" for clip in keys}
@@ -117,7 +117,7 @@ def extract_all(
         lines.write("\n" if cut_off else "")
         for i, (count, fault, remarks) in pool.run(tasks):
             name = _name(left[i])
-            for line in (*remarks, *([f"left out: {fault}"] if fault else [])):
+            for line in (*remarks, *([f"skipped: {fault}"] if fault else [])):
                 log(line)
             if fault:
                 faults[name] = fault
@@ -132,7 +132,7 @@ def extract_all(
 
 
 def _finished(journal: Path) -> dict[str, tuple[str, int]]:
-    """Return key and frames of each clip's last whole line; a line that a kill cut off does not count."""
+    """Return key and frames of each clip's last complete line; a truncated line is ignored."""
     found: dict[str, tuple[str, int]] = {}
     for line in journal.read_text().splitlines() if journal.exists() else ():
         try:

@@ -1,4 +1,4 @@
-"""The motion of a clip, detected in constant memory: D numbers per frame are kept, frames never are."""
+"""The motion of a clip, detected in constant memory: D numbers per frame are kept, frames are not."""
 
 from array import array
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from kinecast.media.footage import Footage, footage
 from kinecast.models.base import Backbone
 from kinecast.motion import Motion
 
-BATCH = 8  # frames that are looked at together
+BATCH = 8  # frames per batch
 
 Progress = Callable[[str, int], None]
 
@@ -29,19 +29,19 @@ def extract(
     true_fps: float | None = None,
     faces: Blendshapes | None = None,
 ) -> Motion:
-    """Detect the motion of a clip's frames, streaming. It has the frames' times where their rate is not constant.
+    """Detect the motion of a clip's frames, streaming. It has the frames' times if their rate is not constant.
 
-    Where the backbone needs a face, frames without one hold the motion beside them and are marked in `Motion.valid`.
+    If the backbone needs a face, frames without one hold a neighbour's motion and are marked in `Motion.valid`.
 
     Args:
-        backbone: its weights say at what frame size.
+        backbone: its weights determine the frame size.
         clip: whatever `kinecast.media.video.read_frames` reads.
         crop: crop policy by name.
         fps: resample to this constant rate; None keeps the frames and their times.
-        limit: at most so many frames.
+        limit: maximum number of frames.
         progress: called with ("detect", frames done since the last call).
-        true_fps: the true frame rate where the file's times are wrong.
-        faces: takes the blendshapes of each frame, where the backbone finds faces.
+        true_fps: the true frame rate, if the file's times are wrong.
+        faces: collects the blendshapes of each frame, if the backbone finds faces.
 
     Raises:
         KinecastError: unreadable input, or an option out of range, or no face in any frame where one is needed.
@@ -61,9 +61,9 @@ def detect_motion(
 
     Args:
         backbone: detects.
-        driving: in whatever size the backbone can see.
+        driving: in any size the backbone accepts.
         progress: as of `extract`.
-        smooth: filter what trembles.
+        smooth: filter jitter.
         faces: as of `extract`.
 
     Raises:
@@ -80,17 +80,17 @@ def detect_motion(
 
 
 class MotionLog:
-    """The motion of the frames of some footage, as far as they have been looked at.
+    """The motion of some footage, as far as it has been processed.
 
     Args:
-        backbone: whose motion.
-        driving: where the frames come from, in turn.
+        backbone: detects the motion.
+        driving: the source of the frames, in order.
     """
 
     def __init__(self, backbone: Backbone, driving: Footage) -> None:
         self._backbone, self._driving = backbone, driving
-        # One growing block, not a list of small tensors: those would lie between the freed feature maps, which the
-        # allocator then cannot reuse, and memory would grow with the clip.
+        # One growing block, not a list of small tensors: those would fragment the heap between freed feature maps, and
+        # memory would grow with the clip.
         self._numbers, self._times, self._valid = bytearray(), array("d"), bytearray()
         self._end = 0.0
         self._last: Motion | None = None
@@ -100,7 +100,7 @@ class MotionLog:
 
     @property
     def fps(self) -> float:
-        """The frames' rate: the mean one so far, where it is not constant."""
+        """The frame rate: the mean so far, if it is not constant."""
         return self._driving.rate if self._driving.constant or not len(self) else len(self) / self._end
 
     @property
@@ -117,9 +117,9 @@ class MotionLog:
         self._end = float(edges[-1])
 
     def motion(self) -> Motion:
-        """Return the motion of all frames so far, at least one; those that are not valid are as they were detected."""
+        """Return the motion of all frames so far, at least one; invalid ones are unchanged."""
         assert self._last is not None
-        # Copies, since what a tensor looks at cannot grow any more.
+        # Copies, since a buffer that a tensor references cannot grow.
         vectors = torch.frombuffer(bytearray(self._numbers), dtype=torch.float32).view(-1, self._last.dim)
         valid = torch.frombuffer(bytearray(self._valid), dtype=torch.bool)
         motion = replace(
@@ -131,7 +131,7 @@ class MotionLog:
 
 
 def check_motion(backbone: Backbone, motion: Motion) -> None:
-    """Check that motion is the backbone's, and that there is some.
+    """Check that motion is the backbone's, and not empty.
 
     Raises:
         KinecastError: it is not.
@@ -139,7 +139,7 @@ def check_motion(backbone: Backbone, motion: Motion) -> None:
     backbone.flatten(motion[:0])
     if not backbone.any_size and motion.frame_size not in (None, backbone.frame_size):
         raise KinecastError(
-            f"driving: expected motion of frames of {backbone.frame_size}, as this model sees, found "
+            f"driving: expected motion of frames of {backbone.frame_size}, this model's size, found "
             f"{motion.frame_size}: name the model that it was extracted with"
         )
     if not len(motion):

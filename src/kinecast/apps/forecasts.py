@@ -12,7 +12,7 @@ from kinecast.motion import Motion
 
 
 def forecast_mask(frames: int, observed: int, horizon: int) -> np.ndarray:
-    """Return (T,) bool, True where a frame is forecast: N observed and H forecast in turn, whole windows only.
+    """Return (T,) bool, True where a frame is forecast: N observed and H forecast alternately, whole windows only.
 
     Raises:
         KinecastError: the clip is shorter than one window.
@@ -34,9 +34,9 @@ def forecast_motion(
 ) -> tuple[list[Motion], np.ndarray]:
     """Replace the forecast blocks of a motion by forecasts of the N frames before each: S motions and the mask.
 
-    A forecast sees the N observed frames before it and nothing else; frames after the last whole window are kept.
-    Where one of the N is not valid, the last of them is held: a held pose is no movement to forecast from.
-    Motion of a variable rate is first resampled, see `Motion.evenly_timed`.
+    A forecast depends only on the N observed frames before it; frames after the last whole window are kept.
+    If one of the N is invalid, the last of them is held: a held pose is no motion to forecast from.
+    Motion of variable frame rate is resampled first, see `Motion.evenly_timed`.
     """
     motion = motion.evenly_timed()
     mask = forecast_mask(len(motion), observed, horizon)

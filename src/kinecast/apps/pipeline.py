@@ -1,6 +1,6 @@
-"""The whole way: detect -> forecast -> animate, from a clip on disk to a clip on disk, in constant memory.
+"""The whole pipeline: detect -> forecast -> animate, from a clip on disk to a clip on disk, in constant memory.
 
-Motion of a whole clip is kept (D numbers per frame); frames never are.
+The motion of the whole clip is kept (D numbers per frame); frames are not.
 
 Notation: T frames, N observed, H horizon, S samples.
 """
@@ -44,21 +44,21 @@ MAX_SHOWN_SAMPLES = 8
 
 @dataclass(frozen=True)
 class AnimateOptions:
-    """What `animate_clip` does.
+    """Options of `animate_clip`.
 
     `mode` is "reconstruction" (the source is the driving clip's first frame) or "transfer". Motion is absolute, or
     `relative`, FOMM's animation mode with `adapt_scale` and `best_frame`, or `avd`, the source's shape in the
-    driving's pose (TPS); by default it is relative in transfer. `background` moves the background too (TPS).
-    `transfer` says how relative motion is applied: strengths by region, openings of eyes and lips, the driving's own
-    head pose (mesh). `observed` and `horizon` are N and H of a forecast. `compare` shows the driving frame and the
-    animation by true keypoints beside the result. `fps`, `true_fps` and `limit` are those of `extract`, `start` and
-    `end` seconds of the driving clip. `smooth` filters what trembles, `size` is the side of the frames in pixels, the
-    weights' own if None; both ask for the mesh. `sound` keeps the driving clip's.
+    driving's pose (TPS); by default it is relative in transfer. `background` animates the background too (TPS).
+    `transfer` says how relative motion is applied: strengths by region, openings of eyes and lips, the driving head
+    pose (mesh). `observed` and `horizon` are N and H of a forecast. `compare` shows the driving frame and the render
+    from true keypoints beside the result. `fps`, `true_fps` and `limit` are those of `extract`, `start` and `end`
+    seconds of the driving clip. `smooth` filters jitter, `size` is the side of the frames in pixels, the weights' own
+    if None; both need the mesh. `sound` keeps the driving clip's.
     """
 
     mode: str = "reconstruction"
     relative: bool | None = None
-    adapt_scale: bool | None = False  # None: where the poses have sizes that can be compared
+    adapt_scale: bool | None = False  # None: if poses have comparable sizes
     best_frame: bool = False
     avd: bool = False
     background: bool = False
@@ -82,7 +82,7 @@ class AnimateOptions:
 
     @property
     def moves_relatively(self) -> bool:
-        """Whether motion is relative, asked for or not."""
+        """Whether motion is relative, explicitly or by default."""
         return self.mode == "transfer" and not self.avd if self.relative is None else self.relative
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ def animate_clip(
     progress: Progress = lambda stage, frames: None,
     motion: Motion | None = None,
 ) -> Report:
-    """Animate a source by a driving clip and write the result.
+    """Animate a source with a driving clip and write the result.
 
     Args:
         backbone: detects, encodes and animates.
@@ -123,14 +123,14 @@ def animate_clip(
         driving: the clip whose motion is used.
         output: mp4, mov, webm, mkv or gif.
         options: mode, crops, forecast pattern.
-        forecaster: if given, H of every N+H frames are forecast, and marked in the picture.
+        forecaster: if given, H of every N+H frames are forecast and marked in the picture.
         progress: called with (stage, frames done since the last call).
-        motion: what `extract` gave for the driving clip with the same crop, rates and limit, if it is there already; a
-            shorter one animates so many frames.
+        motion: the output of `extract` for the driving clip with the same crop, rates and limit, if available; a
+            shorter one animates that many frames.
 
     Raises:
-        KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, an option
-            that needs a part which the backbone has not.
+        KinecastError: unreadable input, a clip shorter than the horizon, an output that cannot be written, or an option
+            that needs a part the backbone lacks.
     """
     options = options or AnimateOptions()
     check_output(output, CLIP_OUTPUTS, "clip", [driving] if source is None else [driving, source])
@@ -152,7 +152,7 @@ def animate_clip(
 
 
 def _clip(backbone: Backbone, driving: str | Path, options: AnimateOptions) -> Footage:
-    """Return the frames of the driving clip that are meant, in the size that is rendered."""
+    """Return the selected frames of the driving clip, in the rendered size."""
     return footage(
         driving,
         _frame_size(backbone, options),
@@ -169,13 +169,14 @@ def _frame_size(backbone: Backbone, options: AnimateOptions) -> tuple[int, int]:
     """Return the height and width of the frames.
 
     Raises:
-        KinecastError: another size than the one that the backbone works at.
+        KinecastError: not the size the backbone works at.
     """
     if options.size is None:
         return backbone.frame_size
     if not backbone.any_size and (options.size, options.size) != backbone.frame_size:
         raise KinecastError(
-            f"size: expected {backbone.frame_size[0]}, as {backbone.name} was trained at, found {options.size}: use "
+            f"size: expected {backbone.frame_size[0]}, the size {backbone.name} was trained at, found {options.size}: "
+            "use "
             "mesh for other sizes"
         )
     return options.size, options.size
@@ -190,7 +191,7 @@ def _known(
     clock: Clock,
     progress: Progress,
 ) -> tuple[Footage, Driving]:
-    """Return the clip as long as its motion, and that, detected unless it is there; `evenly` timed for a forecast."""
+    """Return the clip, cut to its motion, and the motion, detected if not given; `evenly` timed for a forecast."""
     if motion is None:
         with clock("detect"):
             motion = detect_motion(backbone, clip, progress, options.smooth)
@@ -205,7 +206,7 @@ def _known(
 
 
 def _edges(motion: Motion, writer: VideoWriter) -> np.ndarray | None:
-    """Return when frames are shown, None where that is the rate of the writer."""
+    """Return the display times of frames, None if they follow the writer's rate."""
     return None if motion.times is None and motion.fps in (None, writer.given_fps) else motion.edges()
 
 
@@ -219,22 +220,22 @@ def animate_motion(
     progress: Progress = lambda stage, frames: None,
     sound: SoundSource | None = None,
 ) -> Report:
-    """Animate a source by motion alone, as `extract` or a forecast gave it, and write the result.
+    """Animate a source with motion alone, from `extract` or a forecast, and write the result.
 
-    There are no driving frames: nothing can be compared with them, and nothing is scored against them.
+    There are no driving frames to show beside the result or to score it against.
 
     Args:
-        backbone: the one that detected the motion.
-        source: a picture or a clip (its first frame), or a picture (1, 3, H, W) in [0, 1] that was read already.
-        motion: T frames; its times or its rate are those of the output unless `options` say otherwise.
+        backbone: the backbone that detected the motion.
+        source: a picture or a clip (its first frame), or a loaded picture (1, 3, H, W) in [0, 1].
+        motion: T frames; the output has its times or rate unless `options` change them.
         output: mp4, mov, webm, mkv or gif.
         options: as for `animate_clip`.
         forecaster: likewise.
         progress: likewise.
-        sound: what is heard from the first frame on, unless `options.sound` is off.
+        sound: sound from the first frame on, unless `options.sound` is off.
 
     Raises:
-        KinecastError: as `animate_clip`; motion of another model, or an option that needs the driving frames.
+        KinecastError: as `animate_clip`; motion of another model, or an option that needs driving frames.
     """
     options = options or AnimateOptions(mode="transfer")
     check_output(output, CLIP_OUTPUTS, "clip", [] if isinstance(source, Tensor) else [source])
@@ -268,10 +269,10 @@ def _check(backbone: Backbone, options: AnimateOptions, forecaster: Forecaster |
             tps_with(backbone, part, option)
     if options.samples > 1 and forecaster is None:
         raise KinecastError(
-            f"samples: expected a forecaster to draw {options.samples} futures, found none: name one with --forecast"
+            f"samples: expected a forecaster to sample {options.samples} futures, found none: name one with --forecast"
         )
     if forecaster is not None and options.limit is not None:
-        forecast_mask(options.limit, options.observed, options.horizon)  # a limit that is too short for it
+        forecast_mask(options.limit, options.observed, options.horizon)  # a limit too short for it
 
 
 def _check_source(source: str | Path | None, driving: str | Path, options: AnimateOptions) -> None:
@@ -284,14 +285,16 @@ def _check_source(source: str | Path | None, driving: str | Path, options: Anima
 
 
 def _check_without_frames(options: AnimateOptions) -> None:
-    """Check that no option asks for the frames in which the motion was detected."""
+    """Check that no option needs the frames the motion was detected in."""
     for option in ("compare", "background", "smooth"):
         if getattr(options, option):
-            raise KinecastError(f"{option}: expected a clip as --driving, found motion without pictures: leave it out")
+            raise KinecastError(
+                f"{option}: expected a clip as --driving, found motion without pictures: drop the option"
+            )
 
 
 def _source_picture(backbone: Backbone, source: str | Path | None, clip: Footage, options: AnimateOptions) -> Tensor:
-    """Return the picture that is animated, (1, 3, H, W): the source, or in reconstruction the clip's first frame."""
+    """Return the picture to animate, (1, 3, H, W): the source, or in reconstruction the clip's first frame."""
     if options.mode == "transfer" and source is not None:
         picture = read_image(source, clip.size, options.source_crop)
     else:
@@ -307,7 +310,7 @@ def _scene(
     forecaster: Forecaster | None,
     clock: Clock,
 ) -> Scene:
-    """Forecast, encode the source, and make the motion relative or AVD if asked."""
+    """Forecast, encode the source, and apply relative motion or AVD if requested."""
     sampled, mask = [known.motion], np.zeros(len(known), dtype=bool)
     if forecaster is not None:
         with clock("forecast"):
@@ -339,9 +342,9 @@ def _render(
     clock: Clock,
     progress: Progress,
 ) -> None:
-    """Draw, score and write all frames, a batch at a time, beside the driving `frames` where there are any.
+    """Render, score and write all frames in batches, beside the driving `frames` if there are any.
 
-    They are shown at times `edges` (T + 1,), or where that is None at the writer's rate.
+    They are shown at times `edges` (T + 1,), or at the writer's rate if None.
 
     Raises:
         KinecastError: fewer driving frames than frames of motion.

@@ -1,7 +1,7 @@
-"""The command line. One thin file a subcommand; `main(argv)` returns the exit code.
+"""The command line. One thin file per subcommand; `main(argv)` returns the exit code.
 
-Exit codes: 0 done, 1 the input could not be used (one line on stderr says why), 2 the command was not understood,
-130 interrupted, 143 ended from outside (128 + SIGTERM; 129 by SIGHUP).
+Exit codes: 0 success, 1 the input could not be used (one line on stderr says why), 2 usage error, 130 interrupted, 143
+terminated (128 + SIGTERM; 129 for SIGHUP).
 """
 
 import os
@@ -17,9 +17,10 @@ import typer
 from kinecast import __version__
 from kinecast.apps.call import LOADING
 from kinecast.cli.animate import animate
-from kinecast.cli.anomaly import anomaly
+from kinecast.cli.anomaly import add_anomaly
 from kinecast.cli.benchmark import benchmark
 from kinecast.cli.call import call
+from kinecast.cli.camera import camera
 from kinecast.cli.data_check import data_check
 from kinecast.cli.decode import decode
 from kinecast.cli.demo import demo
@@ -43,7 +44,7 @@ _INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 _UsageError: Any = typer.BadParameter.__bases__[0]  # click's, of which newer typers keep a copy of their own
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 app = typer.Typer(
-    help="Animate faces and other subjects by motion that takes a few kilobits per second.",
+    help="Animate faces and other subjects with motion of a few kilobits per second.",
     no_args_is_help=True,
     add_completion=False,
     context_settings=_SETTINGS,
@@ -51,8 +52,9 @@ app = typer.Typer(
 _train = typer.Typer(help="Train models on your own clips or motion.", no_args_is_help=True)
 _data = typer.Typer(help="Check data sets.", no_args_is_help=True)
 _zoo = typer.Typer(help="List bundled weights and import published ones.", no_args_is_help=True)
-for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, doctor, anomaly):
+for command in (demo, extract, forecast, animate, encode, decode, benchmark, call, serve, studio, camera, doctor):
     app.command()(guarded(command))
+add_anomaly(app)
 _train.command("backbone")(guarded(train_backbone))
 _train.command("forecaster")(guarded(train_forecaster))
 _data.command("check")(guarded(data_check))
@@ -80,7 +82,7 @@ def _root(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; a user's mistake is one line on stderr, never a traceback."""
+    """Run one command and return its exit code; a user error is one line on stderr, never a traceback."""
     shown = warnings.showwarning
     warnings.showwarning = _show_warning
     try:
@@ -90,13 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except KinecastError as error:
         return _fail(error)
-    except ModuleNotFoundError as error:  # of an extra; where it is needed for certain that was checked before
+    except ModuleNotFoundError as error:  # of an extra; commands that always need one have checked already
         return _fail(explained(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}: check the path, its permissions and the room on the disk")
+        return _fail(f"{where}{error.strerror or error}: check the path, its permissions and the free disk space")
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted: no half-written file was left")
+        _fail("interrupted; no partial files remain")
         return _INTERRUPTED
     except _UsageError as error:
         error.show()
@@ -106,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Ended(SystemExit):
-    """A signal that ends the process: an exception, so that what is half written is removed on its way."""
+    """A signal that ends the process, raised as an exception so that partial output is removed."""
 
     code: int
 
@@ -117,7 +119,7 @@ def _end(number: int, frame: object) -> None:
 
 def console() -> None:
     """Run from the shell."""
-    for name in ("SIGTERM", "SIGHUP"):  # `timeout`, a service that stops, a window that is closed
+    for name in ("SIGTERM", "SIGHUP"):  # `timeout`, a stopping service, a closed terminal
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
             signal.signal(number, _end)
@@ -126,7 +128,7 @@ def console() -> None:
     except _Ended as ended:
         code = ended.code
     if any(thread.name == LOADING for thread in threading.enumerate()):
-        # A call that was ended while its model loads: a thread inside torch when the interpreter ends aborts it.
+        # A call ended while its model loads: a thread still inside torch aborts the interpreter's exit.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

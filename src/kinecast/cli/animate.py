@@ -1,4 +1,4 @@
-"""`kinecast animate`: a picture moved by a clip, all of its frames sent or some of them forecast."""
+"""`kinecast animate`: animate a picture with a clip's motion, all frames sent or some of them forecast."""
 
 import json as json_module
 from pathlib import Path
@@ -26,10 +26,11 @@ from kinecast.cli.model_choice import AUTO, choose_model
 from kinecast.cli.outputs import WRITES_CLIPS, WRITES_PICTURE, WRITES_REPORT
 from kinecast.cli.portrait import Portraits, check_clip_named
 from kinecast.cli.transfer_options import EyesOption, LipsOption, RegionOption, StrengthOption, transfer_of
+from kinecast.cli.workers import RayOption, WorkersOption
 from kinecast.errors import KinecastError
 
 _STREAM = ".kcm"
-_MOTION = (".npz", _STREAM)
+_MOTION = (".npz", ".csv", _STREAM)
 
 
 def animate(
@@ -37,7 +38,7 @@ def animate(
         Path,
         typer.Option(
             "--driving",
-            help="Driving clip, motion file (.npz, .kcm) or video with GFV messages; - for standard input.",
+            help="Driving clip, motion (.npz, .kcm), ARKit blendshapes (.csv) or video with GFV messages; - is stdin.",
         ),
     ],
     output: Annotated[
@@ -47,7 +48,7 @@ def animate(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--source", help="Picture to animate, a clip (its first frame), or a folder of them."),
+        typer.Option("--source", help="Picture to animate, a clip (its first frame is used), or a folder of them."),
     ] = None,
     face: Annotated[
         str | None,
@@ -62,15 +63,15 @@ def animate(
     smooth: Annotated[bool, typer.Option("--smooth", help="Smooth jitter in the landmarks (One Euro filter).")] = False,
     reenact: Annotated[
         bool,
-        typer.Option("--reenact", help="The source is a clip: move every frame of it, on top of its own movement."),
+        typer.Option("--reenact", help="The source is a clip: animate each of its frames, on top of its own motion."),
     ] = False,
     preview: Annotated[
         Path | None,
         WRITES_PICTURE,
-        typer.Option("--preview", help="Write a preview of the crop to this picture; without -o, only that."),
+        typer.Option("--preview", help="Write a preview of the crop to this picture; without -o, write nothing else."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="In a folder: replace outputs made with other settings.")
+        bool, typer.Option("--overwrite", help="In a folder: replace outputs made with different settings.")
     ] = False,
     mode: Annotated[
         str | None,
@@ -98,9 +99,9 @@ def animate(
         bool,
         typer.Option("--best-frame", help="Start relative motion at the frame whose pose best matches the source."),
     ] = False,
-    avd: Annotated[bool, typer.Option("--avd", help="Keep the source's shape in the driving pose (TPS).")] = False,
+    avd: Annotated[bool, typer.Option("--avd", help="Keep the source's shape, take the driving pose (TPS).")] = False,
     background: Annotated[
-        bool, typer.Option("--background", help="Move the background too: six more numbers per frame (TPS).")
+        bool, typer.Option("--background", help="Animate the background too: six more numbers per frame (TPS).")
     ] = False,
     forecast: Annotated[
         str | None, typer.Option("--forecast", help="Forecaster: a name of `kinecast zoo list`, a baseline, or a file.")
@@ -111,7 +112,9 @@ def animate(
     samples: Annotated[int, typer.Option("--samples", help="Samples to show side by side.")] = 1,
     compare: Annotated[
         bool,
-        typer.Option("--compare", help="Show the driving frame and the animation by true keypoints beside the result."),
+        typer.Option(
+            "--compare", help="Show the driving frame and the render from the true keypoints beside the result."
+        ),
     ] = False,
     model: Annotated[
         str,
@@ -124,7 +127,7 @@ def animate(
     ] = None,
     source_crop: Annotated[
         str | None,
-        typer.Option("--source-crop", help="Crop of the source: center, face or none; the result is that crop."),
+        typer.Option("--source-crop", help="Crop of the source: center, face or none; the output is that crop."),
     ] = None,
     fps: FpsOption = None,
     true_fps: TrueFpsOption = None,
@@ -140,13 +143,15 @@ def animate(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Animate a picture by a clip, or by motion alone.
+    """Animate a picture with the motion of a clip or a motion file.
 
-    With --source, the face in it is moved as the driving face moves and put back into the whole picture. Without it,
-    the clip is rebuilt from its first frame. Forecast frames have an orange border, observed ones a green border.
+    With --source, its face follows the driving face and is pasted back into the whole picture. Without it, the clip is
+    reconstructed from its first frame. Forecast frames have an orange border, observed ones a green border.
     """
     from kinecast.apps import pipeline
     from kinecast.apps.portrait.options import PortraitOptions
@@ -185,8 +190,8 @@ def animate(
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
         PortraitOptions(
-            face or "largest",
-            square,
+            face=face or "largest",
+            square=square,
             relative=relative is not False,
             transfer=transfer,
             crop=crop,
@@ -198,6 +203,8 @@ def animate(
         output,
         preview,
         overwrite,
+        workers,
+        ray,
     )
     others = {"mode reconstruction": options.mode == "reconstruction", "forecast": forecast, "compare": compare}
     others |= {"samples": samples > 1, "avd": avd, "background": background, "best-frame": best_frame}
@@ -234,7 +241,7 @@ def _square(
     device: str,
     update: Any,
 ) -> Any:
-    """Animate at the size that the weights know, with whatever is compared and forecast, and return the report."""
+    """Animate at the weights' frame size, with comparisons and forecasts, and return the report."""
     from kinecast.apps import pipeline
     from kinecast.zoo import forecaster_for
 
@@ -247,7 +254,7 @@ def _square(
 
 
 def _tell(result: Any, output: Path | None, report: Path | None, json: bool) -> None:
-    """Print the figures, and write them if asked; there are none of a preview alone."""
+    """Print the figures, and write them if asked; a preview alone has none."""
     from kinecast.cli.report import print_report
     from kinecast.files import atomic_path
 
@@ -265,27 +272,27 @@ def _tell(result: Any, output: Path | None, report: Path | None, json: bool) -> 
 
 
 def _check_motion(driving: Path, source: Path | None, mode: str | None, has_picture: bool) -> None:
-    """Check that there is a picture to animate: a motion file has none, a motion stream has one of its own."""
+    """Check that there is a picture to animate: a motion file holds none, a motion stream holds one."""
     if source is None and not has_picture:
         raise KinecastError(
             f"{driving}: expected --source with a motion file, which holds no picture, found none: name a picture"
         )
     if mode is not None and mode != ("reconstruction" if source is None else "transfer"):
         expected = "a --source with transfer" if source is None else "no --source with reconstruction"
-        raise KinecastError(f"mode: expected {expected}, found {mode!r}: drop --mode, which follows from --source")
+        raise KinecastError(f"mode: expected {expected}, found {mode!r}: drop --mode: --source determines it")
 
 
 def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any, Any]:
-    """Return a motion stream's picture and sound, or None for those of a motion file, and between them the motion."""
+    """Return picture, motion and sound of a motion stream; of a motion file, None for picture and sound."""
+    from kinecast.apps.blendshape_driving import load_motion
     from kinecast.apps.stream.clips import read_motion
     from kinecast.apps.stream.gfv.clips import read_gfv
     from kinecast.apps.stream.sound import stream_sound
     from kinecast.media.sound import clip_sound
-    from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:
         picture, motion = read_motion(backbone, driving)
         return picture, motion, stream_sound(driving, motion.edges()[0])
     if driving.suffix.lower() in _MOTION:
-        return None, Motion.load(driving), None
+        return None, load_motion(backbone, driving), None
     return *read_gfv(backbone, driving), clip_sound(driving)

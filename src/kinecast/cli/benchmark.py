@@ -1,4 +1,4 @@
-"""`kinecast benchmark`: this machine and these models beside the published tables."""
+"""`kinecast benchmark`: models on this machine beside the published tables."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def benchmark(
         typer.Option(
             "--model",
             help="[LABEL=]BACKBONE[+FORECASTER], names of `kinecast zoo list` or files; may be repeated. "
-            f"(default: {DEFAULT_BACKBONE}; with --tables only where there is a --clip)",
+            f"(default: {DEFAULT_BACKBONE}; with --tables only if --clip is given)",
         ),
     ] = None,
     tables: Annotated[
@@ -36,7 +36,7 @@ def benchmark(
     ] = "vrnn",
     clip: Annotated[
         Path | None,
-        typer.Option("--clip", help="Rebuild this clip to measure coded rate and error."),
+        typer.Option("--clip", help="Reconstruct this clip to measure coded rate and error."),
     ] = None,
     fps: MeasuredFpsOption = None,
     limit: LimitOption = None,
@@ -52,7 +52,7 @@ def benchmark(
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=1, help="Measurements, of which the median is reported. (default: 5, tables 1)"),
+        typer.Option("--rounds", min=1, help="Number of measurements; the median is reported. (default: 5, tables 1)"),
     ] = None,
     frames: Annotated[
         int | None,
@@ -63,7 +63,7 @@ def benchmark(
 ) -> None:
     """Measure cost as in Tables 11 and 12 of arXiv 2504.05537: seconds, MACs, rate and error.
 
-    Rates as coded and errors need trained weights and a --clip of somebody whom they have not seen.
+    Coded rates and errors need trained weights and a --clip of a person not in their training data.
     """
     from kinecast.cli.terminal import show
     from kinecast.research.cost import TIMED_FRAMES
@@ -126,4 +126,5 @@ def _calibrate(model: str, clip: Path) -> None:
     from kinecast.zoo import load_backbone
 
     network = load_backbone(model, "cpu", engine="eager")
-    say(f"calibrated: {calibrate(network, read_batches(clip, network.frame_size, 'center', 8, 300))}")
+    crop = "face" if network.needs_face else "center"
+    say(f"calibrated: {calibrate(network, read_batches(clip, network.frame_size, crop, 8, 300))}")

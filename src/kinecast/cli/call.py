@@ -30,14 +30,14 @@ _PAGE, _HEADLESS = "The page", "Headless"
 def call(
     invitation: Annotated[
         str | None,
-        typer.Argument(help="Invitation from the other person. (default: you invite, or choose on the page)"),
+        typer.Argument(help="Invitation from the other person. (default: you invite, or decide on the page)"),
     ] = None,
     server: Annotated[
         str | None, typer.Option("--server", help="Room server (`kinecast serve`) to invite from, http(s)://HOST:PORT.")
     ] = None,
     avatar: Annotated[
         Path | None,
-        typer.Option("--avatar", help="Picture shown to the other side in place of you, moved by your motion."),
+        typer.Option("--avatar", help="Picture shown to the other side in place of you, animated by your motion."),
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
     fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
@@ -59,7 +59,7 @@ def call(
         str, typer.Option("--turn-password", envvar="KINECAST_TURN_PASSWORD", help="Password for the TURN relay.")
     ] = "",
     record: Annotated[
-        Path | None, WRITES_CLIP, typer.Option("--record", help="Record what you see to this clip.")
+        Path | None, WRITES_CLIP, typer.Option("--record", help="Record what you see to this file.")
     ] = None,
     model: AutoModelOption = AUTO,
     engine: EngineOption = "auto",
@@ -80,7 +80,7 @@ def call(
     output: Annotated[
         Path | None,
         WRITES_CLIP,
-        typer.Option("--output", help="Record what was received to this clip.", rich_help_panel=_HEADLESS),
+        typer.Option("--output", help="Record the received video to this file.", rich_help_panel=_HEADLESS),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -95,8 +95,8 @@ def call(
 ) -> None:
     """Make a video call over a few kilobits per second.
 
-    Opens a page on this machine: camera, invitation, the other person's picture, and what the call costs. --json
-    prints the figures of a headless call.
+    Opens a page on this machine: camera, invitation, the other person's picture, and the call's bit rate and delay.
+    --json prints the figures of a headless call.
     """
     _check(invitation, server, headless, input, output, seconds, repeat, json)
     from kinecast.apps.call.config import CallConfig
@@ -143,11 +143,11 @@ def _check(
     if invitation and server:
         raise KinecastError("call: expected an invitation or a --server, found both: an invitation names its server")
     if headless and input is None:
-        raise KinecastError("call: expected --input with --headless, found none: name the clip that is the camera")
+        raise KinecastError("call: expected --input with --headless, found none: name a clip to use as the camera")
     only_headless = {"--output": output, "--seconds": seconds, "--repeat": repeat, "--json": json}
     for name, value in only_headless.items():
         if value and not headless:
-            raise KinecastError(f"call: expected {name} with --headless, found it without: use --record, or --headless")
+            raise KinecastError(f"call: expected --headless with {name}, found none: use --record, or add --headless")
 
 
 def _ice_servers(stun: list[str], turn: str | None, user: str, password: str) -> "tuple[IceServer, ...]":
@@ -190,9 +190,9 @@ def _call_with_page(
     from kinecast.apps.call.page_call import Choices
 
     def opened(address: str) -> None:
-        say(f"the call's page, for this machine only: {address}\nCtrl-C ends it")
+        say(f"call page (this machine only): {address}\nCtrl-C ends it")
         if browser and not webbrowser.open(address):
-            say("no browser could be opened: open the address yourself")
+            say("no browser could be opened: open the address by hand")
 
     choices = Choices(server, invitation, clip.name if clip else "")
     asyncio.run(run_page(PageServer(config, choices, clip), port, opened))

@@ -1,4 +1,4 @@
-"""What the subcommands share: options of one meaning, progress, and how results are said."""
+"""What the subcommands share: common options, progress and output."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ FpsOption = Annotated[
 TrueFpsOption = Annotated[
     float | None, typer.Option("--true-fps", help="True frame rate, if the file's timestamps are wrong.")
 ]
-# Of commands that measure: they never resample, and --fps was their name for it first.
+# For commands that measure: they never resample, and --fps has long been their name for this.
 MeasuredFpsOption = Annotated[
     float | None, typer.Option("--true-fps", "--fps", help="True frame rate, if the file's timestamps are wrong.")
 ]
@@ -40,14 +40,14 @@ DEFAULT_BACKBONE = "face-128"
 
 
 def clip_named(path: Path, strip: bool) -> str | Path:
-    """Return a clip's path for the readers, with what `StripOption` says of it."""
+    """Return a clip's path for the readers, with its `StripOption` applied."""
     from kinecast.media.video import Strip
 
     return Strip(path) if strip else path
 
 
 def say(text: str) -> None:
-    """Print a line for people on stderr: stdout is for results."""
+    """Print a status line on stderr: stdout is for results."""
     print(text, file=sys.stderr)
 
 
@@ -57,7 +57,7 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 
 def load_model(name: str, device: str, engine: str = "auto", precision: str = "exact") -> Any:
-    """Load a backbone and say on which device."""
+    """Load a backbone and report its device."""
     from kinecast.zoo import load_backbone
 
     model = load_backbone(name, device, engine, precision)
@@ -67,7 +67,7 @@ def load_model(name: str, device: str, engine: str = "auto", precision: str = "e
 
 @contextmanager
 def progress(unit: str = "frames") -> Iterator[Callable[[str, int], None]]:
-    """Show on a terminal what is done, by stage; elsewhere stay quiet. Yields the callback of `apps.pipeline`."""
+    """Show progress by stage on a terminal; print nothing elsewhere. Yields the callback of `apps.pipeline`."""
     if not sys.stderr.isatty():
         yield lambda stage, frames: None
         return

@@ -9,7 +9,7 @@ from kinecast.cli.common import JsonOption, print_json, progress, say
 
 
 def data_check(
-    folder: Annotated[Path, typer.Argument(help="Folder of the data set, as it is distributed.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the data set, as distributed.")],
     layout: Annotated[
         str, typer.Option("--layout", help="voxceleb (files or folders of frames), bair, mgif, or clips (one folder).")
     ] = "clips",
@@ -17,7 +17,7 @@ def data_check(
         list[Path] | None,
         typer.Option("--list", help="File listing the clips that should exist, one per line; repeatable."),
     ] = None,
-    size: Annotated[int | None, typer.Option("--size", help="Side that all frames must have, in pixels.")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Required side of all frames, in pixels.")] = None,
     min_frames: Annotated[int, typer.Option("--min-frames", help="Minimum number of frames per clip.")] = 2,
     validate: Annotated[
         str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
@@ -25,7 +25,7 @@ def data_check(
     person: Annotated[
         str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person.")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that decode.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Decoding processes.")] = 1,
     json: JsonOption = False,
 ) -> int:
     """Decode every clip and report those that are broken or unusual. Exit code 1 if any is broken."""

@@ -49,7 +49,7 @@ def decode(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Render a motion stream with the model that encoded it. --seed is the forecaster's."""
+    """Render a motion stream with the model that encoded it. --seed seeds the forecaster."""
     needs("kinecast decode", "codec")
     from kinecast.apps.stream.clips import decode_clip
     from kinecast.apps.stream.fillers import advised_filler, load_filler
@@ -60,10 +60,12 @@ def decode(
     stream = existing_file(stream, "motion stream (.kcm, or video with GFV messages)")
     of_gfv = carries_gfv(stream)
     if of_gfv and forecast != "auto":
-        raise KinecastError(f"forecast: expected none with GFV messages, of which none is left out, found {forecast!r}")
+        raise KinecastError(f"forecast: expected none with GFV messages, where every frame is sent, found {forecast!r}")
     backbone = load_model(model_of(stream) if model == AUTO else model, device, engine, precision)
     dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)
-    chosen = load_filler(forecast, dim, seed) if named else None  # the user's choice, unlike a stream's, is an order
+    chosen = (
+        load_filler(forecast, dim, seed) if named else None
+    )  # a user's explicit choice is binding, a stream's is a suggestion
     with progress() as update:
         if of_gfv:
             report = decode_gfv(backbone, stream, output, quality, update, sound)

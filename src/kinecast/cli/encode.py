@@ -1,4 +1,4 @@
-"""`kinecast encode`: a clip to a motion bitstream, or to video with GFV messages; and each of these to the other."""
+"""`kinecast encode`: a clip to a motion bitstream or to video with GFV messages, and either of these to the other."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -36,8 +36,8 @@ def encode(
     clip: Annotated[
         Path,
         typer.Argument(
-            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; a .kcm, or video with GFV "
-            "messages, is converted."
+            help="mp4, mov, webm, gif, a folder of pictures, or - for standard input; a .kcm or video with GFV "
+            "messages is converted."
         ),
     ],
     output: Annotated[
@@ -49,8 +49,8 @@ def encode(
         bool,
         typer.Option(
             "--gfv",
-            help="Write video that any player opens and shows as a still, with the motion in SEI messages (generative "
-            "face video, H.274).",
+            help="Write video with the motion in SEI messages (generative face video, H.274), which any player opens "
+            "and shows as a still.",
         ),
     ] = False,
     quality: Annotated[
@@ -97,7 +97,7 @@ def encode(
     true_fps: TrueFpsOption = None,
     limit: LimitOption = None,
     sound: Annotated[
-        bool, typer.Option("--sound", help="Include the clip's sound (Opus, mono; in an .mp4, as it is).")
+        bool, typer.Option("--sound", help="Include the clip's sound (Opus, mono; copied unchanged to an .mp4).")
     ] = False,
     sound_kbps: Annotated[float, typer.Option("--sound-kbps", help="Bit rate of the sound, 6 to 96 kbps.")] = 24.0,
     engine: EngineOption = "auto",
@@ -109,8 +109,8 @@ def encode(
 ) -> None:
     """Encode a clip as its first frame and a few kilobits per second of motion, streaming.
 
-    A .kcm with --gfv, and video with GFV messages without it, are converted: the motion's whole numbers stay as they
-    are. --seed is the forecaster's, if it samples.
+    A .kcm with --gfv, and video with GFV messages without it, are converted: the quantised motion is unchanged. --seed
+    seeds a forecaster that samples.
     """
     needs("kinecast encode", "codec")
     from kinecast.apps.stream.clips import EncodeOptions, encode_clip
@@ -154,10 +154,10 @@ def encode(
 
 
 def _check_kind(output: Path, gfv: bool) -> None:
-    """Check that the output's name is of what is written."""
+    """Check that the output's suffix matches the format."""
     if gfv == (output.suffix.lower() in STREAM_OUTPUTS):
         expected, found = (GFV_OUTPUTS, "with") if gfv else (STREAM_OUTPUTS, "without")
-        fix = "name such an output" if gfv else "rename the output, or add --gfv"
+        fix = "rename the output" if gfv else "rename the output, or add --gfv"
         raise KinecastError(f"{output}: expected {' or '.join(expected)} {found} --gfv, found {output.suffix!r}: {fix}")
 
 
@@ -168,18 +168,18 @@ def _check_budget(gfv: bool, kbps: float | None, forecast: str, terms: str, prof
             "add --kbps and --forecast, or leave --terms out"
         )
     if gfv and kbps is not None:
-        raise KinecastError("rate: expected no budget with --gfv, whose every picture has a message: drop --kbps")
+        raise KinecastError("rate: expected no budget with --gfv, which sends every frame: drop --kbps")
     if gfv and profile != "auto":
         raise KinecastError(
-            f"profile: expected none with --gfv, which the standard codes, found {profile}: drop --profile"
+            f"profile: expected none with --gfv, whose coding the standard fixes, found {profile}: drop --profile"
         )
 
 
 def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[..., dict[str, Any]] | None:
-    """Return what converts a stream of one kind to the other; None of a clip.
+    """Return the converter from one kind of stream to the other; None for a clip.
 
     Raises:
-        KinecastError: it is of the kind that is wanted, or an option was given that says how a clip is encoded.
+        KinecastError: it is already of the requested kind, or an option was given that applies to encoding a clip.
     """
     from kinecast.apps.stream.gfv.convert import gfv_to_stream, stream_to_gfv
     from kinecast.apps.stream.gfv.reading import carries_gfv
@@ -194,14 +194,14 @@ def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[...,
         raise KinecastError(f"{clip}: expected a stream of the other kind, or a clip, found {found}: {fix}")
     wrong = [name for name, value in given.items() if value is not None]
     if wrong:
-        raise KinecastError(f"{clip}: expected no {wrong[0]}, since a stream is converted as it is: drop {wrong[0]}")
+        raise KinecastError(f"{clip}: expected no {wrong[0]}, since a stream is converted unchanged: drop {wrong[0]}")
     if of_stream:
         return lambda output, quality, sound, kbps: stream_to_gfv(clip, output, quality, sound)
     return lambda output, quality, sound, kbps: gfv_to_stream(clip, output, quality, kbps if sound else None)
 
 
 def _summary(report: Mapping[str, Any]) -> str:
-    """Return what was written, and what its parts cost, in one line."""
+    """Return one line on what was written and the rate of each part."""
     frames = f"{report['frames']} frames at {report['fps']:.4g} fps"
     if "frames_sent" in report:
         frames = f"{report['frames_sent']} of {frames}"

@@ -1,4 +1,4 @@
-"""`kinecast extract`: clips to their motion."""
+"""`kinecast extract`: the motion of clips."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +46,7 @@ def extract(
     blendshapes: Annotated[
         Path | None,
         WRITES_TABLE,
-        typer.Option("--blendshapes", help="CSV of ARKit's 52 blendshapes and the head's pose per frame (model mesh)."),
+        typer.Option("--blendshapes", help="CSV of the 52 ARKit blendshapes and the head pose per frame (model mesh)."),
     ] = None,
     workers: WorkersOption = None,
     ray: RayOption = None,
@@ -58,7 +58,7 @@ def extract(
 ) -> None:
     """Extract the motion of clips, streaming. (Deterministic; --seed has no effect.)
 
-    Of several clips, those that are done are left as they are, and damaged ones are left out and said.
+    With several clips, finished ones are kept, and damaged ones are skipped and reported.
     """
     from kinecast.apps import pipeline
     from kinecast.apps.backbone_worker import backbone_digest
@@ -92,7 +92,7 @@ def extract(
         return
     if blendshapes is not None and not backbone.needs_face:
         raise KinecastError(
-            f"blendshapes: expected the model mesh, which finds faces, found {backbone.name}: leave it out"
+            f"blendshapes: expected the model mesh, which finds faces, found {backbone.name}: drop --blendshapes"
         )
     faces = None if blendshapes is None else Blendshapes()
     with progress() as update:
@@ -105,14 +105,14 @@ def extract(
     if json:
         facts = {"frames": len(motion), "fps": motion.fps, "motion_dim": motion.dim, "published_kbps": kbps}
         print_json(facts if motion.times is None else {**facts, "constant_rate": False, "seconds": motion.duration})
-    rate = f"{motion.fps:g} fps" if motion.times is None else f"times of their own, {motion.fps:.4g} fps on average"
+    rate = f"{motion.fps:g} fps" if motion.times is None else f"original times, {motion.fps:.4g} fps on average"
     say(f"{output}: {len(motion)} frames of {motion.dim} numbers at {rate}, {kbps:.1f} kbps as floats")
 
 
 def _extract_all(
     settings: Any, clips: list[Path], output: Path, workers: int | None, ray: str | None, dim: int, json: bool
 ) -> None:
-    """Extract the motion of many clips, D = `dim` numbers per frame, and say what was left out."""
+    """Extract the motion of many clips, D = `dim` numbers per frame, and report the skipped ones."""
     from kinecast.apps.extract_many import ExtractWorker, extract_all
     from kinecast.jobs.pool import WorkerPool
 
@@ -120,5 +120,5 @@ def _extract_all(
         frames, faults = extract_all(pool, settings, clips, output, say, update)
     if json:
         print_json({"clips": frames, "left_out": faults, "motion_dim": dim})
-    left = f"; {len(faults)} left out: {', '.join(faults)}" if faults else ""
+    left = f"; {len(faults)} skipped: {', '.join(faults)}" if faults else ""
     say(f"{output}: {sum(frames.values())} frames of {len(frames)} clips, {dim} numbers each{left}")

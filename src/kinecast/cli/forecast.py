@@ -1,4 +1,4 @@
-"""`kinecast forecast`: every second block of a motion file replaced by its forecast."""
+"""`kinecast forecast`: replace every second block of a motion file by its forecast."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,9 @@ from kinecast.errors import KinecastError
 def forecast(
     motion: Annotated[Path, typer.Argument(help="Motion file of `kinecast extract` (.npz).")],
     output: Annotated[
-        Path, WRITES_MOTION, typer.Option("-o", "--output", help="Output motion file; several samples are numbered.")
+        Path,
+        WRITES_MOTION,
+        typer.Option("-o", "--output", help="Output motion file; with several samples, numbered files."),
     ],
     model: Annotated[
         str, typer.Option("--model", help="Forecaster: a name of `kinecast zoo list`, repeat, velocity, or a file.")
@@ -58,7 +60,7 @@ def forecast(
 
 
 def numbered(output: Path, count: int) -> list[Path]:
-    """Return the output's name, or for several `name-01.npz`, `name-02.npz`, ..."""
+    """Return the output's name, or `name-01.npz`, `name-02.npz`, ... for several."""
     if count == 1:
         return [output]
     digits = max(2, len(str(count)))
@@ -66,7 +68,7 @@ def numbered(output: Path, count: int) -> list[Path]:
 
 
 def _errors(true: Any, futures: Any, observed: int, ahead: int) -> dict[str, float]:
-    """Errors of the forecast frames in raw motion units: of the samples' median, and of repeating the last frame."""
+    """Errors of the forecast frames in raw motion units: samples' median, and repeating the last frame."""
     import torch
 
     from kinecast.forecasting.median import sample_median

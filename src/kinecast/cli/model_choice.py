@@ -1,4 +1,4 @@
-"""Which bundled backbone is used, where none is named: the mesh for faces, a self-supervised one for all else."""
+"""Which bundled backbone is used if none is named: the mesh for faces, a self-supervised one for everything else."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -13,7 +13,7 @@ from kinecast.files import existing_file
 
 AUTO = "auto"
 FACES = "mesh"
-_LOOKED_AT = (0, 30, 10)  # the frames in which a face is looked for: from, to, every
+_LOOKED_AT = (0, 30, 10)  # frames searched for a face: from, to, step
 AutoModelOption = Annotated[
     str,
     typer.Option(
@@ -25,14 +25,14 @@ AutoModelOption = Annotated[
 def choose_model(
     named: str, driving: Any, source: Path | None, crops: tuple[str | None, str | None], forecaster: str | None = None
 ) -> str:
-    """Return the name of the backbone to load for an animation, and say why if it was left open.
+    """Return the name of the backbone to load for an animation, and report why if none was named.
 
     Args:
-        named: what the user named, or AUTO.
-        driving: the clip, as readers take it, or a motion file.
-        source: the picture, if it is another's.
-        crops: how driving and source are cut; None looks at all of them, as they are.
-        forecaster: what forecasts, if anything: its weights are of one backbone's motion.
+        named: the user's choice, or AUTO.
+        driving: the clip, in any form the readers accept, or a motion file.
+        source: the picture, if it is not the clip's own first frame.
+        crops: crop policies of driving and source; None searches the whole frames.
+        forecaster: the forecaster, if any: its weights belong to one backbone's motion.
 
     Raises:
         KinecastError: unreadable input.
@@ -41,51 +41,53 @@ def choose_model(
 
     if named != AUTO:
         return named
-    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".kcm") or carries_gfv(driving)):
+    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".csv", ".kcm") or carries_gfv(driving)):
         return model_of(driving)
     shown = [("driving clip", driving, crops[0]), ("source", source, crops[1])]
     return _faces_or_other(shown, "animated by", forecaster)
 
 
 def choose_for_clip(named: str, clip: Any, crop: str, forecaster: str | None = None) -> str:
-    """Return the name of the backbone that reduces one clip to motion, and say why if it was left open.
+    """Return the name of the backbone that extracts one clip's motion, and report why if none was named.
 
     Raises:
         KinecastError: unreadable input.
     """
-    return named if named != AUTO else _faces_or_other([("clip", clip, crop)], "taken is", forecaster)
+    return named if named != AUTO else _faces_or_other([("clip", clip, crop)], "selected", forecaster)
 
 
 def choose_for_clips(named: str, clips: Sequence[Path], crop: str) -> str:
-    """Return the backbone for all of several clips, whose motion should be of one kind: the first readable decides."""
+    """Return one backbone for several clips, so that their motion is of one kind: the first readable clip decides."""
     if named != AUTO:
         return named
     for clip in clips:
         try:
-            return _faces_or_other([(f"first clip, {clip.name}", clip, crop)], "taken for all is", None)
-        except KinecastError:  # it is left out, and said, later
+            return _faces_or_other([(f"first clip, {clip.name}", clip, crop)], "selected for all clips", None)
+        except KinecastError:  # it is skipped and reported later
             continue
     return FACES
 
 
 def choose_for_call(named: str, clip: Path | None, avatar: Path | None, crop: str, forecaster: str | None) -> str:
-    """Return the backbone of a call, and say why if it was left open. A camera is taken to show a face.
+    """Return the backbone of a call, and report why if none was named. A camera is assumed to show a face.
 
     Raises:
         KinecastError: an unreadable clip or avatar.
     """
     if named != AUTO:
         return named
-    return _faces_or_other([("clip", clip, crop), ("avatar", avatar, "center")], "taken is", forecaster)
+    return _faces_or_other([("clip", clip, crop), ("avatar", avatar, "center")], "selected", forecaster)
 
 
 def model_of(motion: Path) -> str:
-    """Return the backbone of a motion file, or the one that a stream names, if it is bundled."""
+    """Return the backbone of a motion file, or the one a stream names, if it is bundled."""
     from kinecast.apps.stream.gfv.reading import GfvClip
     from kinecast.codec.stream import StreamReader
     from kinecast.motion import Motion
     from kinecast.zoo import names
 
+    if motion.suffix.lower() == ".csv":
+        return FACES
     if motion.suffix.lower() == ".npz":
         return FACES if Motion.load(motion).backbone == FACES else DEFAULT_BACKBONE
     if motion.suffix.lower() == ".kcm":
@@ -98,7 +100,7 @@ def model_of(motion: Path) -> str:
 
 
 def _faces_or_other(shown: Iterable[tuple[str, Any, str | None]], what: str, forecaster: str | None) -> str:
-    """Return FACES if each clip that is given shows one, and otherwise say which does not."""
+    """Return FACES if every given clip shows one; otherwise report which does not."""
     if forecaster is not None and not _knows_faces(forecaster):
         return DEFAULT_BACKBONE
     missing = [name for name, clip, crop in shown if clip is not None and not _shows_face(clip, crop)]

@@ -1,7 +1,7 @@
-"""What commands write: every output is checked before any work, by one function around all commands.
+"""Outputs of commands: each is checked before any work, by one function around all commands.
 
-A parameter that names an output is marked, `Annotated[Path, Writes(...), typer.Option(...)]`; whatever else names a
-file or folder that is there is taken for an input.
+A parameter that names an output is marked, `Annotated[Path, Writes(...), typer.Option(...)]`; any other parameter that
+names an existing file or folder is treated as an input.
 """
 
 import os
@@ -35,11 +35,10 @@ from kinecast.files.pipes import STDIN
 
 @dataclass(frozen=True)
 class Writes:
-    """Marks a parameter whose value a command writes.
+    """Marks a parameter that names an output.
 
-    It is a file with one of the `suffixes`, whose folder is perhaps made; or a `folder`, in which files of the `names`
-    are written; or with `or_folder` a folder if it is one, or has no suffix; or either, of which the command knows and
-    checks which.
+    A file with one of the `suffixes`, whose folder may be created; or a `folder`, in which files called `names` are
+    written; or, with `or_folder`, a folder if it is one or has no suffix; or either, which the command itself checks.
     """
 
     what: str
@@ -50,7 +49,7 @@ class Writes:
     or_folder: bool = False
 
     def check(self, path: Path, inputs: list[Path]) -> None:
-        """Raise a KinecastError if it cannot be written, or would replace an input."""
+        """Raise a KinecastError if the output cannot be written or would replace an input."""
         if self.folder or (self.or_folder and (path.is_dir() or not path.suffix)):
             check_folder(path, inputs)
             for name in self.names:
@@ -76,10 +75,10 @@ WRITES_EITHER = Writes("motion file or folder")
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the command with its outputs checked first, and its inputs kept from being replaced while it runs.
+    """Return the command with its outputs checked first and its inputs protected while it runs.
 
     Raises:
-        KinecastError: an output that cannot be written, or is an input, or two that are one.
+        KinecastError: an output cannot be written, is an input, or is named twice.
     """
 
     @wraps(command)
@@ -90,7 +89,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
         for i, (mark, path) in enumerate(outputs):
             mark.check(path, inputs)
             if not mark.folder and any(same_place(path, other) for _, other in outputs[:i]):
-                raise KinecastError(f"cannot write {path}: it is named for two outputs: rename one")
+                raise KinecastError(f"cannot write {path}: two outputs have this name: rename one")
         with kept(inputs):
             return command(**values)
 
@@ -98,21 +97,21 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def marked(command: Callable[..., Any], kind: type[_Mark]) -> dict[str, _Mark]:
-    """Return the marks of a kind in the annotations of a command's parameters, by parameter."""
+    """Return one kind of marks in a command's parameter annotations, by parameter."""
     hints = get_type_hints(command, include_extras=True)
     metadata = ((name, mark) for name, hint in hints.items() for mark in getattr(hint, "__metadata__", ()))
     return {name: mark for name, mark in metadata if isinstance(mark, kind)}
 
 
 def _named(value: Any, place: bool) -> Iterator[Path]:
-    """Yield the files and folders that a parameter's value names; of an option's words those that name a file."""
+    """Yield the files and folders that a parameter's value names; for option strings, the words that name a file."""
     if isinstance(value, list | tuple):
         for each in value:
             yield from _named(each, place)
     elif str(value) == STDIN:
         yield from _named(Path("/dev/stdin"), place)  # perhaps a file, by `<`
     elif isinstance(value, Path) or (isinstance(value, str) and place):
-        if os.path.exists(value):  # False for what can be no path, as an invitation
+        if os.path.exists(value):  # False for what cannot be a path, such as an invitation
             yield Path(value)
     elif isinstance(value, str):
         words = (value, *re.split(r"[,=+]", value))  # lists of models, LABEL=BACKBONE+FORECASTER

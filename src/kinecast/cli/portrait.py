@@ -1,6 +1,7 @@
-"""What `kinecast animate` does with portraits: one, a folder of them, or only a preview."""
+"""`kinecast animate` for portraits: one, a folder of them, or only a preview."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ class Portraits:
     output: Path | None
     preview: Path | None
     overwrite: bool
+    workers: int | None = None
+    ray: str | None = None
 
     @property
     def many(self) -> bool:
@@ -31,25 +34,27 @@ class Portraits:
         return self.output is not None and (self.output.is_dir() or not self.output.suffix)
 
     def possible(self, others: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-        """Return whether a picture can be put back whole.
+        """Return whether the head is pasted back into the whole picture.
 
         Args:
-            others: options with which it is not, by name, and whether they were given.
-            asked: options of portraits alone, likewise.
+            others: options that exclude it, by name, and whether they were given.
+            asked: options that need it, likewise.
 
         Raises:
             KinecastError: both were given, or no output.
         """
         if self.many:
             self._check_many()
+        else:
+            self._check_workers()
         wanted = [name for name, given in asked.items() if given]
         against = [name for name, given in others.items() if given]
         if self.source is None and wanted:
-            raise KinecastError(f"{wanted[0]}: expected a picture that is animated, found none: name it with --source")
+            raise KinecastError(f"{wanted[0]}: expected a picture to animate, found none: name it with --source")
         if wanted and against:
             raise KinecastError(f"{wanted[0]}: expected no --{against[0]} with it, found both: leave one out")
         if self.output is None and self.preview is None:
-            raise KinecastError("output: expected a clip to write, found none: name it with -o")
+            raise KinecastError("output: expected an output clip, found none: name it with -o")
         return self.source is not None and not against
 
     def _check_many(self) -> None:
@@ -57,6 +62,13 @@ class Portraits:
 
         if not is_batch(self.source, Path(self.driving)):
             check_clip_named(self.output)
+            self._check_workers()  # a clip of one source, whose name has no suffix
+
+    def _check_workers(self) -> None:
+        if self.workers is not None or self.ray is not None:
+            raise KinecastError(
+                "workers and ray: expected a folder of sources or of clips, found one of each: drop the option"
+            )
 
     def choose_model(self, named: str) -> str:
         """Return the name of the backbone to load: of a folder, the one for faces.
@@ -91,8 +103,19 @@ class Portraits:
             if given:
                 raise KinecastError(f"{name}: expected one source and one clip, found a folder: leave --{name} out")
         tasks = plan(self.source, Path(self.driving), self.output)
-        done = run_batch(backbone, tasks, self.options, model, self.overwrite, update, say)
+        with self._pool(backbone, model) as pool:
+            done = run_batch(backbone, tasks, self.options, model, self.overwrite, update, say, pool)
         return {"done": done, "outputs": [str(task.output) for task in tasks]}
+
+    def _pool(self, backbone: Any, model: str) -> AbstractContextManager[Any]:
+        """Return what does the work, if not this process."""
+        from kinecast.apps.portrait.batch_worker import BatchSettings, PortraitWorker
+        from kinecast.jobs.pool import WorkerPool
+
+        if self.workers is None and self.ray is None:
+            return nullcontext()
+        used = (str(backbone.device), backbone.engine, backbone.precision)
+        return WorkerPool(PortraitWorker(BatchSettings(model, *used, self.options)), self.workers, self.ray)
 
 
 def check_clip_named(output: Path | None) -> Path:
@@ -102,5 +125,5 @@ def check_clip_named(output: Path | None) -> Path:
         KinecastError: there is none, or it has another name.
     """
     if output is None:
-        raise KinecastError("output: expected a clip to write, found none: name it with -o")
+        raise KinecastError("output: expected an output clip, found none: name it with -o")
     return check_suffix(output, CLIP_OUTPUTS, "clip")

@@ -1,4 +1,4 @@
-"""`kinecast serve`: where two ends of a call find each other."""
+"""`kinecast serve`: the room server, which introduces the two ends of a call."""
 
 import asyncio
 from pathlib import Path
@@ -20,8 +20,8 @@ def serve(
 ) -> None:
     """Run the room server that introduces the two ends of a call. The call itself does not pass through it.
 
-    It learns addresses, and when who was in which room, nothing of what is said: offers are sealed with a key that only
-    the two ends have.
+    It learns addresses and when they met, but not the content: offers are encrypted with a key that only the two ends
+    hold.
     """
     if (tls_cert is None) != (tls_key is None):
         raise KinecastError("TLS: expected --tls-cert and --tls-key together, found one of them: name both")
@@ -36,8 +36,8 @@ async def _serve(host: str, port: int, certificate: tuple[str, str] | None) -> N
     stopped = asyncio.Event()
     with on_stop(stopped.set):
         async with Server(host, port, certificate=certificate) as server:
-            say(f"listening on {server.address}; `kinecast call --server {server.address}` makes an invitation")
+            say(f"listening on {server.address}; `kinecast call --server {server.address}` creates an invitation")
             if certificate is None and host not in _LOCAL:
-                say("without TLS who sees the traffic sees who meets whom, not what is said: --tls-cert and --tls-key")
+                say("without TLS an eavesdropper sees who meets whom, not the content: use --tls-cert and --tls-key")
             await stopped.wait()
     say("stopped")

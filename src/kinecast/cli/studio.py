@@ -1,4 +1,4 @@
-"""`kinecast studio`: a page on which a portrait is moved, by sliders, a clip or a camera."""
+"""`kinecast studio`: a page that animates a portrait by sliders, a clip or a camera."""
 
 import asyncio
 import webbrowser
@@ -22,10 +22,10 @@ def studio(
     precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
 ) -> None:
-    """Animate a portrait in your browser: by sliders, by a clip, or by your camera.
+    """Animate a portrait in your browser by sliders, a clip or your camera.
 
-    The page is on this machine and loads nothing from elsewhere. What you choose is kept in a temporary folder, which
-    is removed when the studio ends. Videos are saved as mp4, webm or gif, single pictures as png.
+    The page is served from this machine and loads nothing from elsewhere. Your files are copied to a temporary folder,
+    which is removed when the studio ends. Videos are saved as mp4, webm or gif, single pictures as png.
     """
     from kinecast.packages import needs
 
@@ -33,9 +33,9 @@ def studio(
     from kinecast.apps.studio.server import StudioServer, run_studio
 
     def opened(address: str) -> None:
-        say(f"the studio's page, for this machine only: {address}\nCtrl-C ends it")
+        say(f"studio page (this machine only): {address}\nCtrl-C ends it")
         if browser and not webbrowser.open(address):
-            say("no browser could be opened: open the address yourself")
+            say("no browser could be opened: open the address by hand")
 
     server = StudioServer(lambda: load_model(model, device, engine, precision), upload_mb * 1_000_000)
     asyncio.run(run_studio(server, port, opened))

@@ -1,7 +1,7 @@
-"""What is printed on a terminal: tables and lines, as they are.
+"""Plain tables and lines on a terminal, printed without markup.
 
-rich reads brackets as markup and words between colons as pictures: of `kinecast[train]` only `kinecast` would be left,
-and of a clip's name less than its name. Nothing else in kinecast makes a console, a table or a column of text.
+rich reads brackets as markup and words between colons as emoji: of `kinecast[train]` only `kinecast` would be left, and
+clip names would be mangled too. Nothing else in kinecast creates a console, a table or a text column.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 def plain_console(stderr: bool = False) -> Console:
-    """Return a console that prints every character that it is given."""
+    """Return a console that prints every character unchanged."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
@@ -27,10 +27,10 @@ def show(
 
     Args:
         title: above it, or None.
-        header: a name a column.
-        rows: texts, one a column.
-        console: of `plain_console`; where to print instead.
-        numbers: whether the columns after the first are numbers, which stand at the right.
+        header: one name per column.
+        rows: texts, one per column.
+        console: another `plain_console` to print on.
+        numbers: whether the columns after the first are numbers, aligned right.
     """
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(header):
@@ -41,5 +41,5 @@ def show(
 
 
 def text_column(template: str) -> TextColumn:
-    """Return a column of a progress bar, of a template of rich."""
+    """Return a progress bar column from one of rich's templates."""
     return TextColumn(template, markup=False)

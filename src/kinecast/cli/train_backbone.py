@@ -1,4 +1,4 @@
-"""`kinecast train backbone`: a motion-transfer model of the user's own clips."""
+"""`kinecast train backbone`: train a motion-transfer model on your own clips."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,9 @@ def train_backbone(
     config: Annotated[Path | None, typer.Argument(help="Recipe (.toml); see recipes/.")] = None,
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of clips; may be repeated.")] = None,
     output: Annotated[Path | None, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder of the run.")] = None,
-    validate: Annotated[str | None, typer.Option("--validate", help="Regular expression for people held out.")] = None,
+    validate: Annotated[
+        str | None, typer.Option("--validate", help="Regular expression for people to hold out.")
+    ] = None,
     initialise: Annotated[str | None, typer.Option("--initialise", help="Weights to start from.")] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Training steps.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Frame pairs per step.")] = None,
@@ -54,5 +56,5 @@ def train_backbone(
     if json:
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-        if getattr(rank_zero_only, "rank", 0) == 0:  # one of several processes has the figures
+        if getattr(rank_zero_only, "rank", 0) == 0:  # only one of several processes has the figures
             print_json(figures)

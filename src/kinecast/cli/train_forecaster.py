@@ -1,4 +1,4 @@
-"""`kinecast train forecaster`: a forecaster of the user's own motion, of any kind and dimension."""
+"""`kinecast train forecaster`: train a forecaster on your own motion, of any kind and dimension."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from kinecast.cli.outputs import WRITES_TRAINED
 
 def train_forecaster(
     data: Annotated[Path, typer.Option("--data", help="Folder of motion files, or one .npz / .npy of (T, D) arrays.")],
-    output: Annotated[Path, WRITES_TRAINED, typer.Option("-o", "--output", help="Forecaster to write (.safetensors).")],
+    output: Annotated[Path, WRITES_TRAINED, typer.Option("-o", "--output", help="Output weights (.safetensors).")],
     model: Annotated[str, typer.Option("--model", help="gru, vrnn, damped, climatology, ...")] = "vrnn",
     preset: Annotated[
         str | None,
@@ -19,7 +19,7 @@ def train_forecaster(
     ] = None,
     horizon: Annotated[str, typer.Option("--horizon", help="N-H: observe N frames, forecast H.")] = "12-12",
     option: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE of the model's config; may be repeated.")
+        list[str] | None, typer.Option("--set", help="KEY=VALUE in the model's config; may be repeated.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Training steps. (default: 400)")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows per step. (default: 24)")] = None,
@@ -28,7 +28,7 @@ def train_forecaster(
     ] = None,
     stride: Annotated[int, typer.Option("--stride", help="Frames between the starts of training windows.")] = 1,
     validate: Annotated[
-        str | None, typer.Option("--validate", help="Regular expression for people held out and scored at the end.")
+        str | None, typer.Option("--validate", help="Regular expression for people to hold out and score at the end.")
     ] = None,
     early_stop: Annotated[
         str | None,
@@ -45,7 +45,7 @@ def train_forecaster(
 ) -> None:
     """Train a forecaster on motion series. Run the same command again to resume after an interruption.
 
-    Beside the output: its .json (config, seeds, figures of the persons kept out) and, while it runs, its .ckpt.
+    Also writes a .json (config, seeds, scores of held-out people) and, while running, a .ckpt.
     """
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.windows import parse_horizon

@@ -1,4 +1,4 @@
-"""The options of `kinecast animate` that say how one person's motion is applied to another's picture."""
+"""Options of `kinecast animate` for applying one person's motion to another's picture."""
 
 from typing import Annotated
 
@@ -11,7 +11,9 @@ StrengthOption = Annotated[
     str | None,
     typer.Option("--strength", help="Strength of relative motion: one factor, or pose=0.5,eyes=1,mouth=1.2 (mesh)."),
 ]
-RegionOption = Annotated[str, typer.Option("--region", help="Regions to move: all, or some of pose,eyes,mouth (mesh).")]
+RegionOption = Annotated[
+    str, typer.Option("--region", help="Regions to animate: all, or some of pose,eyes,mouth (mesh).")
+]
 EyesOption = Annotated[
     float | None, typer.Option("--eyes", help="Fixed eye opening, in eye widths; 0 is closed (mesh).")
 ]
@@ -24,14 +26,14 @@ _KINDS = ("relative", "absolute", "mixed")
 def transfer_of(
     mode: str | None, relative: bool | None, strength: str | None, region: str, eyes: float | None, lips: float | None
 ) -> tuple[str | None, bool | None, Transfer]:
-    """Return the mode that `AnimateOptions` knows, whether motion is relative, and how.
+    """Return the mode for `AnimateOptions`, whether motion is relative, and the transfer options.
 
     Raises:
-        KinecastError: a value that is none of those allowed.
+        KinecastError: a value is not allowed.
     """
     moving = dict.fromkeys(REGIONS, 0.0) | dict.fromkeys(regions(region), 1.0)
-    told = strengths(strength) if strength else {}
-    moving = {name: share * told.get(name, 1.0) for name, share in moving.items()}
+    factors = strengths(strength) if strength else {}
+    moving = {name: share * factors.get(name, 1.0) for name, share in moving.items()}
     options = Transfer("mixed" if mode == "mixed" else "relative", **moving, eyes_open=eyes, lips_open=lips)
     if mode not in _KINDS:
         return mode, relative, options

@@ -1,4 +1,4 @@
-"""Options of commands whose work is spread over processes or machines."""
+"""Options of commands that spread work over processes or machines."""
 
 from typing import Annotated
 
@@ -7,7 +7,8 @@ import typer
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", help="Single-threaded processes; results do not depend on it. (default: 1; with --ray, all)"
+        "--workers",
+        help="Single-threaded worker processes; results do not depend on their number. (default: 1; with --ray, all)",
     ),
 ]
 RayOption = Annotated[

@@ -21,14 +21,14 @@ def zoo_import(
         bool | None,
         typer.Option(
             "--align-corners/--no-align-corners",
-            help="Sampling grid of a FOMM: as in torch up to 1.2 (published weights), or later.",
+            help="Sampling grid of a FOMM: as in torch up to 1.2 (published weights), or as in later versions.",
             show_default="as published: --align-corners",
         ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store as float16.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Convert a published checkpoint, read as tensors only: pickles that would run code are refused."""
+    """Convert a published checkpoint. Only tensors are read: pickles that would run code are refused."""
     import json as json_module
 
     from kinecast.models.checkpoints import import_published, save_backbone
@@ -43,12 +43,12 @@ def zoo_import(
 
 
 def _beside(checkpoint: Path) -> Path:
-    """Return the default output: a name that nobody typed, so that nothing may be there."""
+    """Return the default output, which must not exist, since nobody typed its name."""
     from kinecast.errors import KinecastError
     from kinecast.files import check_output
 
     stem = checkpoint.name.removesuffix(".tar").removesuffix(".pth")
     output = check_output(checkpoint.with_name(f"{stem}.safetensors"))
     if output.exists():
-        raise KinecastError(f"{output}: expected no file of this name, found one: name it with -o to replace it")
+        raise KinecastError(f"{output}: expected no file of this name, found one: use -o to replace it")
     return output

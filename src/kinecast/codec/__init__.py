@@ -1,4 +1,4 @@
-"""The motion bitstream: quantised motion, prediction in whole numbers, range coding, packets. See docs/protocol.md.
+"""The motion bitstream: quantised motion, integer prediction, range coding, packets. See docs/protocol.md.
 
 >>> from kinecast.codec import Layout, load_profile, encode_motion, decode_motion
 >>> layout = Layout.fomm()

@@ -1,6 +1,6 @@
-"""Frames in which the sender saw nothing to send, such as no face: a receiver holds what it showed last.
+"""Frames without a detection at the sender, such as no face: a receiver holds what it showed last.
 
-They are left out of the motion packets, but for the first and last of a stream and one in 64. See docs/protocol.md.
+They are omitted from the motion packets, except the first and last of a stream and one in 64. See docs/protocol.md.
 """
 
 from collections import deque
@@ -12,12 +12,12 @@ from kinecast.errors import KinecastError
 
 ABSENCE = 0x41
 _MOST = (1 << 35) - 1  # of a varint
-_KEPT = 256  # absences that wait for their frames at most: bounds what a hostile stream can fill
+_KEPT = 256  # absences that wait for their frames at most: bounds the memory a hostile stream can use
 
 
 @dataclass(frozen=True)
 class AbsenceUnit:
-    """`count` frames in a row, from number `first` on, in which there was nothing to see."""
+    """`count` consecutive frames from number `first` on without a detection."""
 
     first: int
     count: int
@@ -45,7 +45,7 @@ class AbsenceUnit:
 
 
 class AbsenceWriter:
-    """Notes for each frame in turn whether there was something to see, until it is asked for units."""
+    """Records for each frame in turn whether there was a detection, until units are requested."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -64,23 +64,23 @@ class AbsenceWriter:
         self._frame += 1
 
     def units(self) -> list[AbsenceUnit]:
-        """Return the absences of all frames so far that were in no unit."""
+        """Return the absences not yet in a unit."""
         found, self._open = self._open, []
         return found
 
 
 class Absences:
-    """Tells a receiver of which frames nothing was seen. Frames are asked for in order."""
+    """The receiver's record of frames without a detection. Frames are queried in order."""
 
     def __init__(self) -> None:
         self._waiting: deque[AbsenceUnit] = deque(maxlen=_KEPT)
 
     def take(self, unit: AbsenceUnit) -> None:
-        """Take a unit, before the frames that it is about."""
+        """Take a unit, before the frames it describes."""
         self._waiting.append(unit)
 
     def covers(self, number: int) -> bool:
-        """Return whether nothing was seen in a frame; what ends before it is forgotten."""
+        """Return whether a frame had no detection; earlier absences are dropped."""
         while self._waiting and self._waiting[0].first + self._waiting[0].count <= number:
             self._waiting.popleft()
         return bool(self._waiting) and self._waiting[0].first <= number

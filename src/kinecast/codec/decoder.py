@@ -1,4 +1,4 @@
-"""Packets in, in whatever order they arrive; every frame out once, in order, decoded or marked as concealed.
+"""Packets in, in any order; every frame out once, in order, decoded or marked as concealed.
 
 Notation: T frames, D numbers per frame.
 """
@@ -16,8 +16,8 @@ from kinecast.codec.profiles import Profile
 from kinecast.codec.quantizer import Layout, dequantize
 from kinecast.errors import KinecastError
 
-MAX_GAP = 1024  # frames that are concealed at most for one gap; after a longer one only a key packet goes on
-_RESTART = 64  # packets in a row that come too late mean that the sender began anew, or that a foreign one misled us
+MAX_GAP = 1024  # longest gap that is concealed, in frames; after a longer one only a key packet resumes
+_RESTART = 64  # late packets in a row mean that the sender restarted, or that a foreign packet misled us
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class DecodedFrame:
     """One frame of motion: `index` counts from the stream's first frame that was decoded.
 
     A concealed frame holds the last decoded frame's levels; `codec.filling` may do better. It was lost, or `skipped`:
-    left out by the sender. In an `absent` one the sender saw nothing: it holds what was shown before.
+    left out by the sender. In an `absent` one the sender detected nothing: it holds what was shown before.
     """
 
     index: int
@@ -33,19 +33,19 @@ class DecodedFrame:
     vector: np.ndarray  # (D,) float32, motion units
     concealed: bool
     skipped: bool = False
-    number: int = 0  # as counted by the sender, of which packets carry the last 16 bits
+    number: int = 0  # as counted by the sender; packets carry the low 16 bits
     absent: bool = False
 
 
 @dataclass
 class Losses:
-    """What a decoder has met so far, in packets, but for `concealed` and `skipped`: frames that were held."""
+    """Statistics of a decoder, in packets; `concealed` and `skipped` are in frames that were held."""
 
     decoded: int = 0
     lost: int = 0  # never came
-    useless: int = 0  # came, but what they start from did not
-    late: int = 0  # came after their turn, or twice
-    refused: int = 0  # came with a good checksum and a content that no encoder writes
+    useless: int = 0  # arrived, but their base did not
+    late: int = 0  # arrived too late, or twice
+    refused: int = 0  # valid checksum, but content that no encoder writes
     concealed: int = 0  # lost frames
     skipped: int = 0  # frames that the sender left out
 
@@ -53,27 +53,27 @@ class Losses:
 class MotionDecoder:
     """Decodes packets one at a time.
 
-    A packet that is early waits for those before it, until `reorder` packets wait: then the missing one is lost, and
-    frames are concealed from there to the next key packet, whose frames are exact again.
+    An early packet waits for those before it. Once `reorder` packets wait, the missing one counts as lost, and frames
+    are concealed up to the next key packet, from which they are exact again.
     """
 
     def __init__(self, layout: Layout, profile: Profile, reorder: int = 4) -> None:
         if not 0 <= reorder <= 256:
-            raise KinecastError(f"reorder: expected 0 to 256 packets that wait, found {reorder}")
+            raise KinecastError(f"reorder: expected 0 to 256 waiting packets, found {reorder}")
         self.layout, self.reorder, self.losses = layout, reorder, Losses()
         self._model = MotionModel(layout, profile)
         self._waiting: dict[int, MotionPacket] = {}  # by unwrapped sequence number
-        self._next: int | None = None  # unwrapped sequence number whose turn it is; None before the first key packet
+        self._next: int | None = None  # next unwrapped sequence number; None before the first key packet
         self._early: deque[MotionPacket] = deque(maxlen=reorder)  # deltas that came before any key packet
-        self._stale = 0  # packets in a row that came after their turn
-        self._frame = 0  # unwrapped number of the next frame to give
+        self._stale = 0  # late packets in a row
+        self._frame = 0  # unwrapped number of the next frame to return
         self._start = 0
-        self._coded = 0  # unwrapped number of the frame after which the model stands
-        self._state: int | None = None  # sequence number of the packet after which the model stands; None: broken
+        self._coded = 0  # unwrapped number of the model's last frame
+        self._state: int | None = None  # sequence number of the model's last packet; None: out of sync
         self._held: tuple[np.ndarray, np.ndarray] | None = None
 
     def push(self, packet: MotionPacket) -> list[DecodedFrame]:
-        """Take a packet; returns the frames whose turn has come, none before the first key packet."""
+        """Take a packet; returns the frames that are now due, none before the first key packet."""
         if self._next is None:
             self._join(packet)
         elif self._place(packet):
@@ -93,14 +93,14 @@ class MotionDecoder:
         return frames
 
     def flush(self) -> list[DecodedFrame]:
-        """Return the frames of packets that still wait: no others will come."""
+        """Return the frames of packets that still wait, at the end of the stream."""
         frames: list[DecodedFrame] = []
         while self._waiting:
             frames += self._take(min(self._waiting))
         return frames
 
     def _join(self, packet: MotionPacket) -> None:
-        """Start at a key packet; those that came just before it, but belong after it, wait in `_early`."""
+        """Start at a key packet; packets that arrived before it but follow it wait in `_early`."""
         if not packet.key:
             self.losses.useless += len(self._early) == self.reorder
             self._early.append(packet)
@@ -113,14 +113,14 @@ class MotionDecoder:
         self._early.clear()
 
     def _leave(self) -> None:
-        """Forget where the stream stood: the next key packet is a new beginning."""
+        """Reset: the next key packet starts a new sequence."""
         self.losses.useless += len(self._waiting)
         self._waiting.clear()
         self._next = self._state = None
         self._stale = 0
 
     def _place(self, packet: MotionPacket) -> bool:
-        """Put a packet where it waits for its turn; False if it is late, or a copy."""
+        """Queue a packet; return False if it is late or a duplicate."""
         assert self._next is not None
         number = unwrap(packet.sequence, self._next)
         if number < self._next or number in self._waiting:
@@ -131,18 +131,18 @@ class MotionDecoder:
     def _take(self, number: int) -> Iterator[DecodedFrame]:
         packet = self._waiting.pop(number)
         assert self._next is not None
-        # Where nothing is missing, frames that no packet names were left out by the sender.
+        # If no packet is missing, frames that none names were left out by the sender.
         skipped = number == self._next and self._state == number - 1
         self.losses.lost += number - self._next
         self._next = number + 1
         first = unwrap(packet.frame, self._frame)
         gap = first - self._frame
         if not 0 <= gap <= MAX_GAP:
-            if not packet.key:  # it jumps in time: it cannot be right, and what follows hangs on it
+            if not packet.key:  # it jumps in time: it cannot be right, and what follows depends on it
                 self.losses.refused += 1
                 self._state = None
                 return
-            # A new beginning: frames are numbered on, and a long silence is not filled with copies.
+            # A restart: frame numbers continue, and a long silence is not filled with copies.
             self._start += first - self._frame
             self._frame = first
         while self._frame < first:
@@ -178,7 +178,7 @@ class MotionDecoder:
             self._frame += 1
 
     def _read(self, packet: MotionPacket) -> tuple[list[np.ndarray], list[int]]:
-        """Decode all frames of a packet before any is given, since a foreign one gives none; and their numbers."""
+        """Decode all frames of a packet, and their numbers, before returning any: a foreign packet gives none."""
         coder, time = Decoder(packet.payload), self._frame
         frames, times = [], []
         for index in range(packet.count):
@@ -194,12 +194,12 @@ class MotionDecoder:
         return frames, times
 
     def _conceal_packet(self, packet: MotionPacket) -> Iterator[DecodedFrame]:
-        """Hold the frames of a packet that cannot be read. One with gaps does not say how many: the next one will."""
+        """Hold the frames of an unreadable packet. With gaps their number is unknown until the next packet."""
         for _ in range(0 if packet.skips else packet.count):
             yield self._conceal()
 
     def _conceal(self, skipped: bool = False) -> DecodedFrame:
-        assert self._held is not None  # nothing is taken before a key packet was decoded
+        assert self._held is not None  # no packet is accepted before a key packet was decoded
         self.losses.skipped += skipped
         self.losses.concealed += not skipped
         frame = DecodedFrame(self._frame - self._start, *self._held, True, skipped, self._frame)

@@ -23,10 +23,10 @@ _OVERHEAD = 14  # bytes of a motion packet besides its payload, at most
 class Packing:
     """How frames are put into packets.
 
-    `frames` a packet: each packet costs 8 bytes or more beside its payload, 1.9 kbps where each of 30 frames per second
-    is a packet; a packet of two frames delays the first by one. Every `key_every` frames, or as soon after as a
-    packet ends, comes one that needs no other: where a receiver may join, or go on after a loss. `wide` is CRC-32
-    instead of CRC-16. `skips` lets a sender leave frames out between those of one packet.
+    `frames` per packet: each packet costs 8 bytes or more beside its payload, which is 1.9 kbps with one packet per
+    frame at 30 fps; a packet of two frames delays the first by one. Every `key_every` frames, or at the next packet
+    boundary, a key packet follows that needs no other: a receiver can join there or resume after a loss. `wide` is
+    CRC-32 instead of CRC-16. `skips` lets a sender skip frames within a packet.
     """
 
     frames: int = 1
@@ -36,7 +36,7 @@ class Packing:
 
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= MAX_FRAMES:
-            raise KinecastError(f"packing: expected 1 to {MAX_FRAMES} frames a packet, found {self.frames}")
+            raise KinecastError(f"packing: expected 1 to {MAX_FRAMES} frames per packet, found {self.frames}")
         if not 1 <= self.key_every < 1 << 15:
             raise KinecastError(f"packing: expected a key packet every 1 to 32767 frames, found {self.key_every}")
 
@@ -60,10 +60,10 @@ class MotionEncoder:
         self._sent = 0  # bytes of packets so far
 
     def push(self, levels: np.ndarray, skipped: int = 0) -> MotionPacket | None:
-        """Take the levels (D,) of the next frame, after `skipped` that are left out; returns a packet when one is full.
+        """Take the levels (D,) of the next frame after `skipped` omitted ones; returns a packet when one is full.
 
         Raises:
-            KinecastError: not D levels of 16 bits, or frames left out that the packing cannot tell.
+            KinecastError: not D levels of 16 bits, or omitted frames that the packing cannot signal.
         """
         self._check_skip(skipped)
         levels = np.asarray(levels)
@@ -73,7 +73,7 @@ class MotionEncoder:
             or np.abs(levels.astype(np.int64)).max() > 32767
         ):
             raise KinecastError(
-                f"motion levels: expected ({self.layout.dim},) whole numbers within ±32767, found "
+                f"motion levels: expected ({self.layout.dim},) integers within ±32767, found "
                 f"{levels.dtype} {levels.shape}: use quantize()"
             )
         self._frame += skipped
@@ -93,7 +93,7 @@ class MotionEncoder:
         return None
 
     def flush(self) -> MotionPacket | None:
-        """Return the frames that wait for their packet to fill, if any."""
+        """Return the packet of the frames still waiting, if any."""
         if self._coder is None:
             return None
         packet = MotionPacket(
@@ -116,17 +116,17 @@ class MotionEncoder:
         return 8 * self._sent + (self._coder.bits if self._coder is not None else 0)
 
     def request_key(self) -> None:
-        """Make the next packet a key packet: a receiver said that it lost one, or joined."""
+        """Make the next packet a key packet, for a receiver that lost one or joined."""
         self._key_frame = None
 
     def _check_skip(self, skipped: int) -> None:
         if not 0 <= skipped <= MAX_SKIP or (skipped and not self._frame):
             raise KinecastError(
-                f"motion encoder: expected 0 to {MAX_SKIP} frames left out, none before the first, found {skipped}"
+                f"motion encoder: expected 0 to {MAX_SKIP} skipped frames, none before the first, found {skipped}"
             )
         if skipped and self.packing.frames > 1 and not self.packing.skips:
             raise KinecastError(
-                "motion encoder: expected a packing with skips=True, or one frame a packet, to leave frames out of"
+                "motion encoder: expected a packing with skips=True, or one frame per packet, to skip frames"
             )
 
 
@@ -137,9 +137,9 @@ def encode_levels(
     packing: Packing = LIVE,
     schedule: Schedule | None = None,
 ) -> Iterator[MotionPacket]:
-    """Encode an iterator of frames' levels (D,), as they come: all of them, or those that a schedule picks.
+    """Encode an iterator of frames' levels (D,) as they come: all of them, or those a schedule selects.
 
-    The last frame is always sent: without it a receiver would not know how long the clip is.
+    The last frame is always sent, so that a receiver knows the clip's length.
     """
     encoder = MotionEncoder(layout, profile, packing)
     left_out = 0

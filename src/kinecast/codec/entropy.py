@@ -1,4 +1,4 @@
-"""From a predicted value and a scale to bits and back: trained integer tables and constriction's range coder.
+"""Entropy coding given a predicted value and a scale: trained integer tables and constriction's range coder.
 
 A table is a list of frequencies that sum to 2**16. Their quotients by 2**16 and all their partial sums are exact in
 float32, in which constriction takes them, and its conversion to 24-bit cumulatives is then one multiplication, rounded
@@ -17,14 +17,14 @@ from kinecast.errors import KinecastError
 from kinecast.packages import optional
 
 TOTAL = 1 << 16
-PHASES = 8  # a table for each eighth of a step that the prediction may stand beside a level
-LOG_BITS = 8  # logarithms are to base 2, in 1/256 octaves
+PHASES = 8  # a table for each eighth of a step between the prediction and a level
+LOG_BITS = 8  # logarithms are base 2, in 1/256 octaves
 _BUCKET_SHIFT = 6  # a table every quarter of an octave of scale
 MIN_LOG, MAX_LOG = -4 << LOG_BITS, 2 << LOG_BITS  # scales of the tables, in steps: 2**-4 to 2**2
 BUCKETS = ((MAX_LOG - MIN_LOG) >> _BUCKET_SHIFT) + 1
 MAX_SHIFT = 12
 PLACE_BITS = 16
-MAX_SKIP = 63  # frames that a sender leaves out between two, at most
+MAX_SKIP = 63  # frames that a sender may skip in a row
 WORST_BITS = 34  # an escape of frequency 1 (16 bits) and a raw level (16 bits), with the coder's rounding
 _FILE = "entropy.npz"
 
@@ -34,7 +34,7 @@ _MANTISSA_LIST = _MANTISSA.tolist()
 
 
 def log2(value: int) -> int:
-    """Return the logarithm to base 2 of a number of at least 1, in 1/256, rounded down; 8 bits of it are looked at."""
+    """Return the base-2 logarithm of a number of at least 1, in 1/256, rounded down, from its top 8 bits."""
     exponent = value.bit_length() - 1
     return (exponent << LOG_BITS) + int(_MANTISSA_LIST[(value << 8 >> exponent) & 255])
 
@@ -47,8 +47,8 @@ def log2_array(values: np.ndarray) -> np.ndarray:
 
 
 def reach(bucket: int) -> int:
-    """Return how many levels a bucket's tables reach to either side of the prediction; further ones are escaped."""
-    return 4 + (12 << (bucket >> 2) >> 3)  # 12 scales: beyond, an escape is cheaper than the entries
+    """Return how many levels a bucket's tables cover on either side of the prediction; further ones are escaped."""
+    return 4 + (12 << (bucket >> 2) >> 3)  # 12 scales: beyond that, an escape is cheaper than table entries
 
 
 def check_tables(tables: np.ndarray) -> None:
@@ -67,10 +67,10 @@ def check_tables(tables: np.ndarray) -> None:
 
 
 class Coder(Protocol):
-    """Either side: codes one level given where it is expected."""
+    """Encoder or decoder: codes one level given its prediction."""
 
     def code(self, scale: int, predicted: int, step: int, level: int) -> tuple[int, int]:
-        """Code a level; returns it, and where in its cell the number is expected: 2**-16 steps from the middle.
+        """Code a level; returns it and the expected position of the value in its cell, in 2**-16 steps from the middle.
 
         Args:
             scale: 256 log2 of the expected spread in steps.
@@ -80,30 +80,30 @@ class Coder(Protocol):
         """
 
     def gap(self, frequencies: np.ndarray, gap: int) -> int:
-        """Code how many frames are left out; a decoder ignores `gap`."""
+        """Code how many frames are skipped; a decoder ignores `gap`."""
 
 
 class CountModel:
-    """How often each of a few symbols came, in whole numbers, from counts to begin with."""
+    """Adaptive integer counts of a few symbols, from initial counts."""
 
     def __init__(self, counts: np.ndarray) -> None:
         self._counts = counts
 
     def frequencies(self) -> np.ndarray:
-        """(N,) whole numbers of at least 1 that sum to 2**16; what the rounding leaves goes to the commonest symbol."""
+        """(N,) integers of at least 1 that sum to 2**16; the rounding remainder goes to the most frequent symbol."""
         found = 1 + self._counts * (TOTAL - len(self._counts)) // self._counts.sum()
         found[self._counts.argmax()] += TOTAL - found.sum()
         return found
 
     def note(self, symbol: int) -> None:
-        """Count one; old ones fade."""
+        """Count a symbol; old counts decay."""
         self._counts[symbol] += 24
         if self._counts.sum() > 1024:
             self._counts = (self._counts + 1) >> 1
 
 
 class GapModel(CountModel):
-    """How many frames a sender leaves out before the next, since the last key packet."""
+    """Model of the number of skipped frames, reset at key packets."""
 
     def __init__(self) -> None:
         super().__init__(np.maximum(32 >> np.minimum(np.arange(MAX_SKIP + 1), 5), 1))
@@ -133,12 +133,12 @@ class Encoder:
         return level, self._places[bucket][phase][symbol]
 
     def gap(self, frequencies: np.ndarray, gap: int) -> int:
-        """Encode how many frames are left out, with frequencies of `GapModel`, and return it."""
+        """Encode how many frames are skipped, with frequencies of `GapModel`, and return it."""
         self._coder.encode(gap, _table(frequencies))
         return gap
 
     def raw(self, bits: int, number: int) -> int:
-        """Encode a number of at most 16 bits as it is, and return it."""
+        """Encode a number of at most 16 bits verbatim, and return it."""
         self._coder.encode(number, _uniform(bits))
         return number
 
@@ -150,16 +150,16 @@ class Encoder:
     def finish(self) -> bytes:
         """Return the shortest byte string that decodes to what was encoded.
 
-        constriction ends with whole 32-bit words. Any number in the coder's last interval does, so the one of the
-        fewest bytes is taken, and zeros at the end are dropped: a decoder reads zeros after the end. This saves two
-        to three bytes a packet, half a kilobit a second where each frame is a packet.
+        constriction ends with whole 32-bit words. Any number in the coder's last interval decodes, so the one with the
+        fewest bytes is chosen, and trailing zeros are dropped: a decoder reads zeros after the end. This saves two to
+        three bytes per packet, half a kilobit per second with one packet per frame.
         """
         words = self._coder.get_compressed()
         position, (lower, width) = self._coder.pos()
         code = words.astype(">u4").tobytes()
         bulk, tail = code[: 4 * position], int.from_bytes(code[4 * position :][:8].ljust(8, b"\0"), "big")
         last = lower + width - 1
-        if last >> 64:  # the interval passes a carry: stay on the side for which the words before were written
+        if last >> 64:  # the interval crosses a carry: stay on the side of the words already written
             lower, last = (lower, (1 << 64) - 1) if tail >= lower else (0, last - (1 << 64))
         for size in range(9):
             unit = 1 << 8 * (8 - size)
@@ -203,7 +203,7 @@ class Decoder:
         return int(found), place
 
     def gap(self, frequencies: np.ndarray, gap: int = 0) -> int:
-        """Decode how many frames were left out.
+        """Decode how many frames were skipped.
 
         Raises:
             KinecastError: no encoder writes this.
@@ -226,7 +226,7 @@ class Decoder:
 
 
 def locate(scale: int, predicted: int, step: int) -> tuple[int, int, int, int]:
-    """Return bucket, phase, the level below the prediction, and how many low bits of a level are sent as they are.
+    """Return bucket, phase, the level below the prediction, and how many low bits of a level are sent verbatim.
 
     Where the spread is above 4 steps, low bits of a level are noise, so that 2**shift levels share a symbol.
     """
@@ -235,7 +235,7 @@ def locate(scale: int, predicted: int, step: int) -> tuple[int, int, int, int]:
     if bucket >= BUCKETS:
         shift = min((bucket - BUCKETS + 4) >> 2, MAX_SHIFT)
         bucket = min(bucket - 4 * shift, BUCKETS - 1)
-        predicted -= (step << shift) - step >> 1  # the middle of 2**shift levels is above the lowest of them
+        predicted -= (step << shift) - step >> 1  # the middle of 2**shift levels is above the lowest
     elif bucket < 0:
         bucket = 0
     eighths = (predicted << 3) // (step << shift)
@@ -256,7 +256,7 @@ def table_array() -> np.ndarray:
 
 @cache
 def place_array() -> np.ndarray:
-    """Return where in its cell a number is expected, in 2**-16 steps from the middle: one for each frequency."""
+    """Return the expected position of a value in its cell, in 2**-16 steps from the middle, per frequency."""
     found = _load("places")
     if found.shape != table_array().shape or np.abs(found).max() > 1 << PLACE_BITS - 1:
         raise KinecastError(f"entropy tables: expected places within half a step, found {found.shape}: reinstall")
@@ -301,6 +301,4 @@ def _library() -> Any:
 
 
 def _damaged() -> KinecastError:
-    return KinecastError(
-        "motion packet: expected levels that an encoder writes, found others: it is damaged or foreign"
-    )
+    return KinecastError("motion packet: expected valid levels, found others: it is damaged or foreign")

@@ -1,7 +1,7 @@
-"""Frames that a receiver did not get, because they were lost or left out: what it shows instead.
+"""Concealment: what a receiver shows for frames that were lost or skipped.
 
-Nothing here decides a bit of the stream. A sender that runs the same `Expectation` as its receiver knows what is shown
-while it sends nothing, up to the rounding of floats, which differs between machines.
+Nothing here affects a bit of the stream. A sender that runs the same `Expectation` as its receiver knows what is shown
+while it sends nothing, up to float rounding, which differs between machines.
 
 Notation: N observed frames, H horizon, D numbers per frame.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from kinecast.codec.decoder import DecodedFrame
 
 Forecast = Callable[[np.ndarray, int], np.ndarray]  # (N, D) float32, H -> (H, D)
-OBSERVED = 12  # frames that a forecast sees, at most
-AHEAD = 12  # frames that are forecast at once: in a longer gap, forecasts are forecast from
+OBSERVED = 12  # frames a forecast observes, at most
+AHEAD = 12  # frames forecast at once; longer gaps continue from forecasts
 _PHI = 0.43  # least squares on published keypoints of other people (horizon 12-12)
 
 
@@ -26,28 +26,28 @@ def hold(observed: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def damped(observed: np.ndarray, horizon: int) -> np.ndarray:
-    """Go on with the last change, each repetition 0.43 times the one before."""
+    """Continue the last change, each step 0.43 times the one before."""
     change = observed[-1] - observed[-2] if len(observed) > 1 else np.zeros_like(observed[-1])
     reach = np.cumsum(_PHI ** np.arange(1, horizon + 1, dtype=np.float32)).astype(np.float32)
     return observed[-1] + reach[:, None] * change
 
 
-FILLERS: dict[str, Forecast] = {"hold": hold, "damped": damped}  # that need no weights
-DEFAULT_FILLER = "damped"  # where the one that a stream advises is not to be had
+FILLERS: dict[str, Forecast] = {"hold": hold, "damped": damped}  # those without weights
+DEFAULT_FILLER = "damped"  # if the one that a stream suggests is unavailable
 INTERPOLATE = "interpolate"  # not a forecast: it waits for the next frame
 
 
 class Expectation:
-    """What comes next, from the frames so far: those that came and, where none did, what was expected itself.
+    """Predicts the next frame from those so far: received ones and, in gaps, its own predictions.
 
-    As soon as a frame comes after a gap, the gap's frames are replaced by the straight line across it, so that a jump
-    from a wrong expectation to the truth is not taken for speed.
+    When a frame arrives after a gap, the gap's frames are replaced by linear interpolation, so that a jump from a wrong
+    prediction to the truth is not mistaken for velocity.
     """
 
     def __init__(self, forecast: Forecast, observed: int = OBSERVED) -> None:
         self._forecast, self._observed = forecast, observed
         self._history: deque[np.ndarray] = deque(maxlen=max(observed, 2))
-        self._missing = 0  # frames since one came
+        self._missing = 0  # frames since the last received one
         self._ahead: list[np.ndarray] = []
 
     def expected(self) -> np.ndarray | None:
@@ -58,7 +58,7 @@ class Expectation:
         return self._ahead[0] if self._ahead else None
 
     def came(self, vector: np.ndarray) -> None:
-        """Take a frame (D,) that came."""
+        """Take a received frame (D,)."""
         if self._missing and self._missing < len(self._history):
             start = self._history[-self._missing - 1]
             for k in range(1, self._missing + 1):
@@ -68,12 +68,12 @@ class Expectation:
         self._missing, self._ahead = 0, []
 
     def absent(self) -> None:
-        """Take note of a frame in which nothing was seen: what comes after it begins anew."""
+        """Take a frame without a detection: the history restarts after it."""
         self._history.clear()
         self._missing, self._ahead = 0, []
 
     def missed(self) -> np.ndarray:
-        """Return what is shown (D,) for a frame that did not come. One must have come before."""
+        """Return what is shown (D,) for a missing frame. One must have been received before."""
         vector = self.expected()
         assert vector is not None
         self._history.append(vector)
@@ -97,9 +97,9 @@ def fill(frames: Iterable[DecodedFrame], forecast: Forecast, observed: int = OBS
 
 
 def interpolate(frames: Iterable[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """Replace concealed frames by the straight line to the next frame that came: a delay of the gap's length.
+    """Replace concealed frames by linear interpolation to the next received frame, delayed by the gap's length.
 
-    Absent frames, and what was not sent just before them, are held.
+    Absent frames, and skipped ones just before them, are held.
     """
     last: DecodedFrame | None = None
     gap: list[DecodedFrame] = []

@@ -1,8 +1,8 @@
-"""Which weights a stream was made with: motion of one model means nothing to another.
+"""The identity of a stream's weights: motion of one model means nothing to another.
 
-Where the numbers of a motion are what a network finds, they mean something to that network only: the identity of a
-stream is that of the whole model. Where a few tensors define them, as the mean face and the basis of `mesh` do, it is
-that of those tensors: whatever network draws the pictures may change.
+If a network learned the motion's numbers, only that network can interpret them: the stream's identity is that of the
+whole model. If a few tensors define them, as the mean face and basis of `mesh` do, it is that of those tensors: the
+network that renders may change.
 """
 
 import hashlib
@@ -12,31 +12,31 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_COUNTERS = "num_batches_tracked"  # of batch norms: decides nothing at inference
+_COUNTERS = "num_batches_tracked"  # of batch norms: no effect at inference
 
 
 class Model(Protocol):
-    """A network as far as its identity goes."""
+    """The part of a network that determines its identity."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return arrays or tensors by name, on any device."""
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what decides its results, leaves no trace in the tensors, and is not as published."""
+        """Return settings that affect results but not tensors, where they differ from the published ones."""
 
 
 class MotionModel(Model, Protocol):
-    """A network as far as the meaning of its motion goes."""
+    """The part of a network that defines the meaning of its motion."""
 
     def motion_tensors(self) -> Mapping[str, Any] | None:
-        """Return the tensors by name that define what its numbers mean; None where the whole model does."""
+        """Return the tensors, by name, that define what its numbers mean; None if the whole model does."""
 
 
 def model_identity(model: Model) -> bytes:
     """Return the sha256 (32 bytes) of a model: names, shapes and float32 values of its tensors, and its settings.
 
-    Neither the order of names nor the file that they were in matters. A setting that is as published adds nothing, so
-    weights keep their identity when a later version has one more setting.
+    Neither the order of names nor the file that they were in matters. Settings at their published values add nothing,
+    so weights keep their identity when a later version adds a setting.
     """
     digest = hashlib.sha256(b"kinecast model 1\n")
     _add_tensors(digest, model.state_dict())
@@ -46,7 +46,7 @@ def model_identity(model: Model) -> bytes:
 
 
 def stream_identity(model: MotionModel) -> bytes:
-    """Return the sha256 (32 bytes) of what gives a model's motion its meaning: what a stream's header holds.
+    """Return the sha256 (32 bytes) of what gives a model's motion its meaning, as in a stream's header.
 
     It is `model_identity`, unless the model names tensors that define its motion: then it is theirs, without settings.
 
@@ -70,7 +70,7 @@ def _add_tensors(digest: "hashlib._Hash", tensors: Mapping[str, Any]) -> None:
             continue
         value = tensors[name]
         if hasattr(value, "detach"):
-            value = value.detach().cpu().float().numpy()  # bfloat16 has no numpy type
+            value = value.detach().cpu().float().numpy()  # numpy has no bfloat16
         array = np.ascontiguousarray(value, dtype="<f4")
         digest.update(f"{name} {array.shape}\n".encode())
         digest.update(array.tobytes())

@@ -1,7 +1,7 @@
 """The units of a stream, one class each: `parse(bytes) -> (unit, rest)` and `bytes(unit)`. See docs/protocol.md.
 
 A file is one header, the chunks of its reference pictures, and motion packets, back to back. On a network each unit
-is one datagram. The first byte says which it is.
+is one datagram. The first byte identifies the unit.
 """
 
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ from kinecast.errors import KinecastError
 # With times or sound beside the motion it is the second, with pictures after the first one the third.
 VERSION, EXTENDED, REFERENCES = VERSIONS = 1, 2, 3
 MAGIC = b"KCM"
-DATAGRAM = 1200  # bytes of one unit: below the path MTU of 1280 that IPv6 promises, with IP, UDP and DTLS headers
+DATAGRAM = 1200  # bytes of one unit: below IPv6's minimum MTU of 1280 with IP, UDP and DTLS headers
 MAX_HEADER = 1024
 MAX_PICTURE = 4 << 20
 CHUNK = 1100  # bytes of a picture in one chunk
-_HALF = 1 << 15  # of the numbers that a packet has for sequences and frames
-MAX_FRAMES = 128  # of one packet; bounds what a few hostile bytes can make a decoder do
+_HALF = 1 << 15  # modulus of a packet's sequence and frame numbers
+MAX_FRAMES = 128  # of one packet; bounds the work that a few hostile bytes can cause
 MIMES = ("image/webp", "image/jpeg", "image/png", "image/avif")
 MAX_SOUNDS = 64  # packets of sound in one unit
-SOUND_ROOM = 1150  # bytes of packets of sound in one unit, which with the rest fits a datagram
-_MOST_SOUNDS = (1 << 32) - 1  # number of a packet of sound: over two years
+SOUND_ROOM = 1150  # bytes of sound in one unit, which fits a datagram with the rest
+_MOST_SOUNDS = (1 << 32) - 1  # number of a sound packet: over two years
 _REFERENCE, _SOUND, _MOTION = 0x52, 0x53, 0x80
 _KEY, _COUNTED, _WIDE, _BACK, _SKIPS = 1, 2, 4, 8, 16
 
@@ -66,15 +66,15 @@ class Header:
     def __post_init__(self) -> None:
         numerator, denominator = self.rate
         if not (1 <= numerator <= 1_000_000 and 1 <= denominator <= 1_000_000 and numerator <= 1000 * denominator):
-            raise KinecastError(f"frame rate: expected above 0, at most 1000 a second, found {numerator}/{denominator}")
+            raise KinecastError(f"frame rate: expected above 0, at most 1000 fps, found {numerator}/{denominator}")
         if not all(1 <= side <= 16384 for side in self.frame_size):
-            raise KinecastError(f"frame size: expected 1 to 16384 pixels a side, found {self.frame_size}")
+            raise KinecastError(f"frame size: expected 1 to 16384 pixels per side, found {self.frame_size}")
         if len(self.model) != 32 or len(self.fingerprint) != 8:
             raise KinecastError("header: expected a model hash of 32 bytes and a fingerprint of 8")
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.rate[0] / self.rate[1]
 
     def __bytes__(self) -> bytes:
@@ -98,7 +98,9 @@ class Header:
         what = "motion stream header"
         magic, rest = take(data, len(MAGIC), what)
         if magic != MAGIC:
-            raise KinecastError(f"{what}: expected it to start with {MAGIC!r}, found {magic!r}: this is no .kcm stream")
+            raise KinecastError(
+                f"{what}: expected it to start with {MAGIC!r}, found {magic!r}: this is not a .kcm stream"
+            )
         version, rest = take_number(rest, 1, what)
         if version not in VERSIONS:
             raise KinecastError(
@@ -195,9 +197,9 @@ class MotionPacket:
     """A few frames of motion.
 
     `sequence` counts packets and `frame` is the number of the first frame, its time in frame periods, both modulo
-    2**16. A key packet (`back` 0) starts from nothing; a delta packet starts from the state after the packet
-    `back` before it, normally 1. `wide` chooses CRC-32; otherwise it is CRC-16. With `skips` the payload says before
-    each frame but the first how many frames the sender left out; otherwise frames follow one another.
+    2**16. A key packet (`back` 0) is self-contained; a delta packet starts from the state after the packet `back`
+    before it, normally 1. `wide` selects CRC-32; otherwise it is CRC-16. With `skips` the payload gives before each
+    frame but the first how many frames the sender skipped; otherwise frames are consecutive.
     """
 
     sequence: int
@@ -210,13 +212,15 @@ class MotionPacket:
 
     def __post_init__(self) -> None:
         if not (0 <= self.sequence < 1 << 16 and 0 <= self.frame < 1 << 16 and 0 <= self.back <= 255):
-            raise KinecastError("motion packet: expected 16-bit sequence and frame numbers and a base at most 255 back")
+            raise KinecastError(
+                "motion packet: expected 16-bit sequence and frame numbers and a base at most 255 packets back"
+            )
         if not 1 <= self.count <= MAX_FRAMES:
             raise KinecastError(f"motion packet: expected 1 to {MAX_FRAMES} frames, found {self.count}: it is damaged")
 
     @property
     def key(self) -> bool:
-        """Whether it can be decoded alone."""
+        """Whether it can be decoded on its own."""
         return self.back == 0
 
     def __bytes__(self) -> bytes:
@@ -259,8 +263,8 @@ class MotionPacket:
             count, rest = take_number(rest, 1, what)
         if (flags & _BACK and back < 2) or (flags & _COUNTED and not 2 <= count <= MAX_FRAMES):
             raise KinecastError(
-                f"{what}: expected a base of 2 or more and 2 to {MAX_FRAMES} frames where they are named, "
-                f"found {back} and {count}: it is damaged"
+                f"{what}: expected a base of 2 or more and 2 to {MAX_FRAMES} frames if given explicitly, found {back} "
+                f"and {count}: it is damaged"
             )
         size, rest = take_varint(rest, what, DATAGRAM)
         payload, rest = take(rest, size, what)
@@ -274,7 +278,7 @@ class MotionPacket:
 
 @dataclass(frozen=True)
 class SoundUnit:
-    """Some packets of sound in a row, of which `first` is the number of the first."""
+    """Consecutive packets of sound, numbered from `first`."""
 
     first: int
     packets: tuple[bytes, ...]
@@ -313,7 +317,7 @@ Unit = Header | TimesUnit | AbsenceUnit | SoundUnit | ReferenceChunk | ChoiceUni
 
 
 def parse_unit(data: bytes) -> tuple[Unit, bytes]:
-    """Read whichever unit `data` starts with.
+    """Read the unit that `data` starts with.
 
     Raises:
         KinecastError: none, or a damaged one.
@@ -340,5 +344,5 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
 
 
 def unwrap(value: int, near: int) -> int:
-    """Return the number nearest to `near` that is `value` modulo 2**16."""
+    """Return the number closest to `near` that equals `value` modulo 2**16."""
     return near + (value - near + _HALF) % (2 * _HALF) - _HALF

@@ -1,16 +1,16 @@
-"""The motion model that encoder and decoder share, in whole numbers: what each level will be, and how surely.
+"""The motion model shared by encoder and decoder, in integers: each level's prediction and its uncertainty.
 
-A frame is coded number by number. Each is predicted from the frame before, its last change, and the errors of the
-numbers of this frame that are already coded: linear weights trained on other people, and on top of them weights that
-learn while the clip runs (normalised LMS, Nagumo & Noda 1967, cascaded as in lossless audio coders, each weight at a
-pace that grows with its trained size, after Duttweiler 2000). What is remembered of a number is not its level but where
-in the level's cell it is to be expected, given where it was predicted. The expected scale of the error comes from
-errors past, errors of this frame, and speed, added as logarithms with trained weights.
+A frame is coded number by number. Each is predicted from the previous frame, its last change, and the errors of the
+numbers already coded in this frame: linear weights trained on other people, plus weights that adapt during the clip
+(normalised LMS, Nagumo & Noda 1967, cascaded as in lossless audio coders, each weight at a rate that grows with its
+trained size, after Duttweiler 2000). The state keeps not a number's level but its expected position in the level's
+cell, given the prediction. The expected scale of the error comes from past errors, errors in this frame, and speed,
+combined as logarithms with trained weights.
 
-Nothing here is a float, but for log2_array's exact frexp: fixed point with floor division and arithmetic shifts, all
-below 2**62. Qn says that 2**n stands for 1. Fine units are 2**-16 motion units. Arrays are in coding order.
+Everything is in integers, except log2_array's exact frexp: fixed point with floor division and arithmetic shifts, all
+below 2**62. Qn means that 2**n represents 1. Fine units are 2**-16 motion units. Arrays are in coding order.
 
-Notation: D numbers per frame, R sets of weights: one trained, then those that learn.
+Notation: D numbers per frame, R sets of weights: one trained, then the adaptive ones.
 """
 
 import numpy as np
@@ -19,10 +19,10 @@ from kinecast.codec.entropy import LOG_BITS, MAX_SKIP, PLACE_BITS, Coder, GapMod
 from kinecast.codec.profiles import KNOWN, WEIGHT_BITS, Profile
 from kinecast.codec.quantizer import Layout
 
-LEARNING = ((200, 200), (50, 80))  # of each learning set: rate in 1/256, and the damping in squared spreads
-_FAR_PACE, _NEAR_PACE = 16, 48  # Q4: weights between numbers of one keypoint learn faster, since faces differ in them
-_PACE_GROWTH = 5  # in 1/64 of a trained weight in Q12: what is large on average is larger or smaller for this face
-_PAST_PACE = 154  # in 1/256: weights of the last change learn slower
+LEARNING = ((200, 200), (50, 80))  # of each adaptive set: rate in 1/256, and the damping in squared spreads
+_FAR_PACE, _NEAR_PACE = 16, 48  # Q4: weights within a keypoint adapt faster, since faces differ in them
+_PACE_GROWTH = 5  # in 1/64 of a trained weight in Q12: weights large on average vary more between faces
+_PAST_PACE = 154  # in 1/256: weights of the last change adapt more slowly
 _PACE_BITS = 4
 OWN_CHANGES, OWN_RATE, OWN_DAMPING = 4, 8, 8  # of the last stage: from a number's own last changes
 _OWN_MAX = 8 << 8  # its errors in Q8 velocities
@@ -31,10 +31,10 @@ _NORM_MAX = 1 << 13  # and at most 32 spreads
 _GAIN_BITS = 16  # weights are Q16,
 _GAIN_MAX = 1 << 19  # and at most 8
 _ONE = 1 << 8
-_MEANS = np.array([[64], [10], [3]], np.int64)  # shares in 1/256 of a new error in the three running means
-PRIOR_FRAME, PRIOR_SET = 3, 2  # how many errors of the expected size the means of a frame start with
+_MEANS = np.array([[64], [10], [3]], np.int64)  # weights in 1/256 of a new error in the three running means
+PRIOR_FRAME, PRIOR_SET = 3, 2  # prior count of errors of the expected size in a frame's means
 _MISS_MAX = 1 << 24
-PRIOR_RATIO = 77  # Q8, added to the miss of the number before: one that was exact says little
+PRIOR_RATIO = 77  # Q8, added to the previous number's miss: an exact one says little
 _KEY_BIAS = -70  # a logistic's scale from its mean magnitude: log2(0.83)
 _PACE_WEIGHT = 154  # in 1/256: errors grow with the time between two frames to the power of 0.6
 _LOG_ONE = LOG_BITS << LOG_BITS  # log2 of a Q8 one
@@ -44,7 +44,7 @@ _LOG_STEP = (LOG_BITS + 3) << LOG_BITS  # log2 of a step in Q8 of 1/8 steps
 class MotionModel:
     """Codes frames in turn; `reset` makes the next one a key frame.
 
-    Two models that were given the same profile and coded the same levels since their last key frame predict alike.
+    Two models with the same profile that coded the same levels since their last key frame predict alike.
     """
 
     def __init__(self, layout: Layout, profile: Profile) -> None:
@@ -71,7 +71,7 @@ class MotionModel:
         self.reset()
 
     def reset(self) -> None:
-        """Forget every frame: the next is a key frame."""
+        """Reset: the next frame is a key frame."""
         self.fresh = True
         self._last = self.profile.key_mean.copy()  # fine units
         self._change = np.zeros_like(self._last)
@@ -82,15 +82,15 @@ class MotionModel:
         self._scales(self.profile.spread)
 
     def code_gap(self, coder: Coder, gap: int = 0) -> int:
-        """Code how many frames are left out before the next one."""
+        """Code how many frames are skipped before the next one."""
         gap = coder.gap(self.gaps.frequencies(), gap)
         self.gaps.note(gap)
         return gap
 
     def code_frame(self, coder: Coder, levels: np.ndarray | None = None, elapsed: int = 1) -> np.ndarray:
-        """Code one frame: encode levels (D,), or decode and return them where there are none. In the vector's order.
+        """Code one frame: encode levels (D,), or decode and return them if None. In the vector's order.
 
-        `elapsed` is its time since the frame coded before, in frame periods: above 1 where the sender left some out.
+        `elapsed` is the time since the previous coded frame, in frame periods: above 1 if frames were skipped.
 
         Raises:
             KinecastError: from a decoder, on a payload that no encoder writes.
@@ -110,7 +110,7 @@ class MotionModel:
         wider = _PACE_WEIGHT * (pace - (self._usual >> 8)) >> 8
         own = (self._own * self._changes).sum(axis=0) * self.profile.velocity >> _GAIN_BITS + _NORM_BITS
         coded, values, errors, misses, offs = self._code_numbers(coder, given, sums, cross, spread, wider, own.tolist())
-        if self.fresh:  # how far a first frame is from the average face says nothing of how it will move
+        if self.fresh:  # the first frame's distance from the average face says nothing about its motion
             self._scales(self.profile.spread)
         else:
             self._learn(change, errors, sums)
@@ -137,7 +137,7 @@ class MotionModel:
     ) -> tuple[np.ndarray, ...]:
         """Code number by number.
 
-        Returns (D,) each: levels; values, as they are expected to be (fine); normalised errors of the trained
+        Returns (D,) each: levels; values, as expected (fine); normalised errors of the trained
         prediction (Q8); misses in 1/8 steps; values less the whole prediction (fine).
         """
         last, spreads, steps, owners = self._last.tolist(), spread.tolist(), self._step_list, self._owners
@@ -181,8 +181,8 @@ class MotionModel:
         return tuple(np.array(one, np.int64) for one in (coded, values, errors, misses, offs))
 
     def _learn(self, change: np.ndarray, errors: np.ndarray, sums: np.ndarray) -> None:
-        """Move each learning set against its own error, in proportion to what its inputs were."""
-        # Q20: squares of each number's inputs, by how fast their weights move.
+        """Update each adaptive set against its own error, in proportion to its inputs."""
+        # Q20: squares of each number's inputs, weighted by their rates.
         power = (change * change) @ self._past_pace + (errors * errors) @ self._cross_pace
         bits = 20 + _PACE_BITS
         for index, (rate, damping) in enumerate(LEARNING, start=1):
@@ -197,7 +197,7 @@ class MotionModel:
                 np.clip(row, -_GAIN_MAX, _GAIN_MAX, out=row)
 
     def _learn_own(self, offs: np.ndarray) -> None:
-        """Move the weights of each number's own last changes against the error of the whole prediction."""
+        """Update the weights of each number's own last changes against the error of the whole prediction."""
         left = np.clip((offs << _NORM_BITS) // self.profile.velocity, -_OWN_MAX, _OWN_MAX)
         power = (self._changes * self._changes).sum(axis=0)
         gain = OWN_RATE * (left << 20) // ((power >> 8) + (OWN_DAMPING << 8))
@@ -212,19 +212,19 @@ class MotionModel:
         self._ratios = np.full(len(spread), _ONE, np.int64)
 
     def _remember(self, misses: np.ndarray) -> None:
-        """Take one frame's misses, in 1/8 steps, into the running means."""
+        """Update the running means with one frame's misses, in 1/8 steps."""
         self._ratios = (misses + 1) * self._inverse >> 16
         self._means += (((misses + 1) << 8) - self._means) * _MEANS >> 8
         self._inverse = (1 << 32) // self._means[1]
 
     def _known_scale(self) -> np.ndarray:
-        """(D,) the part of 256 log2 of the scale in steps that is known before the frame."""
+        """(D,) the part of 256 log2 of the scale in steps known before the frame."""
         if self.fresh:
             return log2_array(self._means[1]) - _LOG_STEP + _KEY_BIAS
         return ((self._known_weights * self.known_features()).sum(axis=0) >> 8) + self.profile.bias
 
     def known_features(self) -> np.ndarray:
-        """(KNOWN, D) logarithms, 256 to the octave, that are known before a frame: see `Profile.weights`."""
+        """(KNOWN, D) logarithms, 256 per octave, known before a frame: see `Profile.weights`."""
         speed = np.abs(self._change << 3) // self.steps  # 1/8 steps
         own = (speed + 4) * self._inverse >> 16
         everywhere = max(int(((speed + 1) * self._inverse >> 16).sum()) // len(own), 1)
@@ -244,7 +244,7 @@ class MotionModel:
         return out
 
     def _stack(self, trained: np.ndarray) -> np.ndarray:
-        """Return weights of all sets (D, R, D), those that learn at 0."""
+        """Return weights of all sets (D, R, D), the adaptive ones at 0."""
         stacked = np.zeros((len(trained), self.sets, trained.shape[1]), np.int64)
         stacked[:, 0] = trained
         return stacked

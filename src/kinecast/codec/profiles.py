@@ -1,7 +1,7 @@
-"""What is known of a kind of motion before its first frame: integer weights and scales, trained on other people.
+"""Prior knowledge of a kind of motion: integer weights and scales, trained on other people.
 
-Arrays are in coding order (`Layout.order`). "Normalised" means divided by `spread`; Q12 that 4096 stands for 1.
-`benchmarks/train_codec_tables.py` makes the files in `tables/`; `generic` needs none and suits any layout.
+Arrays are in coding order (`Layout.order`). "Normalised" means divided by `spread`; Q12 means that 4096 represents 1.
+`benchmarks/train_codec_tables.py` writes the files in `tables/`; `generic` needs none and suits any layout.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _PREFIX = "profile-"
 
 @dataclass(frozen=True)
 class Profile:
-    """Numbers that start the predictor; see predictor.py for how each is used.
+    """Initial values of the predictor; predictor.py has how each is used.
 
     Of the first frame: `key_mean` (D,) and `key_spread` (D,) fine units, `key_cross` (D, D) Q12, entry [j, i] the
     weight of the normalised error of number j in the prediction of number i > j.
@@ -50,10 +50,10 @@ class Profile:
     weights: np.ndarray
 
     def check(self, layout: Layout) -> None:
-        """Check that the profile is one of this layout.
+        """Check that the profile fits this layout.
 
         Raises:
-            KinecastError: it is of another D or number of components, or damaged.
+            KinecastError: it has another D or number of components, or is damaged.
         """
         dim = layout.dim
         shapes: dict[str, tuple[int, ...]] = {f.name: (dim,) for f in fields(self) if f.name != "name"}
@@ -72,7 +72,7 @@ class Profile:
                 raise KinecastError(f"codec profile {self.name}: expected {name} from {least} to {most}: it is damaged")
 
     def fingerprint(self) -> bytes:
-        """Return 8 bytes of the sha256 of all numbers that decide a bit, entropy tables included."""
+        """Return 8 bytes of the sha256 of all numbers that affect the bitstream, entropy tables included."""
         digest = hashlib.sha256(table_array().astype("<i8").tobytes())
         digest.update(place_array().astype("<i8").tobytes())
         for field in fields(self):
@@ -82,7 +82,7 @@ class Profile:
 
 
 def generic_profile(layout: Layout) -> Profile:
-    """Return the profile of any motion: a third of the last change goes on, nothing is known of other numbers."""
+    """Return a profile for any motion: a third of the last change continues, without correlations."""
     dim, one = layout.dim, 1 << WEIGHT_BITS
     nothing = np.zeros((dim, dim), np.int64)
     spread = np.full(dim, FINE // 64, np.int64)
@@ -102,7 +102,7 @@ def generic_profile(layout: Layout) -> Profile:
 
 
 def profile_names() -> list[str]:
-    """Return the names of the profiles that are bundled."""
+    """Return the names of the bundled profiles."""
     found = [path.name for path in (files("kinecast.codec") / "tables").iterdir()]
     names = [name.removeprefix(_PREFIX).removesuffix(".npz") for name in found if name.startswith(_PREFIX)]
     return [GENERIC, *sorted(names)]
@@ -112,7 +112,7 @@ def check_profile_name(name: str) -> None:
     """Check that a profile is bundled.
 
     Raises:
-        KinecastError: there is none of this name.
+        KinecastError: unknown name.
     """
     if name not in profile_names():
         raise KinecastError(f"codec profile {name!r}: expected one of {', '.join(profile_names())}: update kinecast")
@@ -122,7 +122,7 @@ def load_profile(name: str, layout: Layout) -> Profile:
     """Return a bundled profile that fits a layout.
 
     Raises:
-        KinecastError: there is none of this name, or it is of another layout.
+        KinecastError: unknown name, or another layout.
     """
     if name == GENERIC:
         return generic_profile(layout)

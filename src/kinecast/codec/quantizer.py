@@ -1,4 +1,4 @@
-"""Motion vectors to whole numbers of steps and back, one step a kind of component.
+"""Motion vectors to integer multiples of steps and back, one step per kind of component.
 
 Notation: T frames, D numbers per frame.
 """
@@ -10,8 +10,8 @@ import numpy as np
 from kinecast.errors import KinecastError
 
 FINE_BITS = 16
-FINE = 1 << FINE_BITS  # the codec's unit of length is 2**-16 motion units: steps are whole multiples of it
-MAX_LEVEL = 32767  # levels are 16-bit, so that the worst frame of MAX_DIM numbers still fits one datagram
+FINE = 1 << FINE_BITS  # the codec's unit of length is 2**-16 motion units: steps are integer multiples of it
+MAX_LEVEL = 32767  # levels are 16-bit, so that the worst frame of MAX_DIM numbers fits one datagram
 MAX_DIM = 256
 MAX_COMPONENTS = 8
 MAX_KEYPOINTS = 128
@@ -19,7 +19,7 @@ MAX_KEYPOINTS = 128
 
 @dataclass(frozen=True)
 class Component:
-    """One kind of number in a motion vector: `width` numbers a keypoint, quantised by `step` / 65536 motion units."""
+    """One kind of number in a motion vector: `width` numbers per keypoint, quantised by `step` / 65536 motion units."""
 
     name: str
     width: int
@@ -32,7 +32,7 @@ class Component:
             )
         if not 1 <= self.width <= MAX_DIM:
             raise KinecastError(
-                f"component {self.name}: expected 1 to {MAX_DIM} numbers a keypoint, found {self.width}"
+                f"component {self.name}: expected 1 to {MAX_DIM} numbers per keypoint, found {self.width}"
             )
         if not 1 <= self.step <= FINE:
             raise KinecastError(
@@ -42,7 +42,7 @@ class Component:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a motion vector is laid out: `keypoints` times the numbers of each component in turn.
+    """The layout of a motion vector: `keypoints` times the numbers of each component in turn.
 
     FOMM is 10 x (value 2, jacobian 4), so D = 60. A plain vector is `Layout.plain(D, step)`: D keypoints of one number.
     """
@@ -76,7 +76,7 @@ class Layout:
 
     @staticmethod
     def plain(dim: int, step: float = 1 / 256, name: str = "plain") -> "Layout":
-        """Return the layout of a vector of D like numbers."""
+        """Return the layout of a vector of D numbers of one kind."""
         return Layout(name, dim, (Component("value", 1, to_fine(step)),))
 
     @property
@@ -94,7 +94,7 @@ class Layout:
     def order(self) -> np.ndarray:
         """(D,) int64: coding position to vector position: all keypoints of the first component, then of the next.
 
-        Positions before Jacobians: what a keypoint's frame does follows from where the head went.
+        Positions precede Jacobians, which are predictable from the head's position.
         """
         group = np.tile(np.repeat(np.arange(len(self.components)), [c.width for c in self.components]), self.keypoints)
         return np.argsort(group, kind="stable").astype(np.int64)
@@ -111,7 +111,7 @@ class Layout:
 
 
 def to_fine(step: float) -> int:
-    """Return a step in motion units as a whole number of 2**-16."""
+    """Return a step in motion units as an integer multiple of 2**-16."""
     if not np.isfinite(step) or not 0 < step <= 1:
         raise KinecastError(f"step: expected a number above 0, at most 1 motion unit, found {step}")
     return max(1, round(step * FINE))
@@ -124,7 +124,7 @@ def quantize(vectors: np.ndarray, layout: Layout) -> np.ndarray:
     same input gives the same levels on every machine.
 
     Raises:
-        KinecastError: D is another, a number is NaN or infinite, or a level does not fit 16 bits.
+        KinecastError: a different D, a NaN or infinite number, or a level that does not fit 16 bits.
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or vectors.shape[1] != layout.dim or vectors.dtype.kind not in "fiu":
@@ -149,5 +149,5 @@ def quantize(vectors: np.ndarray, layout: Layout) -> np.ndarray:
 
 
 def dequantize(levels: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return the motion vectors (T, D) float32 that levels (T, D) stand for."""
+    """Return the motion vectors (T, D) float32 that levels (T, D) represent."""
     return (levels.astype(np.float64) * layout.steps / FINE).astype(np.float32)

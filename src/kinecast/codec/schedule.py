@@ -1,4 +1,4 @@
-"""Which frames a sender sends, decided frame by frame: every k-th, N of N+H, or those that its receiver would miss.
+"""Which frames a sender sends, decided frame by frame: every k-th, N of N+H, or those its receiver predicts badly.
 
 Notation: N observed frames, H horizon, D numbers per frame.
 """
@@ -14,21 +14,21 @@ from kinecast.codec.quantizer import FINE, Layout
 from kinecast.errors import KinecastError
 
 Distance = Callable[[np.ndarray, np.ndarray], float]  # of a vector (D,) from the one that would be shown
-# Motion vectors (N, D) to the pictures (N, H, W, 3) that they draw, 0 to 255.
+# Renders motion vectors (N, D) as pictures (N, H, W, 3), 0 to 255.
 Render = Callable[[np.ndarray], np.ndarray]
-_SMALL = 4  # pictures are compared at a quarter of their size, where a shift of an edge by a pixel is not yet seen
-_SECONDS = 1.0  # of the budget that a rate control looks back over
+_SMALL = 4  # pictures are compared at a quarter of their size, where an edge shifted by a pixel hardly counts
+_SECONDS = 1.0  # of budget history in the rate control
 _FINEST, _COARSEST = 2.0**-4, 2.0**7  # tolerances, in steps or grey levels
 
 
 class Schedule(Protocol):
-    """Asked for each frame in turn."""
+    """Queried for each frame in turn."""
 
     def wants(self, vector: np.ndarray, bits: int) -> bool:
-        """Return whether to send the frame whose decoded vector is (D,), after `bits` bits of the stream."""
+        """Return whether to send the frame with decoded vector (D,), after `bits` bits of the stream."""
 
     def absent(self) -> None:
-        """Take note of a frame in which nothing was seen, in its turn: it is not asked for."""
+        """Take a frame without a detection, in its turn; it is not queried."""
 
 
 class EveryKth:
@@ -50,7 +50,7 @@ class EveryKth:
 
 
 class Blocks:
-    """N frames sent and H left out in turn: arXiv 2504.05537's way to halve the rate."""
+    """N frames sent and H skipped alternately: how arXiv 2504.05537 halves the rate."""
 
     def __init__(self, observed: int, horizon: int) -> None:
         if observed < 1 or not 1 <= horizon <= MAX_SKIP:
@@ -70,13 +70,13 @@ class Blocks:
 
 
 def in_steps(layout: Layout) -> Distance:
-    """Return the distance in keypoint terms: the mean absolute error of the D numbers, each in steps."""
+    """Return a distance in keypoints: the mean absolute error of the D numbers, each in steps."""
     steps = (layout.steps / FINE).astype(np.float32)
     return lambda vector, shown: float((np.abs(vector - shown) / steps).mean())
 
 
 def in_pictures(render: Render) -> Distance:
-    """Return the distance in rendered terms: the mean absolute difference of both pictures, small, in grey levels."""
+    """Return a distance in renders: the mean absolute difference of both downscaled pictures, in grey levels."""
 
     def distance(vector: np.ndarray, shown: np.ndarray) -> float:
         pictures = np.asarray(render(np.stack([vector, shown])), np.float32)
@@ -89,7 +89,7 @@ def in_pictures(render: Render) -> Distance:
 
 
 class ClosedLoop:
-    """Runs the receiver's forecast, and sends a frame only where that is off by more than `tolerance`.
+    """Runs the receiver's forecast, and sends a frame only if its error exceeds `tolerance`.
 
     The tolerance is in units of the distance: steps (`in_steps`) or grey levels (`in_pictures`).
     """
@@ -114,16 +114,16 @@ class ClosedLoop:
         return False
 
     def absent(self) -> None:
-        """See `Schedule`: the next frame that shows something is sent."""
+        """See `Schedule`: the next frame with a detection is sent."""
         self._expectation.absent()
         self._skipped = 0
 
 
 class RateControl:
-    """A closed loop whose tolerance follows a bit budget: above it less is sent, below it more, up to every frame.
+    """A closed loop whose tolerance follows a bit budget, sending up to every frame.
 
-    What the header and the reference picture cost is not counted: they are sent once. A second of the budget may be
-    overdrawn, as by the first frame; where it is, nothing is sent.
+    Header and reference picture are not counted: they are sent once. The budget may be overdrawn by one second, as by
+    the first frame; beyond that, nothing is sent.
     """
 
     def __init__(self, loop: ClosedLoop, rate_kbps: float, fps: float) -> None:
@@ -131,11 +131,11 @@ class RateControl:
             raise KinecastError(f"rate: expected a budget above 0 kbps, found {rate_kbps}")
         self._loop, self._per_frame = loop, 1000 * rate_kbps / fps
         self._second = 1000 * rate_kbps * _SECONDS
-        self._frames, self._base = 0, 0.0  # log2 of the tolerance where the budget is just met
+        self._frames, self._base = 0, 0.0  # log2 of the tolerance at which the budget is just met
 
     def wants(self, vector: np.ndarray, bits: int) -> bool:
         """See `Schedule`."""
-        over = (bits - self._frames * self._per_frame) / self._second  # seconds of the budget that were overdrawn
+        over = (bits - self._frames * self._per_frame) / self._second  # overdrawn budget in seconds
         self._frames += 1
         spent, over = over >= 1, float(np.clip(over, -1, 1))
         self._base = float(np.clip(self._base + 0.05 * over, np.log2(_FINEST), np.log2(_COARSEST)))
@@ -143,23 +143,23 @@ class RateControl:
         return self._loop.wants(vector, bits)
 
     def absent(self) -> None:
-        """See `Schedule`: what it would have cost is saved."""
+        """See `Schedule`: its bits are saved."""
         self._frames += 1
         self._loop.absent()
 
 
 class Present:
-    """Leaves out the frames in which nothing was seen, and asks another schedule, if there is one, of all others.
+    """Skips frames without a detection, and queries another schedule, if given, for all others.
 
-    The first frame of a stream and one in 64 are sent all the same: a receiver must have something to hold.
+    The first frame of a stream and one in 64 are sent anyway: a receiver must have something to hold.
     """
 
     def __init__(self, seen: Callable[[], bool], schedule: Schedule | None = None) -> None:
         self._seen, self._schedule = seen, schedule
-        self._skipped: int | None = None  # frames since one was sent
+        self._skipped: int | None = None  # frames since the last sent one
 
     def wants(self, vector: np.ndarray, bits: int) -> bool:
-        """See `Schedule`; `seen` is asked of the same frame."""
+        """See `Schedule`; `seen` is queried for the same frame."""
         if self._seen():
             sent = self._schedule is None or self._schedule.wants(vector, bits)
         else:

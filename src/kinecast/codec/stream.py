@@ -1,4 +1,4 @@
-"""A .kcm stream as a file: header, reference pictures, motion packets back to back, read and written in passing."""
+"""A .kcm stream as a file: header, reference pictures, motion packets back to back, read and written in one pass."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -37,13 +37,13 @@ _PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may pr
 
 
 class PictureAssembler:
-    """Puts the chunks of reference pictures together, in any order."""
+    """Assembles the chunks of reference pictures, in any order."""
 
     def __init__(self) -> None:
         self._parts: dict[int, dict[int, ReferenceChunk]] = {}
 
     def push(self, chunk: ReferenceChunk) -> tuple[int, str, bytes] | None:
-        """Take a chunk; returns number, mime type and bytes of a picture that is whole now.
+        """Take a chunk; returns number, mime type and bytes of a picture once it is complete.
 
         Raises:
             KinecastError: the chunks of a picture contradict each other.
@@ -53,7 +53,7 @@ class PictureAssembler:
             del self._parts[chunk.picture]
             raise KinecastError(
                 f"reference picture {chunk.picture}: expected chunks of one picture, found {chunk.size} bytes of "
-                f"{chunk.mime} among others: it is damaged or sent twice under one number"
+                f"{chunk.mime} among others: it is damaged or its number was used twice"
             )
         if sum(len(other) for other in self._parts.values()) * len(chunk.data) > 2 * MAX_PICTURE:
             self._parts.clear()
@@ -66,10 +66,10 @@ class PictureAssembler:
 
 
 class StreamReader:
-    """Reads a stream without keeping it; damage is skipped up to the next good unit and counted in `skipped` bytes.
+    """Reads a stream without keeping it; damage is skipped up to the next valid unit and counted in `skipped` bytes.
 
     Args:
-        file: open for reading bytes, standing at the header.
+        file: open for reading bytes, positioned at the header.
 
     Raises:
         KinecastError: the header is missing, damaged, or of a later version.
@@ -102,7 +102,7 @@ class StreamReader:
         return bool(self._buffer)
 
     def _skip(self) -> None:
-        """Drop bytes up to one that may begin a unit."""
+        """Drop bytes up to one that may start a unit."""
         step = 1
         while (
             step < len(self._buffer)
@@ -160,7 +160,7 @@ def open_picture(data: bytes, size: tuple[int, int], smaller: bool = False) -> n
         with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG", "PNG", "AVIF")) as image:
             if image.size not in sizes or size[0] * size[1] > _PIXELS:
                 raise KinecastError(
-                    f"reference picture: expected {size[1]}x{size[0]} as the header says, at most {_PIXELS} pixels, "
+                    f"reference picture: expected {size[1]}x{size[0]} as in the header, at most {_PIXELS} pixels, "
                     f"found {image.size[0]}x{image.size[1]}: it is of another stream"
                 )
             picture = image.convert("RGB")
@@ -169,7 +169,7 @@ def open_picture(data: bytes, size: tuple[int, int], smaller: bool = False) -> n
             return np.array(picture)  # a copy: torch wants to be able to write
     except KinecastError:
         raise
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged data
+    except Exception as error:  # Pillow's decoders raise many kinds of error for damaged data
         raise KinecastError(
             f"reference picture: expected a whole WebP, JPEG, PNG or AVIF, found {type(error).__name__}: send it again"
         ) from error

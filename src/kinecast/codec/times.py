@@ -1,6 +1,6 @@
-"""When frames are shown, in a stream of variable rate: whole milliseconds. See docs/protocol.md, Times.
+"""Display times of frames in a stream of variable rate, in whole milliseconds. See docs/protocol.md, Times.
 
-A stream of a constant rate has none of this. Notation: T frames.
+A stream of constant rate has none of this. Notation: T frames.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from kinecast.errors import KinecastError
 
 TIMES = 0x54
 TICKS = 1000  # a second
-MAX_TIMES = 128  # frames of one unit: bounds what a few hostile bytes can make a decoder do
-MAX_DURATION = (1 << 24) - 1  # ticks that one frame is shown: over four hours
+MAX_TIMES = 128  # frames of one unit: bounds the work that a few hostile bytes can cause
+MAX_DURATION = (1 << 24) - 1  # longest display time of a frame, in ticks: over four hours
 _MOST = (1 << 35) - 1  # of a varint
-_CLASSES = 26  # lengths in bits of a difference of two durations, its sign included
-_PIECE = 12  # bits that are coded at once
-_KEPT = 1 << 16  # frames whose times wait for them at most
+_CLASSES = 26  # bit lengths of the difference of two durations, sign included
+_PIECE = 12  # bits coded at once
+_KEPT = 1 << 16  # frames whose times may wait for them
 
 
 @dataclass(frozen=True)
 class TimesUnit:
-    """When some frames are shown: from `first` on, the first from tick `begin` on, each for its `durations`, (T,)."""
+    """Display times of frames from `first` on: the first starts at tick `begin`, each lasts its `durations`, (T,)."""
 
     first: int
     begin: int
@@ -37,7 +37,7 @@ class TimesUnit:
             raise KinecastError(f"times: expected those of 1 to {MAX_TIMES} frames, found {len(self.durations)}")
         if not all(0 <= duration <= MAX_DURATION for duration in self.durations):
             raise KinecastError(
-                f"times: expected frames that are shown for at most {MAX_DURATION // TICKS} s, found "
+                f"times: expected frames shown for at most {MAX_DURATION // TICKS} s, found "
                 f"{max(self.durations) / TICKS:.0f} s: cut the clip, or use --fps"
             )
 
@@ -67,18 +67,18 @@ class TimesUnit:
 
 
 class TimesWriter:
-    """Collects when frames are shown, until it is asked for units."""
+    """Collects display times until units are requested."""
 
     def __init__(self) -> None:
-        self._first = 0  # the number of the first frame that waits
-        self._edges = [0]  # ticks: of the frames that wait, and the end of the last
+        self._first = 0  # the number of the first waiting frame
+        self._edges = [0]  # ticks: starts of the waiting frames, and the end of the last
 
     def add(self, edges: np.ndarray) -> None:
         """Take the edges of further frames, (T + 1,) seconds since the first frame."""
         self._edges += [round(float(edge) * TICKS) for edge in edges[1:]]
 
     def units(self) -> list[TimesUnit]:
-        """Return the units of all frames so far that were in none.
+        """Return the units of the frames not yet in one.
 
         Raises:
             KinecastError: a frame is shown for too long.
@@ -94,10 +94,10 @@ class TimesWriter:
 
 
 class FrameClock:
-    """Tells a receiver when frames are shown: as the units say, and at the stream's mean rate where those are lost."""
+    """The receiver's display times: from the units, or at the stream's mean rate if those are lost."""
 
     def __init__(self, rate: tuple[int, int]) -> None:
-        self.used = False  # whether a unit came
+        self.used = False  # whether a unit was received
         self._period = float(TICKS / Fraction(*rate))
         self._ends: dict[int, int] = {}  # by number of frame
         self._now: float | None = None  # when the last frame ended
@@ -105,28 +105,28 @@ class FrameClock:
 
     @property
     def seconds(self) -> float:
-        """How long all frames so far are shown."""
+        """Total display time of the frames so far."""
         return ((self._now or 0.0) - self._started) / TICKS
 
     def take(self, unit: TimesUnit) -> None:
-        """Take a unit, before the frames that it is about; more than can wait are dropped."""
+        """Take a unit, before the frames it describes; those beyond the limit are dropped."""
         self.used = True
         time = unit.begin
         if len(self._ends) < _KEPT:
-            self._ends.setdefault(unit.first - 1, time)  # where the first frame that is shown may begin
+            self._ends.setdefault(unit.first - 1, time)  # latest start of the first displayed frame
         for number, duration in enumerate(unit.durations, unit.first):
             time += duration
             if len(self._ends) < _KEPT:
                 self._ends[number] = time
 
     def start(self, number: int) -> float:
-        """Return when the first frame that is shown begins, seconds since frame 0 did."""
+        """Return when the first displayed frame starts, in seconds since frame 0 did."""
         if self._now is None:
             self._now = self._started = float(self._ends.get(number - 1, number * self._period))
         return self._now / TICKS
 
     def edges(self, numbers: Sequence[int]) -> np.ndarray:
-        """Return when frames begin and end, seconds, (T + 1,), increasing. Earlier ones are forgotten."""
+        """Return the display times of frames in seconds, (T + 1,), increasing. Earlier ones are dropped."""
         found = [self.start(numbers[0])]
         assert self._now is not None
         for number in numbers:
@@ -138,14 +138,14 @@ class FrameClock:
 
 
 class _Expected:
-    """The mean of recent durations, in whole numbers: what the next one is coded against."""
+    """The integer mean of recent durations, from which the next one is predicted."""
 
     def __init__(self) -> None:
         self._mean = 0  # in 1/256 ticks
 
     @property
     def ticks(self) -> int:
-        """What is expected."""
+        """The predicted duration."""
         return self._mean + 128 >> 8
 
     def note(self, duration: int) -> None:
@@ -154,7 +154,7 @@ class _Expected:
 
 
 def _code(durations: Sequence[int]) -> bytes:
-    """Code each duration as its difference to the expected: the difference's length in bits, then its other bits."""
+    """Code each duration as its difference from the prediction: the difference's bit length, then its other bits."""
     coder, model, expected = Encoder(), _model(), _Expected()
     for duration in durations:
         folded = _folded(duration - expected.ticks)

@@ -1,4 +1,4 @@
-"""Bytes of the format's small parts: varints, texts, checksums. Readers refuse what is cut off or too large."""
+"""The format's small parts: varints, strings, checksums. Readers refuse truncated or oversized data."""
 
 import zlib
 from binascii import crc_hqx
@@ -25,7 +25,7 @@ def take_number(data: bytes, size: int, what: str) -> tuple[int, bytes]:
 
 
 def take_mark(data: bytes, mark: int, what: str) -> bytes:
-    """Split the byte off that every unit of a kind begins with."""
+    """Split off the byte that identifies a kind of unit."""
     found, rest = take_number(data, 1, what)
     if found != mark:
         raise KinecastError(f"{what}: expected first byte 0x{mark:02x}, found 0x{found:02x}: it is damaged")
@@ -33,7 +33,7 @@ def take_mark(data: bytes, mark: int, what: str) -> bytes:
 
 
 def put_varint(value: int) -> bytes:
-    """Write an unsigned number below 2**35, seven bits a byte, lowest first, the top bit set on all but the last."""
+    """Write an unsigned number below 2**35, seven bits per byte, lowest first, the top bit set on all but the last."""
     if not 0 <= value < 1 << 35:
         raise KinecastError(f"varint: expected a number from 0 to 2**35 - 1, found {value}")
     out = bytearray()
@@ -86,7 +86,7 @@ def checksum(data: bytes, wide: bool = True) -> bytes:
 
 
 def take_checksum(covered: bytes, rest: bytes, what: str, wide: bool = True) -> bytes:
-    """Check the sum of `covered` that `rest` starts with, and return what follows."""
+    """Check the checksum of `covered` at the start of `rest`, and return what follows."""
     found, rest = take(rest, 4 if wide else 2, what)
     expected = checksum(covered, wide)
     if found != expected:

@@ -1,1 +1,1 @@
-"""Training and evaluation data: folders of clips (`video_folder`), motion series (`keypoint_store`), their windows."""
+"""Training and evaluation data: folders of clips (`video_folder`), motion series (`keypoint_store`), windows."""

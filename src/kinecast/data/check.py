@@ -1,10 +1,10 @@
-"""What is missing or broken in a data set, clip by clip, before hours are spent on it.
+"""Missing or broken clips of a data set, found before hours are spent on it.
 
-Every clip is decoded to its end. *Broken* is what would stop a run or spoil its figures: a clip that cannot be read or
-is cut off, is too short, of a wrong size, or missing from the folder; a person or a file's content on both sides of
-the split. *Odd* is what a run copes with: a content twice on one side, a size unlike most others', an empty folder, and
-clips that kinecast shows right but other programs may not: of a variable or misstated rate, HDR, turned or mirrored,
-with pixels that are not square, interlaced, transparent, or large without naming their colour matrix.
+Every clip is decoded to its end. *Broken* clips would stop a run or invalidate its figures: unreadable, truncated, too
+short, of a wrong size, or missing; and a person or identical file on both sides of the split. *Odd* clips are
+tolerated: duplicates on one side, an unusual size, an empty folder, and clips that kinecast shows correctly but other
+programs may not: variable or misstated frame rate, HDR, rotated or mirrored, non-square pixels, interlaced,
+transparent, or large without a colour matrix.
 """
 
 import re
@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-# The walk and the names are the readers' own, so that what is checked is what is read.
+# Files and names come from the readers' own functions, so that what is checked is what is read.
 from kinecast.data.datasets import LAYOUTS, Clip, found_in, person_in, split_folder
 from kinecast.data.video_folder import CLIP_SUFFIXES, PERSON_PATTERN, person_of
 from kinecast.errors import ConversionWarning, KinecastError, KinecastWarning, one_line
@@ -32,7 +32,7 @@ _SPLIT = ("train", "test")
 
 @dataclass(frozen=True)
 class CheckConfig:
-    """What is expected: `size` (height, width) or None, at least `min_frames`; for layout clips who is tested on."""
+    """Expectations: `size` (height, width) or None, at least `min_frames`; for layout clips, the test persons."""
 
     layout: str = "clips"
     size: tuple[int, int] | None = None
@@ -62,7 +62,7 @@ class CheckConfig:
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong with one clip. `kind` is a word to count by."""
+    """One problem with one clip. `kind` groups problems for counting."""
 
     level: Literal["broken", "odd"]
     clip: str
@@ -75,7 +75,7 @@ class Finding(NamedTuple):
 
 @dataclass
 class Report:
-    """What was found; `sides` has the number of clips of each side."""
+    """The findings; `sides` maps each side to its number of clips."""
 
     sides: dict[str, int]
     frames: int = 0
@@ -83,7 +83,7 @@ class Report:
 
     @property
     def broken(self) -> int:
-        """How many findings are of what is broken."""
+        """Number of broken findings."""
         return sum(finding.level == "broken" for finding in self.findings)
 
 
@@ -93,7 +93,7 @@ class _Listed(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What reading a clip to its end gave; `content` is the hash of its bytes, empty if they cannot be read."""
+    """The result of reading a clip to its end; `content` is the hash of its bytes, empty if unreadable."""
 
     frames: int
     size: tuple[int, int] | None
@@ -109,10 +109,10 @@ def check_dataset(
     lists: Sequence[Path] = (),
     done: Callable[[str, int], None] = lambda kind, count: None,
 ) -> Report:
-    """Read a data set whole and say what is wrong with it. `lists` are files of clips that should be there, one a line.
+    """Read a whole data set and report its problems. `lists` are files of clips that should exist, one per line.
 
     Raises:
-        KinecastError: there is no such folder or list; all else is a finding.
+        KinecastError: the folder or a list does not exist; everything else is a finding.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -135,7 +135,7 @@ def check_dataset(
 
 
 def _listed(folder: Path, config: CheckConfig, findings: list[Finding]) -> Iterator[_Listed]:
-    """Yield the clips, and note what keeps others from being listed."""
+    """Yield the clips, and record why others cannot be listed."""
     if config.layout == "clips":
         clips = sorted(p for p in folder.iterdir() if p.suffix.lower() in CLIP_SUFFIXES and not p.name.startswith("."))
         for path in clips:
@@ -157,8 +157,8 @@ def _listed(folder: Path, config: CheckConfig, findings: list[Finding]) -> Itera
 
 
 def _clips_of(inside: Path, layout: str, findings: list[Finding]) -> Iterator[Clip]:
-    """Yield one side's clips; a name without a person, a cut-off record file and an empty folder are noted."""
-    walk = layout if layout == "mgif" else "bair"  # the readers' walk that asks nothing of names
+    """Yield one side's clips; names without a person, truncated record files and empty folders are recorded."""
+    walk = layout if layout == "mgif" else "bair"  # the readers' own function, without checks of names
     notes: list[str] = []
     clips = sorted(found_in(inside, inside, walk, notes), key=lambda clip: clip.name)
     for note in notes:
@@ -180,14 +180,14 @@ def _clips_of(inside: Path, layout: str, findings: list[Finding]) -> Iterator[Cl
 
 
 def _missing(listed: Sequence[_Listed], lists: Sequence[Path]) -> Iterator[Finding]:
-    """Yield what lists name and the folder lacks. A line is a name or path, of which the last part counts."""
+    """Yield clips that lists name and the folder lacks. A line is a name, or a path whose last part counts."""
     there = {entry.clip.path.name for entry in listed} | {Path(entry.clip.name).name for entry in listed}
     for path in lists:
         lines = existing_file(path, "list of clips").read_text().splitlines()
         for number, line in enumerate(lines, 1):
             name = Path(line.strip()).name
             if name and not line.startswith("#") and name not in there and _stem(name) not in there:
-                yield Finding("broken", name, "missing", f"named in {path.name}, line {number}, and not in the folder")
+                yield Finding("broken", name, "missing", f"named in {path.name}, line {number}, but not in the folder")
 
 
 def _stem(name: str) -> str:
@@ -247,7 +247,7 @@ def _of_clip(clip: Clip, result: _Read, config: CheckConfig) -> Iterator[Finding
 
 
 def _sizes(clips: Sequence[Clip], results: Sequence[_Read], config: CheckConfig) -> Iterator[Finding]:
-    """Yield, where no size was asked for, the clips that are unlike most."""
+    """If no size is required, yield the clips whose size differs from most others."""
     sizes = Counter(result.size for result in results if result.size)
     if config.size or len(sizes) < 2:
         return
@@ -266,7 +266,7 @@ def _on_both_sides(listed: Sequence[_Listed]) -> Iterator[Finding]:
 
 
 def _twice(listed: Sequence[_Listed], results: Sequence[_Read]) -> Iterator[Finding]:
-    """Yield contents that are there twice: on both sides, or on one."""
+    """Yield duplicate contents, on both sides or on one."""
     hashed = [(r.content, entry) for entry, r in zip(listed, results, strict=True) if r.content and r.frames]
     hashed.sort(key=lambda pair: (pair[0], pair[1].side, pair[1].clip.name))
     for _, group in groupby(hashed, key=lambda pair: pair[0]):

@@ -1,9 +1,9 @@
-"""Data sets in the folders that they are distributed in, split by person and checked for leaks.
+"""Data sets in their distributed folder layouts, split by person and checked for leaks.
 
 voxceleb  train/ and test/ of id10291#video#first#last.mp4, or folders of frames of such names
 bair      softmotion30_44k/train and test of .tfrecords (30 frames, 64x64), or folders of extracted frames
 mgif      train/ and test/ of .gif
-clips     one folder of clips; a regular expression of persons says who is kept out for the test
+clips     one folder of clips; a regular expression selects the test persons
 """
 
 import hashlib
@@ -27,7 +27,7 @@ LAYOUTS = ("voxceleb", "bair", "mgif", "clips")
 _VOXCELEB_PERSON = r"^(id\d+)[#_]"
 _RECORD_SUFFIXES = (".tfrecords", ".tfrecord")
 _BAIR_FOLDER = "softmotion30_44k"
-_BAIR_VIEW = "image_aux1"  # the camera that the usual conversion to folders of frames takes
+_BAIR_VIEW = "image_aux1"  # the camera used by the usual conversion to folders of frames
 _BAIR_SIDE = 64  # pixels
 _HASHED = 1 << 20  # bytes at a time
 _NAMED = 5  # names that a note lists
@@ -44,7 +44,7 @@ class Clip:
     content: str = ""
 
     def frames(self, size: tuple[int, int], crop: str = "center", limit: int | None = None) -> Iterator[np.ndarray]:
-        """Return its frames one at a time, uint8 (H, W, 3), cut and scaled to `size` as `read_frames` does.
+        """Yield its frames, uint8 (H, W, 3), cropped and scaled to `size` as `read_frames` does.
 
         Raises:
             KinecastError: it cannot be read.
@@ -82,7 +82,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Clips to train forecasters on and clips to test them on, and what was found odd."""
+    """Training clips, test clips, and notes on irregularities."""
 
     layout: str
     training: tuple[Clip, ...]
@@ -93,18 +93,18 @@ class DataSet:
 def open_dataset(
     folder: str | Path, layout: str, validate: str | None = None, person: str | None = None, drop_leaks: bool = True
 ) -> DataSet:
-    """List a data set and check that nobody, and no file, is on both sides.
+    """List a data set and check that no person and no file is on both sides.
 
     Args:
         folder: the data set's.
         layout: one of LAYOUTS.
-        validate: layout "clips" alone: a regular expression of the persons that are kept out for the test.
-        person: layout "clips" alone: a regular expression whose group is the person in a clip's name.
-        drop_leaks: take the training clips of test persons, or of test clips' content, out of training; otherwise
-            they stay and are reported.
+        validate: layout "clips" only: a regular expression for the test persons.
+        person: layout "clips" only: a regular expression whose group is the person in a clip's name.
+        drop_leaks: remove training clips of test persons, or with a test clip's content; otherwise they are kept and
+            reported.
 
     Raises:
-        KinecastError: no such folder, another layout, or an empty side.
+        KinecastError: a missing folder, another layout, or an empty side.
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
@@ -122,16 +122,16 @@ def open_dataset(
     training = _without_leaks(training, test, drop_leaks, notes)
     if not training:
         raise KinecastError(
-            f"{folder}: expected clips to train on, found that all are of test persons or test clips: split it anew"
+            f"{folder}: expected clips to train on, found only test persons or copies of test clips: change the split"
         )
     return DataSet(layout, tuple(training), tuple(test), tuple(notes))
 
 
 def list_sources(folder: str | Path) -> tuple[Clip, ...]:
-    """Return the pictures and clips of a folder as sources of transfer, each its own person.
+    """Return the pictures and clips of a folder as transfer sources, each its own person.
 
     Raises:
-        KinecastError: no such folder, or nothing in it.
+        KinecastError: the folder is missing or empty.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -187,7 +187,7 @@ def split_folder(folder: Path, layout: str) -> Path:
 
 
 def found_in(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterator[Clip]:
-    """Yield the clips of one side in the layout's forms, at any depth; names start with the side's."""
+    """Yield the clips of one side in the layout's forms, at any depth; names start with the side."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -209,7 +209,7 @@ def found_in(folder: Path, root: Path, layout: str, notes: list[str]) -> Iterato
 
 
 def person_in(name: str, layout: str) -> str | None:
-    """Return the person in a clip's name; None where clips are all the distributor says apart."""
+    """Return the person in a clip's name; None if the data set distinguishes clips only."""
     if layout != "voxceleb":
         return None
     match = re.search(_VOXCELEB_PERSON, name)
@@ -237,7 +237,7 @@ def _without_leaks(training: list[Clip], test: list[Clip], drop: bool, notes: li
 
 
 def named(names: Iterable[str]) -> str:
-    """Return the first few names, and how many more there are."""
+    """Return the first few names and the number of the others."""
     names = list(names)
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 

@@ -1,4 +1,4 @@
-"""Motion series from disk, whatever wrote them: `kinecast extract`, numpy, or the shared keypoint format.
+"""Motion series from disk: files of `kinecast extract`, numpy arrays, or the shared keypoint format.
 
 Notation: T frames, K keypoints, D numbers per frame.
 """
@@ -24,11 +24,11 @@ def load_series(path: str | Path) -> dict[str, Tensor]:
     `path` is a folder of files or one file. A file is: a motion file of `kinecast extract`; an .npy array (T, D);
     an .npz of one or many arrays (T, D); or an .npz with `<clip>.value` (T, K, 2) and optionally `<clip>.jacobian`
     (T, K, 2, 2), which become the FOMM layout. Series are named after their file, or in an .npz of many after their
-    key. Motion of a variable rate is resampled to a constant one, and said to be. Of motion with frames that are not
-    valid, each stretch of valid ones is a series.
+    key. Motion of variable frame rate is resampled to a constant rate, with a warning. Motion with invalid frames is
+    split into its valid stretches.
 
     Raises:
-        KinecastError: nothing is there, a file is foreign, or a series is empty, of another D, or holds NaN.
+        KinecastError: no files, an unknown format, or a series that is empty, of another D, or holds NaN.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,7 +61,7 @@ def _read(file: Path) -> dict[str, Tensor]:
             arrays = {name: loaded[name] for name in loaded.files}
     except KinecastError:
         raise
-    except Exception as error:  # zipfile and numpy each raise their own kinds on a damaged or pickled file
+    except Exception as error:  # zipfile and numpy raise many kinds of error for a damaged or pickled file
         raise KinecastError(f"{file}: expected arrays of numbers, found {archive_fault(file, error)}") from error
     if any(name.endswith(".value") for name in arrays):
         return _fomm_series(file, arrays)
@@ -71,7 +71,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def valid_series(name: str, motion: Motion) -> dict[str, Tensor]:
-    """Return the stretches of valid frames, (T, D) each: NAME, NAME~2, ..., all of the person whom NAME is of."""
+    """Return the valid stretches, (T, D) each: NAME, NAME~2, ..., all of the same person as NAME."""
     runs = [run.vectors() for run in motion.valid_runs()]
     return {name if not i else f"{name}{PART}{i + 1}": run for i, run in enumerate(runs)}
 

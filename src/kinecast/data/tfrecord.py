@@ -1,7 +1,7 @@
-"""TFRecord files of `tf.train.Example`, as BAIR robot pushing is distributed: only what reading that needs.
+"""A minimal reader of TFRecord files of `tf.train.Example`, the format of BAIR robot pushing.
 
-A file is a row of records: length (8 bytes, little-endian), masked CRC32C of the length, data, masked CRC32C of the
-data. The data of BAIR is a protocol-buffer message of named features, of which the lists of bytes are read.
+A file is a sequence of records: length (8 bytes, little-endian), masked CRC32C of the length, data, masked CRC32C of
+the data. Each of BAIR's records is a protocol-buffer message of named features, of which the byte lists are read.
 """
 
 import struct
@@ -21,16 +21,16 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
 class Span(NamedTuple):
-    """Where the data of one record stands in its file, in bytes."""
+    """The position of one record's data in its file, in bytes."""
 
     offset: int
     length: int
 
 
 def record_spans(path: Path) -> tuple[list[Span], str | None]:
-    """Return the records of a file up to its end or first damage, and what the damage is.
+    """Return the records of a file up to its end or first damage, and a description of the damage.
 
-    Lengths are checked against their CRC here, data in `read_record`: a data set is listed without reading it.
+    Lengths are checked against their CRC here, data in `read_record`, so that listing does not read the data.
     """
     spans: list[Span] = []
     size = path.stat().st_size
@@ -41,7 +41,7 @@ def record_spans(path: Path) -> tuple[list[Span], str | None]:
                 return spans, f"cut off in the head of record {len(spans)}"
             length, check = _HEAD.unpack(head)
             if check != masked_crc(head[:8]):
-                return spans, f"record {len(spans)} has a length that does not fit its CRC"
+                return spans, f"record {len(spans)} has a length that does not match its CRC"
             if start + _HEAD.size + length + _FOOT.size > size:
                 return spans, f"cut off in record {len(spans)}"
             spans.append(Span(start + _HEAD.size, length))
@@ -53,24 +53,24 @@ def read_record(path: Path, span: Span) -> bytes:
     """Return the data of one record.
 
     Raises:
-        KinecastError: it does not fit its CRC.
+        KinecastError: it does not match its CRC.
     """
     with path.open("rb") as file:
         file.seek(span.offset)
         data, foot = file.read(span.length), file.read(_FOOT.size)
     if len(data) < span.length or len(foot) < _FOOT.size or _FOOT.unpack(foot)[0] != masked_crc(data):
         raise KinecastError(
-            f"{path}: expected a whole record at byte {span.offset}, found data that does not fit its CRC: "
+            f"{path}: expected a whole record at byte {span.offset}, found data that does not match its CRC: "
             "copy or download the file again"
         )
     return data
 
 
 def bytes_features(data: bytes) -> dict[str, bytes]:
-    """Return the features of an Example that are lists of bytes: the first value of each, by name.
+    """Return the byte-list features of an Example: the first value of each, by name.
 
     Raises:
-        KinecastError: the data is no such message.
+        KinecastError: the data is not such a message.
     """
     found: dict[str, bytes] = {}
     try:
@@ -109,7 +109,7 @@ _TABLE = _crc_table()
 
 
 def _fields(message: bytes, wanted: int) -> Iterator[bytes]:
-    """Yield the length-delimited fields of a number in a message."""
+    """Yield the length-delimited fields with a given number."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

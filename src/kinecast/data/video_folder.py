@@ -1,4 +1,4 @@
-"""Folders of clips as training data: frames are decoded once to a cache and picked from there by position."""
+"""Folders of clips as training data: frames are decoded once to a cache and read from there by index."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ from kinecast.files import atomic_path, make_folder
 from kinecast.media.video import READING, read_frames
 
 CLIP_SUFFIXES = {".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif"}
-_TRIED = 6  # frames of which the furthest is taken
+_TRIED = 6  # candidate frames, of which the furthest is taken
 PART = "~"  # before the number of a stretch of a clip that is used in several
 PERSON_PATTERN = r"^(id\d+)_"  # VoxCeleb names start with the person; elsewhere each clip is its own person
 
 
 def person_of(clip: str, pattern: str = PERSON_PATTERN) -> str:
-    """Return the person in a clip's name: what the pattern, or its first group, matches, else the whole name."""
+    """Return the person in a clip's name: the match of the pattern or of its first group, else the whole name."""
     clip = re.sub(rf"{PART}\d+$", "", clip)
     match = re.search(pattern, clip)
     return match.group(min(1, match.re.groups)) if match else clip
@@ -40,7 +40,7 @@ def list_clips(folders: Sequence[str | Path]) -> list[Path]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise KinecastError(f"{folder}: expected a folder of clips, found none there: check the path")
-        files = (path for path in folder.iterdir() if not path.name.startswith("."))  # half-written ones are hidden
+        files = (path for path in folder.iterdir() if not path.name.startswith("."))  # partial ones are hidden
         found = sorted(path for path in files if path.suffix.lower() in CLIP_SUFFIXES)
         if not found:
             raise KinecastError(f"{folder}: expected clips ({', '.join(sorted(CLIP_SUFFIXES))}), found none in it")
@@ -52,7 +52,7 @@ def list_clips(folders: Sequence[str | Path]) -> list[Path]:
 class CachedClip:
     """One clip's frames (T, H, W, 3) uint8, mapped from disk.
 
-    `points` (T, P, 3), where frames were looked at beforehand, are what was found in them, NaN in frames without.
+    `points` (T, P, 3), if precomputed, are the landmarks of each frame, NaN where there are none.
     """
 
     name: str
@@ -62,13 +62,13 @@ class CachedClip:
 
     @property
     def usable(self) -> np.ndarray:
-        """The numbers of the frames that can be learned from."""
+        """Indices of the frames usable for training."""
         known = np.ones(len(self.frames), bool) if self.points is None else np.isfinite(self.points).all(axis=(1, 2))
         return np.flatnonzero(known)
 
 
 class Pairs(NamedTuple):
-    """Source and driving frames as they are stored, uint8 (B, 2, H, W, 3), and their points (B, 2, P, 3) if known."""
+    """Source and driving frames as stored, uint8 (B, 2, H, W, 3), and their points (B, 2, P, 3) if known."""
 
     frames: np.ndarray
     points: np.ndarray | None
@@ -86,9 +86,9 @@ def load_clip(
     every: int = 1,
     find: Find | None = None,
 ) -> CachedClip:
-    """Decode every n-th frame of a clip into the cache, or find it there, and what `find` finds in them likewise.
+    """Return every n-th frame of a clip, and what `find` returns for them, decoded once into the cache.
 
-    The key is the file's path, size and time, and the framing.
+    The key consists of the file's path, size and modification time, and the framing.
     """
     stat = path.stat()
     key = json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns, size, crop, READING, every])
@@ -97,7 +97,7 @@ def load_clip(
         _save(cached, np.stack(list(islice(read_frames(path, size=size, crop=crop), 0, None, every))))
     frames, points = np.load(cached, mmap_mode="r"), None
     if find is not None:
-        found = cached.with_suffix(".points.npy")
+        found = cached.with_suffix(".found.npy")
         if not found.exists():
             _save(found, find(frames))
         points = np.load(found)
@@ -110,11 +110,11 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 class PairSampler:
-    """Draws pairs of frames of one clip; step s of seed e is the same batch in every run and on every machine.
+    """Samples pairs of frames of one clip; step s of seed e is the same batch in every run and on every machine.
 
-    Persons are drawn with probability proportional to frames^balance, so that a person of many clips does not fill
-    the batches; then a clip by its length; then two frames. With probability `far` the second is, of six, the one
-    whose points are furthest from the first's.
+    Persons are sampled with probability proportional to frames^balance, so that one with many clips does not dominate;
+    then a clip by its length; then two frames. With probability `far` the second is the one of six candidates whose
+    points are furthest from the first's.
     """
 
     def __init__(self, clips: Sequence[CachedClip], seed: int, balance: float = 0.5, far: float = 0.0) -> None:
@@ -129,7 +129,7 @@ class PairSampler:
         self.weights = weights / weights.sum()
 
     def pairs(self, step: int, size: int) -> Pairs:
-        """Return the pairs of a step; those of clips without points have none."""
+        """Return the pairs of a step; clips without points give none."""
         random = np.random.default_rng([self.seed, step])
         frames, points = [], []
         for _ in range(size):
@@ -143,7 +143,7 @@ class PairSampler:
         return Pairs(np.stack(frames), np.stack(points) if points else None)
 
     def _pick(self, clip: CachedClip, random: np.random.Generator) -> np.ndarray:
-        """Return the numbers (2,) of two frames."""
+        """Return the indices (2,) of two frames."""
         picked = clip.usable[random.choice(len(clip.usable), 2, replace=False)]
         if clip.points is not None and random.random() < self.far:
             others = clip.usable[random.choice(len(clip.usable), _TRIED)]

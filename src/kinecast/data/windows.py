@@ -1,4 +1,4 @@
-"""Windows of N observed and H later frames, and the split by person.
+"""Windows of N observed and H following frames, and the split by person.
 
 Notation: T frames of a clip, N observed, H horizon, D numbers per frame, W windows.
 """
@@ -55,7 +55,7 @@ def parse_horizon(text: str) -> Horizon:
     """Read `12-12` as 12 observed frames and a forecast of 12.
 
     Raises:
-        KinecastError: it is not two whole numbers above 0.
+        KinecastError: it is not two positive integers.
     """
     match = re.fullmatch(r"\s*(\d+)-(\d+)\s*", text)
     if not match or min(map(int, match.groups())) < 1:
@@ -64,9 +64,9 @@ def parse_horizon(text: str) -> Horizon:
 
 
 def evaluation_windows(series: Series, horizon: Horizon, every: int = 1) -> Windows:
-    """Cut each clip into windows that do not overlap, from its first frame on; the rest at its end is left out.
+    """Cut each clip into non-overlapping windows from its first frame on; the remainder is dropped.
 
-    Windows are made of every k-th frame of the clip, k = `every`.
+    Windows use every k-th frame of the clip, k = `every`.
 
     Raises:
         KinecastError: no clip is long enough, or `every` is below 1.
@@ -75,7 +75,7 @@ def evaluation_windows(series: Series, horizon: Horizon, every: int = 1) -> Wind
 
 
 def training_windows(series: Series, horizon: Horizon, stride: int = 1, every: int = 1) -> Windows:
-    """Cut a window from every `stride`-th frame on, of every k-th frame, k = `every`.
+    """Cut windows that start every `stride` frames and use every k-th frame, k = `every`.
 
     Raises:
         KinecastError: no clip is long enough, or the stride or `every` is below 1.
@@ -86,17 +86,17 @@ def training_windows(series: Series, horizon: Horizon, stride: int = 1, every: i
 
 
 def frames_needed(horizon: Horizon, every: int = 1) -> int:
-    """Return how many successive frames of a clip one window of every k-th frame spans."""
+    """Return how many consecutive frames one window of every k-th frame spans."""
     return (horizon.frames - 1) * every + 1
 
 
 def window_count(length: int, horizon: Horizon, every: int = 1) -> int:
-    """Return how many windows `evaluation_windows` cuts from a clip of so many frames."""
+    """Return how many windows `evaluation_windows` cuts from a clip of that many frames."""
     return len(range(0, length - frames_needed(horizon, every) + 1, horizon.frames * every))
 
 
 def too_short(horizon: Horizon, every: int = 1) -> str:
-    """Say what a horizon asks of a clip, for messages."""
+    """State the clip length that a horizon needs, for messages."""
     of = f", one frame in {every}," if every > 1 else ""
     return f"horizon {horizon}{of} needs at least {frames_needed(horizon, every)}"
 
@@ -104,13 +104,13 @@ def too_short(horizon: Horizon, every: int = 1) -> str:
 def split_by_person(
     series: Series, validate: str, pattern: str = PERSON_PATTERN
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the clips to train on and those kept out: all clips of every person that `validate` (a regex) matches.
+    """Return the training clips and the held-out ones: all clips of every person that `validate` (a regex) matches.
 
-    The person is the first group of `pattern` in the clip's name, which by default reads VoxCeleb's; elsewhere each
+    The person is the first group of `pattern` in the clip's name, by default in VoxCeleb's form; in other names each
     clip is its own person.
 
     Raises:
-        KinecastError: it matches no person, or all of them; or a pattern is no regular expression or has no group.
+        KinecastError: it matches no person, or all of them; or a pattern is not a regular expression or has no group.
     """
     _check_patterns(validate, pattern)
     people = {clip: person_of(clip, pattern) for clip in series}

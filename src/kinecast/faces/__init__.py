@@ -1,4 +1,4 @@
-"""Faces: where they are, their landmarks, expression and pose. Weights are bundled; nothing but torch is needed.
+"""Faces: detection, landmarks, expression and pose. Weights are bundled; only torch is needed.
 
 from kinecast.faces import Landmarker, Tracker
 faces = Landmarker("cpu").detect(frame)  # uint8 (H, W, 3)

@@ -1,4 +1,4 @@
-"""From the detector's numbers to squares around faces: anchors, decoding and merging of boxes."""
+"""From the detector's outputs to squares around faces: anchors, decoding and merging of boxes."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from kinecast.faces.networks import DETECTOR_PIXELS
 from kinecast.faces.squares import Square, around
 
 LEAST_SCORE = 0.5
-SAME = 0.5  # intersection over union from which two boxes are of one face
+SAME = 0.5  # intersection over union above which two boxes are one face
 _LIMIT = 100.0  # of scores, before the sigmoid
-_GRIDS = ((16, 2), (8, 6))  # places across the picture, anchors at each
+_GRIDS = ((16, 2), (8, 6))  # grid cells per side, anchors per cell
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Detection:
 
 @cache
 def anchors() -> np.ndarray:
-    """Return the middles (896, 2) of the detector's anchors, x and y, from 0 to 1."""
+    """Return the centres (896, 2) of the detector's anchors, x and y in [0, 1]."""
     found = []
     for places, count in _GRIDS:
         middles = (np.arange(places) + 0.5) / places
@@ -43,10 +43,10 @@ def anchors() -> np.ndarray:
 def decode(boxes: Tensor, scores: Tensor, seen: Sequence[Square]) -> list[Detection]:
     """Return the faces of one picture, best first.
 
-    Boxes that overlap are averaged by score, as Bazarevsky et al. 2019 do, not dropped: it keeps a face from trembling.
+    Boxes that overlap are averaged by score, as Bazarevsky et al. 2019 do, not dropped: this reduces jitter.
 
     Args:
-        boxes: (N, 896, 16) by the detector, for each square that it was shown.
+        boxes: (N, 896, 16), the detector's output for each square.
         scores: (N, 896).
         seen: the squares.
     """
@@ -90,7 +90,7 @@ def whole(height: int, width: int) -> Square:
 
 
 def parts(height: int, width: int) -> list[Square]:
-    """Return squares of half the larger side that overlap by half and cover a picture; none if it is small anyway."""
+    """Return squares of half the larger side that overlap by half and cover a picture; none if it is small."""
     side = max(height, width) / 2
     if side <= DETECTOR_PIXELS:
         return []
@@ -103,7 +103,7 @@ def parts(height: int, width: int) -> list[Square]:
 
 
 def face_square(detection: Detection) -> Square:
-    """Return the square that the landmark network is shown for a detection."""
+    """Return the landmark network's input square for a detection."""
     return around(detection.box, detection.points[0], detection.points[1])
 
 

@@ -1,7 +1,7 @@
 """How the three networks run: plain torch, torch traced and frozen, or OpenVINO.
 
-Always float32: in bfloat16 (OpenVINO's) landmarks of the 59 reference pictures moved by 0.26 pixels of 256 on average
-and 1.1 at most, and blendshapes by up to 0.25, for a millisecond.
+Always float32: bfloat16 (OpenVINO) would move the landmarks of the 59 reference pictures by 0.26 pixels of 256 on
+average and 1.1 at most, and blendshapes by up to 0.25, to save a millisecond.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from kinecast.machine.cache import cache_folder, key_of
 from kinecast.machine.engines import check
 from kinecast.machine.openvino import CompiledPart, openvino, stored
 
-# name, where from, and the shape of an input
+# name, loader, and input shape
 _PARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "detector": (load_detector, (1, 3, DETECTOR_PIXELS, DETECTOR_PIXELS)),
     "landmarks": (load_landmarks, (1, 3, CROP_PIXELS, CROP_PIXELS)),
@@ -43,11 +43,11 @@ def build(device: torch.device, engine: str = "auto") -> Networks:
     """Return the networks on a device.
 
     Args:
-        device: where they run; only eager is not bound to the CPU.
-        engine: eager, fast (traced and frozen), openvino, or auto: the CPU's fastest of those that are installed.
+        device: where they run; engines other than eager need the CPU.
+        engine: eager, fast (traced and frozen), openvino, or auto: the fastest that is installed, on the CPU.
 
     Raises:
-        KinecastError: no such engine, one that this device has not, or an extra that is missing.
+        KinecastError: an unknown engine, one this device does not support, or a missing extra.
     """
     check(engine, "exact")
     if engine == "auto":

@@ -1,21 +1,22 @@
-"""The pose of a head: how the mean face is turned and moved to lie on a face's landmarks.
+"""Head pose: the transform of the mean face that fits a face's landmarks.
 
-The camera is taken to be 63 degrees high and to look along -z with y up; lengths are centimetres. As the original
-program does: the size of the face is estimated without perspective, then with it, then its points are fitted.
+The camera is assumed to have a vertical field of view of 63 degrees and to look along -z with y up; lengths are in
+centimetres. As in the original program, the face's size is estimated without perspective, then with it, then its points
+are fitted.
 """
 
 import math
 
 import numpy as np
 
-_NEAR = 1.0  # distance of the plane that the picture lies on
+_NEAR = 1.0  # distance of the image plane
 _HEIGHT = 2 * _NEAR * math.tan(math.radians(63) / 2)  # of the picture on it
 
 
 def fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return scale s, rotation R (3, 3) and shift t (3,) that make s R source + t nearest to target.
+    """Return scale s, rotation R (3, 3) and translation t (3,) that bring s R source + t closest to target.
 
-    Umeyama 1991, least weighted squares; a reflection is not allowed.
+    Umeyama 1991, weighted least squares without reflections.
 
     Args:
         source: (P, 3).
@@ -33,7 +34,7 @@ def fit(source: np.ndarray, target: np.ndarray, weights: np.ndarray) -> tuple[fl
 
 
 def pose(landmarks: np.ndarray, face: np.ndarray, weights: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return the matrix (4, 4) that takes the mean face to where the landmarks see it.
+    """Return the matrix (4, 4) that maps the mean face to the position of the landmarks.
 
     Args:
         landmarks: (478, 3) or (468, 3), in pixels of the picture.
@@ -57,6 +58,6 @@ def pose(landmarks: np.ndarray, face: np.ndarray, weights: np.ndarray, height: i
 
 
 def _in_space(x: np.ndarray, y: np.ndarray, z: np.ndarray, size: float) -> np.ndarray:
-    """Move points of the near plane back to where they are as large as they seem."""
+    """Move points of the near plane back to the depth that explains their size."""
     depth = (z - z.mean() + _NEAR) / size
     return np.stack([x * depth / _NEAR, y * depth / _NEAR, -depth], axis=1)

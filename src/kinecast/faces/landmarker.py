@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from kinecast.faces.squares import Square, around, as_picture, cut
 from kinecast.faces.weights import mean_face
 
 LEAST_PRESENCE = 0.5
-_BATCH = 16  # crops looked at together
+_BATCH = 16  # crops per batch
 
 Frame = np.ndarray | Tensor
 
@@ -30,8 +31,8 @@ class Face:
         landmarks: (478, 3), float32: x and y in pixels of the picture, depth in pixels too, smaller towards the camera
             (`kinecast.faces.topology` says which is which).
         blendshapes: (52,), float32, in [0, 1], named by `kinecast.faces.topology.BLENDSHAPES`.
-        presence: how sure the network is that a face is there, in [0, 1].
-        pose: (4, 4), float32: takes the mean face, in centimetres, to the camera's space.
+        presence: the network's confidence that a face is there, in [0, 1].
+        pose: (4, 4), float32: maps the mean face, in centimetres, to camera space.
     """
 
     landmarks: np.ndarray
@@ -46,7 +47,7 @@ class Face:
 
     @property
     def centre(self) -> np.ndarray:
-        """The middle (2,) of the box around the landmarks, x and y in pixels."""
+        """The centre (2,) of the box around the landmarks, x and y in pixels."""
         return self.box.mean(axis=0)
 
     @property
@@ -56,9 +57,32 @@ class Face:
 
     @property
     def square(self) -> Square:
-        """What the landmark network is shown of the next frame."""
+        """The landmark network's input square in the next frame."""
         points = self.landmarks[:, :2].astype(np.float64)
         return around(points, points[topology.RIGHT_EYE_CORNER], points[topology.LEFT_EYE_CORNER])
+
+
+class _Described(Face):
+    """A face whose expression and pose are computed when first asked for; following it asks for none.
+
+    Args:
+        landmarks: as `Face` has them.
+        presence: likewise.
+        size: height and width of the picture.
+        landmarker: what reads the expression.
+    """
+
+    def __init__(self, landmarks: np.ndarray, presence: float, size: tuple[int, int], landmarker: "Landmarker") -> None:
+        self.__dict__.update(landmarks=landmarks, presence=presence, _size=size, _landmarker=landmarker)
+
+    @cached_property
+    def blendshapes(self) -> np.ndarray:  # type: ignore[override]
+        return self._landmarker.expression(self.landmarks)
+
+    @cached_property
+    def pose(self) -> np.ndarray:  # type: ignore[override]
+        mean = mean_face()
+        return pose(self.landmarks, mean.vertices, mean.pose_weights, *self._size)
 
 
 class Landmarker:
@@ -69,7 +93,7 @@ class Landmarker:
         engine: eager, fast, openvino, or auto, the fastest that is installed: see `kinecast.faces.engines`.
 
     Raises:
-        KinecastError: a device or an engine that is not there, damaged weights.
+        KinecastError: an unavailable device or engine, or damaged weights.
     """
 
     def __init__(self, device: str = "auto", engine: str = "auto") -> None:
@@ -85,9 +109,9 @@ class Landmarker:
         return self.detect_all([frame])[0]
 
     def detect_all(self, frames: Sequence[Frame] | Tensor) -> list[list[Face]]:
-        """Return for each frame its faces, the largest first; frames need not be of one size.
+        """Return the faces of each frame, the largest first; frames may differ in size.
 
-        The detector is shown the whole frame, and where there is no face in that, parts of half the size.
+        The detector sees the whole frame and, if it finds no face there, parts of half the size.
 
         Args:
             frames: a list of frames, or a tensor (T, 3, H, W).
@@ -112,11 +136,11 @@ class Landmarker:
 
     @torch.inference_mode()
     def find(self, frame: Frame, closer: bool = False) -> list[Square]:
-        """Return the squares in which the detector sees faces, the surest first.
+        """Return the squares in which the detector finds faces, the most confident first.
 
         Args:
             frame: one frame.
-            closer: show it parts of half the size, not the whole; a frame of 256 pixels or less has none.
+            closer: search parts of half the size instead of the whole; frames of 256 pixels or less have none.
         """
         picture = as_picture(frame)
         height, width = picture.shape[1:]
@@ -127,11 +151,11 @@ class Landmarker:
         return [face_square(detection) for detection in decode(boxes.cpu(), scores.cpu(), seen)]
 
     def look(self, frames: Sequence[Frame], squares: Sequence[Square]) -> list[Face]:
-        """Return a face for each square of the frame beside it; its `presence` says whether there is one.
+        """Return a face for each square and its frame; `presence` tells whether there is one.
 
         Args:
             frames: one for each square.
-            squares: where to look, as `find` or `Face.square` has them.
+            squares: where to look, from `find` or `Face.square`.
         """
         faces: list[Face] = []
         for start in range(0, len(squares), _BATCH):
@@ -140,28 +164,28 @@ class Landmarker:
             faces += self.describe(landmarks, presence, [(p.shape[1], p.shape[2]) for p in pictures])
         return faces
 
-    @torch.inference_mode()
     def describe(
         self, landmarks: np.ndarray, presence: Sequence[float], sizes: Sequence[tuple[int, int]]
     ) -> list[Face]:
-        """Return faces with the expression and the pose that their landmarks show.
+        """Return faces with expression and pose, computed from their landmarks when first asked for.
 
         Args:
-            landmarks: (N, 478, 3), as `Face` has them.
+            landmarks: (N, 478, 3), as in `Face`.
             presence: of each.
             sizes: height and width of the picture of each.
         """
         points = np.asarray(landmarks, np.float32)
-        read = torch.from_numpy(points[:, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
-        scores, mean = self.networks.blendshapes(read).cpu().numpy(), mean_face()
-        return [
-            Face(one, shapes, sure, pose(one, mean.vertices, mean.pose_weights, *size))
-            for one, shapes, sure, size in zip(points, scores, presence, sizes, strict=True)
-        ]
+        return [_Described(*each, self) for each in zip(points, presence, sizes, strict=True)]
+
+    @torch.inference_mode()
+    def expression(self, landmarks: np.ndarray) -> np.ndarray:
+        """Return the blendshapes (52,) of landmarks (478, 3), as `Face` has both."""
+        read = torch.from_numpy(landmarks[None, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
+        return self.networks.blendshapes(read)[0].cpu().numpy()
 
     @torch.inference_mode()
     def _points(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> tuple[np.ndarray, list[float]]:
-        """Return landmarks (N, 478, 3) in the pictures, and how surely a face is in each square."""
+        """Return landmarks (N, 478, 3) in the pictures, and the confidence of a face in each square."""
         crops = torch.cat([cut(p, [s], CROP_PIXELS) for p, s in zip(pictures, squares, strict=True)])
         points, presence = self.networks.landmarks(crops.to(self.device))
         placed = []
@@ -171,7 +195,7 @@ class Landmarker:
 
 
 def _distinct(faces: Sequence[Face]) -> list[Face]:
-    """Leave out faces that are others seen twice: the detector's boxes were apart, their landmarks are not."""
+    """Drop duplicate faces: the detector's boxes were apart, but the landmarks coincide."""
     kept: list[Face] = []
     for face in faces:
         if not kept or overlap(face.box, np.stack([other.box for other in kept])).max() <= SAME:

@@ -1,4 +1,4 @@
-"""The three networks of Google's face landmarker (Apache-2.0), written anew as torch modules.
+"""The three networks of Google's face landmarker (Apache-2.0), rewritten as torch modules.
 
 | network | input | output |
 |---|---|---|
@@ -6,7 +6,7 @@
 | LandmarkNetwork (Kartynnik et al. 2019, 1907.06724; Grishchenko et al. 2020, 2006.10962) | face 256x256 | 478 points |
 | BlendshapeNetwork (an MLP-Mixer, 2105.01601; 2309.05782) | 146 of the points | 52 ARKit scores |
 
-Where padding is odd, TensorFlow has one more behind than in front, hence the explicit padding before strides.
+Where padding is odd, TensorFlow pads one more at the end, hence the explicit padding before strides.
 Notation: B pictures.
 """
 
@@ -21,9 +21,9 @@ CROP_PIXELS = 256
 
 
 class Detector(nn.Module):
-    """Where faces are: boxes and scores for each of the anchors of `kinecast.faces.detection`."""
+    """Face detector: a box and a score for each anchor of `kinecast.faces.detection`."""
 
-    # width and stride of each block; what the first row gives is looked at on a grid of 16x16, the second of 8x8
+    # width and stride of each block; the first row ends on a grid of 16x16, the second on 8x8
     fine = (
         *((24, 1), (28, 1), (32, 2), (36, 1), (42, 1), (48, 2)),
         *((56, 1), (64, 1), (72, 1), (80, 1), (88, 1)),
@@ -55,7 +55,7 @@ class Detector(nn.Module):
 
 
 def _by_place(maps: Tensor, numbers: int) -> Tensor:
-    """Turn maps (B, A * numbers, h, w) into rows (B, h * w * A, numbers), place by place."""
+    """Turn maps (B, A * numbers, h, w) into rows (B, h * w * A, numbers), cell by cell."""
     return maps.permute(0, 2, 3, 1).reshape(maps.shape[0], -1, numbers)
 
 
@@ -68,7 +68,7 @@ def _separable_blocks(width: int, blocks: tuple[tuple[int, int], ...]) -> tuple[
 
 
 class _SeparableBlock(nn.Module):
-    """Depthwise and pointwise convolution beside a skip, which is pooled where the block strides."""
+    """Depthwise and pointwise convolution with a skip connection, pooled where the block strides."""
 
     def __init__(self, width: int, out: int, stride: int) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ def _widened(x: Tensor, channels: int) -> Tensor:
 
 
 class LandmarkNetwork(nn.Module):
-    """478 points of a face that fills the middle two thirds of the picture, upright."""
+    """478 points of an upright face that fills the middle two thirds of the picture."""
 
-    # width and bottleneck of each stage, whose picture is half as large as that of the one before
+    # width and bottleneck of each stage, each at half the resolution of the previous one
     stages = ((16, 8), (32, 16), (64, 32), (128, 64), (128, 64), (128, 64), (128, 64))
-    residuals = 4  # blocks a stage, besides the one that halves
+    residuals = 4  # blocks per stage, besides the one that halves
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class LandmarkNetwork(nn.Module):
             blocks += [_Bottleneck(out, inner, out) for _ in range(self.residuals)]
             width = out
         self.blocks = nn.Sequential(*blocks)
-        self.unread = nn.Conv2d(width, 1, 2)  # an output that the original program does not read either
+        self.unread = nn.Conv2d(width, 1, 2)  # an output that the original program ignores too
         self.presence = nn.Conv2d(width, 1, 2)
         self.points = nn.Conv2d(width, 3 * NUM_POINTS, 2)
 
@@ -119,7 +119,7 @@ class LandmarkNetwork(nn.Module):
 
 
 class _Bottleneck(nn.Module):
-    """Narrow, look around, widen, add: one block of the landmark network."""
+    """Bottleneck block of the landmark network: narrow, depthwise, widen, add."""
 
     def __init__(self, width: int, inner: int, out: int, halves: bool = False) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Bottleneck(nn.Module):
 
 
 class BlendshapeNetwork(nn.Module):
-    """52 scores of expression from 146 points: mixes over points and over features in turn."""
+    """52 expression scores from 146 points, mixing over points and features alternately."""
 
     points, tokens, width, blocks, scores = 146, 96, 64, 4, 52
 
@@ -153,7 +153,7 @@ class BlendshapeNetwork(nn.Module):
         """Return scores (B, 52) in [0, 1].
 
         Args:
-            points: (B, 146, 2), x and y in pixels; where they are and how large the face is does not matter.
+            points: (B, 146, 2), x and y in pixels; position and size of the face do not matter.
         """
         centred = points - points.mean(dim=1, keepdim=True)
         size = centred.norm(dim=2, keepdim=True).mean(dim=1, keepdim=True)
@@ -162,7 +162,7 @@ class BlendshapeNetwork(nn.Module):
 
 
 class _SummaryToken(nn.Module):
-    """Puts a token of its own before the others, to be read out at the end."""
+    """Prepends a learned token, which is read out at the end."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Turned squares around faces, and the pixels in them.
+"""Rotated squares around faces, and the pixels in them.
 
 A picture is a tensor (3, H, W), uint8 or floating point in [0, 1]. Points are in pixels, x to the right and y down; the
-middle of the first pixel is (0, 0), as the original program has it.
+centre of the first pixel is (0, 0), as in the original program.
 """
 
 import math
@@ -21,7 +21,7 @@ _ROOM = 1.5  # of a crop around the box of a face
 
 @dataclass(frozen=True)
 class Square:
-    """A square: centre and side in pixels, and the angle that it is turned by, in radians, clockwise as seen."""
+    """A square: centre and side in pixels, and its rotation in radians, clockwise as seen."""
 
     x: float
     y: float
@@ -29,14 +29,14 @@ class Square:
     angle: float = 0.0
 
     def place(self, points: np.ndarray) -> np.ndarray:
-        """Return where points (..., 2) of the square, from 0 to 1 across it, lie in the picture."""
+        """Map points (..., 2) of the square, from 0 to 1 across it, to the picture."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         x, y = np.moveaxis(np.asarray(points, np.float64) - 0.5, -1, 0) * self.side
         return np.stack([self.x + cos * x - sin * y, self.y + sin * x + cos * y], axis=-1)
 
 
 def around(points: np.ndarray, one_eye: np.ndarray, other_eye: np.ndarray) -> Square:
-    """Return the square that the landmark network is shown: about a face's points, upright by the line of its eyes.
+    """Return the landmark network's input square: around a face's points, upright by its eye line.
 
     Args:
         points: (P, 2), whose box it is centred on.
@@ -66,22 +66,22 @@ def as_picture(frame: np.ndarray | Tensor) -> Tensor:
 
 
 def cut(picture: Tensor, squares: Sequence[Square], pixels: int, beyond: str = "border") -> Tensor:
-    """Return what squares show, (len(squares), 3, pixels, pixels) in [0, 1], float32.
+    """Return the contents of squares, (len(squares), 3, pixels, pixels) in [0, 1], float32.
 
-    Bilinear and rounded to 8 bits, as the original; but where more than two pixels fall on one, blocks of them are
-    averaged first, which the original leaves out, so that its large pictures alias.
+    Bilinear and rounded to 8 bits, as in the original; but when shrinking by more than two, blocks of pixels are
+    averaged first, which the original omits, so that its large pictures alias.
 
     Args:
         picture: (3, H, W).
-        squares: what to look at.
-        pixels: the side of what is returned.
-        beyond: the picture is "zeros" (black) or its "border", repeated.
+        squares: where to sample.
+        pixels: side of the result.
+        beyond: padding outside the picture: "zeros" (black) or "border" (repeated).
     """
     return torch.cat([_cut_one(picture, square, pixels, beyond) for square in squares]).round_().div_(255)
 
 
 def _cut_one(picture: Tensor, square: Square, pixels: int, beyond: str) -> Tensor:
-    """Return what a square shows, (1, 3, pixels, pixels) from 0 to 255."""
+    """Return the contents of a square, (1, 3, pixels, pixels) from 0 to 255."""
     height, width = picture.shape[1:]
     block = int(square.side / pixels) if square.side > 2 * pixels else 1
     corners = square.place(np.array([(0, 0), (0, 1), (1, 0), (1, 1)]))
@@ -95,14 +95,14 @@ def _cut_one(picture: Tensor, square: Square, pixels: int, beyond: str) -> Tenso
 
 
 def _grid(first: np.ndarray, step: float, angle: float, pixels: int, size: tuple[int, int]) -> Tensor:
-    """Return grid_sample's places (1, pixels, pixels, 2) of a turned square in a picture of `size`, width and height.
+    """Return grid_sample's grid (1, pixels, pixels, 2) of a rotated square in a picture of `size`, width and height.
 
     Args:
-        first: the middle of the square's first pixel, x and y, in pixels of the picture.
+        first: centre of the square's first pixel, x and y, in pixels of the picture.
         step: from one pixel to the next.
-        angle: that the square is turned by.
+        angle: rotation of the square.
         pixels: the square's side.
-        size: of the picture.
+        size: size of the picture.
     """
     along, across = step * math.cos(angle), step * math.sin(angle)
     count = torch.arange(pixels, dtype=torch.float32)
@@ -114,10 +114,10 @@ def _grid(first: np.ndarray, step: float, angle: float, pixels: int, size: tuple
 
 
 def _averaged(picture: Tensor, block: int) -> Tensor:
-    """Average blocks of pixels; what is left over at the edges counts too. Returns float32 from 0 to 255."""
+    """Average blocks of pixels, partial ones at the edges too. Returns float32 from 0 to 255."""
     if block == 1:
         return picture.float() if picture.dtype == torch.uint8 else picture.float() * 255
-    if picture.dtype == torch.uint8:  # Pillow does not make a float of each pixel first
+    if picture.dtype == torch.uint8:  # Pillow does not convert every pixel to float first
         reduced = np.asarray(Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).reduce(block))
         return torch.from_numpy(reduced.copy()).permute(2, 0, 1).float()
     return F.avg_pool2d(picture.float()[None] * 255, block, ceil_mode=True, count_include_pad=False)[0]

@@ -1,7 +1,7 @@
 """What the 478 landmarks are, and the names of the 52 blendshapes.
 
-Sides are the subject's: the right eye is on the left in a picture. Loops are in order, closed by going back to their
-first point. 0 to 467 are the points of the mean face, which has a triangle mesh; 468 to 477 are the irises.
+Sides are the subject's: the right eye is on the left in a picture. Loops are ordered and closed implicitly. 0 to 467
+are the points of the mean face, which has a triangle mesh; 468 to 477 are the irises.
 """
 
 from functools import cache
@@ -23,7 +23,7 @@ FACE_OVAL = (
 )
 # not a loop: the bridge from above to the tip and below it, then the wings from side to side
 NOSE = (168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 294, 278, 344, 440, 275, 45, 220, 115, 48, 64)
-RIGHT_IRIS = (468, 469, 470, 471, 472)  # its middle, then the ring: left, top, right and bottom of the subject's
+RIGHT_IRIS = (468, 469, 470, 471, 472)  # centre, then the ring: the subject's left, top, right and bottom
 LEFT_IRIS = (473, 474, 475, 476, 477)
 
 RIGHT_EYE_CORNER, LEFT_EYE_CORNER = 33, 263  # the outer ones
@@ -60,7 +60,7 @@ _MIRRORED_IRISES = (473, 476, 475, 474, 477, 468, 471, 470, 469, 472)
 
 @cache
 def mesh_triangles() -> np.ndarray:
-    """Return the triangles (898, 3) of the mean face, int64, anticlockwise from the front; mouth and eyes are shut."""
+    """Return the triangles (898, 3) of the mean face, int64, counter-clockwise from the front, lips and eyes closed."""
     from kinecast.faces.weights import mean_face
 
     return mean_face().triangles
@@ -68,7 +68,7 @@ def mesh_triangles() -> np.ndarray:
 
 @cache
 def mirrored() -> np.ndarray:
-    """Return for each of the 478 points the one on the other side, int64: landmarks of a flipped picture, by index."""
+    """Return the index of each landmark's mirror image, int64 (478,), for flipped pictures."""
     from kinecast.faces.weights import mean_face
 
     vertices = mean_face().vertices
@@ -83,7 +83,7 @@ def opening_triangles(loop: tuple[int, ...]) -> np.ndarray:
 
 
 def iris_triangles() -> np.ndarray:
-    """Return the triangles (8, 3) of both irises, int64, anticlockwise from the front: from the middle to the ring."""
+    """Return the triangles (8, 3) of both irises, int64, counter-clockwise from the front: from centre to ring."""
     return np.array(
         [(middle, ring[i], ring[(i + 1) % 4]) for middle, *ring in (RIGHT_IRIS, LEFT_IRIS) for i in range(4)]
     )

@@ -1,4 +1,4 @@
-"""One face followed through the frames of a clip, and a filter against its trembling."""
+"""Tracking one face through the frames of a clip, and a filter against jitter."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,13 +13,13 @@ CHOICES = ("largest", "nearest")
 
 
 class OneEuro:
-    """A low-pass filter that follows fast movements and holds slow ones still (Casiez et al. 2012).
+    """The One Euro filter: low-pass at rest, little lag in fast motion (Casiez et al. 2012).
 
     Args:
         fps: frames per second.
-        cutoff: Hz, of a face at rest; lower trembles less.
-        speed_weight: Hz more for each face's size a second; higher lags less. The defaults are the original program's.
-        speed_cutoff: Hz, of the speed itself.
+        cutoff: Hz, for a face at rest; lower values reduce jitter.
+        speed_weight: Hz added per face size per second; higher values reduce lag. Defaults as in the original program.
+        speed_cutoff: Hz, for the speed estimate.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class OneEuro:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was: the next points are the first."""
+        """Reset: the next points are treated as the first."""
         self._raw: np.ndarray | None = None
         self._smooth = self._speed = np.zeros(())
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Return smoothed points (P, 2 or 3) in pixels, float64; speed is measured by the size of their box."""
+        """Return smoothed points (P, 2 or 3) in pixels, float64; speed is relative to the size of their box."""
         points = np.asarray(points, np.float64)
         if self._raw is None:
             self._smooth, self._speed = points, np.zeros_like(points)
@@ -48,18 +48,18 @@ class OneEuro:
         return self._smooth
 
     def _share(self, cutoff: float | np.ndarray) -> float | np.ndarray:
-        """Return how much of a new value is taken over, for a cutoff in Hz."""
+        """Return the weight of a new value for a cutoff in Hz."""
         return 1 / (1 + self.fps / (2 * math.pi * cutoff))
 
 
 class Tracker:
-    """Follows one face: from its landmarks to the square of the next frame; looks anew when it is lost.
+    """Tracks one face: each frame's landmarks give the next frame's square; detects again when the face is lost.
 
     Args:
-        landmarker: what finds landmarks.
-        which: the face taken when there are several: "largest"; "nearest" to where it was last seen, at first the
-            largest; or a number, counted from 1 at the left, which later is the nearest too.
-        smoothing: a filter of the landmarks, from which expression and pose are then read.
+        landmarker: finds the landmarks.
+        which: the face to track if there are several: "largest"; "nearest" to its last position, initially the largest;
+            or a number, counted from 1 at the left, afterwards the nearest too.
+        smoothing: a filter for the landmarks, applied before expression and pose are computed.
 
     Raises:
         KinecastError: `which` is none of these.
@@ -70,7 +70,7 @@ class Tracker:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the face: the next frame is of another clip."""
+        """Reset before a new clip."""
         self._tracked: Face | None = None
         self._last: Face | None = None
         if self.smoothing:
@@ -92,7 +92,7 @@ class Tracker:
         return self._smoothed(found, frame) if self.smoothing else found
 
     def follow(self, frames: Iterable[Frame]) -> Iterator[Face | None]:
-        """Yield for each frame of a clip what calling with it returns."""
+        """Yield the tracked face, or None, for each frame of a clip."""
         return map(self, frames)
 
     def _continued(self, frame: Frame) -> Face | None:
@@ -109,7 +109,7 @@ class Tracker:
 
 
 def face_choice(which: str | int) -> str | int:
-    """Check and return which face is meant: one of CHOICES, or a number from 1, which may be written.
+    """Check and return a choice of face: one of CHOICES, or a number from 1, also as a string.
 
     Raises:
         KinecastError: it is neither.
@@ -126,11 +126,11 @@ def face_choice(which: str | int) -> str | int:
 
 
 def choose(faces: Sequence[Face], which: str | int, last: Face | None = None) -> Face | None:
-    """Return the face that is meant, None if it is not among them.
+    """Return the chosen face, or None if it is not among them.
 
     Args:
         faces: of one frame, the largest first.
-        which: as `Tracker` has it.
+        which: as in `Tracker`.
         last: where the face was seen before.
     """
     if not faces:

@@ -21,13 +21,13 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class MeanFace:
-    """The face that all others are measured by.
+    """The mean face, the reference of poses.
 
     Attributes:
         vertices: (468, 3), float64, in centimetres: x to the subject's left, y up, z forward.
-        texture: (468, 2), float64, places in a texture.
-        triangles: (898, 3), int64, anticlockwise from the front.
-        pose_weights: (468,), float64: how much each point counts for the pose; most do not.
+        texture: (468, 2), float64, texture coordinates.
+        triangles: (898, 3), int64, counter-clockwise from the front.
+        pose_weights: (468,), float64: weight of each point in the pose fit; most are zero.
     """
 
     vertices: np.ndarray
@@ -41,7 +41,7 @@ def _tensors() -> dict[str, Tensor]:
     """Read the file.
 
     Raises:
-        KinecastError: it is missing or altered.
+        KinecastError: it is missing or modified.
     """
     if not FILE.exists():
         raise KinecastError(f"face landmarks: expected {FILE}, found nothing there: reinstall kinecast")
@@ -56,7 +56,7 @@ def _tensors() -> dict[str, Tensor]:
 
 @cache
 def mean_face() -> MeanFace:
-    """Return the mean face; its arrays are shared, and not to be written to."""
+    """Return the mean face; its arrays are shared and must not be modified."""
     arrays = {name.removeprefix("face."): t.numpy() for name, t in _tensors().items() if name.startswith("face.")}
     kinds = {name: np.int64 if name == "triangles" else np.float64 for name in arrays}
     return MeanFace(**{name: array.astype(kinds[name]) for name, array in arrays.items()})

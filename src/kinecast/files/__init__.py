@@ -20,7 +20,7 @@ WEIGHTS_OUTPUTS = (".safetensors",)
 REPORT_OUTPUTS = (".json",)
 TABLE_OUTPUTS = (".csv",)
 
-_STEM = 32  # characters of a temporary name's stem, so that it is no longer than a file system allows
+_STEM = 32  # characters of a temporary name's stem, within what file systems allow
 _Identity = tuple[int, int]  # device and inode
 _read: ContextVar[frozenset[_Identity]] = ContextVar("files that are read", default=frozenset())
 
@@ -29,8 +29,8 @@ _read: ContextVar[frozenset[_Identity]] = ContextVar("files that are read", defa
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, renamed to it on success and removed on any failure, Ctrl-C included.
 
-    The temporary name keeps the suffix, since writers choose the format by it. A symbolic link stays one: the file
-    that it names is replaced.
+    The temporary name keeps the suffix, since writers choose the format by it. A symbolic link is kept: its target is
+    replaced.
 
     Raises:
         KinecastError: the folder does not exist, or is not writable, the disk is full, or `path` is a folder, a
@@ -41,7 +41,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     with _beside(target, path) as temporary:
         mode = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(mode)  # some writers make their files private
+        temporary.chmod(mode)  # some writers create private files
         temporary.replace(target)
 
 
@@ -52,18 +52,18 @@ def check_output(
     inputs: Iterable[str | Path] = (),
     folder_is_made: bool = False,
 ) -> Path:
-    """Return `path` if a file can be written there, which is tried; call it before long work. What is there stays.
+    """Return `path` if a file can be written there, which is tried; call it before long work. Existing files are kept.
 
     Args:
         path: the output.
-        suffixes: the name must end in one of them; none allows any.
+        suffixes: allowed suffixes; empty allows any.
         what: the kind of file, for the message.
-        inputs: what is read, which an output must not replace under any name.
-        folder_is_made: the file's folder need not be there yet.
+        inputs: files being read, which an output must not replace under any name.
+        folder_is_made: the file's folder need not exist yet.
 
     Raises:
-        KinecastError: another suffix, a folder, a device, an input, a file that may not be changed, or a folder that
-            is not there or cannot be written to.
+        KinecastError: a wrong suffix, a folder, a device, an input, a write-protected file, or a folder that does not
+            exist or cannot be written to.
     """
     path = Path(path)
     check_distinct(path, inputs)
@@ -78,7 +78,7 @@ def check_output(
 
 
 def check_suffix(path: str | Path, suffixes: tuple[str, ...], what: str = "file") -> Path:
-    """Return `path` if its name ends in one of the suffixes, in whatever case.
+    """Return `path` if its name ends in one of the suffixes, ignoring case.
 
     Raises:
         KinecastError: it does not.
@@ -91,10 +91,10 @@ def check_suffix(path: str | Path, suffixes: tuple[str, ...], what: str = "file"
 
 
 def check_folder(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
-    """Return `path` if it is a folder, or can be made one, for outputs; call it before long work. Makes nothing.
+    """Return `path` if it is a folder or can be created as one; call it before long work. Creates nothing.
 
     Raises:
-        KinecastError: a file, an input, or a folder in which nothing can be written.
+        KinecastError: a file, an input, or a folder that is not writable.
     """
     path = Path(path)
     check_distinct(path, inputs)
@@ -107,7 +107,7 @@ def check_folder(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
 
 
 def check_distinct(path: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Check that an output is none of the inputs, under whatever name: link, relative path, other case.
+    """Check that an output is none of the inputs under any name: link, relative path, other case.
 
     Raises:
         KinecastError: it is one.
@@ -116,24 +116,24 @@ def check_distinct(path: str | Path, inputs: Iterable[str | Path]) -> None:
         if same_place(path, given):
             other = "" if str(path) == str(given) else f", {given}"
             raise KinecastError(
-                f"cannot write {path}: expected another name than what is read, found an input{other}: "
-                "name another output"
+                f"cannot write {path}: expected an output that is not an input, found an input{other}: name another "
+                "output"
             )
 
 
 def same_place(one: str | Path, other: str | Path) -> bool:
-    """Return whether two paths name the same file or folder, whether or not it is there."""
+    """Return whether two paths name the same file or folder, existing or not."""
     try:
         return os.path.samefile(one, other)
-    except OSError:  # one is not there yet
+    except OSError:  # one does not exist yet
         return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
 
 
 @contextmanager
 def kept(inputs: Iterable[str | Path]) -> Iterator[None]:
-    """Let no output of the block replace an input, whatever name it has by then: `atomic_path` refuses.
+    """Protect inputs within the block: `atomic_path` refuses to replace them under any name.
 
-    The last resort behind `check_distinct`, for names that a command makes up itself.
+    A second line of defence behind `check_distinct`, for names that a command generates.
     """
     identities = {identity for path in inputs if (identity := _identity(Path(path))) is not None}
     token = _read.set(_read.get() | identities)
@@ -158,15 +158,15 @@ def make_folder(path: str | Path) -> Path:
 
 
 def existing_file(path: str | Path, what: str = "file") -> Path:
-    """Return `path` if it is a file with content; of a pipe, and of "-", standard input, the file that keeps it.
+    """Return `path` if it is a file with content; for a pipe or "-" (standard input), the file that buffers it.
 
     Raises:
-        KinecastError: it is missing, a folder, or empty, or nothing comes through the pipe.
+        KinecastError: it is missing, a folder or empty, or the pipe delivers nothing.
     """
     path = from_pipe(path, what)
     if not path.exists():
-        is_address = re.match(r"[a-z]+:/", str(path)) is not None  # pathlib leaves one slash of two
-        found = "an address: download it, and name the file" if is_address else "nothing there: check the path"
+        is_address = re.match(r"[a-z]+:/", str(path)) is not None  # pathlib collapses // to /
+        found = "a URL: download it, and name the file" if is_address else "nothing there: check the path"
         raise KinecastError(f"{path}: expected a {what}, found {found}")
     if path.is_dir():
         raise KinecastError(f"{path}: expected a {what}, found a folder: name a file")
@@ -177,8 +177,8 @@ def existing_file(path: str | Path, what: str = "file") -> Path:
 
 @contextmanager
 def _beside(target: Path, asked: Path) -> Iterator[Path]:
-    """Yield an empty temporary file in the folder of `target`, removed at the end; errors speak of what was `asked`."""
-    # The name is known before the file exists, so that an interrupt at any moment finds it to remove.
+    """Yield an empty temporary file in the folder of `target`, removed at the end; errors name `asked`."""
+    # The name is known before the file exists, so that an interrupt at any moment can remove it.
     temporary = target.with_name(f".{target.stem[:_STEM]}.{secrets.token_hex(4)}{target.suffix}")
     try:
         temporary.open("xb").close()
@@ -186,7 +186,7 @@ def _beside(target: Path, asked: Path) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(asked, error) from error
     finally:
-        with suppress(OSError):  # gone already, or never there because its folder is none
+        with suppress(OSError):  # already removed, or never created because its folder does not exist
             temporary.unlink()
 
 
@@ -195,22 +195,22 @@ def _expected(suffixes: tuple[str, ...], what: str) -> str:
 
 
 def _replaceable(path: Path, expected: str = "a file name") -> Path:
-    """Return the file that is written for an output: the one a symbolic link names, if it is one.
+    """Return the file to write for an output, following a symbolic link.
 
     Raises:
-        KinecastError: what is there may not be replaced.
+        KinecastError: the existing path may not be replaced.
     """
     try:
         if path.is_dir():
             raise KinecastError(f"cannot write {path}: expected {expected}, found a folder: name a file in it")
-        if path.exists() and not path.is_file():  # renaming would replace a device by a file
+        if path.exists() and not path.is_file():  # renaming would replace the device with a file
             raise KinecastError(f"cannot write {path}: expected {expected}, found a device or pipe: name a file")
-        if path.exists() and not os.access(path, os.W_OK):  # renaming would replace it all the same
-            raise KinecastError(f"cannot write {path}: it is there and write-protected: name another output")
+        if path.exists() and not os.access(path, os.W_OK):  # renaming would replace it nevertheless
+            raise KinecastError(f"cannot write {path}: it exists and is write-protected: name another output")
     except OSError as error:  # a name that is too long
         raise _unwritable(path, error) from error
     if _identity(path) in _read.get():
-        raise KinecastError(f"cannot write {path}: expected another name than what is read, found an input: rename it")
+        raise KinecastError(f"cannot write {path}: expected an output that is not an input, found an input: rename it")
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
@@ -224,5 +224,5 @@ def _identity(path: Path) -> _Identity | None:
 
 def _unwritable(path: Path, error: OSError) -> KinecastError:
     return KinecastError(
-        f"cannot write {path}: {error.strerror or error}: choose a folder that exists, is writable and has room"
+        f"cannot write {path}: {error.strerror or error}: choose a folder that exists, is writable and has free space"
     )

@@ -1,4 +1,4 @@
-"""What comes through a pipe: kept in a temporary file, since clips and weights are looked at more than once."""
+"""Input through a pipe, buffered in a temporary file, since clips and weights are read more than once."""
 
 import atexit
 import os
@@ -13,26 +13,26 @@ from typing import BinaryIO
 from kinecast.errors import KinecastError
 
 STDIN = "-"
-MOST_BYTES = 8 << 30  # what a pipe may bring: an hour of 4K; a stream without end must not fill the disk
+MOST_BYTES = 8 << 30  # limit of a pipe, about an hour of 4K: an endless stream must not fill the disk
 
 _BLOCK = 1 << 20
 _kept: dict[tuple[int, int], Path] = {}  # by device and inode of the pipe, which can be read once
-_names: dict[Path, str] = {}  # what the user called them
+_names: dict[Path, str] = {}  # the user's names for them
 
 
 def from_pipe(path: str | Path, what: str = "clip") -> Path:
-    """Return `path` itself, or, for "-" (standard input) and for pipes, a file of what they bring.
+    """Return `path` itself, or, for "-" (standard input) and pipes, a file with their content.
 
-    The file is made at the first call and is there until the process ends. One pipe is one file. `what` is expected of
-    it, for messages.
+    The file is created at the first call and removed when the process ends; each pipe has one. `what` describes the
+    expected content in messages.
 
     Raises:
-        KinecastError: nothing comes, or more than MOST_BYTES, or the temporary folder is full.
+        KinecastError: no data, more than MOST_BYTES, or a full temporary folder.
     """
     standard = str(path) == STDIN
     try:
         about = os.fstat(sys.stdin.fileno()) if standard else os.stat(path)
-    except (OSError, ValueError, AttributeError):  # not there; or no standard input, as in a service
+    except (OSError, ValueError, AttributeError):  # missing; or no standard input, as in a service
         if not standard:
             return Path(path)
         raise KinecastError(f"-: expected a {what} on standard input, found none: pipe it in, or name a file") from None
@@ -49,7 +49,7 @@ def from_pipe(path: str | Path, what: str = "clip") -> Path:
 
 
 def as_given(text: str) -> str:
-    """Return a message with pipes called what the user called them, not by the files that keep them."""
+    """Return a message that names pipes as the user did, not by their buffer files."""
     for kept, name in _names.items():
         text = text.replace(str(kept), name)
     return text
@@ -67,14 +67,14 @@ def _spooled(pipe: BinaryIO, name: str, what: str) -> Path:
                 if size > MOST_BYTES:
                     raise KinecastError(
                         f"{name}: expected a {what} of at most {MOST_BYTES >> 30} GB through a pipe, found more: save "
-                        "it to a file and name that"
+                        "it to a file and use that"
                     )
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise KinecastError(
-                f"{name}: the pipe cannot be kept in {folder.parent}: {error.strerror or error}: save it to a file "
-                "and name that"
+                f"{name}: the pipe cannot be buffered in {folder.parent}: {error.strerror or error}: save it to a file "
+                "and use that"
             ) from error
         raise
     if not size:

@@ -1,9 +1,8 @@
-"""Files of weights, torch's and safetensors: written whole, read without running code, named if they are neither.
+"""Weight files, torch's and safetensors: written atomically, read without running code; other kinds are identified.
 
-A checkpoint of somebody's own training holds numpy numbers and arrays beside the tensors (the epoch, the losses).
-Nobody needs them here, and to have numpy rebuild them is not safe: `numpy.ndarray` over bytes from the file can be an
-array of pointers. They are read as `_NumpyValue`, which keeps nothing. Everything else that is not a tensor or a plain
-value is refused.
+Training checkpoints often hold numpy scalars and arrays beside the tensors (epoch, losses). They are not needed here,
+and unpickling them is not safe: `numpy.ndarray` over bytes from the file can be an array of pointers. They are read as
+`_NumpyValue`, which keeps nothing. Anything else that is not a tensor or a plain value is refused.
 """
 
 import json
@@ -25,13 +24,13 @@ from torch.serialization import safe_globals
 from kinecast.errors import KinecastError, one_line
 from kinecast.files import atomic_path
 
-_HEAD = 4096  # bytes looked at
+_HEAD = 4096  # bytes inspected
 _WRAPPERS = {"module", "_orig_mod"}  # of DataParallel and of torch.compile
 _AGAIN = "download it again, and compare the size"
-_UNPACK = "unpack it, and name the file of weights in it"
-_AS_CHECKPOINT = "a checkpoint ends in .pth.tar, and `kinecast zoo import` reads it"
-_OTHER = "name the file of weights"
-_SIGNATURES = (  # where, which bytes, what has them, what to do
+_UNPACK = "unpack it, and name the weights file in it"
+_AS_CHECKPOINT = "checkpoints end in .pth.tar and are read by `kinecast zoo import`"
+_OTHER = "name the weights file"
+_SIGNATURES = (  # offset, bytes, kind of file, advice
     (0, b"\x1f\x8b", "a gzip archive", _UNPACK),
     (0, b"BZh", "a bzip2 archive", _UNPACK),
     (0, b"\xfd7zXZ\x00", "an xz archive", _UNPACK),
@@ -49,7 +48,7 @@ _SIGNATURES = (  # where, which bytes, what has them, what to do
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a file is: "torch", "safetensors", "pickle", "unknown" or "other"; that in words, and what to do."""
+    """The kind of a file: "torch", "safetensors", "pickle", "unknown" or "other"; a description, and advice."""
 
     name: str
     words: str
@@ -57,7 +56,7 @@ class _Kind:
 
 
 class _NumpyValue:
-    """In place of a number, array or dtype of numpy, whose arguments and state are dropped."""
+    """Placeholder for a numpy scalar, array or dtype; arguments and state are dropped."""
 
     def __init__(self, *arguments: object) -> None:
         pass
@@ -66,7 +65,7 @@ class _NumpyValue:
         pass
 
 
-_NUMPY: Any = [  # what numpy writes into a pickle; the second home of two of them since numpy 2
+_NUMPY: Any = [  # globals in numpy pickles; two of them moved in numpy 2
     (_NumpyValue, f"numpy.{name}")
     for name in (
         "dtype",
@@ -82,28 +81,28 @@ def read_torch(
     advice: str | None = None,
     mmap: bool = False,
 ) -> Any:
-    """Read a torch file as tensors and plain values only; numpy's numbers and arrays come back as placeholders.
+    """Read a torch file as tensors and plain values only; numpy scalars and arrays become placeholders.
 
     Args:
         path: an existing file.
         what: what was expected, for the message.
-        advice: what to do about another file, where that is known better than here.
-        mmap: leave the tensors on the disk until they are used, where the format allows it.
+        advice: what to do about another kind of file, if the caller knows better.
+        mmap: memory-map the tensors if the format allows it.
 
     Raises:
-        KinecastError: a pickle that would run code, or another kind of file, which is named.
+        KinecastError: a pickle that would run code, or another kind of file, which the message names.
     """
     kind = _check_kind(path, what, ("torch", "pickle"), advice)
     try:
         with warnings.catch_warnings(), safe_globals(_NUMPY):
-            warnings.simplefilter("ignore")  # torch's advice to its own developers on unusual pickles
+            warnings.simplefilter("ignore")  # torch's advice to developers on unusual pickles
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and kind == "torch")
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         found = f"would run code ({asked.group(1)})" if asked else "is damaged or of another kind"
         advice = advice or "get the file from its authors"
         raise KinecastError(f"{path}: refused: expected tensors only, found a pickle that {found}: {advice}") from error
-    except Exception as error:  # torch raises many kinds for a damaged file
+    except Exception as error:  # torch raises many kinds of error for a damaged file
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise KinecastError(
             f"{path}: expected {what}, found a damaged or foreign file ({reason}): {advice or 'copy it again'}"
@@ -111,37 +110,37 @@ def read_torch(
 
 
 def read_tensors(path: Path, what: str = "safetensors") -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read the metadata and the tensors of a safetensors file, as they are.
+    """Read the metadata and tensors of a safetensors file, unchanged.
 
     Args:
         path: an existing file.
         what: what was expected, for the message.
 
     Raises:
-        KinecastError: another kind of file, which is named, or a damaged one.
+        KinecastError: a damaged file, or another kind of file, which the message names.
     """
     _check_kind(path, what, ("safetensors",))
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:  # the latter two from names that are no text
+    except (SafetensorError, OSError, ValueError) as error:  # the latter two from names that are not text
         found = f"a damaged or foreign file ({one_line(error)})"
         raise KinecastError(f"{path}: expected {what}, found {found}: copy it again") from error
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write tensors and metadata as a safetensors file, whole or not at all.
+    """Write tensors and metadata as a safetensors file, atomically.
 
     Raises:
         KinecastError: it cannot be written there.
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save(held, dict(metadata)))  # `save_file` tells a full disk by an error of its own
+        temporary.write_bytes(save(held, dict(metadata)))  # `save_file` reports a full disk by its own error
 
 
 def write_torch(path: str | Path, state: Any) -> None:
-    """Write tensors and plain values as torch does, whole or not at all.
+    """Write tensors and plain values as torch does, atomically.
 
     Raises:
         KinecastError: it cannot be written there.
@@ -150,30 +149,30 @@ def write_torch(path: str | Path, state: Any) -> None:
         try:
             torch.save(state, file)
         except RuntimeError as error:
-            cause = error.__context__  # torch goes on to end a file that could not be written
+            cause = error.__context__  # torch still tries to finish a file that it could not write
             raise (cause if isinstance(cause, OSError) else error) from None
 
 
 def without_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict under the names of the network itself.
+    """Return a state dict under the network's own names.
 
     DataParallel puts `module.` before the names of what it wraps and torch.compile `_orig_mod.`, in either order and
     at any level, since a part of a network may be wrapped as well.
 
     Raises:
-        KinecastError: two tensors would have one name.
+        KinecastError: two tensors would get the same name.
     """
     found: dict[str, Any] = {}
     for name, value in state.items():
         bare = ".".join(part for part in name.split(".") if part not in _WRAPPERS) or name
         if bare in found:
-            raise KinecastError(f"expected one tensor {bare}, found it with and without the prefix of a wrapper")
+            raise KinecastError(f"expected one tensor {bare}, found it with and without a wrapper's prefix")
         found[bare] = value
     return found
 
 
 def _check_kind(path: Path, what: str, kinds: tuple[str, ...], advice: str | None = None) -> str:
-    """Return the kind's name if it is one of `kinds` or cannot be told."""
+    """Return the kind's name if it is one of `kinds` or unknown."""
     kind = _kind(path)
     if kind.name not in (*kinds, "unknown"):
         raise KinecastError(f"{path}: expected {what}, found {kind.words}: {advice or kind.advice}")
@@ -190,7 +189,7 @@ def _kind(path: Path) -> _Kind:
     for place, mark, name, advice in _SIGNATURES:
         if head[place:].startswith(mark):
             return _Kind("other", name, advice)
-    if (found := _kind_of_safetensors(path, head)) is not None:  # before pickles: a header of 640 bytes begins like one
+    if (found := _kind_of_safetensors(path, head)) is not None:  # before pickles: a header of 640 bytes starts like one
         return found
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         return _Kind("pickle", "a pickle, as old torch checkpoints are", _AS_CHECKPOINT)
@@ -203,9 +202,7 @@ def _kind_of_zip(path: Path) -> _Kind:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         size = path.stat().st_size
-        return _Kind(
-            "other", f"the first {size} bytes of a torch checkpoint or zip archive, whose end is missing", _AGAIN
-        )
+        return _Kind("other", f"the first {size} bytes of a torch checkpoint or zip archive, which is cut off", _AGAIN)
     if any(Path(name).name == "data.pkl" for name in names):
         return _Kind("torch", "a torch checkpoint", _AS_CHECKPOINT)
     held = _quoted(", ".join(names[:3]) + (", ..." if len(names) > 3 else ""))
@@ -234,7 +231,7 @@ def _kind_of_text(path: Path, head: bytes) -> _Kind | None:
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = head.decode(encoding, errors="replace").strip()
     strange = sum(letter == "\ufffd" or (ord(letter) < 32 and letter not in "\t\n\r\f") for letter in text)
-    if strange > len(text) / 20:  # text of another encoding has some
+    if strange > len(text) / 20:  # text in other encodings has some
         return None
     if text.startswith("version https://git-lfs"):
         size = path.stat().st_size

@@ -1,6 +1,6 @@
-"""Forecasters of motion vectors: one contract (`base`), one file a model, one table of names.
+"""Forecasters of motion vectors: one contract (`base`), one file per model, one table of names.
 
-They know motion vectors only: nothing of backbones, files of clips or metrics.
+They depend on motion vectors only, not on backbones, clips or metrics.
 """
 
 from dataclasses import replace
@@ -45,7 +45,7 @@ def forecaster_class(name: str) -> type[Forecaster]:
     """Return the class of a name.
 
     Raises:
-        KinecastError: there is none of that name.
+        KinecastError: unknown name.
     """
     if name not in FORECASTERS:
         raise KinecastError(f"forecaster {name!r}: expected one of {', '.join(FORECASTERS)}")
@@ -58,8 +58,8 @@ def build_forecaster(name: str, motion_dim: int, preset: str | None = None, **ov
     Args:
         name: of the table above.
         motion_dim: D.
-        preset: a named config of the class: `kinecast` (ours, the default), `paper` (as printed) or others; `small`
-            is what `kinecast` was called in 0.1.
+        preset: a named config of the class: `kinecast` (ours, the default), `paper` (as printed) or others; `small` is
+            the name of `kinecast` in 0.1.
         overrides: config values that replace the preset's.
 
     Raises:
@@ -70,5 +70,5 @@ def build_forecaster(name: str, motion_dim: int, preset: str | None = None, **ov
     if preset not in kind.presets:
         raise KinecastError(f"{name}: expected a preset of {', '.join(kind.presets)}; found {preset!r}")
     config = kind.presets[preset]
-    kind.config_type.from_dict(config.to_dict() | overrides)  # names unknown keys, where `replace` raises TypeError
+    kind.config_type.from_dict(config.to_dict() | overrides)  # reports unknown keys, where `replace` raises TypeError
     return kind(motion_dim, replace(config, **overrides))

@@ -19,7 +19,7 @@ from kinecast.errors import KinecastError
 
 @dataclass(frozen=True)
 class ForecasterConfig:
-    """The numbers of a forecaster. Subclasses add fields with defaults and check them in `__post_init__`."""
+    """The config of a forecaster. Subclasses add fields with defaults and check them in `__post_init__`."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -29,10 +29,10 @@ class ForecasterConfig:
 
     @classmethod
     def parse(cls, pairs: Iterable[str]) -> dict[str, Any]:
-        """Read `key=value` texts into values for this config: numbers, true or false, and otherwise words.
+        """Parse `key=value` strings into values for this config: numbers, booleans or strings.
 
         Raises:
-            KinecastError: one without a `=`, or an unknown key.
+            KinecastError: a string without `=`, or an unknown key.
         """
         values: dict[str, Any] = {}
         for pair in pairs:
@@ -76,46 +76,46 @@ class ForecasterConfig:
 
 
 class Forecaster(nn.Module, ABC):
-    """A model of how motion goes on. Takes and gives raw motion units; what it normalises by is part of it.
+    """A model that continues motion, in raw motion units; its normalisation is part of it.
 
-    `name` is its name in the registry; `presets` are its named configs, the default first. No forecaster sees a
-    frame after the N-th.
+    `name` is its name in the registry; `presets` are its named configs, the default first. Forecasters are causal: none
+    reads a frame after the N-th.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[ForecasterConfig]] = ForecasterConfig
     presets: ClassVar[Mapping[str, ForecasterConfig]]
-    min_observed: ClassVar[int] = 1  # the fewest frames that a forecast can start from
+    min_observed: ClassVar[int] = 1  # minimum number of observed frames
     deterministic: ClassVar[bool] = False  # all samples of a forecast are equal
     kept: ClassVar[str | None] = None  # a buffer (M, H, D) of training windows, whose size a file alone tells
 
     def __init__(self, motion_dim: int, config: ForecasterConfig) -> None:
         super().__init__()
         if motion_dim < 1:
-            raise KinecastError(f"{self.name}: expected at least 1 number a frame, found {motion_dim}")
+            raise KinecastError(f"{self.name}: expected at least 1 number per frame, found {motion_dim}")
         if not isinstance(config, self.config_type):
             raise KinecastError(f"{self.name}: expected a {self.config_type.__name__}, found {type(config).__name__}")
         self.motion_dim = motion_dim
         self.config = config
-        self.about: dict[str, Any] = {}  # what is known of its training: data, horizon, steps, seed; saved with it
+        self.about: dict[str, Any] = {}  # facts on its training (data, horizon, steps, seed), saved with it
 
     @abstractmethod
     def fit(self, windows: Tensor, observed: int) -> None:
-        """Learn from training windows (M, T, D), N of whose frames are observed, what no gradient learns.
+        """Fit what gradients do not train, on windows (M, T, D) with N observed frames.
 
-        Statistics that normalise, a damping, a bank of residuals. Called once, before any gradient step.
+        Normalisation statistics, a damping, a bank of residuals. Called once, before any gradient step.
         """
 
     @abstractmethod
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the training loss of windows (B, T, D), a scalar, and its named parts (detached).
 
-        The first `observed` frames are given (default: half of them), the later ones are what is learnt to forecast.
+        The first `observed` frames are given (default: half of them); the later ones are the targets.
         """
 
     @abstractmethod
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
-        """Do what `forecast` says, on checked input and in evaluation mode."""
+        """Implement `forecast`, on checked input and in evaluation mode."""
 
     def forecast(
         self,
@@ -141,11 +141,11 @@ class Forecaster(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are; the CPU for a model that has none."""
+        """Device of the weights; the CPU for a model without any."""
         return next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
     def _split(self, batch: Tensor, observed: int | None) -> int:
-        """Return N of training windows (B, T, D), checked to leave something on both sides."""
+        """Return N for training windows (B, T, D), checked to leave frames on both sides."""
         if batch.ndim != 3 or batch.shape[2] != self.motion_dim:
             raise KinecastError(
                 f"{self.name}: expected windows (B, T, {self.motion_dim}), found {tuple(batch.shape)}: "
@@ -162,8 +162,8 @@ class Forecaster(nn.Module, ABC):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """Switch dropout off, and back to what it was."""
-        if not self.training:  # then nor are its parts; to tell each of them so would take as long as some forecasts
+        """Switch to evaluation mode, and restore the mode at the end."""
+        if not self.training:  # then neither are its parts; setting each of them would take as long as some forecasts
             yield
             return
         self.eval()

@@ -1,4 +1,4 @@
-"""The baselines that every table shows beside the trained forecasters.
+"""The baselines shown in every table beside the trained forecasters.
 
     repeat        x_{N+i} = x_N
     velocity      x_{N+i} = x_N + i v,                            v = x_N - x_{N-1}
@@ -33,11 +33,11 @@ class Baseline(Forecaster):
         """Forecast (B, H, D) from (B, N, D), without randomness."""
 
     def fit(self, windows: Tensor, observed: int) -> None:
-        """Learn nothing; check the windows (M, T, D)."""
+        """Fit nothing; check the windows (M, T, D)."""
         self._split(windows, observed)
 
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean squared error one step ahead, from each growing history; it has no gradient."""
+        """Return the mean squared one-step error from each growing history; it has no gradient."""
         observed = self._split(batch, observed)
         following = [self._central(batch[:, :t], 1) for t in range(observed, batch.shape[1])]
         squared = (torch.cat(following, dim=1) - batch[:, observed:]).square().mean()
@@ -68,7 +68,7 @@ class ConstantVelocity(Baseline):
 
 
 class DampedVelocity(Baseline):
-    """The last observed change, each repetition phi times the one before."""
+    """The last observed change, damped by phi at each step."""
 
     name = "damped"
     min_observed = 2
@@ -98,7 +98,7 @@ class DampedVelocity(Baseline):
 
 @dataclass(frozen=True)
 class ClimatologyConfig(ForecasterConfig):
-    """`bank_size` residual trajectories are kept, drawn without replacement from the training windows by `seed`."""
+    """`bank_size` residual trajectories are kept, drawn from the training windows without replacement, with `seed`."""
 
     bank_size: int = 1024
     seed: int = 0
@@ -109,7 +109,7 @@ class ClimatologyConfig(ForecasterConfig):
 
 
 class Climatology(Baseline):
-    """The last observed frame plus how some training window went on: what a forecaster knows that looks at nothing."""
+    """The last observed frame plus the residuals of a random training window: an uninformed forecast."""
 
     name = "climatology"
     config_type = ClimatologyConfig

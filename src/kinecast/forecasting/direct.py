@@ -7,13 +7,13 @@
     sample   = F^{-1}(U),  F the distribution functions above
 
 Ours, not of the papers. A recurrent sampler (GRU-NF, VRNN) must learn its own errors of many steps from few people;
-here each step ahead has its own read-out, and the CRPS of the Laplace, in closed form, is what is trained (Gneiting &
-Raftery 2007; the closed form: Jordan, Krueger & Lerch 2019). What goes together within a frame and over time is not
-learnt but remembered: an empirical copula (Clark et al. 2004, the Schaake shuffle; Schefzik et al. 2013) of residuals
-in units of their window. A forecast longer than the bank's trajectories goes on from each sample's own frames.
+here each step ahead has its own read-out, trained by the closed-form CRPS of the Laplace (Gneiting & Raftery 2007; the
+closed form: Jordan, Krueger & Lerch 2019). Dependence within a frame and over time is not learnt but resampled: an
+empirical copula (Clark et al. 2004, the Schaake shuffle; Schefzik et al. 2013) of residuals in units of their window. A
+forecast longer than the bank's trajectories continues from each sample's own frames.
 
-The members of an ensemble start from other weights; locations and log scales are averaged, which keeps the result one
-Laplace.
+The members of an ensemble start from different weights; locations and log scales are averaged, which keeps the result
+one Laplace.
 
 Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, M kept windows, E members.
 """
@@ -29,7 +29,7 @@ from kinecast.forecasting.base import Forecaster, ForecasterConfig
 from kinecast.forecasting.features import MotionFeatures, RecurrentCell, hidden_layer, mlp
 from kinecast.forecasting.normalize import Normalizer, Units
 
-_LOG_SCALE = 5.0  # of a number's scale against its window's step: beyond it a sample would freeze or fly away
+_LOG_SCALE = 5.0  # of a number's scale against its window's step: beyond it a sample would freeze or diverge
 _FEWEST = 3  # observed frames with `vary_observed`
 
 
@@ -40,13 +40,13 @@ class DirectConfig(ForecasterConfig):
     hidden: int = 48
     mlp: int = 32
     read_out: int = 64
-    identity: int = 4  # numbers of the learnt vector that tells the shared net which of D it reads
+    identity: int = 4  # size of the learnt embedding of the D numbers
     dropout: float = 0.1
     members: int = 3
     longest: int = 24
     bank_size: int = 512
     bank_seed: int = 0
-    vary_observed: bool = False  # train on the last 3 to N observed frames, as many as chance says in each step
+    vary_observed: bool = False  # train on the last 3 to N observed frames, a random number in each step
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,7 +126,7 @@ class Direct(Forecaster):
         reach = min(horizon, self._reach())
         drawn = self._draw(self.marginals(observed, reach), (samples, count), generator)
         rows = torch.cat([observed.repeat(samples, 1, 1), drawn.flatten(0, 1)], dim=1)
-        while rows.shape[1] < frames + horizon:  # each sample goes on from its own frames
+        while rows.shape[1] < frames + horizon:  # each sample continues from its own frames
             reach = min(frames + horizon - rows.shape[1], self._reach())
             following = self._draw(self.marginals(rows[:, -frames:], reach), (len(rows),), generator)
             rows = torch.cat([rows, following], dim=1)
@@ -137,7 +137,7 @@ class Direct(Forecaster):
         device, count = marginals.location.device, len(self.bank)
         picked = torch.randint(count, shape, generator=generator, device=device)
         rank = self.bank[picked, : marginals.location.shape[1]].float()
-        # One offset a trajectory: neither does a bank repeat itself, nor do neighbouring frames jitter.
+        # One offset per trajectory, so that the bank does not repeat and neighbouring frames do not jitter.
         offset = torch.rand((*shape, 1, 1), generator=generator, device=device) - 0.5
         probability = rank + offset / count
         return marginals.quantile(probability.clamp(0.1 / count, 1 - 0.1 / count))
@@ -147,7 +147,7 @@ class Direct(Forecaster):
         return [member(units, observed, horizon) for member in self.members]
 
     def _reach(self) -> int:
-        """Return how many frames ahead it was fitted for."""
+        """Return the horizon it was fitted for."""
         if not len(self.bank):
             raise self._not_fitted()
         return self.bank.shape[1]
@@ -172,8 +172,8 @@ class _Member(nn.Module):
         increments = observed.diff(dim=1) / step
         state = self.cell.initial(rows, dim, observed)
         window = self.features.unchanging(units, rows)
-        for told in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
-            state = self.cell(told, state)
+        for inputs in self.input(self.features(window, observed[:, 1:].transpose(0, 1), increments.transpose(0, 1))):
+            state = self.cell(inputs, state)
         if self.features.identity is not None:
             state = torch.cat([state, self.features.identity.expand(rows, -1, -1)], dim=2)
         shift, spread = self.head(state).unflatten(2, (2, -1))[..., :horizon].permute(2, 0, 3, 1)  # (R, H, D) each

@@ -1,8 +1,8 @@
-"""The two families of forecasters, and in what each model differs from the printed one.
+"""The two families of forecasters, and how each model differs from the printed one.
 
-`paper` models have the printed equations, losses and sizes ([A]: arXiv 2504.05537, [B]: arXiv 2512.04282); what still
-differs is listed here, and every table prints it. `kinecast` models are ours: others under the same names, so that
-what holds of them says nothing about the papers' models, and the other way round.
+`paper` models have the printed equations, losses and sizes ([A]: arXiv 2504.05537, [B]: arXiv 2512.04282); remaining
+differences are listed here, and every table prints them. `kinecast` models are ours: different models under the same
+names, so that results of one family say nothing about the other.
 """
 
 from kinecast.forecasting import FORECASTERS, Forecaster
@@ -23,10 +23,13 @@ _COMMON = (
     "trained by this package's recipe (AdamW, cosine, window amplitudes varied, weights averaged), not by theirs",
 )
 _REMAINS = {
-    "gru": ("g has one hidden layer of SiLU; the print does not say", "the error is over all frames after the first"),
-    "vae": ("sizes are those printed for the VRNN; of the VAE none are printed",),
+    "gru": (
+        "g has one hidden layer of SiLU; the paper does not specify it",
+        "the error is over all frames after the first",
+    ),
+    "vae": ("sizes are those printed for the VRNN; none are printed for the VAE",),
     "nf": (
-        "how the flow of x_t forecasts x_{t+k} is not printed: its base variable keeps a learnt share of itself",
+        "how the flow of x_t forecasts x_{t+k} is not specified: here its base variable keeps a learnt share of itself",
         "sizes are those of the flow whose code was released; none are printed",
         "no batch normalisation between blocks",
     ),
@@ -57,9 +60,9 @@ _OURS = {
 
 
 def family_of(model: Forecaster) -> str:
-    """Return `paper`, `kinecast`, `baseline` or `released` of a model, by its config and not by what it is called.
+    """Return `paper`, `kinecast`, `baseline` or `released` for a model, by its config, not its name.
 
-    A model of other sizes than printed is of the family `paper` still: `differences` tells them.
+    A model with other sizes than printed still belongs to the family `paper`: `differences` lists them.
     """
     if isinstance(model, Baseline):
         return "baseline"
@@ -69,7 +72,7 @@ def family_of(model: Forecaster) -> str:
 
 
 def differences(model: Forecaster) -> tuple[str, ...]:
-    """Return in what a model differs from the printed one of its name; nothing where none is printed."""
+    """Return how a model differs from the printed one of its name; nothing if none is printed."""
     if model.name not in PRINTED:
         return ()
     if family_of(model) == "kinecast":
@@ -83,7 +86,7 @@ def differences(model: Forecaster) -> tuple[str, ...]:
 
 
 def _changed(model: Forecaster, but: tuple[str, ...] = ()) -> list[str]:
-    """Return the keys of the config that are not as in the preset `paper`; settings of the refinement do not count."""
+    """Return the config keys that differ from the preset `paper`, ignoring those of the refinement."""
     printed, mine = FORECASTERS[model.name].presets["paper"].to_dict(), model.config.to_dict()
     if model.name == "gru-snf":
         kept = FORECASTERS["gru-nf"].presets["paper"].to_dict()

@@ -1,16 +1,16 @@
-"""What recurrent forecasters read of a frame, and how their read-outs become motion again.
+"""Input features of recurrent forecasters, and the conversion of their outputs to motion.
 
-Three arrangements, by config. `frame` (as printed in the papers): one recurrent net reads the D numbers of a frame and
-nothing else. `joint`: it reads their increments and how lively the window is as well. `shared`: the same small net runs
-along each of the D numbers with a state of its own, told how lively the window is and which number it reads by a learnt
-vector. A handful of training people hold few independent windows but D times as many
-single series, so the shared net is the one that carries over to people it was not trained on.
+Three arrangements, by config. `frame` (as printed in the papers): one recurrent net reads only the D numbers of a
+frame. `joint`: it also reads their increments and the window's level of motion. `shared`: the same small net runs along
+each of the D numbers with its own state, and reads the window's level of motion and a learnt embedding of the number. A
+few training people have few independent windows but D times as many single series, so the shared net generalises to
+people it was not trained on.
 
-A forecast of one window is many small steps, whose calls cost more than their arithmetic. So what stays the same from
-frame to frame is computed once (`Unchanging`), the observed frames are read in one call, and nets and cells here call
-the functions behind their modules.
+A forecast of one window takes many small steps, whose calls cost more than their arithmetic. So everything constant
+across frames is computed once (`Unchanging`), the observed frames are read in one call, and nets and cells call the
+functions behind their modules.
 
-Letters: R rows (windows, or samples of windows), D numbers a frame, C channels (D shared, else 1), F features.
+Notation: R rows (windows, or samples of windows), D numbers per frame, C channels (D shared, else 1), F features.
 """
 
 from typing import Literal, NamedTuple
@@ -28,7 +28,7 @@ VARIABLES: tuple[str, ...] = ("residual", "position")
 
 
 class Unchanging(NamedTuple):
-    """What the features of all frames of a window have in common. A value: no module keeps it."""
+    """Features shared by all frames of a window. A value that no module stores."""
 
     shift: Tensor  # (R or 1, D)
     scale: Tensor  # (R or 1, D)
@@ -60,11 +60,11 @@ class MotionFeatures(nn.Module):
         return 5 + (0 if self.identity is None else self.identity.shape[1])
 
     def read_out_size(self, parts: int) -> int:
-        """Return the numbers that each channel must give for P values of each of the D."""
+        """Return the outputs per channel needed for P values of each of the D numbers."""
         return parts if self.shared else parts * self.motion_dim
 
     def unchanging(self, units: Units, rows: int) -> Unchanging:
-        """Return what does not change within R windows that are measured in these units."""
+        """Return the constant features of R windows measured in these units."""
         level = units.level[:, 0].expand(rows, -1)
         overall = level.mean(dim=1, keepdim=True)
         if not self.shared:
@@ -83,7 +83,7 @@ class MotionFeatures(nn.Module):
         position = (frame - window.shift) / window.scale
         if self.frame_alone:
             return position.unsqueeze(-2)
-        # asinh: a jump (a cut, a lost keypoint) must not throw the recurrent state far out of what it was trained on.
+        # asinh: a jump (a cut, a lost keypoint) must not push the recurrent state far outside its training range.
         increment = torch.asinh(increment)
         activity = (increment.abs().mean(dim=-1, keepdim=True) + 1e-2).log()
         same = window.features.expand(*frame.shape[:-2], -1, -1, -1)
@@ -92,7 +92,7 @@ class MotionFeatures(nn.Module):
         return torch.cat([torch.stack([position, increment, activity.expand_as(position)], dim=-1), same], dim=-1)
 
     def split(self, read_out: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Return P tensors (R, D) of what the channels gave (R, C, `read_out_size(P)`)."""
+        """Return P tensors (R, D) from the channels' outputs (R, C, `read_out_size(P)`)."""
         if self.shared:
             return read_out.unbind(dim=2)
         return read_out.view(len(read_out), parts, self.motion_dim).unbind(dim=1)
@@ -102,7 +102,7 @@ class Chain(nn.Sequential):
     """Linear layers, SiLUs and dropout. Evaluated without calling them: a call takes as long as a small product."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return what the parts, called one after the other, return."""
+        """Return the result of applying the parts in sequence."""
         if self.training:
             return super().forward(inputs)
         for part in self._modules.values():
@@ -145,5 +145,5 @@ class RecurrentCell(nn.Module):
 
 
 def _weights(layer: nn.Module) -> tuple[Tensor, ...]:
-    """Return a layer's own parameters in order, at a fraction of the time that `layer.weight` and its like take."""
+    """Return a layer's own parameters in order, much faster than by attribute access such as `layer.weight`."""
     return tuple(layer._parameters.values())  # type: ignore[arg-type]

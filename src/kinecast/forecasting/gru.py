@@ -33,13 +33,13 @@ class GRUConfig(ForecasterConfig):
     """Sizes and choices of a GRU forecaster.
 
     `rollout` trains on its own predictions fed back, as a forecast runs; without it on true frames, as printed.
-    `error` is what training averages: `squared` (printed; forecasts the mean) or `absolute` (the median).
+    `error` is the training error: `squared` (printed; forecasts the mean) or `absolute` (the median).
     """
 
     hidden: int = 24
     read_out: int = 24
     channels: Channels = "shared"
-    identity: int = 4  # numbers of the learnt vector that tells the shared net which of D it reads
+    identity: int = 4  # size of the learnt embedding of the D numbers
     normalization: Normalization = "window"
     rollout: bool = True
     error: Literal["squared", "absolute"] = "absolute"
@@ -58,7 +58,7 @@ class GRUConfig(ForecasterConfig):
 
 
 class GRUForecaster(Forecaster):
-    """A GRU that feeds back its own prediction. Deterministic: its S samples are equal."""
+    """A GRU that feeds back its own predictions. Deterministic: its S samples are equal."""
 
     name = "gru"
     config_type = GRUConfig
@@ -110,7 +110,7 @@ class GRUForecaster(Forecaster):
 
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         units = self.normalizer(observed)
-        later = observed.new_empty(len(observed), horizon, 0)  # nothing is known of these frames but their number
+        later = observed.new_empty(len(observed), horizon, 0)  # only the number of these frames is known
         forecast = self._run(units, self._encode(units, observed), observed, later, feed_back=True)
         return forecast.expand(samples, -1, -1, -1).clone()
 
@@ -124,15 +124,15 @@ class GRUForecaster(Forecaster):
         state = self.cell.initial(len(frames), self.features.channels, frames)
         increments = frames.diff(dim=1) / units.step
         window = self.features.unchanging(units, len(frames))
-        read = frames[:, 1:]  # of the first frame no increment is known
+        read = frames[:, 1:]  # the first frame has no increment
         if self.features.frame_alone:
             read, increments = frames, torch.zeros_like(frames)
-        for told in self.features(window, read.transpose(0, 1), increments.transpose(0, 1)):
-            state = self.cell(told, state)
+        for inputs in self.features(window, read.transpose(0, 1), increments.transpose(0, 1)):
+            state = self.cell(inputs, state)
         return state
 
     def _run(self, units: Units, state: Tensor, observed: Tensor, later: Tensor, feed_back: bool) -> Tensor:
-        """Predict the frames (R, H, D) of `later`, which is looked at, a frame behind, only without `feed_back`."""
+        """Predict the frames (R, H, D) of `later`, whose previous frames are read only without `feed_back`."""
         step, window = units.step[:, 0], self.features.unchanging(units, len(observed))
         frame = observed[:, -1]
         increment = (frame - observed[:, -2]) / step if observed.shape[1] > 1 else torch.zeros_like(frame)

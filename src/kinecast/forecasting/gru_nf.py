@@ -2,18 +2,19 @@
 
     h_t = GRU(x_{t-1}, h_{t-1}),  h_0 = 0;     v_t ~ RealNVP(. | h_t);     loss -(1/NT) sum over t of log p(x_t | h_t)
 
-h_t has read x_{<t} only, and every sample carries its own state and reads its own frames. The flow's variable v_t is
+h_t depends on x_{<t} only, and every sample has its own state and reads its own frames. The flow's variable v_t is
 
     position   (x_t - shift) / scale                                     (as printed, in training units)
-    residual   d_t - damping * d_{t-1},  d_t = (x_t - x_{t-1}) / step    (what carries over to people not trained on)
+    residual   d_t - damping * d_{t-1},  d_t = (x_t - x_{t-1}) / step    (generalises to people not trained on)
 
 With `shared` channels each number has a state of its own, from which an affine layer with free tails is read, and a
-fixed whitening follows; the flow is given the mean of the states and models what is left, how the numbers go together:
+fixed whitening follows; the flow is conditioned on the mean of the states and models the rest, the dependence of the
+numbers:
 
     r = (v - m(h)) / exp(s(h));     e = sinh(asinh(r) / a);     y = C^{-1} e,  C C' the correlation of e in training
 
-a > 1 gives tails heavier than a Gaussian's (after Jones & Pewsey 2009; a = 2: a Laplace's). All of it is invertible,
-so that the likelihood stays exact.
+a > 1 gives tails heavier than a Gaussian's (after Jones & Pewsey 2009; a = 2: a Laplace's). All of it is invertible, so
+the likelihood stays exact.
 
 Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, C channels, K hidden units.
 """
@@ -29,12 +30,14 @@ from torch import Tensor, nn
 from kinecast.errors import KinecastError
 from kinecast.forecasting.base import Forecaster, ForecasterConfig
 from kinecast.forecasting.features import CHANNELS, Channels, MotionFeatures, mlp
-from kinecast.forecasting.flows.realnvp import FlowDistribution, FoldedInverse, RealNVP, RealNVPConfig
+from kinecast.forecasting.flows.folding import FoldedInverse
+from kinecast.forecasting.flows.layers import RealNVPConfig
+from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP
 from kinecast.forecasting.normalize import NORMALIZATIONS, Normalization, Normalizer, Units
 
 _DAMPING = 0.4
-_LOG_SCALE = (-6.0, 2.0)  # of the affine layer, in log steps: beyond these a sample would freeze or fly away
-_TAIL = (1.0, 2.5)  # of the exponent a, and 1.5 to begin with
+_LOG_SCALE = (-6.0, 2.0)  # of the affine layer, in log steps: beyond these a sample would freeze or diverge
+_TAIL = (1.0, 2.5)  # of the exponent a, initially 1.5
 _SHRINKAGE = 0.1  # of the correlation towards none: there are few independent windows
 _JUMP = 8.0  # of its spread: larger residuals (a cut, a lost keypoint) do not steer the correlation
 
@@ -52,7 +55,7 @@ class GRUNFConfig(ForecasterConfig):
     flow_layers: int = 3
     batch_norm: bool = True
     channels: Channels = "shared"
-    identity: int = 4  # numbers of the learnt vector that tells the shared net which of D it reads
+    identity: int = 4  # size of the learnt embedding of the D numbers
     normalization: Normalization = "window"
     variable: Literal["position", "residual"] = "residual"
     dropout: float = 0.1
@@ -95,7 +98,7 @@ PRESETS = {
 
 
 class Before(NamedTuple):
-    """What is known before a frame, of R rows: units, the last frame (R, D), its increment in steps (R, D)."""
+    """The context of a frame, for R rows: units, the last frame (R, D), its increment in steps (R, D)."""
 
     units: Units
     frame: Tensor
@@ -116,7 +119,7 @@ class NextFrame:
         return self.log_prob_in_units(frame) - self.scale.log().sum(dim=1)
 
     def log_prob_in_units(self, frame: Tensor) -> Tensor:
-        """Return the same in units of `scale`, (R,): what training looks at."""
+        """Return the same in units of `scale`, (R,), as used in training."""
         y, log_det = self.to_flow(frame)
         return self.flow.log_prob(y) + log_det
 
@@ -185,10 +188,10 @@ class GRUNF(Forecaster):
             self._fit_marginal(windows, observed)
 
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the negative log-likelihood a number of motion, in units of the window (B, T, D).
+        """Return the negative log-likelihood per number of motion, in units of the window (B, T, D).
 
-        Of all frames where units are the training set's, as published; of the later ones where a window is measured by
-        its observed frames, which can have no density in units made of themselves.
+        Over all frames if units are the training set's, as published; over the later ones if a window is measured by
+        its observed frames, which have no density in units derived from themselves.
         """
         observed = self._split(batch, observed)
         units = self.normalizer(batch[:, :observed])
@@ -242,9 +245,9 @@ class GRUNF(Forecaster):
             increment, frame = (drawn - frame) / units.step[:, 0], drawn
             frames.append(frame)
             if t + 1 < horizon:
-                told = self.features(window, frame, increment).flatten(0, 1)
-                for layer, of_layer in enumerate(weights):  # what the GRU does of one frame, without its checks
-                    told = states[layer] = torch.gru_cell(told, states[layer], *of_layer)
+                inputs = self.features(window, frame, increment).flatten(0, 1)
+                for layer, of_layer in enumerate(weights):  # the GRU's step for one frame, without its checks
+                    inputs = states[layer] = torch.gru_cell(inputs, states[layer], *of_layer)
         return torch.stack(frames, dim=1).view(samples, len(observed), horizon, self.motion_dim)
 
     def next_frames(self, units: Units, windows: Tensor, first: int) -> NextFrame:
@@ -253,7 +256,7 @@ class GRUNF(Forecaster):
         states, _ = self._read(units, windows[:, :-1], increments[:, :-1])  # (B, T-1, C, K): state t-1 has read x_{<t}
         initial = states.new_zeros(len(windows), 1, *states.shape[2:])
         states = torch.cat([initial, states], dim=1)[:, first:].flatten(0, 1)
-        at = [max(0, t - 1) for t in range(first, windows.shape[1])]  # of frame 0 nothing is known, and nothing used
+        at = [max(0, t - 1) for t in range(first, windows.shape[1])]  # frame 0 has no context, and uses none
         before = Before(_per_frame(units, len(at)), windows[:, at].flatten(0, 1), increments[:, at].flatten(0, 1))
         return self.next_frame(before, states)
 
@@ -290,13 +293,13 @@ class GRUNF(Forecaster):
             state = frames.new_zeros(self.config.layers, batch * self.features.channels, self.config.hidden)
             return frames.new_zeros(batch, 0, self.features.channels, self.config.hidden), state
         window = self.features.unchanging(units, batch)
-        told = self.features(window, frames.transpose(0, 1), increments.transpose(0, 1))  # (T, B, C, F)
-        states, last = self.gru(told.flatten(1, 2).transpose(0, 1))
+        inputs = self.features(window, frames.transpose(0, 1), increments.transpose(0, 1))  # (T, B, C, F)
+        states, last = self.gru(inputs.flatten(1, 2).transpose(0, 1))
         return states.view(batch, self.features.channels, count, -1).transpose(1, 2), last
 
     @torch.no_grad()
     def _fit_marginal(self, windows: Tensor, observed: int) -> None:
-        """Set the scales, and the correlation of what they and the tails leave of v, frames after the N-th."""
+        """Set the scales, and the correlation of v's residuals after scales and tails, over frames after the N-th."""
         units = self.normalizer(windows[:, :observed])
         if self.damping is None:
             v = (windows[:, observed:] - units.shift) / units.scale
@@ -316,8 +319,8 @@ class GRUNF(Forecaster):
 
 def _lighter(r: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
     """Return sinh(asinh(r) / a) and the log of its slope, each (R, D)."""
-    bent = torch.asinh(r) / tail
-    return torch.sinh(bent), torch.log(torch.cosh(bent)) - tail.log() - 0.5 * torch.log1p(r.square())
+    scaled = torch.asinh(r) / tail
+    return torch.sinh(scaled), torch.log(torch.cosh(scaled)) - tail.log() - 0.5 * torch.log1p(r.square())
 
 
 def _increments(units: Units, frames: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from kinecast.forecasting.flows.mcmc import (
 from kinecast.forecasting.flows.realnvp import FlowDistribution
 from kinecast.forecasting.gru_nf import GRUNF, PRESETS, GRUNFConfig
 
-_RIDGE = 1e-3  # of the mean square of the state: its numbers may hang together
+_RIDGE = 1e-3  # of the mean square of the state, whose numbers may be correlated
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -48,7 +48,7 @@ _LOG_2PI = math.log(2 * math.pi)
 class GRUSNFConfig(GRUNFConfig):
     """The GRU-NF inside, and its refinement; the defaults of the latter are the published ones.
 
-    `power` bends the schedule l_i, 0 keeps it at 1; `variance` is sigma squared. `mean` is where mu_t comes from.
+    `power` shapes the schedule l_i, 0 keeps it at 1; `variance` is sigma squared. `mean` is where mu_t comes from.
     """
 
     steps: int = 2
@@ -71,7 +71,9 @@ class GRUSNFConfig(GRUNFConfig):
         self._expect("mean", self.mean in ("flow", "head"), "flow or head")
         if self.energy == "exact":
             self._expect(
-                "acceptance", self.acceptance == "joint", "joint where energy is exact, which is no sum over dimensions"
+                "acceptance",
+                self.acceptance == "joint",
+                "joint where energy is exact, which is not a sum over dimensions",
             )
 
     @property
@@ -91,7 +93,7 @@ class GRUSNFConfig(GRUNFConfig):
 
 @dataclass(frozen=True)
 class RefinementReport:
-    """What a refinement did: its settings, the share of proposals accepted by layer (None: none made).
+    """Record of a refinement: its settings, and the acceptance rate by layer (None: no proposals).
 
     `log_weights` (S, B, H) of each sample's frame, if asked for: with them, means over samples are means over the last
     layer's target, N(mu_t, variance) for the paper's energy (Wu et al.), given the frames before.
@@ -108,7 +110,7 @@ class RefinementReport:
 
 
 class GRUSNF(Forecaster):
-    """A GRU-NF that is refined when it is sampled."""
+    """A GRU-NF with refinement during sampling."""
 
     name = "gru-snf"
     config_type = GRUSNFConfig
@@ -157,7 +159,7 @@ class GRUSNF(Forecaster):
         self.head_fitted.fill_(1.0)
 
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the GRU-NF's loss: refinement has no part in training."""
+        """Return the GRU-NF's loss: refinement does not affect training."""
         return self.gru_nf.loss(batch, observed)
 
     def sample_with_report(
@@ -169,7 +171,7 @@ class GRUSNF(Forecaster):
         generator: torch.Generator | None = None,
         log_weights: bool = False,
     ) -> tuple[Tensor, RefinementReport]:
-        """Return what `forecast` returns, (S, B, H, D), and what the refinement did."""
+        """Return the samples of `forecast`, (S, B, H, D), and a record of the refinement."""
         self._check(observed, horizon, samples)
         if generator is None:
             generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -210,7 +212,7 @@ class GRUSNF(Forecaster):
 
 
 class _Refiner:
-    """Takes noise through the flow with refinement between the layers, and counts. Of one call of `_refined`."""
+    """Passes noise through the flow with refinement between the layers, and counts. For one call of `_refined`."""
 
     def __init__(self, model: GRUSNF, generator: torch.Generator, weigh: bool) -> None:
         self.model = model
@@ -262,7 +264,7 @@ class _Refiner:
 
 
 def _own_stream(generator: torch.Generator) -> torch.Generator:
-    """Return a generator that follows from the state of the given one, and leaves that as it is."""
+    """Return a generator derived from the state of the given one, which is left unchanged."""
     ahead = torch.Generator(device=generator.device)
     ahead.set_state(generator.get_state())
     seed = int(torch.randint(2**62, (), generator=ahead, device=generator.device))

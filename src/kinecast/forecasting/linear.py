@@ -4,10 +4,10 @@
     var     d_{t+1} = sum over lags l of A_l d_{t-l} + e_t,     x_{t+1} = x_t + step * d_{t+1}
 
 with d increments in mean training steps, v = x_N - x_{N-1}, and reach damped velocity's. W and A are ridge-regressed on
-the training windows, so that a large penalty leaves damped velocity (ridge) or a held frame (var). Samples add what was
-left over in training: whole residual trajectories r, as climatology does, or residuals e drawn anew for each frame.
+the training windows, so that a large penalty leaves damped velocity (ridge) or a held frame (var). Samples add training
+residuals: whole trajectories r, as in climatology, or residuals e drawn for each frame.
 
-Letters: M training windows, N observed, H horizon, L lags, D numbers a frame, S samples.
+Notation: M training windows, N observed, H horizon, L lags, D numbers per frame, S samples.
 """
 
 from abc import abstractmethod
@@ -22,7 +22,7 @@ from kinecast.forecasting.base import ForecasterConfig
 from kinecast.forecasting.baselines import Baseline, DampedVelocity, reach_of
 from kinecast.forecasting.normalize import Normalizer
 
-_RADIUS = 0.98  # of an autoregression: one that grows without bound is drawn in to this
+_RADIUS = 0.98  # of an autoregression: an unstable one is shrunk to this
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RidgeConfig(ForecasterConfig):
 
 @dataclass(frozen=True)
 class VARConfig(RidgeConfig):
-    """The same, and how many increments before a frame are read."""
+    """The same, and the number of previous increments read."""
 
     lags: int = 2
 
@@ -50,7 +50,7 @@ class VARConfig(RidgeConfig):
 
 
 class _Linear(Baseline):
-    """What both share: increments in steps, missing ones taken as 0, and buffers whose sizes a file tells."""
+    """Common parts: increments in steps, with missing ones taken as 0, and buffers whose sizes come from the file."""
 
     deterministic = False
     min_observed = 2
@@ -70,7 +70,7 @@ class _Linear(Baseline):
         """Set `weight` and `residuals` from windows (M, T, D)."""
 
     def fit(self, windows: Tensor, observed: int) -> None:
-        """Regress, and keep what is left over, of windows (M, T, D)."""
+        """Regress windows (M, T, D) and keep the residuals."""
         observed = self._split(windows, observed)
         self.normalizer.fit(windows)
         self._fit(windows, observed)
@@ -133,7 +133,7 @@ class Ridge(_Linear):
     def _sample(self, observed: Tensor, horizon: int, samples: int, generator: torch.Generator) -> Tensor:
         self._check_fitted()
         frames, count = observed.repeat(samples, 1, 1), observed.shape[1]
-        while frames.shape[1] < count + horizon:  # beyond what was fitted, each sample goes on from its own frames
+        while frames.shape[1] < count + horizon:  # beyond the fitted horizon, each sample continues from its own frames
             left = self._drawn(len(frames), generator) * self.normalizer.step
             frames = torch.cat([frames, self._block(frames) + left], dim=1)
         return frames[:, count : count + horizon].unflatten(0, (samples, -1))
@@ -176,7 +176,7 @@ class VAR(_Linear):
         return drawn.unflatten(0, (samples, -1))
 
     def _run(self, observed: Tensor, horizon: int, generator: torch.Generator | None) -> Tensor:
-        """Go on from frames (R, N, D) by (R, H, D), without noise where there is no generator."""
+        """Continue frames (R, N, D) by (R, H, D), without noise if there is no generator."""
         self._check_fitted()
         recent, frame, frames = self._increments(observed, len(self.weight)), observed[:, -1], []
         for _ in range(horizon):

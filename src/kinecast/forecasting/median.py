@@ -1,4 +1,7 @@
-"""The median of samples. `torch.median` gives the lower middle of an even number: samples of one distribution drift."""
+"""The median of samples.
+
+`torch.median` returns the lower middle for an even number, which biases feedback over many steps.
+"""
 
 from torch import Tensor
 

@@ -1,13 +1,13 @@
 """NF: the memoryless flow forecaster of arXiv 2504.05537, section 3.2, with the RealNVP of Dinh et al. 2016.
 
     z_t = f(x_t),  z_t ~ N(0, I);     x_{t+k} = f^{-1}(rho z_t + sqrt(1 - rho^2) e),  e ~ N(0, I)
-    loss    MSE(f^{-1}(rho z_t), x_{t+k}) + NLL(x_t), the latter a number of motion or, as printed, whole
+    loss    MSE(f^{-1}(rho z_t), x_{t+k}) + NLL(x_t), the latter per number of motion or, as printed, in total
 
-The paper gives the loss and that the flow has no condition; how the flow of x_t yields a forecast of x_{t+k} it leaves
-open. Here the base variable goes on as the one Gaussian process that keeps N(0, I): rho in (0, 1), one for each number
-and learnt by the MSE, is how much of it is left after k frames, the rest is new. So the forecast far ahead (rho 0) is
-the flow's own density, and the sure one (rho 1) repeats x_t. No batch normalisation: in training its inverse would not
-be the inverse of its forward pass. How x_t becomes a forecast: `forecasters.shifting`.
+The paper gives the loss, and an unconditional flow; how the flow of x_t yields a forecast of x_{t+k} it leaves open.
+Here the base variable evolves as the Gaussian process that keeps N(0, I): rho in (0, 1), one per number and learnt by
+the MSE, is the correlation after k frames. So the forecast far ahead (rho 0) is the flow's own density, and the certain
+one (rho 1) repeats x_t. No batch normalisation: in training its inverse would not be the inverse of its forward pass.
+How x_t becomes a forecast: `forecasters.shifting`.
 
 Notation: R rows, L frames, D numbers per frame.
 """
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from kinecast.forecasting.base import ForecasterConfig
-from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP, RealNVPConfig
+from kinecast.forecasting.flows.layers import RealNVPConfig
+from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP
 from kinecast.forecasting.normalize import NORMALIZATIONS, Normalization
 from kinecast.forecasting.shifting import NOISES, Noise, ShiftingForecaster
 
@@ -52,9 +53,9 @@ class NFConfig(ForecasterConfig):
 
 
 class NF(ShiftingForecaster):
-    """A normalising flow of single frames, and how much of its base variable is left after k.
+    """A normalising flow of single frames, whose base variable decorrelates over k frames.
 
-    Of `paper` the paper's text gives no sizes; they are those released for GRU-NF's flow.
+    The paper's text gives no sizes for `paper`; they are those released for GRU-NF's flow.
     """
 
     name = "nf"

@@ -1,4 +1,4 @@
-"""Normalisation of motion vectors by what a forecaster may know: the training set, or a window's own observed frames.
+"""Causal normalisation of motion vectors: by the training set, or by a window's own observed frames.
 
 Notation: B batch, N observed frames, D numbers per frame, M training windows.
 """
@@ -13,13 +13,13 @@ from kinecast.errors import KinecastError
 Normalization = Literal["training", "window"]
 NORMALIZATIONS: tuple[str, ...] = ("training", "window")
 
-_FLOOR = 1e-4  # of the mean over D: a dimension that hardly moved in training is not blown up by its noise
-_OWN_SHARE = 0.5  # of a dimension's own N-1 steps against those of all D, which are few and noisy alone
-_LEAST_STEP = 0.15  # of the training step: a still window is not taken to stay perfectly still
+_FLOOR = 1e-4  # of the mean over D: the noise of a nearly still dimension must not be amplified
+_OWN_SHARE = 0.5  # weight of a dimension's own N-1 steps, few and noisy, against those of all D
+_LEAST_STEP = 0.15  # of the training step: a still window may move again
 
 
 class Units(NamedTuple):
-    """What a window is measured in; each (B or 1, 1, D). A value: no module keeps it.
+    """The units of a window; each (B or 1, 1, D). A value that no module stores.
 
     `shift` and `scale` normalise positions, `step` frame-to-frame increments; `level` is the log of the window's
     step over the training set's, 0 where it is not estimated.
@@ -36,11 +36,11 @@ class Units(NamedTuple):
 
 
 class Normalizer(nn.Module):
-    """Gives the units of a window. A module of the model, for two reasons.
+    """Computes the units of a window. It is a module of the model for two reasons.
 
-    Its statistics belong to the weights: they are saved, moved and loaded with them, so that no model runs with
-    another data set's. And `forecast` takes and gives raw units, so that no caller can normalise by frames that the
-    model must not see, as the released evaluation did (by the observed frames of *later* windows of the video).
+    Its statistics belong to the weights: they are saved, moved and loaded with them, so that no model runs with another
+    data set's. And `forecast` uses raw units, so that no caller can normalise by future frames, as the released
+    evaluation did (by the observed frames of *later* windows of the video).
 
     training: mean and standard deviation of the training frames, root mean square of their increments.
     window: the last observed frame, and the root mean square of the window's own observed increments, half its own
@@ -85,6 +85,6 @@ class Normalizer(nn.Module):
 
 
 def _floored(spread: Tensor) -> Tensor:
-    """Raise what is (nearly) zero to a share of the mean over D, or to 1 where nothing moved at all."""
+    """Raise near-zero values to a share of the mean over D, or to 1 if nothing moved."""
     mean = float(spread.mean())
     return spread.clamp_min(_FLOOR * mean) if mean > 0 else torch.ones_like(spread)

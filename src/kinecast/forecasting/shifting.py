@@ -1,19 +1,20 @@
-"""What VAE and NF share: a map from the frame x_t to the frame x_{t+k}, without memory, shifted along the window.
+"""Common base of VAE and NF: a memoryless map from frame x_t to frame x_{t+k}, shifted along the window.
 
 arXiv 2504.05537, section 3.2: k is at least the number n of observed frames, and each of the n inputs gives the value k
 later. Here k = N of training, so that the N observed frames give exactly the next N, and no frame is left out between.
-What the paper does not say is settled so:
+Cases the paper leaves open:
 
     H <= N    the first H of them
     H > N     forecast frames are inputs in their turn, each sample's own: x_{N+i} is drawn given its x_{N+i-k}
     N < k     of a shorter history than in training, frames before the first are taken to be equal to the first
 
-The models give a distribution of each frame given one earlier frame. How the frames of one forecast go together is
-not part of them: drawn independently (`noise` of `independent`, as the published formulas read), samples jump from
-frame to frame; with `shared` one draw of the noise serves k frames in a row, and the distribution of each of them,
-given the frame that it is drawn from, stays the same.
+The models give a distribution of each frame given one earlier frame. The joint distribution of the frames of one
+forecast is not part of them: drawn independently (`noise` of `independent`, as the published formulas read), samples
+jump from frame to frame; with `shared` one draw of the noise serves k frames in a row, and the distribution of each of
+them, given the frame that it is drawn from, stays the same.
 
-Notation: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, M training windows, R rows, L frames.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, M training windows, R rows, L
+frames.
 """
 
 from abc import abstractmethod
@@ -31,7 +32,7 @@ NOISES: tuple[str, ...] = ("shared", "independent")
 
 
 class ShiftingForecaster(Forecaster):
-    """A forecaster that sees one frame, k frames before the one that it forecasts."""
+    """A forecaster that reads one frame, k frames before the forecast one."""
 
     shift: Tensor  # k
 
@@ -84,7 +85,7 @@ class ShiftingForecaster(Forecaster):
         return noise.expand(-1, frames.shape[1], -1)
 
     def _earlier(self, frames: Tensor, start: int, stop: int) -> Tensor:
-        """Return of (R, T, D) the frames k before those from `start` to `stop`; the first one for any before it."""
+        """Return from (R, T, D) the frames k before those from `start` to `stop`, or the first one if there is none."""
         index = torch.arange(start, stop, device=frames.device) - self._fitted_shift()
         return frames[:, index.clamp_min(0)]
 

@@ -1,4 +1,4 @@
-"""Forecasters on disk: safetensors with the config in the metadata. Nothing in such a file can run code."""
+"""Forecasters on disk: safetensors with the config in the metadata. Such a file cannot run code."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from kinecast.forecasting.vrnn_released import ReleasedVRNN
 
 _KIND = "forecaster"
 _FORMAT = "1"
-_RELEASED_MARK = "posterior_net.fc1.weight"  # the released files carry no metadata
+_RELEASED_MARK = "posterior_net.fc1.weight"  # the released files have no metadata
 WEIGHTLESS = ("repeat", "velocity")  # baselines that need no file
 
 
 def save_forecaster(model: Forecaster, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
-    """Write a forecaster: tensors, name, D, config, and what is known of its training (`about`, JSON values).
+    """Write a forecaster: tensors, name, D, config, and facts on its training (`about`, JSON values).
 
     Raises:
         KinecastError: the path cannot be written.
@@ -40,8 +40,8 @@ def load_forecaster_file(path: str | Path) -> Forecaster:
     """Read what `save_forecaster` wrote, or the released VRNN's weights; in evaluation mode, on the CPU.
 
     Raises:
-        KinecastError: the file is missing, damaged, no forecaster, of a later format, or its tensors do not fit its
-            config or hold NaN.
+        KinecastError: the file is missing, damaged, not a forecaster, or of a later format, or its tensors do not fit
+            its config or hold NaN.
     """
     path = existing_file(path, "forecaster file (.safetensors)")
     metadata, tensors = read_tensors(path)
@@ -72,7 +72,7 @@ def load_forecaster_file(path: str | Path) -> Forecaster:
 
 
 def motion_dim_of(path: str | Path) -> int | None:
-    """Return D of the motion that the forecaster in a file is of, without loading it; None if the file does not say.
+    """Return D of the forecaster in a file, without loading it; None if the file does not state it.
 
     Raises:
         KinecastError: it is missing or damaged.
@@ -82,10 +82,10 @@ def motion_dim_of(path: str | Path) -> int | None:
 
 
 def open_forecaster(name_or_path: str, motion_dim: int) -> Forecaster:
-    """Return the forecaster in a file, or a baseline that needs none, by name.
+    """Return the forecaster in a file, or by name a baseline that needs no file.
 
     Raises:
-        KinecastError: neither such a file nor such a name, or the file's D is another.
+        KinecastError: no such file or name, or the file has another D.
     """
     if name_or_path in WEIGHTLESS:
         return build_forecaster(name_or_path, motion_dim).eval()

@@ -6,9 +6,9 @@
 The likelihood is `squared`, as printed (eq. 10): the mean squared error, and a sample is the decoder's output, so that
 its spread is the latent's alone; the KL, a sum over the latent, counts in full, and `kl_per_number` is off. Or
 `gaussian`, ours: with a learnt deviation for each number (sigma-VAE: Rybkin et al. 2021),
-which joins the sample. The KL then needs a weight far below 1: the latent tells no more of x_{t+k} than of x_t, which
-is what the KL costs, so that at weight 1 the best encoder is one that tells nothing (an information bottleneck). How
-x_t becomes a forecast: `forecasters.shifting`.
+which joins the sample. The KL then needs a weight far below 1: the latent is no more informative about x_{t+k} than
+about x_t, for which the KL charges, so that at weight 1 an uninformative encoder is optimal (an information
+bottleneck). How x_t becomes a forecast: `forecasters.shifting`.
 
 Notation: R rows, L frames, D numbers per frame, Z latent numbers.
 """
@@ -55,7 +55,7 @@ class VAEConfig(ForecasterConfig):
 class VAE(ShiftingForecaster):
     """A variational autoencoder from a frame to the one k later.
 
-    Of `paper` the paper's text gives the loss and the inference; its sizes are those printed for the VRNN.
+    The paper gives loss and inference of `paper`; its sizes are those printed for the VRNN.
     """
 
     name = "vae"

@@ -6,9 +6,9 @@
     posterior  z_t ~ q(z | phi_x(x_t), h_{t-1})              (eq. 9; [A] eq. 14)
     loss       sum over t of -log p(x_t | z_t, h_{t-1}) + KL(q || p)      (eq. 11; [A] eq. 17)
 
-With `variable` of `position` it is so, over all frames of a window, from h_0 = 0. With `residual`, ours, a frame is its
-increment d_t in units of `step`, x_t = x_{t-1} + step * d_t, which the posterior reads as it is; the sum is over the
-frames after the N-th; and
+With `variable` set to `position` it is as printed, over all frames of a window, from h_0 = 0. With `residual`, ours, a
+frame is its increment d_t in units of `step`, x_t = x_{t-1} + step * d_t, which the posterior reads as it is; the sum
+is over the frames after the N-th; and
 
                mean d_t = damping * d_{t-1} + g(z_t, h_{t-1}) + s(z_t, h_{t-1}) * W z_t
 
@@ -17,7 +17,8 @@ that weight at 0. Every sample carries its own state and reads its own frames. T
 is ours (`loading`): the D x Z loadings W let numbers that move together in training move together in a sample from
 the first step of training on, where a plain decoder leaves its latent unused for long.
 
-Notation: B batch, T frames, N observed, H horizon, D numbers a frame, S samples, R rows, C channels, Z latent numbers.
+Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, R rows, C channels, Z latent
+numbers.
 """
 
 import math
@@ -46,14 +47,14 @@ from kinecast.forecasting.objectives import fair_crps, fair_energy_score
 
 _UNIT = math.log(math.e - 1)  # softplus of it is 1
 _JUMP = 4.0  # steps: larger ones (a cut, a lost keypoint) do not steer the principal components
-_LOG_SCALE = (-6.0, 2.0)  # of the decoder, in log steps: beyond these a sample would freeze or fly away
+_LOG_SCALE = (-6.0, 2.0)  # of the decoder, in log steps: beyond these a sample would freeze or diverge
 
 
 @dataclass(frozen=True)
 class VRNNConfig(ForecasterConfig):
     """Sizes and choices of a VRNN.
 
-    Weights of the loss: `likelihood_weight` of the variational bound a number of motion, `kl_weight` of the KL in it,
+    Weights of the loss: `likelihood_weight` of the variational bound per number of motion, `kl_weight` of the KL in it,
     `crps_weight` and `energy_weight` of the scores of `score_samples` free-running trajectories from the prior.
     """
 
@@ -63,7 +64,7 @@ class VRNNConfig(ForecasterConfig):
     latent_features: int = 3  # phi_z, a channel
     loading: bool = True
     channels: Channels = "shared"
-    identity: int = 4  # numbers of the learnt vector that tells the shared net which of D it reads
+    identity: int = 4  # size of the learnt embedding of the D numbers
     normalization: Normalization = "window"
     noise: Literal["gaussian", "laplace"] = "laplace"
     dropout: float = 0.1
@@ -109,7 +110,7 @@ _PAPER = VRNNConfig(
 
 
 class VRNN(Forecaster):
-    """A recurrent model with a latent variable a frame."""
+    """A recurrent model with one latent variable per frame."""
 
     name = "vrnn"
     config_type = VRNNConfig
@@ -146,7 +147,7 @@ class VRNN(Forecaster):
             self.loading.weight.data.copy_(self._principal_loadings(windows, observed))
 
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of `nll` and `kl` (the bound, a number of motion), and of free-running scores."""
+        """Return the weighted sum of `nll` and `kl` (the bound, per number of motion), and of free-running scores."""
         observed = self._split(batch, observed)
         units = self.normalizer(batch[:, :observed])
         given = 0 if self.printed else observed
@@ -176,15 +177,15 @@ class VRNN(Forecaster):
         window = self.features.unchanging(units, len(batch))
         increments = _increments(units, batch)
         for t in range(observed, batch.shape[1]):
-            told = self._phi_x(window, batch[:, t], increments[:, t]) if self.printed else None
+            features = self._phi_x(window, batch[:, t], increments[:, t]) if self.printed else None
             target = self._position(units, batch[:, t]) if self.printed else increments[:, t]
-            prior, posterior = self.prior(state), self._told_posterior(state, told, target)
+            prior, posterior = self.prior(state), self._posterior_given(state, features, target)
             latent = posterior.rsample()
             surprises.append(-self.decode(state, latent, increments[:, max(0, t - 1)]).log_prob(target).sum(dim=1))
             divergences.append(kl_divergence(posterior, prior).sum(dim=1))
-            if told is None:
-                told = self._phi_x(window, batch[:, t], increments[:, t])
-            state = self._advance(state, self._phi_z(latent), told)
+            if features is None:
+                features = self._phi_x(window, batch[:, t], increments[:, t])
+            state = self._advance(state, self._phi_z(latent), features)
         return torch.stack(surprises, dim=1), torch.stack(divergences, dim=1)
 
     def prior(self, state: Tensor) -> Normal:
@@ -193,11 +194,11 @@ class VRNN(Forecaster):
 
     def posterior(self, state: Tensor, increment: Tensor) -> Normal:
         """q(z_t | x_t, h_{t-1}) of `residual`, the new frame given by its increment (R, D) in steps: (R, Z)."""
-        return self._told_posterior(state, None, increment)
+        return self._posterior_given(state, None, increment)
 
-    def _told_posterior(self, state: Tensor, told: Tensor | None, increment: Tensor) -> Normal:
+    def _posterior_given(self, state: Tensor, features: Tensor | None, increment: Tensor) -> Normal:
         """q(z_t | x_t, h_{t-1}) from phi_x(x_t) (R, 1, mlp) as printed, else from the increment (R, D): (R, Z)."""
-        mean, spread = self._posterior(state, torch.asinh(increment) if told is None else told[:, 0])
+        mean, spread = self._posterior(state, torch.asinh(increment) if features is None else features[:, 0])
         return Normal(mean, _deviation(spread), validate_args=False)
 
     def decode(self, state: Tensor, latent: Tensor, increment: Tensor) -> Normal | Laplace:
@@ -217,9 +218,9 @@ class VRNN(Forecaster):
             return state
         increments = _increments(units, frames)[:, first:].transpose(0, 1)
         window = self.features.unchanging(units, len(frames))
-        told = self._phi_x(window, frames[:, first:].transpose(0, 1), increments)
-        read = told[:, :, 0] if self.printed else torch.asinh(increments)
-        for of_posterior, of_frame in zip(read, told, strict=True):
+        features = self._phi_x(window, frames[:, first:].transpose(0, 1), increments)
+        read = features[:, :, 0] if self.printed else torch.asinh(increments)
+        for of_posterior, of_frame in zip(read, features, strict=True):
             latent, _ = self._posterior(state, of_posterior)
             state = self._advance(state, self._phi_z(latent), of_frame)
         return state
@@ -252,16 +253,16 @@ class VRNN(Forecaster):
         return mean, (log_scale - 1).clamp(*_LOG_SCALE).exp()
 
     def _phi_x(self, window: Unchanging, frame: Tensor, increment: Tensor) -> Tensor:
-        """Tell each channel of a frame, (R, C, mlp); of T frames at once with time outermost."""
+        """Return the frame's features for each channel, (R, C, mlp); for T frames at once with time outermost."""
         return self.phi_x(self.features(window, frame, increment))
 
     def _phi_z(self, latent: Tensor) -> Tensor:
-        """Tell each channel of the frame's one latent: (R, Z) to (R, C, latent_features)."""
+        """Return the latent's features for each channel: (R, Z) to (R, C, latent_features)."""
         return linear(latent, self.phi_z.weight, self.phi_z.bias).view(len(latent), self.features.channels, -1)
 
     @torch.no_grad()
     def _principal_loadings(self, windows: Tensor, observed: int) -> Tensor:
-        """Return (D, Z): the first Z principal components of what damped velocity leaves of the later increments."""
+        """Return (D, Z): the first Z principal components of the later increments' residuals of damped velocity."""
         increments = (windows.diff(dim=1) / self.normalizer(windows[:, :observed]).step)[:, observed - 2 :]
         left = increments[:, 1:] - self.damping * increments[:, :-1]
         left = left.clamp(-_JUMP, _JUMP).flatten(0, 1)
@@ -304,11 +305,11 @@ class VRNN(Forecaster):
     def _position(self, units: Units, frame: Tensor) -> Tensor:
         return (frame - units.shift[:, 0]) / units.scale[:, 0]
 
-    def _frame(self, units: Units, before: Tensor, told: Tensor) -> Tensor:
-        """Return the frame (R, D) that the decoder tells, by its position or its increment from the one before."""
+    def _frame(self, units: Units, before: Tensor, decoded: Tensor) -> Tensor:
+        """Return the decoded frame (R, D), from its position or its increment from the previous one."""
         if self.printed:
-            return torch.addcmul(units.shift[:, 0].expand_as(told), units.scale[:, 0], told)
-        return torch.addcmul(before, units.step[:, 0], told)
+            return torch.addcmul(units.shift[:, 0].expand_as(decoded), units.scale[:, 0], decoded)
+        return torch.addcmul(before, units.step[:, 0], decoded)
 
     def _scored(self, units: Units, state: Tensor, batch: Tensor, observed: int) -> tuple[Tensor, Tensor]:
         """Return free-running samples and the truth, both in mean training steps (one number for all D)."""
@@ -324,7 +325,7 @@ def _increments(units: Units, frames: Tensor) -> Tensor:
 
 
 def _deviation(spread: Tensor) -> Tensor:
-    """Return the standard deviation of a latent of what a net gives for it."""
+    """Return the standard deviation of a latent from a net's output."""
     return softplus(spread + _UNIT) + 1e-4
 
 

@@ -4,9 +4,9 @@
     x_t = tanh(decoder([h, z_t]));   h = GRUCell([x_t, z_t], h)
 
 in min-max units of a video. Two readings. `as_released` feeds the *true* x_t into the recurrence at every forecast
-step, so that it forecasts one step at a time with the future before its eyes; its samples share one state. It is here
-to reproduce published figures. `forecast` is the honest one: it feeds back its own frames, a state a sample, and
-scales by the window's own observed frames. The released prior was never trained (its KL weight stayed 0).
+step, so that it forecasts one step at a time given the true past of each step; its samples share one state. It is here
+to reproduce published figures. `forecast` is the honest one: it feeds back its own frames, with one state per sample,
+and scales by the window's own observed frames. The released prior was never trained (its KL weight stayed 0).
 
 Notation: B batch, T frames, N observed, H horizon, D numbers per frame, S samples, Z latent numbers.
 """
@@ -23,12 +23,12 @@ from torch.nn.functional import softplus
 from kinecast.errors import KinecastError, one_line
 from kinecast.forecasting.base import Forecaster, ForecasterConfig
 
-_FLOOR = 1e-3  # of the mean range over D: a number that was still while observed is not blown up
+_FLOOR = 1e-3  # of the mean range over D: a number still while observed must not be amplified
 
 
 @dataclass(frozen=True)
 class ReleasedVRNNConfig(ForecasterConfig):
-    """Sizes, which the state dict tells."""
+    """Sizes, inferred from the state dict."""
 
     hidden: int = 256
     latent: int = 20
@@ -80,11 +80,11 @@ class ReleasedVRNN(Forecaster):
         self.decoder = _Decoder(hidden + latent, fc, motion_dim)
 
     def fit(self, windows: Tensor, observed: int) -> None:
-        """Learn nothing: each window is scaled by its own observed frames."""
+        """Fit nothing: each window is scaled by its own observed frames."""
         self._split(windows, observed)
 
     def loss(self, batch: Tensor, observed: int | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of the reconstruction plus KL(q || p), true frames read: what the paper writes."""
+        """Squared error of the reconstruction plus KL(q || p) with true frames read, as in the paper."""
         observed = self._split(batch, observed)
         scaled = _scaled(batch, *_range(batch[:, :observed]))
         state = self._initial(scaled)
@@ -121,11 +121,11 @@ class ReleasedVRNN(Forecaster):
     def as_released(
         self, windows: Tensor, observed: int, samples: int | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return what the released code calls a forecast of windows (B, T, D) in min-max units: (S, B, T, D).
+        """Return the released code's forecast of windows (B, T, D) in min-max units: (S, B, T, D).
 
         READS THE FUTURE: frame t is predicted with all true frames before t, those after the N-th too. `samples`
-        None takes every latent at its mean (S is 1); otherwise the samples of one step share the state, which goes
-        on with the last sample's latent, as released.
+        None takes every latent at its mean (S is 1); otherwise the samples of one step share the state, which continues
+        with the last sample's latent, as released.
         """
         state, outputs = self._initial(windows), []
         count = samples or 1
@@ -144,7 +144,7 @@ class ReleasedVRNN(Forecaster):
         """Build from the released tensors; sizes are read off their shapes.
 
         Raises:
-            KinecastError: tensors are missing, foreign, or do not fit together.
+            KinecastError: tensors are missing, unknown, or inconsistent.
         """
         try:
             motion_dim, fc = state["decoder.fc2.weight"].shape
@@ -167,7 +167,7 @@ def _draw(distribution: Normal, generator: torch.Generator | None) -> Tensor:
 
 
 def _range(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the low end and the extent of each number over the frames (B, N, D), each (B, 1, D)."""
+    """Return the minimum and the range of each number over the frames (B, N, D), each (B, 1, D)."""
     low, high = frames.amin(dim=1, keepdim=True), frames.amax(dim=1, keepdim=True)
     extent = high - low
     floor = _FLOOR * extent.mean(dim=2, keepdim=True)

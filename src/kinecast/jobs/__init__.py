@@ -1,1 +1,1 @@
-"""Many independent tasks, computed by processes of this machine or by a Ray cluster."""
+"""Many independent tasks, computed by local processes or by a Ray cluster."""

@@ -1,7 +1,7 @@
-"""A Ray cluster as a backend: one Ray task for each of ours, on one processor, retried if its process dies.
+"""A Ray cluster as a backend: one Ray task per task, on one core, retried if its process dies.
 
-Nodes need the same kinecast and the user's files under the same paths (a shared folder). What the run itself makes
-(motion, trained forecasters) is copied to a node that does not have it, and results come back as bytes.
+Nodes need the same kinecast version and the user's files under the same paths (a shared folder). Files created by the
+run itself (motion, trained forecasters) are copied to the nodes, and results come back as bytes.
 """
 
 import atexit
@@ -22,14 +22,14 @@ from kinecast.jobs.tasks import QUEUED_AHEAD, Task, TaskResult, Worker
 from kinecast.packages import optional
 
 LOCAL = "local"
-RETRIES = 5  # of a task whose process died; Ray's own repetition for want of memory comes on top
+RETRIES = 5  # of a task whose process died; Ray's own retries when out of memory are not counted
 _STORE_BYTES = 200 << 20  # of a cluster that we start: results are small, and Ray's default is a third of memory
 _PATIENCE_SECONDS = 5.0
-_KEPT_FILES = 256  # copied files that the cluster holds beyond the tasks that use them
+_KEPT_FILES = 256  # copied files that the cluster keeps beyond the tasks that use them
 
 
 class RayCluster:
-    """Ray, joined or started, until `close`. A session that this process has already is used and left running."""
+    """A Ray session, joined or started, until `close`. A session this process already has is used and left running."""
 
     def __init__(self, worker: Worker, address: str, workers: int | None) -> None:
         self._ray = ray = _import_ray()
@@ -62,7 +62,7 @@ class RayCluster:
                 self._ray.cancel(reference, force=True)
 
     def close(self, failed: bool) -> None:
-        """Leave the cluster, or end ours."""
+        """Disconnect, or stop the cluster if it is ours."""
         if self._ours:
             self._ray.shutdown()
         if self._folder:
@@ -70,10 +70,10 @@ class RayCluster:
 
     def _open(self, address: str, workers: int | None) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ.setdefault("RAY_worker_niceness", "0")  # of ours: no less urgent than who waits for them
+        os.environ.setdefault("RAY_worker_niceness", "0")  # of ours: at the same priority as the process that waits
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address == LOCAL:
-            # A short path, for Unix sockets are made in it; ours, so that nothing is left behind.
+            # A short path, since it holds Unix sockets; our own, so that nothing is left behind.
             self._folder = tempfile.mkdtemp(prefix="kinecast-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
             own = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
             self._ray.init(address=LOCAL, _temp_dir=self._folder, **own, **quiet)
@@ -81,7 +81,7 @@ class RayCluster:
         try:
             _check_reachable(address)
             self._ray.init(address=address, **quiet)
-        except Exception as error:  # Ray raises many kinds: by the address, the network, the version
+        except Exception as error:  # Ray raises many kinds of error, depending on address, network and version
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise KinecastError(
                 f"ray {address!r}: expected the address HOST:PORT of a running cluster, found: {reason}: start one "
@@ -89,7 +89,7 @@ class RayCluster:
             ) from error
 
     def _window(self) -> int:
-        """Return how many tasks may be handed out; a cluster may grow while it works."""
+        """Return how many tasks may be in flight; a cluster may grow while it works."""
         return self._limit or int(self._ray.cluster_resources().get("CPU", 1)) + QUEUED_AHEAD
 
     def _result(self, reference: Any) -> TaskResult:
@@ -107,14 +107,14 @@ class RayCluster:
             raise cause from error
         except errors.RayError as error:
             raise KinecastError(
-                f"a worker died {RETRIES + 1} times at one task ({type(error).__name__}): what is finished is kept: "
-                "run the same command again, perhaps with fewer --workers"
+                f"a worker died {RETRIES + 1} times on one task ({type(error).__name__}): finished work is kept: run "
+                "the same command again, perhaps with fewer --workers"
             ) from error
         return result
 
 
 def _check_reachable(address: str) -> None:
-    """Raise an OSError if nobody answers at HOST:PORT: Ray tries for five minutes, and then ends the process."""
+    """Raise an OSError if nothing listens on HOST:PORT: Ray would try for five minutes and then kill the process."""
     host, _, port = address.rpartition(":")
     if "://" not in address and port.isdigit():
         socket.create_connection((host, int(port)), _PATIENCE_SECONDS).close()
@@ -130,7 +130,7 @@ _kept: Worker | None = None
 
 
 def _run(worker: Worker, task: Task, folder: str, files: dict[Path, Any]) -> TaskResult:
-    """Compute a task; relative paths start from `folder`, and `files` are those that it needs, by reference."""
+    """Compute a task; relative paths start at `folder`, and `files` are the files it needs, by reference."""
     global _kept
     torch.set_num_threads(1)
     if _kept is None or (type(_kept), _kept.settings) != (type(worker), worker.settings):
@@ -141,7 +141,7 @@ def _run(worker: Worker, task: Task, folder: str, files: dict[Path, Any]) -> Tas
         if not path.exists():
             raise KinecastError(
                 f"{path}: expected it on every node of the Ray cluster, found none on {socket.gethostname()} (from "
-                f"{os.getcwd()}): use a folder that all nodes share, under one path"
+                f"{os.getcwd()}): use a shared folder with the same path on all nodes"
             )
     for path, reference in files.items():
         if path not in _kept.copies and not path.exists():

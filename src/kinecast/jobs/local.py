@@ -1,4 +1,4 @@
-"""Backends on this machine: the calling process itself, or a pool of processes."""
+"""Local backends: the calling process itself, or a pool of processes."""
 
 import multiprocessing
 import signal
@@ -31,7 +31,7 @@ class InProcess:
 
 
 class ProcessPool:
-    """A pool of processes of this machine."""
+    """A pool of local processes."""
 
     def __init__(self, worker: Worker, count: int) -> None:
         self._count = count
@@ -52,13 +52,13 @@ class ProcessPool:
                     yield running.pop(future), future.result()
         except BrokenProcessPool as error:
             raise KinecastError(
-                "a worker died (killed, or out of memory): what is finished is kept: run the same command again, "
+                "a worker died (killed, or out of memory): finished work is kept: run the same command again, "
                 "perhaps with fewer --workers"
             ) from error
 
     def close(self, failed: bool) -> None:
-        """Wait for the processes to end; after a failure they are ended."""
-        if failed:  # finished results are on disk; the rest is computed by the next run
+        """Wait for the processes to end; after a failure, terminate them."""
+        if failed:  # finished results are on disk; the next run computes the rest
             for child in set(multiprocessing.active_children()) - self._others:
                 child.terminate()
         self._pool.shutdown(cancel_futures=True)
@@ -69,7 +69,7 @@ _worker: Worker | None = None
 
 def _start(worker: Worker) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the waiting process, which terminates this one
     torch.set_num_threads(1)
     _worker = worker
 

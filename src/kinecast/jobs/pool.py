@@ -11,15 +11,15 @@ from kinecast.jobs.tasks import Backend, Task, Worker
 
 
 class WorkerPool:
-    """Copies of one worker, to be used in a `with` statement.
+    """A pool of copies of one worker, for use in a `with` statement.
 
     Args:
-        worker: computes the tasks itself if it is the only one; otherwise copies of it do.
-        workers: how many; None is one, or with `ray` as many as the cluster has processors.
+        worker: computes the tasks itself if one worker is asked for; otherwise its copies do.
+        workers: number of workers; None is one, or with `ray` as many as the cluster has cores.
         ray: "local" or the address of a cluster.
 
     Raises:
-        KinecastError: fewer than one, no Ray, or no cluster there.
+        KinecastError: fewer than one worker, Ray not installed, or no cluster at the address.
     """
 
     def __init__(self, worker: Worker, workers: int | None = None, ray: str | None = None) -> None:
@@ -44,7 +44,7 @@ class WorkerPool:
         """Run tasks; yield the index and value of each as it completes and its files are written.
 
         Raises:
-            KinecastError: what a task raised, or a worker died for good.
+            KinecastError: raised by a task, or a worker that died repeatedly.
         """
         for i, done in self._backend.map(tasks):
             for path, data in done.files.items():

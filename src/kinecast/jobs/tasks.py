@@ -1,8 +1,8 @@
-"""Tasks, their results, and the worker that computes them: what every backend of a pool agrees on.
+"""Tasks, their results, and the worker that computes them: the contract of a pool's backends.
 
 A task is a pure function of its arguments and of files, computed on one thread, so that neither the backend nor the
-number of workers changes a bit of its result. Files that it makes come back as bytes and are written by the process
-that waits: a worker that dies loses its unfinished task and nothing else.
+number of workers changes a bit of its result. Files it creates come back as bytes and are written by the waiting
+process: a worker that dies loses only its unfinished task.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ QUEUED_AHEAD = 2  # tasks submitted beyond those that are running
 class Task:
     """One call of a worker's method.
 
-    `reads` are the user's files, which must exist where the task runs; `needs` are files that an earlier task made,
-    which are copied there.
+    `reads` are the user's files, which must exist where the task runs; `needs` are files made by earlier tasks, which
+    are copied there.
     """
 
     method: str
@@ -32,14 +32,14 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task returns: a plain value, and files to be written."""
+    """The result of a task: a plain value, and files to write."""
 
     value: Any = None
     files: Mapping[Path, bytes] = field(default_factory=dict)
 
 
 class Worker:
-    """Computes tasks, which name its methods. It is pickled as its settings; models are loaded where it runs.
+    """Computes tasks, which are calls of its methods. Only its settings are pickled; models are loaded where it runs.
 
     Args:
         settings: picklable, with `device`; workers of equal settings are interchangeable.
@@ -53,7 +53,7 @@ class Worker:
         return type(self), (self.settings,)
 
     def at(self, path: Path) -> Path:
-        """Return where a file that the run made is on this machine."""
+        """Return the path of a file of the run on this machine."""
         return self.copies.get(path, path)
 
     def run(self, task: Task) -> TaskResult:
@@ -63,7 +63,7 @@ class Worker:
 
 
 class Backend(Protocol):
-    """Where tasks are computed."""
+    """A place where tasks are computed."""
 
     def map(self, tasks: Sequence[Task]) -> Iterator[tuple[int, TaskResult]]:
         """Yield the index in `tasks` and the result of each, as it completes."""
@@ -73,7 +73,7 @@ class Backend(Protocol):
 
 
 def as_bytes(save: Callable[[Path], object], suffix: str) -> bytes:
-    """Return what a function writes to a path of some suffix."""
+    """Return the bytes that a function writes to a path with this suffix."""
     with tempfile.TemporaryDirectory(prefix="kinecast-") as folder:
         path = Path(folder, f"made{suffix}")
         save(path)

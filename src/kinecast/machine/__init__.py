@@ -1,1 +1,1 @@
-"""What the machine is and how it computes: its processor, settings of torch, the cache folder, OpenVINO."""
+"""The machine: its processor, torch's process-wide settings, the cache folder, OpenVINO."""

@@ -1,4 +1,4 @@
-"""Where measured choices and converted models are kept between runs. Everything in it can be made again."""
+"""The cache folder: measured choices and converted models, kept between runs. All of it can be recreated."""
 
 import hashlib
 import os
@@ -20,5 +20,5 @@ def cache_folder() -> Path:
 
 
 def key_of(*facts: object) -> str:
-    """Return a short name that changes with any of the facts."""
+    """Return a short name that depends on all of the facts."""
     return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:20]

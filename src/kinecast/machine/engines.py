@@ -1,4 +1,4 @@
-"""The names of engines and precisions, and which of them exist together."""
+"""The names of engines and precisions, and their supported combinations."""
 
 from kinecast.errors import KinecastError
 
@@ -8,10 +8,10 @@ SUPPORTED = {"eager": ("exact",), "fast": ("exact", "bf16"), "openvino": PRECISI
 
 
 def check(engine: str, precision: str) -> None:
-    """Check that an engine and a precision exist together.
+    """Check that an engine supports a precision.
 
     Raises:
-        KinecastError: they do not.
+        KinecastError: it does not.
     """
     for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:

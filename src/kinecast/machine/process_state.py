@@ -1,6 +1,6 @@
-"""Settings of torch that belong to the whole process, set for a while and put back.
+"""Process-wide settings of torch, set temporarily and restored.
 
-A library that leaves them changed changes its user's other numbers, and the speed of everything that runs later.
+Left changed, they would alter the user's other results and the speed of everything that runs later.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch compute with `count` threads: those that the calling thread starts, and every new thread's."""
+    """Let torch use `count` threads, in the calling thread and in new ones."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -22,10 +22,10 @@ def threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Take denormal numbers for zero.
+    """Flush denormal numbers to zero.
 
-    The processor keeps this a thread, and a thread takes it from the one that starts it. The calling thread's is put
-    back; torch's own workers that were started meanwhile keep it, for nothing reaches them.
+    The setting is per thread and inherited from the starting thread. The calling thread's is restored; torch's own
+    workers started meanwhile keep it, as nothing can reach them.
     """
     before = flushes_denormals()
     torch.set_flush_denormal(True)
@@ -36,13 +36,13 @@ def denormals_flushed() -> Iterator[None]:
 
 
 def flushes_denormals() -> bool:
-    """Whether this thread takes denormal numbers for zero: torch can set it, and not say it."""
+    """Whether this thread flushes denormal numbers to zero; torch can set it but not report it."""
     return not bool((torch.tensor([1e-40]) * 1.0).any())
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generators, of the CPU and of every CUDA device, and put their states back in the end."""
+    """Seed torch's generators (CPU and every CUDA device) and restore their states at the end."""
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
@@ -51,7 +51,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def kernels_measured() -> Iterator[None]:
-    """Let cuDNN measure which of its kernels is fastest, which pays where all inputs are of one size."""
+    """Let cuDNN benchmark its kernels, which pays if all inputs have one size."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

@@ -1,1 +1,1 @@
-"""How media are read: the container, the times and the look of its frames. Users call `kinecast.media.video`."""
+"""Reading media: containers, times and display of frames. Users call `kinecast.media.video`."""

@@ -1,8 +1,8 @@
-"""Film whose colours are not BT.709's, turned into what a screen without HDR shows.
+"""Conversion of video with colours other than BT.709's to sRGB.
 
-A clip's table of colours is computed from the formulas of ITU-R BT.2100 and applied by libav's `lut3d`. libswscale
-converts as well, but needs seconds before the first frame and cuts off all that is brighter than SDR's white.
-Codes of transfer and primaries are those of ITU-T H.273.
+A lookup table is computed from the formulas of ITU-R BT.2100 and applied by libav's `lut3d`. libswscale converts too,
+but needs seconds before the first frame and clips everything brighter than SDR white. Codes of transfer and primaries
+are those of ITU-T H.273.
 """
 
 import tempfile
@@ -24,30 +24,30 @@ _P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 _BT709 = ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
 _WIDE = {  # chromaticities of red, green and blue
     int(ColorPrimaries.BT2020): ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
-    int(ColorPrimaries.SMPTE431): _P3,  # of another white, which the eye adapts to
+    int(ColorPrimaries.SMPTE431): _P3,  # of another white point, which the eye adapts to
     int(ColorPrimaries.SMPTE432): _P3,
 }
 _PAPER_WHITE = 203.0  # nits: diffuse white in HDR, hence white in SDR (ITU-R BT.2408)
-_PEAK = 1000.0  # nits: what the brightest that is kept apart has; HLG's own, and what most PQ film is graded for
-_KNEE = 0.75  # of white: faces lie below and are not touched; above, highlights are drawn together
+_PEAK = 1000.0  # nits: peak kept distinct; HLG's own, and what most PQ video is graded for
+_KNEE = 0.75  # of white: faces lie below and are unchanged; highlights above are compressed
 _SIDE = 33  # of the table
 
 
 class Colours(NamedTuple):
-    """How a frame's colours are meant, where that is not as BT.709."""
+    """A frame's colour space, if it is not BT.709."""
 
     transfer: int
     primaries: int
 
     @property
     def hdr(self) -> str:
-        """PQ, HLG, or nothing."""
+        """PQ, HLG, or none."""
         return HDR.get(self.transfer, "")
 
 
 def foreign_colours(transfer: int, primaries: int) -> Colours | None:
-    """Return what must be converted, None for SDR of primaries that look like BT.709's."""
-    if transfer in HDR:  # BT.2020 where it does not say
+    """Return what must be converted; None for SDR with primaries close to BT.709's."""
+    if transfer in HDR:  # BT.2020 if unspecified
         return Colours(transfer, primaries if primaries == ColorPrimaries.BT709 else _wide(primaries))
     return Colours(int(ColorTrc.BT709), primaries) if primaries in _WIDE else None
 
@@ -57,12 +57,12 @@ def _wide(primaries: int) -> int:
 
 
 class ColourConverter:
-    """Turns frames of one form and foreign colours into sRGB: `gbrp16le` or `gbrap16le`, in and out."""
+    """Converts frames of one format and other colour spaces to sRGB: `gbrp16le` or `gbrap16le`, in and out."""
 
     def __init__(self, width: int, height: int, pixels: str, colours: Colours, time_base: Any) -> None:
         self._graph = Graph()
         with tempfile.TemporaryDirectory() as folder:
-            table = Path(folder) / "table.cube"  # read when the filter is made
+            table = Path(folder) / "table.cube"  # read when the filter is created
             table.write_text(_cube(colours))
             source = self._graph.add_buffer(width=width, height=height, format=pixels, time_base=time_base)  # type: ignore[arg-type]
             nodes = [source, self._graph.add("lut3d", file=str(table)), self._graph.add("buffersink")]
@@ -74,9 +74,9 @@ class ColourConverter:
         return self._graph.vpull()
 
 
-@lru_cache(1024)  # a clip is read more than once, and Python forgets what it has said whenever a filter changes
+@lru_cache(1024)  # a clip is read more than once, and Python forgets shown warnings whenever a filter changes
 def warn_tone_mapped(path: Path, colours: Colours) -> None:
-    """Say, once for each clip, that highlights are not as bright as they were."""
+    """Warn once per clip that highlights were compressed."""
     message = f"{path}: HDR ({colours.hdr}) was tone mapped to SDR, white at {_PAPER_WHITE:.0f} nits"
     warnings.warn(ConversionWarning(message), stacklevel=2)
 
@@ -96,16 +96,16 @@ def _shown(signal: np.ndarray, colours: Colours) -> np.ndarray:
     primaries = _WIDE.get(colours.primaries, _BT709)
     linear = _decoded(signal, colours, _to_xyz(primaries)[1])
     linear = linear @ (np.linalg.inv(_to_xyz(_BT709)) @ _to_xyz(primaries)).T
-    linear = np.maximum(linear, 0)  # colours that sRGB has not
+    linear = np.maximum(linear, 0)  # colours outside sRGB
     brightest = linear.max(axis=1, keepdims=True)
-    if colours.hdr:  # the largest channel decides, so that hues stay
+    if colours.hdr:  # by the largest channel, to keep hues
         linear = linear * (_rolled_off(brightest) / np.maximum(brightest, 1e-9))
     linear = np.clip(linear, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _decoded(signal: np.ndarray, colours: Colours, luminance: np.ndarray) -> np.ndarray:
-    """Return light (N, 3), 1 at SDR's white. SDR film is shown on sRGB screens as it stands, hence by sRGB's curve."""
+    """Return light (N, 3), 1 at SDR white. SDR video is shown unchanged on sRGB screens, hence sRGB's curve."""
     if colours.hdr == "PQ":
         power = signal ** (1 / 78.84375)
         light = np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)
@@ -118,7 +118,7 @@ def _decoded(signal: np.ndarray, colours: Colours, luminance: np.ndarray) -> np.
 
 
 def _rolled_off(light: np.ndarray) -> np.ndarray:
-    """Return light below the knee as it is, and between knee and peak drawn together to end at white."""
+    """Return light unchanged below the knee, and compressed between knee and peak to end at white."""
     room = 1 - _KNEE
     above = np.maximum(light - _KNEE, 0) / room
     peak = (_PEAK / _PAPER_WHITE - _KNEE) / room

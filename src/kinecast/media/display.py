@@ -1,4 +1,4 @@
-"""What a decoded frame looks like when it is shown: whole fields, upright, square pixels, sRGB, on white."""
+"""Decoded frames as displayed: deinterlaced, upright, square pixels, sRGB, on white."""
 
 import struct
 from collections import deque
@@ -20,20 +20,20 @@ from kinecast.errors import KinecastError
 from kinecast.media.colour import ColourConverter, Colours, foreign_colours, warn_tone_mapped
 from kinecast.media.framing import fit
 
-# Matrices by their codes in ITU-T H.273: what swscale converts, and what is no Y'CbCr, which it refuses.
+# Matrices by their codes in ITU-T H.273: those swscale converts, and those that are not Y'CbCr, which it refuses.
 _MATRICES = (1, 4, 5, 6, 7, 9)
 _BT2020_CONSTANT = 10
 _NOT_YUV = {8: "YCgCo", 11: "Y'D'zD'x", 14: "ICtCp", 15: "IPT", 16: "YCgCo", 17: "YCgCo"}
 Matrix = tuple[int, int, int, int]
-_OBLONG = 10  # a pixel is not longer than that: the file is wrong
+_OBLONG = 10  # no pixel is longer than that: the file is wrong
 _UPRIGHT: Matrix = (1, 0, 0, 1)
 
 
 class Display:
-    """Shows the frames of one clip. A clip may change its form on the way, so each frame is looked at.
+    """Converts the frames of one clip for display. A clip may change its format, so each frame is checked.
 
     Args:
-        path: the clip, for what is said of it.
+        path: the clip, for messages.
         aspect: width of a pixel by its height.
     """
 
@@ -50,7 +50,7 @@ class Display:
         """Return a frame as a uint8 array (H, W, 3), RGB.
 
         Raises:
-            KinecastError: its colours are of a kind that cannot be converted.
+            KinecastError: its colour space cannot be converted.
         """
         if not frame.format.is_rgb and (kind := _NOT_YUV.get(frame.colorspace)):
             raise KinecastError(
@@ -70,12 +70,12 @@ class Display:
         ).to_ndarray()
         shown = turned(on_white(Image.fromarray(pixels)) if alpha else pixels, self._orientation(frame))
         self._shape = self._shape or (shown.shape[0], shown.shape[1])
-        # A call that is recorded gets smaller when the line is poor; its frames keep the first one's size.
+        # A recorded call shrinks on a poor line; its frames keep the first one's size.
         return fit(shown, (0, 0, *shown.shape[:2]), self._shape)
 
     def _orientation(self, frame: Any) -> Matrix:
-        # PyAV's side data and the frame hold each other, and so the picture, until Python looks for such circles.
-        # So it is asked for at the first frame, and when the angle, which PyAV knows too, is another one.
+        # PyAV's side data and the frame reference each other, which keeps the picture alive until garbage collection.
+        # So it is read at the first frame, and when the angle, which PyAV knows too, changes.
         if self._matrix is None or self._matrix[0] != frame.rotation:
             self._matrix = frame.rotation, orientation(frame)
         return self._matrix[1]
@@ -91,18 +91,18 @@ class Display:
 
 
 def has_alpha(frame: Any) -> bool:
-    """Tell whether a frame may have transparent parts."""
+    """Return whether a frame may have transparent parts."""
     return any(component.is_alpha for component in frame.format.components)
 
 
 def on_white(image: Image.Image) -> np.ndarray:
-    """Return a picture with alpha as a frame (H, W, 3) on white ground."""
+    """Return a picture with alpha as a frame (H, W, 3) on a white background."""
     image = image.convert("RGBA")
     return np.array(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
 
 
 def assumed_matrix(frame: Any) -> int | None:
-    """Return the matrix of a frame that names none that film has: None if it does, or is RGB.
+    """Return the assumed matrix of a frame that names none; None if it names one or is RGB.
 
     As players do, BT.601 up to PAL's size and BT.709 beyond it; BT.2020 for HDR.
     """
@@ -117,11 +117,11 @@ def assumed_matrix(frame: Any) -> int | None:
 def orientation(frame: Any) -> Matrix:
     """Return a, b, c, d of the frame's display matrix, each -1, 0 or 1: x' = a x + c y and y' = b x + d y.
 
-    A turn by another angle is taken for the nearest quarter.
+    Other angles are rounded to the nearest quarter turn.
     """
     try:
         data = frame.side_data.get(Type.DISPLAYMATRIX)
-    except ValueError:  # side data of a kind that this PyAV has no name for; the angle it knows
+    except ValueError:  # side data of a kind unknown to this PyAV; it knows the angle
         return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[round(frame.rotation / 90) % 4]
     if data is None:
         return _UPRIGHT
@@ -133,7 +133,7 @@ def orientation(frame: Any) -> Matrix:
 
 
 def turned(pixels: np.ndarray, matrix: Matrix) -> np.ndarray:
-    """Return a frame turned and mirrored by `orientation`."""
+    """Return a frame rotated and mirrored by `orientation`."""
     a, b, c, d = matrix
     if matrix == _UPRIGHT:
         return pixels
@@ -143,7 +143,7 @@ def turned(pixels: np.ndarray, matrix: Matrix) -> np.ndarray:
 
 
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yield decoded frames, with the fields of interlaced ones made whole from the first such frame on.
+    """Yield decoded frames, deinterlaced from the first interlaced frame on.
 
     As many frames come out as go in, with their own times.
     """
@@ -162,7 +162,7 @@ def _woven(frames: Iterator[Any], width: int, height: int, pixels: str) -> Itera
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(pixels), time_base=Fraction(1, 1000))
     weave = graph.add("bwdif", mode="send_frame", parity="auto", deint="interlaced")
     graph.link_nodes(source, weave, graph.add("buffersink")).configure()
-    times: deque[tuple[Any, Any]] = deque()  # the filter counts in other ticks, and holds a frame back
+    times: deque[tuple[Any, Any]] = deque()  # the filter counts in other ticks and delays by a frame
     for frame in chain(frames, [None]):
         if frame is not None:
             times.append((frame.pts, frame.duration))

@@ -1,4 +1,4 @@
-"""A clip as the parts of the program want it: at its own times or resampled, all of it or its first frames.
+"""A clip at its own times or resampled, whole or in part.
 
 Notation: B frames of a batch.
 """
@@ -19,12 +19,12 @@ from kinecast.media.video import ClipInfo, Strip, probe, timed_frames, to_tensor
 
 @dataclass(frozen=True)
 class Footage:
-    """The frames of a clip that are looked at.
+    """The selected frames of a clip.
 
-    `fps` resamples to a constant rate. `true_fps` is the rate where the file's own times are wrong: frame i is then
-    shown at i / true_fps. `limit` is the most frames, after resampling. Frames have `size` (height, width), or their
-    own for None, by the policy `crop`. `start` and `end` are seconds of the clip: what is shown before and after is
-    left out, and times count from the first frame that is not.
+    `fps` resamples to a constant rate. `true_fps` is the rate if the file's own times are wrong: frame i is then shown
+    at i / true_fps. `limit` is the maximum number of frames, after resampling. Frames have `size` (height, width), or
+    their own if None, by the policy `crop`. `start` and `end` are seconds of the clip: frames shown outside them are
+    dropped, and times count from the first one kept.
     """
 
     path: str | Path
@@ -44,15 +44,15 @@ class Footage:
 
     @property
     def rate(self) -> float:
-        """Frames a second, the mean of all of the clip if they vary."""
+        """Frames per second, the mean over the clip if it varies."""
         return self.fps or self.true_fps or self.info.fps
 
     def shown(self) -> Iterator[Shown[np.ndarray]]:
-        """Yield seconds from and until which each frame is shown, and the frame (H, W, 3), uint8."""
+        """Yield start and end of each frame's display in seconds, and the frame (H, W, 3), uint8."""
         whole = self.start == 0 and self.end is None
         most = self.limit if self.fps is None and whole else None
         if self.true_fps is None and not self.info.constant_rate:
-            # One frame more than is asked for says when the last one ends.
+            # One frame more than requested gives the end of the last one.
             frames = timed_frames(self.path, self.size, self.crop, None if most is None else most + 1)
             shown = with_ends(frames, self.info.duration)
         else:
@@ -80,10 +80,10 @@ def footage(
     start: float = 0.0,
     end: float | None = None,
 ) -> Footage:
-    """Look at a clip; see `Footage`. Pictures of a folder or strip have no times: `fps` is their true rate.
+    """Open a clip; see `Footage`. Pictures of a folder or strip have no times: `fps` is their true rate.
 
     Raises:
-        KinecastError: as `kinecast.media.video.probe`, a rate that is none, or a part that the clip has not.
+        KinecastError: as `kinecast.media.video.probe`, an invalid rate, or a part outside the clip.
     """
     check_reading(crop, fps, limit)
     check_reading(fps=true_fps)
@@ -99,7 +99,7 @@ def footage(
 
 
 def check_part(start: float, end: float | None) -> None:
-    """Check which part of a clip is meant, in seconds.
+    """Check the selected part of a clip, in seconds.
 
     Raises:
         KinecastError: it begins before 0, or ends before it begins.

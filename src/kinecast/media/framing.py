@@ -1,4 +1,4 @@
-"""Which part of a frame is looked at, and at what size: the crop policies, the face among them.
+"""Crop policies: which part of a frame is used, and at what size.
 
 A frame is a uint8 array (H, W, 3), RGB; sizes are (height, width) in pixels.
 """
@@ -13,23 +13,23 @@ from kinecast.errors import KinecastError
 from kinecast.faces import Landmarker, choose
 
 CROPS = ("center", "face", "none")
-_NUMBERED = "face:"  # and a number: the crop policy "face" around that one, counted from 1 at the left
+_NUMBERED = "face:"  # and a number: the crop policy "face" for the face of that number, counted from 1 at the left
 SIZES = (16, 2048)  # pixels of a square frame's side, from and to
 Box = tuple[int, int, int, int]  # top, left, height, width
 
-FACE_FRAMES = range(0, 51, 10)  # the frames of a clip in which a face is looked for: its first two seconds
+FACE_FRAMES = range(0, 51, 10)  # frames of a clip searched for a face: its first two seconds
 
-# In VoxCeleb's crops the box around the landmarks has 0.61 of the frame's side, and its centre is 0.07 of its own side
-# below the middle (medians over the 33 clips of shared/data): what the models were trained on, hence how to frame.
+# In VoxCeleb's crops, which the models were trained on, the landmarks' box has 0.61 of the frame's side, and its centre
+# lies 0.07 of its own side below the middle (medians over the 33 clips of shared/data).
 _FACE_SHARE = 0.61
 _FACE_LOW = 0.07
 
 
 def check_reading(crop: str = "center", fps: float | None = None, limit: int | None = None) -> None:
-    """Check how a clip is to be read, before it is: its crop, its true rate in frames per second, its most frames.
+    """Check the options for reading a clip: its crop, its true rate in frames per second, its frame limit.
 
     Raises:
-        KinecastError: no crop policy, or a number out of range.
+        KinecastError: an unknown crop policy, or a number out of range.
     """
     which_face(crop)
     if fps is not None and not 0 < fps <= 1000:
@@ -39,10 +39,10 @@ def check_reading(crop: str = "center", fps: float | None = None, limit: int | N
 
 
 def which_face(crop: str) -> str | int | None:
-    """Return which face a crop policy frames, as `kinecast.faces.choose` has it; None if it looks for none.
+    """Return which face a crop policy selects, as for `kinecast.faces.choose`; None if it needs no face.
 
     Raises:
-        KinecastError: no crop policy.
+        KinecastError: an unknown crop policy.
     """
     if crop == "face":
         return "largest"
@@ -55,15 +55,15 @@ def which_face(crop: str) -> str | int | None:
 
 
 def around_face(crop: str, face: int | None) -> str:
-    """Return the crop policy that frames a face by its number, counted from 1 at the left; `crop` if that is None.
+    """Return the crop policy for the face of a number, counted from 1 at the left; `crop` if the number is None.
 
     Raises:
-        KinecastError: the whole frame is asked for at the same time, or the number is below 1.
+        KinecastError: another crop was requested, or the number is below 1.
     """
     if face is None:
         return crop
     if crop == "none":
-        raise KinecastError(f"face: expected --crop face with --face {face}, found none: leave --crop out")
+        raise KinecastError(f"face: expected --crop face with --face {face}, found --crop {crop}: drop it")
     if face < 1:
         raise KinecastError(f"face: expected a number from 1, counted from the left, found {face}")
     return f"{_NUMBERED}{face}"
@@ -85,11 +85,11 @@ def crop_box(
     crop: str,
     face: tuple[float, float, float] | None = None,
 ) -> Box:
-    """Return the box that a policy of CROPS cuts from frames of `shape`, inside the frame.
+    """Return the box that a policy of CROPS selects in frames of `shape`.
 
     Args:
         shape: size of the frames.
-        target: size that they will have, for its aspect ratio; None means a square.
+        target: size of the result, for its aspect ratio; None means a square.
         crop: the policy.
         face: centre y, x and side of the face, for the policy "face".
     """
@@ -109,10 +109,10 @@ def crop_box(
 
 
 def fit(frame: np.ndarray, box: Box, target: tuple[int, int] | None) -> np.ndarray:
-    """Cut `box` from a frame and resize it to `target`, if that is another size.
+    """Crop `box` from a frame and resize it to `target` if the sizes differ.
 
-    Pillow's Lanczos filter over the area that a pixel covers: it does not alias when it shrinks nor show blocks when
-    it enlarges, and pictures and clips pass through the same one, which with swscale they would not.
+    Pillow's Lanczos filter is antialiased when shrinking and smooth when enlarging, and pictures and clips pass through
+    the same one, which would not be so with swscale.
     """
     top, left, height, width = box
     if target is None or target == (height, width):
@@ -123,7 +123,7 @@ def fit(frame: np.ndarray, box: Box, target: tuple[int, int] | None) -> np.ndarr
 
 
 def centred(frame: np.ndarray, target: tuple[int, int]) -> np.ndarray:
-    """Cut the largest box of the target's shape from the middle of a frame, and resize it."""
+    """Crop the largest box of the target's shape from the centre of a frame, and resize it."""
     return fit(frame, crop_box((frame.shape[0], frame.shape[1]), target, "center"), target)
 
 
@@ -132,7 +132,7 @@ def find_face(frames: Iterable[np.ndarray], which: str | int = "largest") -> tup
 
     Args:
         frames: (H, W, 3), uint8.
-        which: the face taken in each, as `kinecast.faces.choose` has it.
+        which: the face to use in each, as for `kinecast.faces.choose`.
 
     Returns:
         None if no frame shows such a face.
@@ -151,4 +151,4 @@ def find_face(frames: Iterable[np.ndarray], which: str | int = "largest") -> tup
 
 @cache
 def _landmarker() -> Landmarker:
-    return Landmarker("cpu", "eager")  # what compiles takes longer than the few frames
+    return Landmarker("cpu", "eager")  # compiling would take longer than these few frames

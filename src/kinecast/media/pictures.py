@@ -1,4 +1,4 @@
-"""Single pictures: written, turned into tensors and back, and composed into labelled grids.
+"""Single pictures: writing, conversion to tensors and back, and labelled grids.
 
 A frame is a uint8 array (H, W, 3), RGB; a batch of frames is a float tensor (B, 3, H, W) in [0, 1].
 """
@@ -32,14 +32,14 @@ __all__ = [
 
 Colour = tuple[int, int, int]
 
-_GAP = 255  # white between pictures, as a page has
+_GAP = 255  # white gap between pictures
 
 
 def write_image(path: str | Path, frame: np.ndarray | Tensor) -> None:
-    """Write one frame, (H, W, 3) uint8 or (1, 3, H, W) or (3, H, W) in [0, 1], as .png or .jpg, whole or not at all.
+    """Write one frame, (H, W, 3) uint8 or (1, 3, H, W) or (3, H, W) in [0, 1], as .png or .jpg, atomically.
 
     Raises:
-        KinecastError: the suffix is another one, the frame is not one picture, or the file cannot be written.
+        KinecastError: another suffix, not a single frame, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in PICTURE_OUTPUTS:
@@ -66,7 +66,7 @@ def to_tensor(array: np.ndarray) -> Tensor:
 
 
 def as_frames(frames: np.ndarray | Tensor) -> np.ndarray:
-    """Return whatever is accepted as frames as a uint8 array (B, H, W, 3).
+    """Return frames of any accepted kind as a uint8 array (B, H, W, 3).
 
     Raises:
         KinecastError: it is neither floats (B, 3, H, W) or (3, H, W), nor uint8 (B, H, W, 3) or (H, W, 3).
@@ -84,7 +84,7 @@ def as_frames(frames: np.ndarray | Tensor) -> np.ndarray:
 
 
 def border(frame: np.ndarray, color: Colour, width: int = 3) -> np.ndarray:
-    """Return the frame (H, W, 3) with a border of `width` pixels drawn inside it, so that its size stays."""
+    """Return the frame (H, W, 3) with a border of `width` pixels drawn inside, keeping its size."""
     framed = np.empty_like(frame)
     framed[:] = color
     inside = (slice(width, max(frame.shape[0] - width, width)), slice(width, max(frame.shape[1] - width, width)))
@@ -93,10 +93,10 @@ def border(frame: np.ndarray, color: Colour, width: int = 3) -> np.ndarray:
 
 
 def caption(frame: np.ndarray, text: str, color: Colour = (32, 32, 32)) -> np.ndarray:
-    """Return the frame (H, W, 3) under a strip of `color` that bears `text`: (H + h, W, 3).
+    """Return the frame (H, W, 3) under a caption strip of `color` with `text`: (H + h, W, 3).
 
-    The text is black or white, whichever can be read on `color`. h depends on W alone, so captioned frames of one
-    size keep one size; a text that is too long is set smaller, then cut with an ellipsis.
+    The text is black or white, whichever contrasts with `color`. h depends on W alone, so captioned frames of one size
+    keep one size; text that is too long is set smaller, then truncated with an ellipsis.
     """
     width = frame.shape[1]
     largest = 13 if width < 200 else 16
@@ -136,7 +136,7 @@ def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 2, titles: Sequence[st
         raise KinecastError(f"grid: expected rows of one length, found lengths {lengths}: fill the short ones")
     if titles is not None:
         if len(titles) != lengths[0]:
-            raise KinecastError(f"grid: expected {lengths[0]} titles, one a column, found {len(titles)}")
+            raise KinecastError(f"grid: expected {lengths[0]} titles, one per column, found {len(titles)}")
         heads = [caption(frame, title) for frame, title in zip(rows[0], titles, strict=True)]
         rows = [heads, *rows[1:]]
     return _joined([side_by_side(row, gap) for row in rows], gap, axis=0)

@@ -1,7 +1,7 @@
-"""When frames are shown: resampling to a constant rate, and whether frames may be taken for evenly spaced.
+"""Display times of frames: resampling to a constant rate, and whether frames count as evenly spaced.
 
 *Edges* are (T + 1,) seconds, float64, increasing: frame i is shown from edge i to edge i + 1. A frame stays until the
-next one comes, so that resampling takes for each new moment the frame that is shown then.
+next one comes, so resampling picks for each new time the frame shown then.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,17 +11,17 @@ from typing import TypeVar
 
 import numpy as np
 
-_USUAL = 1.0, 60.0  # rates that are chosen without being asked for: a clip of one still hour is not a million frames
-_ROUNDING = 1e-6  # of a frame: times that are the same but for the rounding of floats
+_USUAL = 1.0, 60.0  # limits of automatically chosen rates: a still hour must not become a million frames
+_ROUNDING = 1e-6  # of a frame: times equal up to float rounding
 
 Item = TypeVar("Item")
-Shown = tuple[float, float, Item]  # from, until, what
+Shown = tuple[float, float, Item]  # start, end, item
 
 
 def with_ends(timed: Iterable[tuple[float, Item]], duration: float | None) -> Iterator[Shown[Item]]:
-    """Yield items with the time when each begins and ends to be shown: when the next begins, or at `duration`.
+    """Yield items with their display times: each ends when the next begins, or at `duration`.
 
-    Where that says nothing, the last one stays as long as the one before it.
+    Without a duration, the last one stays as long as the one before it.
     """
     last: tuple[float, Item] | None = None
     step = 1.0
@@ -36,7 +36,7 @@ def with_ends(timed: Iterable[tuple[float, Item]], duration: float | None) -> It
 
 
 def at_rate(shown: Iterable[Shown[Item]], fps: float) -> Iterator[Shown[Item]]:
-    """Resample to a constant rate: yield what is shown at 0, 1 / fps, 2 / fps, ... after the beginning."""
+    """Resample to a constant rate: yield the items shown at 0, 1 / fps, 2 / fps, ... after the start."""
     given, start = 0, None
     for begin, end, item in shown:
         start = begin if start is None else start
@@ -46,9 +46,9 @@ def at_rate(shown: Iterable[Shown[Item]], fps: float) -> Iterator[Shown[Item]]:
 
 
 def between(shown: Iterable[Shown[Item]], start: float, end: float | None) -> Iterator[Shown[Item]]:
-    """Yield what is shown from `start` to `end`, with times that count from the first of it.
+    """Yield the items shown from `start` to `end`, with times relative to the first.
 
-    What is cut by either is in if most of it is, so that nothing is shown more than half its time off.
+    An item that a boundary cuts is included if most of it is inside.
     """
     first: float | None = None
     for begins, ends, item in shown:
@@ -66,12 +66,12 @@ def frames_before(seconds: float, fps: float) -> int:
 
 
 def even(edges: np.ndarray) -> bool:
-    """Return whether frames may be taken for evenly spaced: none is a frame or more from where it would then be."""
+    """Return whether frames count as evenly spaced: all are less than one frame from a regular grid."""
     count = len(edges) - 1
     period = (edges[-1] - edges[0]) / max(count, 1)
     return count < 2 or bool(np.ptp(edges[:-1] - np.arange(count) * period) < period)
 
 
 def usual_rate(edges: np.ndarray) -> float:
-    """Return the rate to resample to: that of the median frame, within what clips usually have."""
+    """Return the rate to resample to: that of the median frame, within the usual range."""
     return float(Fraction(np.clip(1 / np.median(np.diff(edges)), *_USUAL)).limit_denominator(1001))

@@ -1,7 +1,7 @@
-"""Sound of a clip beside its pictures: copied where the output's container takes it, otherwise coded anew.
+"""A clip's sound: copied if the output's container supports it, otherwise re-encoded.
 
-Times are seconds since the first frame that is shown. Sound begins where it began in the clip, earlier, later or with
-holes in it, and ends with the last frame, to half a packet (10 to 15 ms).
+Times are seconds since the first displayed frame. Sound keeps its offset and gaps, and ends with the last frame, to
+within half a packet (10 to 15 ms).
 """
 
 import io
@@ -23,7 +23,7 @@ from kinecast.media.sources import existing
 
 OPUS_RATE = 48_000  # Hz, the clock of every Opus stream
 
-# What players are known to take; None is everything. Other sound is coded anew.
+# Formats that players support; None means all. Other sound is re-encoded.
 _COPIED: dict[str, tuple[str, ...] | None] = {
     ".mp4": ("aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"),
     ".mov": ("aac", "mp3", "ac3", "eac3", "alac", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be"),
@@ -33,22 +33,22 @@ _COPIED: dict[str, tuple[str, ...] | None] = {
 _ENCODERS = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
 _MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _SAMPLES = {"aac": "fltp", "libopus": "flt"}
-_CHANNEL_BITS = 64_000  # bits per second and channel of sound that is coded anew
-_TRIED = 50  # packets among which one must be decodable
+_CHANNEL_BITS = 64_000  # bits per second and channel of re-encoded sound
+_TRIED = 50  # packets of which at least one must be decodable
 
-_FAULTS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError on parameters that it cannot use
+_FAULTS = (av.error.FFmpegError, ValueError)  # PyAV raises ValueError for unsupported parameters
 
 
-Decodable = tuple[Any, Callable[[], list[Any]]]  # a packet, and what decodes it
+Decodable = tuple[Any, Callable[[], list[Any]]]  # a packet and its decoder
 
 
 @dataclass(frozen=True)
 class SoundSource:
     """A sound stream that can be read more than once.
 
-    `packets` gives its packets anew at each call, their times moved to count from the first frame, each with what
-    decodes it to frames; the last is None, with what gives the frames that the decoder still holds back. `add` adds a
-    stream of its codec to an output container.
+    Each call of `packets` yields its packets from the start, with times relative to the first frame, each with a
+    function that decodes it to frames; the last is None, with a function that returns the frames still in the decoder.
+    `add` adds a stream of its codec to an output container.
     """
 
     where: str  # for messages
@@ -58,13 +58,13 @@ class SoundSource:
 
 
 def clip_sound(path: str | Path, start: float = 0.0) -> SoundSource | None:
-    """Return the sound of a clip with pictures; None if it has none, or none that can be decoded, which is then said.
+    """Return the sound of a clip; None if it has none, or, with a warning, none that can be decoded.
 
-    Pictures and folders have none; whoever reads the frames says what is wrong with a file.
+    Pictures and folders have none; faults of the file are reported when its frames are read.
 
     Args:
         path: the clip.
-        start: seconds of the clip that times count from.
+        start: origin of times, in seconds of the clip.
     """
     try:
         path = existing(path)
@@ -93,23 +93,23 @@ def clip_sound(path: str | Path, start: float = 0.0) -> SoundSource | None:
 
 
 def decodable(source: SoundSource) -> bool:
-    """Return whether a source's first packets can be decoded; if not, say that it is left out."""
+    """Return whether a source's first packets can be decoded; if not, warn that it is omitted."""
     if any(frames for _, frames in _sound(source, _TRIED)):
         return True
-    _warn(f"{source.where}: its sound ({source.codec}) cannot be decoded: it is left out")
+    _warn(f"{source.where}: its sound ({source.codec}) cannot be decoded: it is omitted")
     return False
 
 
 class PacketQueue:
-    """Packets of a sound stream, given out as the pictures go on. A fault ends the sound, with a line, and not more."""
+    """Packets of a sound stream, released as the pictures proceed. An error ends only the sound, with a warning."""
 
     def __init__(self, packets: Iterator[Any], where: str) -> None:
         self._packets, self._where = packets, where
-        self._waiting: Any = None  # the packet that is beyond the end so far
+        self._waiting: Any = None  # the first packet beyond the end so far
         self._last: int | None = None  # decoding time of the last packet
 
     def until(self, seconds: float) -> Iterator[Any]:
-        """Yield the packets whose middle comes before `seconds`, in order; of those, none that runs backwards."""
+        """Yield the packets whose middle comes before `seconds`, in order, dropping any that run backwards."""
         try:
             while (packet := self._waiting or next(self._packets, None)) is not None:
                 self._waiting = None
@@ -125,12 +125,12 @@ class PacketQueue:
 
 
 class SoundTrack:
-    """Sound on its way into a container beside pictures.
+    """Writes sound into a container beside pictures.
 
     Args:
-        source: what to write.
+        source: the sound to write.
         container: the output, before its first packet.
-        suffix: of the output, a key of the formats that have sound.
+        suffix: of the output, a format with sound.
     """
 
     def __init__(self, source: SoundSource, container: Any, suffix: str) -> None:
@@ -144,27 +144,26 @@ class SoundTrack:
         self._queue = PacketQueue(packets, source.where)
 
     def write_until(self, seconds: float) -> None:
-        """Write what is heard before `seconds`."""
+        """Write the sound before `seconds`."""
         for packet in self._queue.until(seconds):
             packet.stream = self._stream
             self._container.mux(packet)
 
 
 def has_sound(suffix: str) -> bool:
-    """Return whether a container, by the suffix of its files, can have sound."""
+    """Return whether a container, by its file suffix, can hold sound."""
     return suffix in _MUXERS
 
 
 def transcoded(source: SoundSource, encoder: Any) -> Iterator[Any]:
-    """Yield a source's sound coded anew, from the first frame on, silent where there is none.
+    """Yield a source's sound re-encoded, from the first frame on, with silence in gaps.
 
     Args:
-        source: what to code.
-        encoder: an audio encoder that is not open yet; one whose layout and rate were not chosen gets the source's,
-            stereo at most.
+        source: the sound to encode.
+        encoder: an unopened audio encoder; without a chosen layout and rate it gets the source's, at most stereo.
     """
     graph: Any = None
-    expected = 0  # where a frame that does not say when it begins follows the one before
+    expected = 0  # start of a frame without a time: it follows the one before
     for frame in (frame for _, frames in _sound(source) for frame in frames):
         if graph is None:
             if not encoder.is_open:
@@ -179,17 +178,17 @@ def transcoded(source: SoundSource, encoder: Any) -> Iterator[Any]:
 
 
 def check_sound_kbps(kbps: float) -> None:
-    """Check what sound may cost.
+    """Check the bit rate of sound.
 
     Raises:
-        KinecastError: it is not what Opus codes speech in one channel with.
+        KinecastError: outside Opus' range for mono speech.
     """
     if not 6 <= kbps <= 96:
         raise KinecastError(f"sound: expected 6 to 96 kbps, found {kbps:g}: choose another --sound-kbps")
 
 
 def opus_encoder(kbps: float) -> Any:
-    """Return an encoder of speech in one channel, packets of 20 ms."""
+    """Return an encoder of mono speech with packets of 20 ms."""
     encoder: Any = av.CodecContext.create("libopus", "w")
     encoder.sample_rate, encoder.layout, encoder.format = OPUS_RATE, "mono", _SAMPLES["libopus"]
     encoder.time_base, encoder.bit_rate = Fraction(1, OPUS_RATE), round(1000 * kbps)
@@ -203,7 +202,7 @@ def _best(container: Any) -> Any:
 
 
 def _first_shown(container: Any, video: Any) -> float:
-    """Return the time of the first frame that is shown, on the container's clock."""
+    """Return the time of the first displayed frame, on the container's clock."""
     for frame in decoded(container, video):
         if frame is not None and not frame.is_corrupt:
             return float(frame.pts * video.time_base) if frame.pts is not None else 0.0
@@ -211,7 +210,7 @@ def _first_shown(container: Any, video: Any) -> float:
 
 
 def _moved(packet: Any, start: float) -> Any:
-    """Let a packet's time count from `start`; packets of formats without times of their own have decoding times."""
+    """Shift a packet's time by `start`; packets of formats without display times have decoding times."""
     shift = round(start / packet.time_base)
     pts = packet.pts if packet.pts is not None else packet.dts
     if pts is None:
@@ -222,12 +221,12 @@ def _moved(packet: Any, start: float) -> Any:
 
 
 def _settling(packets: Iterator[Any]) -> Iterator[Any]:
-    """Leave out packets before the first frame, but the last, from which a decoder settles."""
+    """Drop packets before the first frame except the last, which primes the decoder."""
     return (p for p in packets if p.pts + 2 * (p.duration or 0) > 0)
 
 
 def _copies(source: SoundSource, suffix: str) -> bool:
-    """Return whether a container takes a source's packets as they are: listed, and tried in memory."""
+    """Return whether a container accepts a source's packets unchanged: listed, and tried in memory."""
     codecs = _COPIED[suffix]
     if codecs is not None and source.codec not in codecs:
         return False
@@ -253,7 +252,7 @@ def _sound(source: SoundSource, limit: int | None = None) -> Iterator[tuple[Any,
             if packet is not None and limit is None and not damaged:
                 damaged = True
                 when = float(packet.pts * packet.time_base)
-                _warn(f"{source.where}: its sound is damaged at {when:.1f} s: what cannot be decoded is left out")
+                _warn(f"{source.where}: its sound is damaged at {when:.1f} s: what cannot be decoded is omitted")
 
 
 def _set_up(encoder: Any, frame: Any) -> None:
@@ -264,7 +263,7 @@ def _set_up(encoder: Any, frame: Any) -> None:
 
 
 def _to_encoder(frame: Any, encoder: Any) -> Any:
-    """Return a filter graph from frames like this one to frames as the encoder wants them, without holes, from 0 on."""
+    """Return a filter graph from frames like this one to the encoder's format, without gaps, starting at 0."""
     graph = Graph()
     nodes = [
         graph.add_abuffer(
@@ -287,7 +286,7 @@ def _to_encoder(frame: Any, encoder: Any) -> Any:
 
 
 def _through(graph: Any, frame: Any, encoder: Any) -> Iterator[Any]:
-    """Push a frame, or the end, and yield the packets of what comes out."""
+    """Push a frame, or the end, and yield the resulting packets."""
     graph.push(frame)
     with suppress(av.error.BlockingIOError, av.error.EOFError):
         while True:

@@ -16,26 +16,25 @@ from kinecast.media.display import Display, deinterlaced
 from kinecast.media.stills import PICTURE_SUFFIXES, open_picture, open_pictures, picture_delays
 from kinecast.media.times import DEFAULT_FPS, Timing, measured, regular, repaired
 
-_MILLISECOND = 0.001  # what animated pictures count in
+_MILLISECOND = 0.001  # clock of animated pictures
 
 Timed = tuple[float, np.ndarray]  # seconds since the first frame, and a frame (H, W, 3)
 
 
 class Strip(str):
-    """The path of a picture that holds the frames of a clip beside each other, k squares of its own height.
+    """The path of a picture that holds a clip's frames side by side, as k squares of its height.
 
-    Wherever a clip's path is taken, this makes it be cut. It is not guessed from the shape: a banner is twice as wide
-    as high too.
+    Accepted wherever a clip's path is. It is not guessed from the shape: a banner is twice as wide as high too.
     """
 
     __slots__ = ()
 
 
 def existing(path: str | Path) -> Path:
-    """Return the path of a clip, picture or folder that is there and may be read; of a pipe, that of its copy.
+    """Return the path of an existing, readable clip, picture or folder; for a pipe, of its copy.
 
     Raises:
-        KinecastError: it is not, or an empty file.
+        KinecastError: it is missing, unreadable or an empty file.
     """
     path = Path(path)
     if not path.is_dir():
@@ -46,7 +45,7 @@ def existing(path: str | Path) -> Path:
 
 
 def timing(path: Path, strip: bool) -> tuple[Timing, int | None]:
-    """Return rate and length of a source, and its number of frames if it says."""
+    """Return rate and length of a source, and its number of frames if known."""
     if strip:
         count = sum(1 for _ in whole_frames(path, strip))
     elif path.is_dir():
@@ -77,14 +76,12 @@ def whole_frames(path: Path, strip: bool) -> Iterator[Timed]:
 
 
 def _pictures(path: Path, strip: bool) -> Iterator[tuple[float, np.ndarray]] | None:
-    """Return the frames of a picture, a strip or an animated picture, with how long each stays; None if it is none."""
+    """Return the frames of a picture, strip or animated picture, each with its duration; None for anything else."""
     pictures = None if path.is_dir() else open_pictures(path)
     if not strip:
         return pictures
     if pictures is None:
-        raise KinecastError(
-            f"{path}: expected a picture that is a strip of frames, found something else: leave --strip out"
-        )
+        raise KinecastError(f"{path}: expected a picture that is a strip of frames, found something else: drop --strip")
     return ((1 / DEFAULT_FPS, part) for _, picture in pictures for part in _strip_frames(path, picture))
 
 
@@ -116,8 +113,8 @@ def _strip_frames(path: Path, picture: np.ndarray) -> list[np.ndarray]:
     height, width = picture.shape[:2]
     if width % height:
         raise KinecastError(
-            f"{path}: expected a strip of square frames, k times as wide as high, found {width}x{height}: cut it, or "
-            "leave --strip out"
+            f"{path}: expected a strip of square frames, k times as wide as high, found {width}x{height}: crop it, or "
+            "drop --strip"
         )
     return np.split(picture, width // height, axis=1)
 
@@ -132,7 +129,7 @@ def _clip_frames(path: Path) -> Iterator[Timed]:
 
 
 class _Shown:
-    """The frames of a clip that can be shown, and whether all that the header promises came."""
+    """The decodable frames of a clip, and whether all that the header promises were there."""
 
     def __init__(self, path: Path, stream: Any) -> None:
         self.path, self.stream = path, stream
@@ -140,8 +137,8 @@ class _Shown:
         self.end, self.step = 0.0, 1.5 / header_fps(stream)
 
     def seconds(self, frame: Any) -> float | None:
-        """Return the time that the file gives to a frame."""
-        # The stream's time base, since frames that the decoder held back come without one.
+        """Return the file's time of a frame."""
+        # The stream's time base, since frames flushed from the decoder have none.
         return None if frame.pts is None else float(frame.pts * self.stream.time_base)
 
     def frames(self, container: Any) -> Iterator[Any]:
@@ -165,20 +162,20 @@ class _Shown:
         elif self.used > 1:
             end = self.end + length
         else:
-            end = float("inf")  # without times nothing can be said to be missing
+            end = float("inf")  # without times, missing frames cannot be detected
         self.step, self.end = max(self.step, 1.5 * (end - self.end)), end
 
     def check_whole(self) -> None:
         """Warn of a clip that ended too early.
 
         Raises:
-            KinecastError: there was no frame.
+            KinecastError: no frame could be decoded.
         """
         if not self.used:
             raise KinecastError(
                 f"{self.path}: expected at least one frame, found none that can be decoded: copy it again"
             )
-        # A file cut between two packets ends without an error, but earlier than its header says.
+        # A file cut between two packets ends without an error, but earlier than its header claims.
         if self.damaged or promised_seconds(self.stream) - self.end > max(0.1, self.step):
             warnings.warn(
                 KinecastWarning(f"{self.path}: the file is cut off or damaged: the first {self.used} frames are used"),

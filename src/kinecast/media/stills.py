@@ -17,38 +17,38 @@ from kinecast.media.colour import HDR
 from kinecast.media.display import Display, on_white
 from kinecast.media.times import DEFAULT_FPS
 
-# Named, because Pillow otherwise takes text files for XBM, film for MPEG stubs, and runs Ghostscript on PostScript.
+# Listed, because Pillow otherwise takes text files for XBM, video for MPEG stubs, and runs Ghostscript on PostScript.
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "TIFF", "PPM", "JPEG2000")
 PICTURE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".hif"),
     *(".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
 )
-_ANIMATED = ("PNG", "WEBP", "AVIF")  # of tiff and mpo, the further pictures are other ones
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of pictures; sequences are film
-_MOST_PIXELS = 64_000_000  # a larger JPEG is decoded at a half, quarter or eighth, which costs no memory
-_LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # what Pillow opens of other kinds
+_ANIMATED = ("PNG", "WEBP", "AVIF")  # further pictures in tiff and mpo are not frames
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")  # of pictures; sequences are video
+_MOST_PIXELS = 64_000_000  # a larger JPEG is decoded at 1/2, 1/4 or 1/8, which needs no extra memory
+_LARGEST = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)  # errors of Pillow for other kinds
 _MEANT = "transfer and primaries"  # in a picture's info, by their codes in ITU-T H.273
-_SHORTEST = 0.011  # seconds: a delay below is none, as browsers have it
-_UNTIMED = 0.1  # seconds, that they give such a frame
+_SHORTEST = 0.011  # seconds: shorter delays are replaced, as in browsers
+_UNTIMED = 0.1  # seconds, their replacement
 
 
 def open_picture(path: Path) -> np.ndarray | None:
-    """Read a picture file as an upright frame (H, W, 3), or return None if the file is no picture.
+    """Read a picture file as an upright frame (H, W, 3), or return None if the file is not a picture.
 
-    EXIF orientation and colour profiles are applied, transparent parts show white, 16-bit grey is scaled to 8 bits. Of
-    an animated picture it is the first frame. A JPEG of more than 64 megapixels is read at a part of its size.
+    EXIF orientation and colour profiles are applied, transparent parts become white, 16-bit grey is scaled to 8 bits.
+    Animated pictures give their first frame. A JPEG of more than 64 megapixels is read at reduced size.
 
     Raises:
-        KinecastError: it is a picture, but damaged or too large.
+        KinecastError: a damaged or too large picture.
     """
     frames = open_pictures(path)
     return None if frames is None else next(frames)[1]
 
 
 def open_pictures(path: Path) -> Iterator[tuple[float, np.ndarray]] | None:
-    """Return the frames of a picture file, as `open_picture`, each with the seconds that it stays.
+    """Return the frames of a picture file, as `open_picture`, each with its duration in seconds.
 
-    None if the file is no picture. A still one stays for 1 / DEFAULT_FPS.
+    None if the file is not a picture. A still lasts 1 / DEFAULT_FPS.
 
     Raises:
         KinecastError: as `open_picture`.
@@ -59,7 +59,7 @@ def open_pictures(path: Path) -> Iterator[tuple[float, np.ndarray]] | None:
 
 
 def picture_delays(path: Path) -> list[float] | None:
-    """Return how long each frame of a picture file stays, in seconds; None if the file is no picture.
+    """Return the duration of each frame of a picture file in seconds; None if the file is not a picture.
 
     Raises:
         KinecastError: as `open_picture`.
@@ -82,11 +82,11 @@ def _told(path: Path) -> Iterator[None]:
         raise
     # Pillow's readers raise SyntaxError, ValueError and EOFError on damaged data as well as OSError.
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise KinecastError(f"{path}: expected a whole picture, found {one_line(error)}: export it again") from error
+        raise KinecastError(f"{path}: expected a complete picture, found {one_line(error)}: export it again") from error
 
 
 def _opened(path: Path) -> Any:
-    """Return what Pillow, or libheif, makes of a file, not yet decoded; None if it is no picture."""
+    """Open a file with Pillow or libheif, without decoding it; None if it is not a picture."""
     with path.open("rb") as file:
         head = file.read(64)
     if _is_heif(head):
@@ -97,7 +97,7 @@ def _opened(path: Path) -> Any:
             image = Image.open(path, formats=PICTURE_FORMATS)
     except UnidentifiedImageError as error:
         if head[4:12] == b"ftypavif":  # libav would call it an mp4
-            raise ValueError("one that is cut off") from error
+            raise ValueError("a truncated one") from error
         return None
     except Image.DecompressionBombError as error:
         if not head.startswith(b"\xff\xd8"):
@@ -114,22 +114,22 @@ def _opened(path: Path) -> Any:
 def _too_large(path: Path) -> KinecastError:
     return KinecastError(
         f"{path}: expected a picture of at most {_LARGEST // 10**6} megapixels, found a larger one: save it smaller, "
-        "or as JPEG, which can be read in parts"
+        "or as JPEG, which can be read at reduced size"
     )
 
 
 def _is_heif(head: bytes) -> bool:
-    """Tell HEIC from AVIF, and from film, by the brands at the head of the file: both may call themselves mif1."""
+    """Distinguish HEIC from AVIF and from video by the brands at the start of the file: both may use mif1."""
     brands = [head[8:12], *(head[i : i + 4] for i in range(16, min(int.from_bytes(head[:4], "big"), len(head)), 4))]
     return head[4:8] == b"ftyp" and brands[0] in _HEIF_BRANDS and b"avif" not in brands
 
 
 def _heif(path: Path) -> Any:
-    import pi_heif  # seldom needed
+    import pi_heif  # rarely needed
 
     file = pi_heif.open_heif(path)
     if not len(file):
-        raise ValueError("one that is cut off")
+        raise ValueError("a truncated one")
     if file.size[0] * file.size[1] > _LARGEST:
         raise _too_large(path)
     image = file.to_pillow()
@@ -139,7 +139,7 @@ def _heif(path: Path) -> Any:
 
 
 def _avif_meant(path: Path) -> tuple[int, int] | None:
-    """Return transfer and primaries of an AVIF, of which Pillow does not tell."""
+    """Return transfer and primaries of an AVIF, which Pillow does not report."""
     with suppress(av.error.FFmpegError), av.open(f"file:{path}", options={"format_whitelist": "mov"}) as container:
         return next(((s.color_trc, s.color_primaries) for s in container.streams.video), None)
     return None
@@ -147,7 +147,7 @@ def _avif_meant(path: Path) -> tuple[int, int] | None:
 
 def _frames(path: Path, image: Any) -> Iterator[tuple[float, np.ndarray]]:
     count = _count(image)
-    first = 1 if image.info.get("default_image") and count > 1 else 0  # for viewers that do not know of animation
+    first = 1 if image.info.get("default_image") and count > 1 else 0  # for viewers without animation
     with image:
         for index in range(first, count):
             try:
@@ -188,7 +188,7 @@ def _upright_rgb(path: Path, image: Any) -> np.ndarray:
 
 def _eight_bits(image: Any) -> Any:
     """Scale grey of 16 bits or of floats, where Pillow's own conversion clips; its colour profile stays."""
-    white = 1.0 if image.mode == "F" else 65535.0  # "I" is how some files of 16 bits arrive
+    white = 1.0 if image.mode == "F" else 65535.0  # some 16-bit files open as "I"
     grey = np.clip(np.asarray(image, dtype=np.float64) / white, 0, 1)
     scaled = Image.fromarray(np.rint(grey * 255).astype(np.uint8))
     scaled.info = {key: image.info[key] for key in ("icc_profile", _MEANT) if key in image.info}
@@ -203,7 +203,7 @@ def _tone_mapped(path: Path, image: Any) -> np.ndarray:
 
 
 def _in_srgb(path: Path, image: Any) -> Any:
-    """Apply the colour profile that a picture brings, if it is another than sRGB's."""
+    """Apply a picture's embedded colour profile, if it is not sRGB."""
     data = image.info.get("icc_profile")
     if not data:
         return image
@@ -213,7 +213,7 @@ def _in_srgb(path: Path, image: Any) -> Any:
             return image
         converted = _through_profile(image, profile)
     except (ImageCms.PyCMSError, OSError) as error:
-        text = f"the colour profile does not fit the picture ({one_line(error)}): colours are used as they stand"
+        text = f"the colour profile does not fit the picture ({one_line(error)}): colours are used unchanged"
         warnings.warn(KinecastWarning(f"{path}: {text}"), stacklevel=2)
         return image
     return converted

@@ -1,7 +1,7 @@
-"""When frames are shown: their times repaired, and the rate and length that follow from them.
+"""Display times of frames: repaired, and the rate and length derived from them.
 
-A clip's header may lie or be silent: a browser's recording claims 1000 frames per second, a phone's rate wanders with
-the light. What counts are the times of the frames. All times are seconds since the first frame.
+A clip's header may be wrong or incomplete: browser recordings claim 1000 frames per second, and a phone's rate varies
+with the light. Only the times of the frames count. All times are seconds since the first frame.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,15 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-DEFAULT_FPS = 25.0  # of pictures, which do not say
+DEFAULT_FPS = 25.0  # of pictures, which have no rate
 
-_LEAST_DRIFT = 0.05  # of a frame: less than that off the regular grid is a recorder's trembling, not a variable rate
+_LEAST_DRIFT = 0.05  # of a frame: a smaller deviation from the regular grid is jitter, not a variable rate
 
 Item = TypeVar("Item")
 
 
 class Timing(NamedTuple):
-    """Mean rate, whether frame i stands at i / fps, and seconds until the last frame has been shown."""
+    """Mean rate, whether frame i is at i / fps, and the time in seconds at which the last frame ends."""
 
     fps: float
     constant: bool
@@ -32,8 +32,8 @@ def regular(items: Iterable[Item], fps: float = DEFAULT_FPS) -> Iterator[tuple[f
 def repaired(times: Iterable[tuple[float | None, Item]], fps: float) -> Iterator[tuple[float, Item]]:
     """Yield items with times that start at 0 and strictly increase.
 
-    A time that is missing or not later than the one before becomes that one's plus the last true interval, or 1 / fps
-    where there was none yet. So a clip joined of several, whose clock starts anew, goes on at its own pace.
+    A time that is missing or not later than the previous one becomes the previous one plus the last valid interval, or
+    1 / fps if there was none yet. So a concatenated clip whose clock restarts continues at its own rate.
     """
     start: float | None = None
     step = 1 / fps
@@ -50,17 +50,17 @@ def repaired(times: Iterable[tuple[float | None, Item]], fps: float) -> Iterator
 
 
 def measured(times: np.ndarray, header: float, tick: float, last: float = 0.0) -> Timing:
-    """Tell the rate from the frames' times.
+    """Determine the rate from the frames' times.
 
     Args:
-        times: (T,) seconds, in order of being shown.
+        times: (T,) seconds, in display order.
         header: the rate that the file claims.
-        tick: seconds of the file's clock: what its times are rounded to.
-        last: how long the last frame stays, in seconds; 0 if the file does not say.
+        tick: the file's clock period in seconds, to which its times are rounded.
+        last: duration of the last frame in seconds; 0 if unknown.
     """
     count = len(times)
     if count < 2 or times[-1] <= times[0]:
-        if not header * tick < 0.9:  # a rate as fine as the clock itself is the demuxer's guess
+        if not header * tick < 0.9:  # a rate equal to the clock itself is the demuxer's guess
             header = 1 / last if last > tick else DEFAULT_FPS
         return Timing(header, True, max(count, 1) / header)
     mean = float((count - 1) / (times[-1] - times[0]))
@@ -68,7 +68,7 @@ def measured(times: np.ndarray, header: float, tick: float, last: float = 0.0) -
     for fps in (header, mean):
         allowed = max(1.01 * tick, _LEAST_DRIFT / fps)
         drift = np.abs(times - times[0] - np.arange(count) / fps).max()
-        if drift <= allowed and last <= 1.5 / fps + allowed:  # a last frame that is held is a time of its own
+        if drift <= allowed and last <= 1.5 / fps + allowed:  # a held last frame has its own duration
             return Timing(fps, True, count / fps)
     duration = float(times[-1] - times[0] + (last or np.median(np.diff(times))))
     return Timing(count / duration, False, duration)

@@ -1,6 +1,6 @@
 """Frames in: clips, folders of pictures, strips and single pictures, one frame in memory at a time.
 
-The names of `pictures` and `video_writer` that go with them are importable from here too.
+The related names of `pictures` and `writer` can be imported from here too.
 
 A frame is a uint8 array (H, W, 3), RGB; a batch is a float32 tensor (B, 3, H, W) in [0, 1].
 """
@@ -42,21 +42,21 @@ __all__ = [
     "write_image",
 ]
 
-READING = 2  # part of the key of whatever is kept of a clip: raise it when the same file gives other frames
+READING = 2  # part of the key of cached data of clips: increase it when the same file gives different frames
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a clip is.
+    """Properties of a clip.
 
     Attributes:
-        path: where it is.
-        fps: the mean rate of its frames. Their times decide; what the header says is kept where it agrees with them.
+        path: its path.
+        fps: the mean frame rate, from the frames' times; the header's rate is used if it agrees with them.
         width: in pixels, as shown.
         height: likewise.
-        frames: how many, None where the file does not say.
+        frames: number of frames, None if unknown.
         constant_rate: whether frame i is shown at i / fps.
-        duration: seconds from the first frame until the last one has been shown, None where nothing tells.
+        duration: seconds from the first frame until the last one ends, None if unknown.
     """
 
     path: Path
@@ -69,12 +69,12 @@ class ClipInfo:
 
 
 def probe(path: str | Path) -> ClipInfo:
-    """Look at a clip, a folder of pictures, a strip or a picture; pictures have DEFAULT_FPS.
+    """Inspect a clip, a folder of pictures, a strip or a picture; pictures have DEFAULT_FPS.
 
-    A clip's packets are read to its end, for their times, but one frame alone is decoded.
+    All packets of a clip are read, for their times, but only one frame is decoded.
 
     Raises:
-        KinecastError: there is no such thing, or no frame in it.
+        KinecastError: it does not exist, or has no frame.
     """
     strip, there = isinstance(path, Strip), existing(path)
     clock, frames = timing(there, strip)
@@ -89,11 +89,11 @@ def timed_frames(
     crop: str = "center",
     limit: int | None = None,
 ) -> Iterator[Timed]:
-    """Return the frames of a clip one at a time with the times when they are shown.
+    """Yield the frames of a clip with their display times.
 
     A time is in seconds since the first frame; times strictly increase. They are the file's own, whatever rate its
-    header claims; one that is missing or runs backwards is replaced at the pace of those before. Pictures of a folder
-    or strip come at DEFAULT_FPS.
+    header claims; missing ones and ones that run backwards are extrapolated from those before. Pictures of a folder or
+    strip come at DEFAULT_FPS.
 
     Args:
         path: as for `read_frames`, which gives the same frames.
@@ -116,24 +116,24 @@ def read_frames(
     crop: str = "center",
     limit: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Return the frames of a clip one at a time, uint8 (H, W, 3), RGB, upright; memory does not grow with the clip.
+    """Yield the frames of a clip, uint8 (H, W, 3), RGB, upright, in constant memory.
 
-    A clip is what libav reads (mp4, mov, webm, mkv, avi, gif), a folder of pictures in natural order of their names,
-    a picture (one frame, or as many as an animated png, webp or avif has), or a `Strip`. "-" and pipes are read whole
-    first. Frames are as players and viewers show them: turned and mirrored as the file says, square pixels, on white,
-    in sRGB (HDR is tone mapped, and a ConversionWarning says so), fields of interlaced film made whole. If the file is
-    cut off or damaged, the frames up to there are given, then a KinecastWarning.
+    A clip is a video that libav reads (mp4, mov, webm, mkv, avi, gif), a folder of pictures in natural order of their
+    names, a picture (one frame, or those of an animated png, webp or avif), or a `Strip`. "-" and pipes are buffered
+    first. Frames are as players show them: rotated and mirrored as in the file, square pixels, on white, in sRGB (HDR
+    is tone mapped, with a ConversionWarning), deinterlaced. If the file is truncated or damaged, the frames up to there
+    are yielded, then a KinecastWarning is issued.
 
     Args:
         path: the clip; a `Strip` for a picture that is one.
-        size: (height, width) of the frames, or the side of square ones, antialiased; None keeps what the crop leaves.
-        crop: "center" is the largest box of the target's aspect ratio (a square for None) in the middle; "face" is
-            one box for the whole clip around the face in its first frames, framed as in VoxCeleb; "none" is the
-            whole frame, stretched to `size` if given.
-        limit: the most frames to give.
+        size: (height, width) of the frames, or the side of square ones, antialiased; None keeps the crop's size.
+        crop: "center" is the largest centred box of the target's aspect ratio (a square for None); "face" is one box
+            for the whole clip around the face in its first frames, framed as in VoxCeleb; "none" is the whole frame,
+            stretched to `size` if given.
+        limit: maximum number of frames.
 
     Raises:
-        KinecastError: nothing to read, no frame in it, frames of several sizes, no face, or a foreign argument.
+        KinecastError: nothing to read, no frames, frames of different sizes, no face, or an invalid argument.
     """
     frames = timed_frames(path, size, crop, limit)
     return (frame for _, frame in frames)
@@ -146,7 +146,7 @@ def timed_batches(
     batch: int = 16,
     limit: int | None = None,
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Return what `timed_frames` gives as times, float64 (B,), and tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
+    """Yield the output of `timed_frames` as times, float64 (B,), and tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
     if batch < 1:
         raise KinecastError(f"batch: expected 1 frame or more, found {batch}")
     frames = timed_frames(path, size, crop, limit)
@@ -163,7 +163,7 @@ def read_batches(
     batch: int = 16,
     limit: int | None = None,
 ) -> Iterator[Tensor]:
-    """Return the frames that `read_frames` gives as float32 tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
+    """Yield the frames of `read_frames` as float32 tensors (B, 3, H, W) in [0, 1], B <= `batch`."""
     return (frames for _, frames in timed_batches(path, size, crop, batch, limit))
 
 
@@ -203,7 +203,7 @@ def _fitted_frames(path: Path, target: tuple[int, int] | None, crop: str, strip:
 
 
 def _face(path: Path, strip: bool, which: str | int) -> tuple[float, float, float]:
-    """Look for the face in a second pass over the first frames, rather than keep them all in memory."""
+    """Find the face in a separate pass over the first frames, rather than keep them all in memory."""
     first = islice(whole_frames(path, strip), FACE_FRAMES.start, FACE_FRAMES.stop, FACE_FRAMES.step)
     face = find_face((frame for _, frame in first), which)
     if face is None and which != "largest":

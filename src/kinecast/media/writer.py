@@ -1,4 +1,4 @@
-"""Frames out: a clip file that is whole or not there."""
+"""Frames out: clips written atomically."""
 
 import warnings
 from contextlib import ExitStack
@@ -25,31 +25,36 @@ _ENCODERS = {
     ".webm": ("libvpx-vp9", "yuv420p"),
     ".gif": ("gif", "pal8"),
 }
-_TICKS = {".mp4": 90_000, ".mov": 90_000, ".mkv": 1000, ".webm": 1000, ".gif": 100}  # a second, of frames' own times
-_GIF_LEAST = 2  # ticks that a frame stays: players take a shorter delay for none, and show it for a tenth of a second
-_LARGE = 1 << 22  # pixels of a frame, from which x264 is to keep few: at 12 megapixels each takes some 60 MB
+_TICKS = {
+    ".mp4": 90_000,
+    ".mov": 90_000,
+    ".mkv": 1000,
+    ".webm": 1000,
+    ".gif": 100,
+}  # ticks per second, for variable frame times
+_GIF_LEAST = 2  # minimum duration in ticks: players replace shorter delays by a tenth of a second
+_LARGE = 1 << 22  # frame size above which x264 keeps few frames: at 12 megapixels each takes about 60 MB
 _FEW_FRAMES = {"x264-params": "rc-lookahead=4:sync-lookahead=0:bframes=0:ref=1", "threads": "1"}
-_BT601 = 6  # the matrix that the conversion uses; said in the file, or players guess another for large frames
+_BT601 = 6  # the matrix of the conversion; written to the file, since players guess another for large frames
 
 
 class VideoWriter:
     """Write frames to mp4, mov or mkv (H.264), webm (VP9) or gif; a context manager.
 
-    The file appears, whole, when the `with` block ends; after an error or Ctrl-C in it there is none, and one that
-    was there before stays. A block that writes no frame is an error. H.264 and VP9 need even sizes: odd ones are
-    padded to even by repeating the last row or column. A gif has at most 50 frames per second, for players slow down
-    those that have more: further ones are left out, which is said.
+    The file appears when the `with` block ends; after an error or Ctrl-C nothing is written, and an existing file is
+    kept. Writing no frame is an error. H.264 and VP9 need even sizes: odd ones are padded to even by repeating the last
+    row or column. A gif has at most 50 frames per second, since players slow down faster ones: frames are dropped with
+    a warning.
 
     Args:
         path: the output; its suffix chooses the format.
-        fps: frames per second, finite and above 0; of frames with times of their own, about.
-        size: (height, width) that every frame must have; None takes the first frame's.
+        fps: frames per second, finite and above 0; approximate for frames with their own times.
+        size: required (height, width) of every frame; None takes the first frame's.
         quality: constant rate factor, 0 (best) to 51 (smallest), 20 by default; gif ignores it.
-        sound: what is heard with the frames, from the first on to the end of the last. A gif has none, which is said.
+        sound: sound from the first frame to the end of the last. A gif drops it with a warning.
 
     Raises:
-        KinecastError: an unknown suffix, a number out of range, frames of another size, or a path that cannot be
-            written.
+        KinecastError: an unknown suffix, a number out of range, frames of another size, or an unwritable path.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class VideoWriter:
         if not 0 <= quality <= 51:
             raise KinecastError(f"quality: expected 0 (best) to 51 (smallest file), found {quality}")
         self.given_fps = fps
-        # mp4 keeps a frame's time as a whole number of ticks: 1001 keeps 30000/1001 exact, and 29.97 near enough.
+        # mp4 stores times in whole ticks: 1001 keeps 30000/1001 exact, and 29.97 close enough.
         self.fps = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))
         self.size = size
         self.quality = quality
@@ -83,7 +88,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_path(self.path))
-            # faststart: the index comes first, so that a copy that is cut off can still be read.
+            # faststart: the index comes first, so that a truncated copy can still be read.
             options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
             self._container = stack.enter_context(av.open(f"file:{temporary}", "w", options=options))
             stack.push(self._finish)
@@ -99,9 +104,9 @@ class VideoWriter:
         """Append frames: floats (B, 3, H, W) in [0, 1], or uint8 (H, W, 3) or (B, H, W, 3).
 
         Args:
-            frames: what to append.
-            edges: (B + 1,) seconds, increasing and going on where those of the call before ended: frame i is shown
-                from edge i to edge i + 1. Without them frames follow at `fps`: with the first call one decides for all.
+            frames: the frames to append.
+            edges: (B + 1,) seconds, increasing and continuing from the previous call: frame i is shown from edge i to
+                edge i + 1. Without them frames follow at `fps`; the first call decides for all.
 
         Raises:
             KinecastError: frames of another size or kind.
@@ -148,12 +153,12 @@ class VideoWriter:
         if self._codec == "libx264" and width * height > _LARGE:
             options |= _FEW_FRAMES
         if self._codec == "libvpx-vp9":
-            options |= {"b": "0", "cpu-used": "4", "row-mt": "1"}  # b 0: quality alone decides the rate
+            options |= {"b": "0", "cpu-used": "4", "row-mt": "1"}  # b 0: rate controlled by quality alone
         stream: Any = self._container.add_stream(self._codec, rate=self.fps, options=options if self._is_yuv else {})
         assert self._clock is not None
         stream.time_base = stream.codec_context.time_base = self._clock.time_base
         if isinstance(self._clock, _EdgeClock) and self._codec == "libx264":
-            # mp4 tells how long a frame stays by the times of decoding, which only without B-frames are its own.
+            # mp4 derives durations from decoding times, which match display times only without B-frames.
             stream.codec_context.max_b_frames = 0
         stream.width, stream.height, stream.pix_fmt = width, height, self._pixels
         if self._is_yuv:
@@ -170,7 +175,7 @@ class VideoWriter:
         if has_sound(suffix):
             self._track = SoundTrack(self.sound, self._container, suffix)
         else:
-            warnings.warn(KinecastWarning(f"{self.path}: {suffix[1:]} has no sound: it is left out"), stacklevel=2)
+            warnings.warn(KinecastWarning(f"{self.path}: {suffix[1:]} has no sound: it is omitted"), stacklevel=2)
 
     @property
     def _is_yuv(self) -> bool:
@@ -187,12 +192,12 @@ class VideoWriter:
         )
 
     def _gif_frame(self, frame: np.ndarray) -> av.VideoFrame:
-        """Give each frame its own palette of 256 colours: libav alone would use one fixed, coarse palette."""
+        """Use a palette of 256 colours per frame: libav alone would use one fixed, coarse palette."""
         indexed = Image.fromarray(frame).quantize(256)
         colours = np.array(indexed.getpalette(), np.uint8).reshape(-1, 3)
         palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
         palette[: len(colours), 1:] = colours
-        pair: Any = (np.asarray(indexed), palette)  # PyAV's type hints do not know of this form
+        pair: Any = (np.asarray(indexed), palette)  # PyAV's type hints lack this form
         return av.VideoFrame.from_ndarray(pair, format="pal8")
 
     def _finish(
@@ -205,7 +210,7 @@ class VideoWriter:
             raise KinecastError(f"{self.path}: expected at least one frame to write, found none: check the input")
         self._mux(self._stream.encode(None))
         if self._left_out and not self._is_yuv:
-            left = f"{self._left_out} of {self.frames_written} frames are left out"
+            left = f"{self._left_out} of {self.frames_written} frames are dropped"
             text = f"{self.path}: a gif shows at most {_TICKS['.gif'] // _GIF_LEAST} frames per second: {left}"
             warnings.warn(KinecastWarning(text), stacklevel=2)
 
@@ -222,7 +227,7 @@ class _RateClock:
         return float(self._placed * self.time_base)
 
     def place(self, edges: tuple[float, float] | None) -> int:
-        """Return where the next frame begins, in units of `time_base`."""
+        """Return the start of the next frame, in units of `time_base`."""
         self._placed += 1
         return self._placed - 1
 
@@ -231,16 +236,16 @@ class _RateClock:
 
 
 class _EdgeClock:
-    """Places frames at times of their own, rounded to a container's ticks, each for a `least` number of ticks."""
+    """Places frames at their own times, rounded to a container's ticks, each for at least `least` ticks."""
 
     def __init__(self, time_base: Fraction, start: float, least: int = 1) -> None:
         self.time_base, self.seconds = time_base, 0.0
         self._start, self._least = start, least
-        self._last: int | None = None  # where the last frame begins
-        self._ends: dict[int, int] = {}  # of frames that the encoder has, by where they begin
+        self._last: int | None = None  # start of the last frame
+        self._ends: dict[int, int] = {}  # of the encoder's frames, by their start
 
     def place(self, edges: tuple[float, float] | None) -> int | None:
-        """Return where a frame begins; None if the one before has not stayed long enough, so that it is not shown."""
+        """Return the start of a frame; None, to drop it, if the previous one has not lasted long enough."""
         assert edges is not None
         self.seconds = edges[1] - self._start
         begin, end = (round((edge - self._start) / self.time_base) for edge in edges)
@@ -251,14 +256,14 @@ class _EdgeClock:
         return None if early else begin
 
     def set_duration(self, packet: Any) -> None:
-        """Say how long a frame stays: of the last one nothing else tells."""
+        """Set a packet's duration, which nothing else gives for the last frame."""
         if packet.pts in self._ends:
             packet.duration = self._ends.pop(packet.pts) - packet.pts
 
 
 def _check_encoder(name: str) -> None:
-    """See that libav was built with an encoder, now rather than at the first frame."""
+    """Check that libav has an encoder, now rather than at the first frame."""
     try:
         av.Codec(name, "w")
     except (av.error.FFmpegError, ValueError) as error:
-        raise KinecastError(f"encoder {name}: expected a PyAV that has it, found none: pip install av") from error
+        raise KinecastError(f"encoder {name}: expected a PyAV with this encoder, found none: pip install av") from error

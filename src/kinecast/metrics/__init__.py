@@ -1,1 +1,1 @@
-"""What a prediction is measured by. Nothing here knows of backbones or forecasters: numbers in, numbers out."""
+"""Metrics of predictions, independent of backbones and forecasters."""

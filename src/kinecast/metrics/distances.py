@@ -20,10 +20,10 @@ from kinecast.errors import KinecastError
 def pooled_energy_distance(samples: Tensor, truth: Tensor, observed: Tensor | None = None) -> float:
     """Return the distance between the set of all forecast windows and the set of all true ones (V-statistic).
 
-    Pooling forgets which forecast is of which window: a model that answers each window with another one's future
-    scores as well as the right one. The published use also includes the observed frames, equal in both sets: give
-    `observed` for that, and leave it out for the predicted frames alone. One sample of every window makes a set; the
-    figure is the mean over the S sets.
+    Pooling discards which forecast belongs to which window: a model that returns another window's future scores as well
+    as the right one. The published use also includes the observed frames, equal in both sets: pass `observed` for that,
+    and omit it for the predicted frames alone. One sample of every window makes a set; the result is the mean over the
+    S sets.
 
     Args:
         samples: forecasts (S, B, H, D).
@@ -31,7 +31,7 @@ def pooled_energy_distance(samples: Tensor, truth: Tensor, observed: Tensor | No
         observed: (B, N, D), or None.
 
     Raises:
-        KinecastError: other shapes.
+        KinecastError: wrong shapes.
     """
     _check(samples, truth, "a truth (B, H, D)", truth.shape)
     if observed is not None:
@@ -48,11 +48,11 @@ def pooled_energy_distance(samples: Tensor, truth: Tensor, observed: Tensor | No
 
 
 def conditional_energy_distance(samples: Tensor, reference: Tensor, unbiased: bool = True) -> Tensor:
-    """Return for each window the distance between its forecasts and futures that it truly could have had, (B,).
+    """Return for each window the distance between its forecasts and samples of its true future distribution, (B,).
 
-    This sees what pooling does not: whether a window's forecasts are of *its* future. It needs samples of the true
-    conditional distribution (`data.synthetic`); of real motion there is one future a window, and the V-statistic with
-    R = 1 is twice the window's (unfair) energy score.
+    Unlike pooling, this measures whether a window's forecasts are of *its* future. It needs samples of the true
+    conditional distribution (`research.data.synthetic`); real motion has one future per window, and the V-statistic
+    with R = 1 is twice the window's (unfair) energy score.
 
     Args:
         samples: (S, B, H, D).
@@ -60,13 +60,13 @@ def conditional_energy_distance(samples: Tensor, reference: Tensor, unbiased: bo
         unbiased: U-statistics; S and R must then be at least 2.
 
     Raises:
-        KinecastError: other shapes, or too few samples.
+        KinecastError: wrong shapes, or too few samples.
     """
     _check(samples, reference, "a reference (R, B, H, D)", reference.shape[1:])
     if unbiased and min(len(samples), len(reference)) < 2:
         raise KinecastError(
             f"energy distance: expected at least 2 samples and 2 reference samples, found {len(samples)} and "
-            f"{len(reference)}: draw more, or ask for the biased one"
+            f"{len(reference)}: draw more, or use unbiased=False"
         )
     values = [_energy_distance(_flat(samples[:, b]), _flat(reference[:, b]), unbiased) for b in range(samples.shape[1])]
     return torch.tensor(values, dtype=torch.float64)

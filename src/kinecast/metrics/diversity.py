@@ -1,8 +1,8 @@
 """The diverse protocol of arXiv 2504.05537, section 5.3: a choice of samples, and the scaled APD/MAE ratio.
 
-Of D = 100 samples of a video the C = 20 of lowest MAE against the *truth* are kept. That choice is an oracle's: no
-forecaster could make it. Whatever is reported of the kept samples is labelled so, with the figure of all beside it.
-`metrics.pixel.PixelSums` gives what is needed of a video without holding it.
+Of D = 100 samples of a video the C = 20 of lowest MAE against the *truth* are kept. That is an oracle's choice, which
+no forecaster could make. Every figure of the kept samples is labelled so, beside the figure of all.
+`metrics.pixel.PixelSums` computes both without keeping the videos.
 
 Notation: D samples drawn, C kept, V videos.
 """
@@ -22,7 +22,7 @@ def keep_closest_to_truth(mae: Tensor, kept: int = KEPT) -> Tensor:
     """Return the indices (C,) of the samples of lowest MAE (D,) against the truth: an ORACLE choice, closest first.
 
     Raises:
-        KinecastError: fewer samples than are to be kept.
+        KinecastError: fewer samples than to be kept.
     """
     if mae.ndim != 1 or not 1 <= kept <= len(mae):
         raise KinecastError(f"samples to keep: expected 1 to D of the errors (D,), found {kept} of {tuple(mae.shape)}")
@@ -31,15 +31,15 @@ def keep_closest_to_truth(mae: Tensor, kept: int = KEPT) -> Tensor:
 
 @dataclass(frozen=True)
 class ScaledRatios:
-    """Scaled APD over scaled MAE of one model's V videos, higher is better, and what happened at the minimum.
+    """Scaled APD over scaled MAE of one model's V videos (higher is better), with care at the minimum.
 
     The video of lowest MAE has a scaled MAE of 0, so its ratio is infinite, or undefined (NaN) if its scaled APD is 0
-    too; videos close to it have arbitrarily large ratios. `median` counts an infinite ratio as the largest there is,
-    `mean` leaves it out, and both leave undefined ones out. One video close to the minimum can decide the mean, which
-    is the published figure: trust the median.
+    too; videos close to it have arbitrarily large ratios. `median` counts an infinite ratio as the largest, `mean`
+    ignores it, and both ignore undefined ones. One video close to the minimum can decide the mean, which is the
+    published figure: trust the median.
     """
 
-    ratios: Tensor  # (V,), with infinity and NaN where they are
+    ratios: Tensor  # (V,), including infinity and NaN
     mean: float
     median: float
     infinite: int
@@ -49,14 +49,14 @@ class ScaledRatios:
 def scaled_ratios(apd: Mapping[str, Tensor], mae: Mapping[str, Tensor]) -> dict[str, ScaledRatios]:
     """Return for each model its ratios. APD and MAE are min-max scaled over all videos *and all models* together.
 
-    A ratio thus depends on what other models are in the comparison, and is no figure of a model by itself.
+    A ratio thus depends on the other models in the comparison, and is not a property of one model.
 
     Args:
         apd: for each model, of each video (V,).
         mae: the same of MAE.
 
     Raises:
-        KinecastError: other models or videos in one than in the other, none at all, not finite, or all values equal.
+        KinecastError: different models or videos in the two, none at all, not finite, or all values equal.
     """
     if not apd or {name: v.shape for name, v in apd.items()} != {name: v.shape for name, v in mae.items()}:
         raise KinecastError(
@@ -73,7 +73,7 @@ def _scaled(what: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not torch.isfinite(together).all() or not high > low:
         raise KinecastError(
             f"scaled ratio: expected finite {what} that differs between videos or models, found {float(low):g} to "
-            f"{float(high):g}: there is nothing to scale by"
+            f"{float(high):g}: the scale is undefined"
         )
     return {name: (v.double() - low) / (high - low) for name, v in values.items()}
 

@@ -1,4 +1,4 @@
-"""Distances between two pictures of a face: where its landmarks are, and whether it is the same person.
+"""Distances between two pictures of a face: landmarks and identity.
 
 Landmarks are the 478 points of `kinecast.faces`. Identity is the 128 numbers of dlib's face recognition network (King
 2017), frozen and not part of this package, converted to plain arrays in the npm package @vladmandic/face-api (MIT).
@@ -26,13 +26,13 @@ Box = tuple[float, float, float]  # centre x, centre y and side in pixels
 
 
 class IdentityNetwork(nn.Module):
-    """A residual network whose 128 numbers are nearer than 0.6 for two pictures of one person, if both are good.
+    """A residual network whose 128 outputs are closer than 0.6 for two good pictures of one person.
 
     Args:
-        folder: of the weights: `model` of the npm package @vladmandic/face-api 1.7.
+        folder: the folder `model` of the npm package @vladmandic/face-api 1.7.
 
     Raises:
-        KinecastError: there are none, or they are foreign.
+        KinecastError: the weights are missing or invalid.
     """
 
     # name, channels, whether it halves the picture
@@ -76,7 +76,7 @@ class IdentityNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class TrueFace:
-    """What is known of the face in a true frame: its points (478, 2), where they were seen, its description (128,)."""
+    """The face in a true frame: its points (478, 2), their square, and its description (128,)."""
 
     points: np.ndarray
     square: Square
@@ -84,7 +84,7 @@ class TrueFace:
 
 
 class FaceDistances:
-    """Landmark and identity distance of frames from true ones, at the place where the true face is.
+    """Landmark and identity distance of frames from true ones, at the position of the true face.
 
     `identity` is optional: without its weights only landmarks are compared.
     """
@@ -94,7 +94,7 @@ class FaceDistances:
         self.identity = IdentityNetwork(face_api) if face_api is not None else None
 
     def look(self, picture: Tensor) -> TrueFace | None:
-        """Find the largest face in a true frame (3, H, W), once for all that is compared; None if there is none."""
+        """Find the largest face in a true frame (3, H, W), once for all comparisons; None if there is none."""
         faces = self.landmarker.detect(picture)
         if not faces:
             return None
@@ -105,8 +105,9 @@ class FaceDistances:
     def compare(self, picture: Tensor, face: TrueFace | None) -> dict[str, float]:
         """Compare a frame (3, H, W) with a true face: `landmark`, and `identity` if its network is there.
 
-        Landmark: mean distance of the points over the true distance between the outer corners of the eyes; the same
-        square is looked at in both pictures. Identity: Euclidean distance of the descriptions. NaN without a face.
+        Landmark: mean distance of the points over the true distance between the outer corners of the eyes; both
+            pictures are cropped to the same square. Identity: Euclidean distance of the descriptions. NaN without a
+            face.
         """
         if face is None:
             return {"landmark": float("nan")} | ({} if self.identity is None else {"identity": float("nan")})
@@ -128,14 +129,14 @@ class FaceDistances:
 
 
 def box_around(points: np.ndarray, room: float) -> Box:
-    """Return the square around points (P, 2), `room` times as wide as they."""
+    """Return the square around points (P, 2), `room` times their width."""
     low, high = points.min(axis=0), points.max(axis=0)
     x, y = (low + high) / 2
     return float(x), float(y), float((high - low).max()) * room
 
 
 def _cut(pictures: Tensor, box: Box, pixels: int) -> Tensor:
-    """Cut a square from pictures (B, 3, H, W) and scale it; beyond the edge the edge is repeated."""
+    """Crop a square from pictures (B, 3, H, W) and scale it, repeating the edge outside."""
     height, width = pictures.shape[2:]
     x, y, side = box
     steps = (torch.arange(pixels) + 0.5) / pixels * side - side / 2
@@ -145,7 +146,7 @@ def _cut(pictures: Tensor, box: Box, pixels: int) -> Tensor:
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read arrays that TensorFlow.js wrote: one manifest, one file of numbers, 8-bit ones with scale and minimum."""
+    """Read TensorFlow.js weights: a manifest and a binary file, with scale and minimum for 8-bit values."""
     manifest = existing_file(folder / "face_recognition_model-weights_manifest.json", "face recognition network")
     data = existing_file(folder / "face_recognition_model.bin", "face recognition network").read_bytes()
     weights, start = {}, 0

@@ -6,10 +6,10 @@ with biased means (a video with itself included). The features of a video are V-
 2404.08471): 16 frames of 224x224 through ViT-H/16 in tubelets of 2 frames, then the attentive pooler of the probe
 that was trained on Something-Something v2.
 
-The weights, several GB, are the user's to provide: the two published files `vith16.pth.tar` and `ssv2-probe.pth.tar`
+The weights, several GB, must be provided by the user: the two published files `vith16.pth.tar` and `ssv2-probe.pth.tar`
 in one folder. Without them the column says `needs weights`.
 
-Notation: V videos, T frames, P patches, C numbers a patch, n and m videos of two sets.
+Notation: V videos, T frames, P patches, C numbers per patch, n and m videos of two sets.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ from kinecast.errors import KinecastError
 from kinecast.files import existing_file
 from kinecast.files.weights import read_torch, without_wrappers
 
-NEEDS_WEIGHTS = "needs weights"  # what a table shows where there are none
+NEEDS_WEIGHTS = "needs weights"  # shown in tables without weights
 ENCODER_FILE, PROBE_FILE = "vith16.pth.tar", "ssv2-probe.pth.tar"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as V-JEPA was trained
-_BACKBONE = "backbone."  # of the class that the encoder was saved in
+_BACKBONE = "backbone."  # of the wrapper the encoder was saved in
 _POOLER = "pooler."
 
 
@@ -63,7 +63,7 @@ class VJEPA(nn.Module):
     def features(self, videos: Tensor) -> Tensor:
         """Return the features (V, C) of videos (V, T, 3, H, W) in [0, 1], of any T and size.
 
-        Frames are taken evenly spaced, repeated where T is below 16, and resized to the encoder's size.
+        Frames are sampled evenly, repeated if T is below 16, and resized to the encoder's size.
 
         Raises:
             KinecastError: another shape.
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and a net, each with its norm before it and added to what came in."""
+    """Pre-norm self-attention and MLP with residual connections."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class Net(nn.Module):
 
 
 class CrossBlock(nn.Module):
-    """Cross-attention and a net; only the patches have a norm before the attention."""
+    """Cross-attention and MLP; only the patches are normalised before the attention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ def polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
     """Return the squared maximum mean discrepancy of features (n, C) and (m, C), kernel (<x, y> / C)^2, biased means.
 
     Raises:
-        KinecastError: other shapes, or an empty set.
+        KinecastError: wrong shapes, or an empty set.
     """
     from sklearn.metrics.pairwise import polynomial_kernel
 
@@ -226,11 +226,11 @@ def load_vjepa(folder: str | Path, config: VJEPAConfig | None = None) -> VJEPA:
         config: sizes; the published ones by default.
 
     Raises:
-        KinecastError: a file is missing, damaged, would run code, or its tensors are others.
+        KinecastError: a file is missing, damaged, or would run code, or has other tensors.
     """
     encoder_path = existing_file(Path(folder) / ENCODER_FILE, "V-JEPA encoder")
     probe_path = existing_file(Path(folder) / PROBE_FILE, "V-JEPA probe")
-    with torch.device("meta"):  # 630 million numbers need not be drawn to be replaced
+    with torch.device("meta"):  # avoids initialising 630 million parameters that are replaced
         model = VJEPA(config or VJEPAConfig())
     _assign(model.encoder, encoder_path, _part(encoder_path, "target_encoder"))
     probe = _part(probe_path, "classifier")
@@ -240,12 +240,12 @@ def load_vjepa(folder: str | Path, config: VJEPAConfig | None = None) -> VJEPA:
 
 
 def open_vjepa(folder: str | Path | None) -> VJEPA | None:
-    """Return the model in a folder that the user named; None, for a column `needs weights`, where none was named."""
+    """Return the model in the user's folder; None, for a column `needs weights`, if none was named."""
     return None if folder is None else load_vjepa(folder)
 
 
 def _part(path: Path, name: str) -> dict[str, Tensor]:
-    """Return one state dict of a checkpoint, without its wrappers' prefixes; other parts stay on the disk."""
+    """Return one state dict of a checkpoint, without wrapper prefixes; other parts are not loaded."""
     checkpoint = read_torch(path, mmap=True)
     part = checkpoint.get(name) if isinstance(checkpoint, dict) else None
     if not isinstance(part, dict) or not all(isinstance(tensor, Tensor) for tensor in part.values()):
@@ -257,7 +257,7 @@ def _part(path: Path, name: str) -> dict[str, Tensor]:
 def _assign(module: nn.Module, path: Path, state: Mapping[str, Tensor]) -> None:
     try:
         module.load_state_dict(state, assign=True)
-    except RuntimeError as error:  # lists missing, foreign and misshapen tensors, one a line
+    except RuntimeError as error:  # lists missing, unexpected and misshapen tensors, one per line
         raise KinecastError(f"{path}: expected the published tensors; {' '.join(str(error).split())[:400]}") from error
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():

@@ -1,4 +1,4 @@
-"""Distances between pictures: MAE, SSIM and PSNR a frame, and the spread of samples (APD).
+"""Distances between pictures: MAE, SSIM and PSNR per frame, and the diversity of samples (APD).
 
 Pixels are in [0, 1], RGB. T frames, M samples.
 """
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 
-_SSIM_WINDOW = 11  # pixels across, what sigma 1.5 cut off at 3.5 sigma gives
-_SUMMED_TOGETHER = 8192  # pixel values added in single precision; the parts are added in double
+_SSIM_WINDOW = 11  # window width in pixels: sigma 1.5 cut off at 3.5 sigma
+_SUMMED_TOGETHER = 8192  # pixel values summed in single precision; partial sums are added in double
 
 
 def mae(prediction: Tensor, target: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def apd(samples: Tensor) -> float:
     |a_i - a_j| is twice the sum over k of (2k - M - 1) a_(k). One frame of M samples is worked on at a time.
 
     Raises:
-        KinecastError: the samples have another form, or there is none.
+        KinecastError: wrong shape, or no samples.
     """
     if samples.ndim != 5 or samples.shape[2] != 3 or 0 in samples.shape:
         raise KinecastError(f"APD: expected samples (M, T, 3, H, W), found {tuple(samples.shape)}")
@@ -77,11 +77,11 @@ def apd(samples: Tensor) -> float:
 class PixelSums:
     """Exact APD of M sampled videos, and MAE and SSIM of each, from one frame of all samples at a time.
 
-    What is kept is a few numbers a sample and one a pair, whatever the length and size of the videos: no video is
-    ever held or written. As each *pair* has its sum, the APD of any choice of the samples is known too, so that a
-    choice made at the end of the video (`metrics.diversity.keep_closest_to_truth`) needs no second pass.
+    A few numbers per sample and one per pair are kept, whatever the length and size of the videos; no video is stored.
+    As each *pair* has its sum, the APD of any subset of samples is known too, so that a subset chosen at the end
+    (`metrics.diversity.keep_closest_to_truth`) needs no second pass.
 
-    Sums of disjoint frames add: keep one of the observed frames and one of the predicted, and their sum is of all.
+    Sums over disjoint frames can be added: those of observed and predicted frames give that of all.
     """
 
     def __init__(self, samples: int, with_ssim: bool = True) -> None:
@@ -95,14 +95,14 @@ class PixelSums:
         self._ssim = torch.zeros(samples, dtype=torch.float64)
 
     def add(self, frames: Tensor, target: Tensor) -> None:
-        """Take the frame t of all samples.
+        """Add frame t of all samples.
 
         Args:
             frames: (M, 3, H, W) in [0, 1].
             target: the true frame t (3, H, W).
 
         Raises:
-            KinecastError: other shapes, or another number of samples.
+            KinecastError: wrong shapes, or another number of samples.
         """
         if len(frames) != self.samples:
             raise KinecastError(f"pixel sums: expected a frame of {self.samples} samples, found {len(frames)}")
@@ -137,10 +137,10 @@ class PixelSums:
         """Mean structural similarity of each sample over its frames, (M,).
 
         Raises:
-            KinecastError: it was not asked for.
+            KinecastError: it was not enabled.
         """
         if not self.with_ssim:
-            raise KinecastError("pixel sums: expected sums made with SSIM, found sums without: ask for it")
+            raise KinecastError("pixel sums: expected sums made with SSIM, found sums without: enable it")
         return self._ssim / self._counted()
 
     def apd(self, kept: Tensor | None = None) -> float:

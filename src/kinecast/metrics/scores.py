@@ -1,8 +1,8 @@
 """Scores of sampled forecasts: CRPS, energy score, error of the median, spread, calibration, coverage of branches.
 
 All are of trajectories (S, B, H, D) against truth (B, H, D), in the units they are given in. CRPS and energy score
-(`scoringrules`) are the *fair* estimators, unbiased for any number of samples, so that models with few samples are
-not punished for it: Ferro 2014; Zamo & Naveau 2018. A model whose S samples are equal scores its absolute error.
+(`scoringrules`) are the *fair* estimators, unbiased for any number of samples, so that models with few samples are not
+penalised: Ferro 2014; Zamo & Naveau 2018. A model whose S samples are equal scores its absolute error.
 
 Notation: S samples, B windows, H horizon, D numbers per frame.
 """
@@ -38,8 +38,8 @@ def crps(samples: Tensor, truth: Tensor) -> Tensor:
 def energy_score(samples: Tensor, truth: Tensor) -> Tensor:
     """Return the energy score of each window's trajectory, joint over its H D numbers, (B,). Lower is better.
 
-    Gneiting & Raftery 2007, eq. 22 with beta = 1, the fair estimator: unlike CRPS it sees whether the numbers of a
-    frame, and the frames of a trajectory, go together. S of at least 2.
+    Gneiting & Raftery 2007, eq. 22 with beta = 1, the fair estimator: unlike CRPS it depends on the joint distribution
+    of a frame's numbers and a trajectory's frames. S of at least 2.
     """
     import scoringrules
 
@@ -64,7 +64,7 @@ def spread(samples: Tensor) -> Tensor:
 
 
 def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, float]:
-    """Return for each level the share of true numbers inside the central interval of that probability.
+    """Return for each level the share of true values inside the central interval of that probability.
 
     Interval ends are sample quantiles at p (S + 1) (Weibull), with which exchangeable samples cover exactly the level;
     for that S must be at least (1 + level) / (1 - level), 39 for 0.95.
@@ -73,7 +73,7 @@ def coverage(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) -
 
 
 def covered(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) -> dict[float, np.ndarray]:
-    """Return for each level which true numbers are inside that interval (`coverage`), booleans (B, H, D)."""
+    """Return for each level which true values are inside that interval (`coverage`), booleans (B, H, D)."""
     _check(samples, truth)
     tails = [(1 - level) / 2 for level in levels]
     ends = np.quantile(samples.numpy(), [*tails, *(1 - t for t in tails)], axis=0, method="weibull")
@@ -82,10 +82,10 @@ def covered(samples: Tensor, truth: Tensor, levels: Sequence[float] = LEVELS) ->
 
 
 def pit_histogram(samples: Tensor, truth: Tensor, bins: int = 10) -> Tensor:
-    """Return the share of true numbers by where they fall among their samples, (bins,): flat if they are calibrated.
+    """Return the PIT histogram (bins,), the ranks of true values among their samples: flat if calibrated.
 
     The probability integral transform, nonrandomised (Czado, Gneiting & Held 2009): a truth with r of S samples below
-    and t equal to it is spread evenly over [r, r + t + 1] / (S + 1). A U shape says too narrow, a hump too wide.
+    and t equal to it is spread evenly over [r, r + t + 1] / (S + 1). A U shape means too narrow, a hump too wide.
     """
     _check(samples, truth)
     if bins < 2:
@@ -98,13 +98,13 @@ def pit_histogram(samples: Tensor, truth: Tensor, bins: int = 10) -> Tensor:
 
 
 def pit_deviation(histogram: Tensor) -> float:
-    """Return how much of a PIT histogram lies in the wrong bin: 0 flat, up to 1."""
+    """Return the share of a PIT histogram in the wrong bin: 0 if flat, up to 1."""
     return float((histogram - 1 / len(histogram)).abs().sum() / 2)
 
 
 @dataclass(frozen=True)
 class BranchCoverage:
-    """How well samples cover the branches that a future can take; shares and errors are means over windows."""
+    """Coverage of the possible branches of the future by samples; shares and errors are means over windows."""
 
     shares: tuple[float, ...]  # of samples, by branch
     true_shares: tuple[float, ...]
@@ -114,12 +114,12 @@ class BranchCoverage:
 
 
 def branch_coverage(branches: Tensor, true_shares: Tensor, least: float = 0.1) -> BranchCoverage:
-    """Compare the branches that samples took with the probabilities of taking them.
+    """Compare the branches of samples with their true probabilities.
 
     Args:
         branches: of each sample of each window, (S, B): 0, 1, ..., or -1 for none.
         true_shares: probability of each branch in each window, (B, branches).
-        least: the share from which on a branch counts as reached.
+        least: minimum share of samples for a branch to count as reached.
 
     Raises:
         KinecastError: the shapes do not fit.

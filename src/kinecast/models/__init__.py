@@ -12,16 +12,16 @@ BACKBONES: dict[str, type[Backbone]] = {"fomm": FOMM, "tps": TPS, "face-vid2vid"
 
 
 def register_backbone(kind: type[Backbone], motion: MotionSpec) -> None:
-    """Make a backbone known by its name, and what the numbers of its motion are.
+    """Register a backbone by its name, and the specification of its motion.
 
-    How it is trained is registered apart, since inference needs none of it: `kinecast.training.methods`.
+    Its training is registered separately, in `kinecast.training.methods`, since inference does not need it.
 
     Raises:
         KinecastError: the name is taken by another.
     """
     register_motion(kind.name, motion)
     if BACKBONES.setdefault(kind.name, kind) is not kind:
-        raise KinecastError(f"backbone {kind.name!r}: expected a name that is free, found {BACKBONES[kind.name]}")
+        raise KinecastError(f"backbone {kind.name!r}: expected an unused name, found {BACKBONES[kind.name]}")
 
 
 __all__ = ["BACKBONES", "FOMM", "TPS", "Backbone", "FaceVid2Vid", "Mesh", "register_backbone"]

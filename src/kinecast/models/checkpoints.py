@@ -1,4 +1,4 @@
-"""Weight files of backbones: safetensors of our own, and published `.pth.tar` files read as tensors only."""
+"""Weight files of backbones: our safetensors files, and published `.pth.tar` files, read as tensors only."""
 
 import json
 from collections.abc import Mapping
@@ -20,15 +20,15 @@ KIND = "kinecast-backbone-1"
 
 @dataclass(frozen=True)
 class _Published:
-    """What a published checkpoint holds: `parts` that it must, `extras` that it may. All else in it is for training."""
+    """Contents of a published checkpoint: required `parts`, optional `extras`. Anything else is for training."""
 
     title: str
     parts: tuple[str, ...]
     extras: tuple[str, ...] = ()
-    corners: bool = False  # whether its config says how the sampling grid is read
+    corners: bool = False  # whether its config has `align_corners`
 
 
-# Told apart by a part that only they have; what has none of those is taken for a FOMM.
+# Distinguished by a part that only they have; without any it is treated as a FOMM.
 _MARKS = {"inpainting_network": "tps", "he_estimator": "face-vid2vid"}
 _PUBLISHED = {
     "fomm": _Published("FOMM", ("generator", "kp_detector"), corners=True),
@@ -37,16 +37,16 @@ _PUBLISHED = {
     ),
     "face-vid2vid": _Published("face-vid2vid", ("generator", "kp_detector", "he_estimator")),
 }
-_HOLDERS = ("state_dict", "model")  # under which Lightning and many training loops keep the network
+_HOLDERS = ("state_dict", "model")  # key of the network in Lightning and many training loops
 
 
 def save_backbone(model: Backbone, path: str | Path, info: Mapping[str, str], half: bool = False) -> None:
     """Write weights and config as safetensors.
 
     Args:
-        model: whose weights.
+        model: the model to save.
         path: the file.
-        info: joins the metadata: licence, provenance, ...
+        info: added to the metadata: licence, provenance, ...
         half: store floating-point tensors as float16; they are read back as float32.
     """
     state = {name: t.half() if half and t.is_floating_point() else t for name, t in model.state_dict().items()}
@@ -58,7 +58,7 @@ def load_backbone_file(path: str | Path) -> Backbone:
     """Read a backbone from a `.safetensors` file of `save_backbone`, or a published `.pth.tar` checkpoint.
 
     Raises:
-        KinecastError: missing, foreign, truncated, of another model, with NaN, or a pickle that would execute code.
+        KinecastError: missing, not weights, truncated, of another model, with NaN, or a pickle that would execute code.
     """
     path = existing_file(path, "weights file")
     if path.suffix.lower() != ".safetensors":
@@ -76,10 +76,10 @@ def load_backbone_file(path: str | Path) -> Backbone:
 
 
 def read_safetensors(path: Path, kind: str, maker: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read a file's metadata and its tensors, floating point as float32, after checking what kind of file it is.
+    """Read a file's metadata and tensors, floating point as float32, after checking the kind of file.
 
     Raises:
-        KinecastError: not a safetensors file, or of another kind, or with NaN.
+        KinecastError: not a safetensors file, of another kind, or with NaN.
     """
     metadata, state = read_tensors(path)
     if metadata.get("kind") != kind:
@@ -97,14 +97,14 @@ def import_published(path: str | Path, frame_size: int = 256, align_corners: boo
 
     Args:
         path: the `.pth.tar` file.
-        frame_size: height and width that the weights were trained at; the tensors do not say.
-        align_corners: how a FOMM's weights were trained to read the sampling grid; the tensors do not say this either.
-            None is True, for the published ones were trained under torch 1.0, where that was the default; name False
-            for weights trained under torch 1.3 or later. TPS and face-vid2vid have but one way.
+        frame_size: height and width of training, which the tensors do not determine.
+        align_corners: how a FOMM's weights were trained to read the sampling grid, which the tensors do not determine
+            either. None is True, since the published ones were trained under torch 1.0, where that was the default; use
+            False for weights trained under torch 1.3 or later. TPS and face-vid2vid have a fixed value.
 
     Raises:
-        KinecastError: a pickle that would execute code, a checkpoint of another model, missing or foreign tensors, NaN,
-            `align_corners` named for another backbone than FOMM.
+        KinecastError: a pickle that would execute code, a checkpoint of another model, missing or unknown tensors, NaN,
+            or `align_corners` given for a backbone other than FOMM.
     """
     path = existing_file(path, "checkpoint")
     checkpoint = _parts(path, read_torch(path))
@@ -133,12 +133,12 @@ def import_published(path: str | Path, frame_size: int = 256, align_corners: boo
     if kind.corners:
         extras["align_corners"] = True if align_corners is None else align_corners
     elif align_corners is not None:
-        raise KinecastError(f"{path}: expected align_corners for a FOMM alone, found a {kind.title}: leave it out")
+        raise KinecastError(f"{path}: expected align_corners for a FOMM only, found a {kind.title}: drop it")
     return _build(path, name, state, extras)
 
 
 def _parts(path: Path, checkpoint: Any) -> Any:
-    """Return state dicts by part, also of a checkpoint that is, or holds, the one state dict of a whole network."""
+    """Return state dicts by part, also for a checkpoint that is, or holds, a single state dict of the whole network."""
     if not isinstance(checkpoint, dict) or not all(isinstance(name, str) for name in checkpoint):
         return checkpoint
     inner = next((checkpoint[name] for name in _HOLDERS if isinstance(checkpoint.get(name), dict)), None)
@@ -166,7 +166,7 @@ def _build(path: Path, name: str, state: Mapping[str, Tensor], extras: Mapping[s
         return BACKBONES[name].from_state_dict(state, extras)
     except KinecastError as error:
         raise KinecastError(f"{path}: {error}") from error
-    except RuntimeError as error:  # load_state_dict lists missing and foreign tensors, one a line
+    except RuntimeError as error:  # load_state_dict lists missing and unexpected tensors, one per line
         raise KinecastError(f"{path}: {one_line(error)}") from error
 
 

@@ -1,8 +1,8 @@
-"""Frames as changes of a picture, and how they are painted into it at its own resolution.
+"""Frames as changes of a picture, painted into it at its own resolution.
 
-What a backbone draws is small; the picture that it was cut from is not. A `Layer` says for each place of the source
-picture from where its pixels come and what is new, on the grids that the networks have. `paint` reads the source at its
-own resolution by it, and touches only the pixels that change.
+A backbone renders small images; the picture they were cropped from is large. A `Layer` gives for each place of the
+source picture where its pixels come from and what is new, on the networks' grids. `paint` applies it to the source at
+its own resolution, and touches only the pixels that change.
 
 Notation: T frames, H x W the source picture.
 

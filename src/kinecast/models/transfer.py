@@ -1,6 +1,6 @@
-"""What may be asked of transfer: how one person's motion is applied to another's picture.
+"""Options of transfer: how one person's motion is applied to another's picture.
 
-The names follow what users of LivePortrait (arXiv 2407.03168) know: strengths by region, and openings of eyes and lips
+The names follow LivePortrait (arXiv 2407.03168): strengths by region, and openings of eyes and lips
 in widths of theirs.
 """
 
@@ -65,7 +65,7 @@ class Transfer:
         return [f.name for f in fields(self) if f.name != "mode" and getattr(self, f.name) != f.default]
 
     def refuse(self, backbone: str) -> None:
-        """Check that nothing is asked for but relative or absolute motion, which every backbone has.
+        """Check that only relative or absolute motion is requested, which every backbone supports.
 
         Raises:
             KinecastError: something else is.

@@ -1,1 +1,1 @@
-"""Tables that can be trusted: named protocols (`protocol`), and one module a table."""
+"""Evaluation: named protocols (`protocol`), and one module per table."""

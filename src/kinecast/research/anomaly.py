@@ -1,11 +1,12 @@
-"""How well anomalies are found: AUROC, false alarms against the promised rate, frames from onset to alarm.
+"""Evaluation of anomaly detection: AUROC, false alarms against the guaranteed rate, frames from onset to alarm.
 
-One run is one draw of everything (data, split, training); a table holds means over runs with confidence intervals of
-the mean (Student's t). Two readings of each score:
+One run samples everything anew (data, split, training); a table has means over runs with confidence intervals of the
+mean (Student's t). Each score is evaluated in two ways:
 
     frames   AUROC of frames from the onset on against all frames of normal clips
     clips    AUROC of the largest score of a clip from the onset on against the largest of a normal clip;
-             alarms by the threshold per clip: share of faulty clips found, and how many frames after the onset
+             alarms by the threshold per clip: share of faulty clips found, and how many frames after the onset;
+             of faults that announce a failure, how many frames before it, and the share of clips warned of in time
 
 Notation: T frames.
 """
@@ -30,11 +31,15 @@ Measured = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Anomalies:
-    """Clips of one kind of anomaly, each with the first frame of it; 0 where the whole clip is one."""
+    """Clips of one kind of anomaly, each with the first frame of it; 0 where the whole clip is one.
+
+    `failures` are the frames in which what had announced itself happened, where the kind has such.
+    """
 
     name: str
     clips: Series
     onsets: Mapping[str, int]
+    failures: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Interval:
 def measure(
     scorers: Sequence[Scorer], calibrated: Sequence[Detector], normal: Series, kinds: Sequence[Anomalies]
 ) -> dict[str, dict[str, Measured]]:
-    """Return what one run measured: for each score, false alarms under `normal` and the figures of each kind.
+    """Return the results of one run: for each score, false alarms under `normal` and the figures of each kind.
 
     `calibrated` are the scorers' detectors. Scores of one name must come from one scorer.
     """
@@ -72,21 +77,29 @@ def measure(
             }
             for kind in kinds:
                 after = {n: s[score][kind.onsets[n] :] for n, s in odd[kind.name].items()}
-                rows[kind.name] = _figures(plain, after, threshold.clip)
+                left = None if kind.failures is None else {n: kind.failures[n] - kind.onsets[n] for n in kind.clips}
+                rows[kind.name] = _figures(plain, after, threshold.clip, left)
             table[score] = rows
     return table
 
 
-def _figures(normal: list[np.ndarray], after: Mapping[str, np.ndarray], threshold: float) -> Measured:
-    found = [_first(scores > threshold) for scores in after.values()]
-    delays = [delay for delay in found if delay is not None]
+def _figures(
+    normal: list[np.ndarray], after: Mapping[str, np.ndarray], threshold: float, left: Mapping[str, int] | None
+) -> Measured:
+    found = {name: _first(scores > threshold) for name, scores in after.items()}
+    delays = [delay for delay in found.values() if delay is not None]
+    leads = [left[name] - delay for name, delay in found.items() if delay is not None] if left else []
     largest = [max(_known(scores), default=-math.inf) for scores in after.values()]
-    return {
+    figures = {
         "auroc_frames": auroc(np.concatenate([_known(s) for s in after.values()]), np.concatenate(normal)),
         "auroc_clips": auroc(np.array(largest), np.array([scores.max() for scores in normal])),
         "found": len(delays) / len(found),
         "delay": float(np.median(delays)) if delays else math.nan,
     }
+    if left is not None:
+        figures["lead"] = float(np.median(leads)) if leads else math.nan
+        figures["warned"] = sum(lead > 0 for lead in leads) / len(found)
+    return figures
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
@@ -108,6 +121,13 @@ def intervals(runs: Sequence[Mapping[str, Mapping[str, Measured]]]) -> dict[str,
     }
 
 
+def paired(
+    runs: Sequence[Mapping[str, Mapping[str, Measured]]], first: str, second: str, kind: str, figure: str
+) -> Interval:
+    """Return how much larger a figure of one score is than another's, paired within each run."""
+    return _interval([run[first][kind][figure] - run[second][kind][figure] for run in runs])
+
+
 def _interval(values: Sequence[float]) -> Interval:
     from scipy.stats import t
 
@@ -119,7 +139,7 @@ def _interval(values: Sequence[float]) -> Interval:
 
 
 def draw_table(path: Path, tables: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Interval]]]]) -> None:
-    """Write bars of the AUROC of clips with their intervals: a panel a table, a group a kind, a bar a score."""
+    """Write bars of the clips' AUROC with intervals: a panel per table, a group per kind, a bar per score."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * len(tables), 3.3), layout="constrained")
@@ -157,7 +177,7 @@ def plain(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cells(table: Mapping[str, Mapping[str, Mapping[str, Interval]]], figure: str) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of one figure: a row a score, a column a kind that has the figure."""
+    """Return header and rows of one figure: one row per score, one column per kind that has the figure."""
     first = next(iter(table.values()))
     kinds = [kind for kind in first if figure in first[kind]]
     return ["score", *kinds], [[score, *(str(rows[kind][figure]) for kind in kinds)] for score, rows in table.items()]

@@ -1,8 +1,8 @@
-"""What a frame costs: products by stage, the published accounting, and this machine's seconds beside the published.
+"""The cost of a frame: MACs by stage, the published accounting, and this machine's seconds beside the published.
 
 arXiv 2504.05537v2, section 5.4: 30 output frames in a repeating pattern of 6 observed and 6 predicted, so that half
-of the frames are detected and half forecast, and all are generated; TOPS at 30 fps = MACs an output frame x 30 /
-(0.6 x 10^12), 0.6 being the share of a processor's peak that is thought usable.
+of the frames are detected and half forecast, and all are generated; TOPS at 30 fps = MACs per output frame x 30 / (0.6
+x 10^12), 0.6 being the assumed usable share of a processor's peak.
 """
 
 import time
@@ -22,11 +22,11 @@ from kinecast.forecasting.base import Forecaster
 from kinecast.models import FOMM, TPS, FaceVid2Vid
 from kinecast.models.base import Backbone
 from kinecast.models.blocks.layers import AntiAliasDownsample
-from kinecast.runtime.fomm import EngineFOMM
+from kinecast.runtime.offers import plain
 
 OBSERVED = HORIZON = 6
 FPS = 30
-FRAMES = 30  # output frames that the published times are for
+FRAMES = 30  # output frames of the published times
 TIMED_FRAMES = 60  # half of them observed: two times 30
 _UTILISATION = 0.6
 
@@ -62,21 +62,21 @@ COUNTED = FOMM, TPS, FaceVid2Vid
 
 
 def count_macs(model: Backbone) -> dict[str, int]:
-    """Count a backbone's products for one frame, by running it.
+    """Count a backbone's MACs for one frame, by running it.
 
-    The network as published is counted, not what an engine makes of it: `detect`, `dense motion`, `generate` (encoder
-    included), and `source only`, the part of `generate` that an encoded source saves; for face-vid2vid `canonical` as
-    well, the source's keypoints, which no frame needs anew.
+    The published network is counted, not an engine's version of it: `detect`, `dense motion`, `generate` (encoder
+    included), and `source only`, the part of `generate` saved by an encoded source; for face-vid2vid also `canonical`,
+    the source's keypoints, which are computed once.
 
     Raises:
         KinecastError: not one of `COUNTED`.
     """
-    network = model.model if isinstance(model, EngineFOMM) else model
+    network = plain(model)
     if not isinstance(network, COUNTED):
         able = ", ".join(kind.name for kind in COUNTED)
         raise KinecastError(f"cost: expected one of {able}, found {model.name}: its products are not counted yet")
     frame = _pictures(network, 1)
-    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):  # shapes alone: nothing is computed
+    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):  # shapes only: nothing is computed
         motion, detect = _counted(network.detect, frame)
         state, source = _counted(network.encode_source, frame)
         _, animate = _counted(network.animate, state, motion, motion)
@@ -102,7 +102,7 @@ def count_macs(model: Backbone) -> dict[str, int]:
 
 
 def _counted(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, int]]:
-    """Return a result, and the products by module: torch counts operations, two to a product."""
+    """Return a result, and the MACs by module: torch counts operations, two per MAC."""
     with FlopCounterMode(display=False) as counter:
         result = function(*arguments)
     return result, {module: sum(counts.values()) // 2 for module, counts in counter.get_flop_counts().items()}
@@ -131,7 +131,7 @@ def check_whole_windows(frames: int) -> int:
     """Return the frames of a window, of which a round has whole ones.
 
     Raises:
-        KinecastError: `frames` are no whole windows.
+        KinecastError: `frames` is not a multiple of the window.
     """
     window = OBSERVED + HORIZON
     if frames < window or frames % window:
@@ -144,12 +144,12 @@ def seconds_of_30_frames(
 ) -> dict[str, float]:
     """Run the 6-6 pattern and return the median seconds for 30 output frames by stage, and in total.
 
-    Frame by frame, as live: each observed frame is detected when it comes, each block of 6 is forecast from the 6
-    before it, each frame is animated alone. The source is encoded before the clock starts, once a call. A round is
+    Frame by frame, as in live use: each observed frame is detected when it comes, each block of 6 is forecast from the
+    6 before it, each frame is animated alone. The source is encoded before timing starts, once per call. A round is
     `frames` output frames, scaled to 30.
 
     Raises:
-        KinecastError: `frames` are no whole windows.
+        KinecastError: `frames` is not a multiple of the window.
     """
     window = check_whole_windows(frames)
     pictures = _pictures(model, OBSERVED)
@@ -176,7 +176,7 @@ def seconds_of_30_frames(
 
 
 def cost_table(model: Backbone, forecaster: Forecaster, rounds: int = 3, frames: int = TIMED_FRAMES) -> dict[str, Any]:
-    """Return this machine's and this model's figures in the terms of the published tables."""
+    """Return this machine's and this model's figures in the form of the published tables."""
     macs = count_macs(model)
     seconds = seconds_of_30_frames(model, forecaster, rounds, frames)
     kbps = published_kbps(model.motion_dim, FPS, OBSERVED / (OBSERVED + HORIZON))
@@ -198,7 +198,7 @@ def cost_table(model: Backbone, forecaster: Forecaster, rounds: int = 3, frames:
 
 
 def _now(device: torch.device) -> float:
-    """Return the time at which the device has done what it was told: a GPU is told ahead."""
+    """Return the time after the device has finished: a GPU works asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,7 +1,7 @@
-"""Tables 11 and 12 of arXiv 2504.05537v2 as this machine gives them: products, seconds, rate and error of each system.
+"""Tables 11 and 12 of arXiv 2504.05537v2 on this machine: MACs, seconds, rate and error of each system.
 
-The published networks are built at their sizes with random weights: that decides what they cost, but not what they say.
-So rates as coded and errors are of trained weights alone, on a clip.
+The published networks are built at their sizes with random weights, which determines their cost but not their output.
+So coded rates and errors are given for trained weights only, on a clip.
 """
 
 import json
@@ -87,7 +87,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class HeldOutClip:
-    """A clip of somebody whom no model was trained on; `true_fps` where its times are wrong, at most `limit` frames."""
+    """A clip of a person not in any model's training; `true_fps` if its times are wrong, at most `limit` frames."""
 
     path: Path
     true_fps: float | None = None
@@ -99,7 +99,7 @@ class HeldOutClip:
 
 @dataclass(frozen=True)
 class Timing:
-    """How it runs and how long it is measured: the median of `rounds` of `frames` output frames."""
+    """Engine and measurement settings: the median of `rounds` of `frames` output frames."""
 
     device: str = "auto"
     engine: str = "auto"
@@ -128,7 +128,9 @@ def cost_rows(
     how = timing.device, timing.engine, timing.precision
     opened: dict[str, tuple[Backbone, Forecaster]] = {}
     judged: dict[str, dict[str, Any]] = {}
-    for each in (each for each in contenders if each.weights):  # first: a wrong name should not be told minutes later
+    for each in (
+        each for each in contenders if each.weights
+    ):  # first: a wrong name should not be reported minutes later
         opened[each.label] = backbone, forecaster = each.open(*how)
         if clip is not None:
             motion, coded = coded_motion(backbone, str(each.weights), clip)
@@ -242,9 +244,9 @@ def _products(rows: Sequence[Mapping[str, Any]]) -> Section:
         table.append((_name(row), *("-" if count is None else f"{count / 1e9:.3f}" for count in counts)))
     notes = [
         "Counted from the running network. `source only` is the part of `generate` that an encoded source saves on "
-        "each frame after the first; `canonical` is face-vid2vid's keypoints of the source, once a source."
+        "each frame after the first; `canonical` is face-vid2vid's keypoints of the source, once per source."
     ]
-    return Section("Products a frame, GMAC", ("model", *stages), table, notes)
+    return Section("GMAC per frame", ("model", *stages), table, notes)
 
 
 def _tops(rows: Sequence[Mapping[str, Any]]) -> Section:
@@ -253,9 +255,10 @@ def _tops(rows: Sequence[Mapping[str, Any]]) -> Section:
     for each in PUBLISHED:
         table.append((_published(each), *_fixed([each.extract_tops, each.generate_tops, each.total_tops], 4)))
     notes = [
-        f"MACs an output frame x {FPS} / (0.6 x 10^12), detection on half of the frames, dense motion and generator on "
-        "all, the source anew on each as published; forecasting, published as 0.0001, is left out. The published TPS "
-        "row leaves dense motion out, and the published face-vid2vid row is of the original generator."
+        f"MACs per output frame x {FPS} / (0.6 x 10^12), detection on half of the frames, dense motion and generator "
+        "on "
+        "all, the source on each frame, as published; forecasting, published as 0.0001, is omitted. The published TPS "
+        "row omits dense motion, and the published face-vid2vid row is of the original generator."
     ]
     return Section(f"TOPS at {FPS} fps (Tables 11 and 12)", ("model", *stages), table, notes)
 
@@ -269,7 +272,8 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> Section:
     for each in PUBLISHED:
         table.append((_published(each), *("-",) * 3, f"{each.saving:.2f}", *("-",) * 3))
     notes = [
-        f"Raw: D 32-bit floats a frame at {FPS} fps, every frame sent, and half of them; saving of the latter against "
+        f"Raw: D 32-bit floats per frame at {FPS} fps, every frame sent, and half of them; saving of the latter "
+        "against "
         f"{PLAIN_VIDEO_KBPS:g} kbps. Stream header and reference picture are not counted."
     ]
     if known := [row for row in rows if "coded" in row]:
@@ -281,8 +285,8 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> Section:
         )
     if len(known) < len(rows):
         notes.append(
-            "No rate as coded: what an untrained detector says of a face is not motion: its entropy means nothing. "
-            "Name trained weights with --model, and a clip with --clip."
+            "No coded rate: the output of an untrained detector is not motion, and its entropy is meaningless. Name "
+            "trained weights with --model, and a clip with --clip."
         )
     header = ("model", "D", "raw, all", "raw, 6-6", "saving", "coded, all", "coded, 6-6", "saving coded")
     return Section("kbps of motion, and saving (Tables 11 and 12)", header, table, notes)
@@ -294,10 +298,10 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> Section:
     table += [(_published(each), f"{each.mae:.4f}", *("-",) * 4) for each in PUBLISHED]
     clip = next(row["coded"]["clip"] for row in rows if "mae" in row)
     notes = [
-        f"{clip} rebuilt from its first frame and the motion as coded, {OBSERVED}-{HORIZON}, one forecast a window, "
-        "which sees only what was sent before it; copying shows the first frame for ever. The published figures are "
-        "means over VoxCeleb. The released forecaster is told the true frame before each one that it predicts, which "
-        "they probably share: errors of one frame ahead, where ours are of up to 6."
+        f"{clip} reconstructed from its first frame and the coded motion, {OBSERVED}-{HORIZON}, one forecast per "
+        "window, from only what was sent before it; copying repeats the first frame. The published figures are "
+        "means over VoxCeleb. The released forecaster reads the true frame before each one that it predicts, and the "
+        "figures probably share this: errors one frame ahead, where ours are up to 6 ahead."
     ]
     header = ("model", "all", "observed", "predicted", "copying", "copying, predicted")
     return Section("MAE (Tables 11 and 12)", header, table, notes)

@@ -1,13 +1,13 @@
-"""How tables of keypoint forecasts are told: rows by person, and what rows differ in from the printed models."""
+"""Layout of keypoint forecast tables: rows by person, and differences from the printed models."""
 
 from collections.abc import Mapping
 from typing import Any
 
 NOTE = (
     "Every figure is a mean over people, each the mean over their windows. Errors and scores are in raw motion units, "
-    "lower is better; coverage is of the central interval, its level is right. Rows marked * read the true future "
-    "frames and are no forecasts: they are here to be told apart. A model without samples has its absolute error as "
-    "CRPS. Intervals resample people and, within each, their clips; differences are means over people of the ratio to "
+    "lower is better; coverage of the central interval should equal its level. Rows marked * read the true future "
+    "frames and are not forecasts: they are listed for comparison. The CRPS of a model without samples is its absolute "
+    "error. Intervals resample people and, within each, their clips; differences are means over people of the ratio to "
     "the other model, on the same draws, and *not resolved* where the interval holds 0. ± is over seeds, *over people* "
     "the standard deviation over people."
 )
@@ -46,8 +46,10 @@ def person_row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def told_differences(tables: Mapping[str, Any]) -> str:
-    """Say of each row in what it differs from the printed model of its name."""
-    told = {row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]}
-    lines = [f"- {name}: {'; '.join(found)}." for name, found in told.items()]
+def list_differences(tables: Mapping[str, Any]) -> str:
+    """List for each row how it differs from the printed model of its name."""
+    differing = {
+        row["name"]: row["differences"] for table in tables.values() for row in table["rows"] if row["differences"]
+    }
+    lines = [f"- {name}: {'; '.join(found)}." for name, found in differing.items()]
     return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""

@@ -2,7 +2,7 @@
 
 Rows: the baselines, our models trained here on the other people, and the released VRNN read both ways. Columns are
 means over people, each the mean over their windows: errors and scores in raw motion units, and one error in per-video
-min-max units (a unit to report in, which no honest model is told). Who is kept out is named, or everybody in turn, in
+min-max units (a unit to report in, which honest models do not use). Who is kept out is named, or everybody in turn, in
 folds of people; settings that are chosen are chosen on the training people of each fold.
 
 Notation: S samples, W windows, H horizon, D numbers per frame.
@@ -338,9 +338,9 @@ class _Job:
     person: str
 
     def about(self, series: Series) -> dict[str, Any]:
-        """Return what tells this training from others."""
-        told = {"candidates": [dict(c) for c in self.candidates]} if self.candidates else {}
-        return {"training": asdict(self.training), "clips": sorted(series), **told}
+        """Return what identifies this training."""
+        chosen = {"candidates": [dict(c) for c in self.candidates]} if self.candidates else {}
+        return {"training": asdict(self.training), "clips": sorted(series), **chosen}
 
 
 def _is_trained(job: _Job, series: Series) -> bool:

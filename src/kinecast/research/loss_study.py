@@ -1,7 +1,7 @@
-"""Lost packets: what a receiver shows, by how it conceals, at random and bursty loss.
+"""Lost packets: quality by concealment, at random and bursty loss.
 
-One packet a frame. The sender either sends a key packet every tenth frame, or learns of each loss after a round trip
-and then sends one: what calls do. Rates are of packets without IP and UDP headers.
+One packet per frame. The sender either sends a key packet every tenth frame, or learns of each loss after a round trip
+and then sends one, as in calls. Rates are of packets without IP and UDP headers.
 
 Notation: T frames, D numbers per frame.
 """

@@ -1,12 +1,12 @@
 """People as the unit: means over people, how they spread, the worst, and intervals bootstrapped by person and clip.
 
-Windows of one clip are no independent data, and clips of one person hardly are. So a figure is first averaged over the
+Windows of one clip are not independent, and clips of one person hardly are. So a figure is first averaged over the
 windows of each person, then over people, every person alike; and an interval is drawn by resampling people, and within
 each drawn person their clips (the bootstrap of nested data: Davison & Hinkley 1997, section 3.8). Two models are
 compared on the same draws, as the mean over people of the ratio of their figures: where its interval holds 1, the
 difference is not resolved.
 
-Letters: W windows, P people, R resamples.
+Notation: W windows, P people, R resamples.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,7 +94,7 @@ class People:
         return np.array([sums[span].sum() / self._sizes[span].sum() for span in self._spans])
 
     def estimate(self, values: np.ndarray) -> Estimate:
-        """Return what is to be told of values (W,), larger being worse."""
+        """Return the estimate for values (W,), larger being worse."""
         means = self.means(values)
         low, high = _interval(self._resampled(values).mean(axis=1))
         worst = int(means.argmax())
@@ -150,14 +150,14 @@ class People:
 
 
 def groups_of(people: Sequence[str], count: int, seed: int = 0) -> list[list[str]]:
-    """Deal people to so many groups, of nearly one size, by chance: each is kept out once.
+    """Assign people at random to groups of nearly equal size, each held out once.
 
     Raises:
         KinecastError: fewer than 2 groups, or more than people.
     """
     names = sorted(set(people))
     if not 2 <= count <= len(names):
-        raise KinecastError(f"folds: expected 2 to {len(names)} of as many people, found {count}")
+        raise KinecastError(f"folds: expected 2 to {len(names)} for as many people, found {count}")
     order = np.random.default_rng(seed).permutation(len(names))
     return [[names[i] for i in order[start::count]] for start in range(count)]
 

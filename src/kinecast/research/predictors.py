@@ -1,7 +1,7 @@
 """Rows of a table as something that forecasts the windows of a clip, and the files they are loaded from.
 
 An honest row is given the observed frames of its windows and nothing else. The as-released readings are given whole
-windows, later ones of the clip too: they are here to be told apart.
+windows, later ones of the clip too: they are listed for comparison.
 
 Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """

@@ -1,11 +1,11 @@
 """The two named protocols of every evaluation of forecasts, see docs/results/keypoints-as-released.md.
 
 honest: free-running; a model sees the window's N observed frames and what it learnt from the training people, and
-    normalises by these alone. Everything that kinecast claims is honest.
+    normalises by these alone. All of kinecast's claims use it.
 as-released: the released code's reading, to compare with published figures. Windows are scaled by the minimum and
     maximum of the observed frames of *all* windows of their video, later ones included, and the network reads the
-    true frame after each step that it predicts. It is no forecast: repeating the previous true frame comes within
-    4 to 15 % of it.
+    true frame after each step that it predicts. It is not a forecast: repeating the previous true frame comes within 4
+    to 15 % of it.
 
 Notation: W windows, N observed, H horizon, D numbers per frame, S samples.
 """
@@ -65,7 +65,7 @@ class VideoScale:
 
 
 def released_samples(model: ReleasedVRNN, windows: Windows, samples: int, seed: int) -> Tensor:
-    """Return the released "forecast" (S, W, H, D) in raw units. It has read the future: no row to compete with."""
+    """Return the released "forecast" (S, W, H, D) in raw units. It has read the future and is not comparable."""
     scale, generator = VideoScale.of(windows), torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         outputs = model.as_released(scale.scale(windows.frames), windows.horizon.observed, samples, generator)

@@ -81,16 +81,16 @@ _DIVERSE = {
 
 DIFFERENCES = {
     "honest": (
-        "Ours are free-running: no row without a * is given a frame after the N-th. The released VRNN reads the true "
-        "frame before each one that it predicts (docs/results/keypoints-as-released.md), which the published "
-        "figures probably share, so that they are errors of one step ahead and ours of up to H.",
+        "Ours are free-running: rows without a * read no frame after the N-th. The released VRNN reads the true "
+        "frame before each one that it predicts (docs/results/keypoints-as-released.md), which the published figures "
+        "probably share, so that they are one-step errors and ours up to H steps ahead.",
         "Ours are scaled by the window's own observed frames or by the training side, the released ones by the minimum "
         "and maximum of the observed frames of all windows of the video, later ones included.",
     ),
     "as-released": (
         "Rows with a * are read as released: each frame is predicted with the true one before it, in units of the "
-        "minimum and maximum of the observed frames of all windows of the video. They are no forecasts: `previous true "
-        "frame`, which is none either, comes within 4 to 15 % of them.",
+        "minimum and maximum of the observed frames of all windows of the video. They are not forecasts: `previous "
+        "true frame`, which is not one either, comes within 4 to 15 % of them.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""One clip under test: its true frames and motion, and pictures drawn from motion, those in mind drawn once.
+"""One clip under test: its true frames and motion, and a cache of frames rendered from motion.
 
 Notation: T frames, D numbers per frame.
 """
@@ -21,7 +21,7 @@ from kinecast.motion import concatenate
 from kinecast.research.distortions import Distortions, Reference
 
 _BATCH = 8
-_KEPT = 1000  # drawn pictures in mind: several times a clip's frames, 50 MB at 128x128
+_KEPT = 1000  # cached renders: several times a clip's frames, 50 MB at 128x128
 
 
 @dataclass
@@ -53,7 +53,7 @@ class RateClip:
         )
 
     def _picture(self, quality: int, vector: np.ndarray) -> np.ndarray:
-        """Draw one frame, by itself: in a batch its last bits would depend on what else is in it."""
+        """Render one frame by itself: in a batch its last bits would depend on the rest of the batch."""
         key = quality, vector.tobytes()
         if key in self._drawn:
             self._drawn.move_to_end(key)

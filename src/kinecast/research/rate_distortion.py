@@ -1,4 +1,4 @@
-"""Rate against distortion: kinecast's stream beside ordinary codecs, and what leaving frames out saves.
+"""Rate against distortion: kinecast's stream beside ordinary codecs, and the effect of skipping frames.
 
 All rates are of whole clips: bits of everything a receiver needs over the duration, in kbps. The reference picture
 counts on both sides: as it is stored in a .kcm file, and as a codec's own intra frame.
@@ -13,7 +13,7 @@ import numpy as np
 from kinecast.research.distortions import BETTER_HIGH, summary
 from kinecast.research.rate_settings import PICTURE, QUALITY, Codec, Measured, Motion
 
-EXTRA = ("own", "keypoint")  # measures that are none of `Distortions`
+EXTRA = ("own", "keypoint")  # measures other than those of `Distortions`
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def _total(clips: Sequence[Measured], fact: str) -> float:
 def rate_at(points: Sequence[Point], measure: str, level: float) -> tuple[float, str]:
     """Return the rate at which a curve reaches a level of a measure, and "=", "<" or ">".
 
-    Between two points the logarithm of the rate is interpolated. "<": already its lowest rate is better than the
-    level, ">": not even its highest is as good; the rate is then that of the end.
+    Between two points the logarithm of the rate is interpolated. "<": its lowest rate is already better than the level,
+    ">": even its highest is not as good; the rate is then that end's.
     """
     sign = -1 if measure in BETTER_HIGH else 1
     ordered = sorted(points, key=lambda point: point.kbps)

@@ -1,6 +1,6 @@
-"""The settings of rate-distortion: each is one way to send a clip, in plain values, and measures what it costs.
+"""The settings of rate-distortion: each is one way to send a clip, in plain values, and measures its cost.
 
-A setting measures one clip and knows of no other, so that clips and settings may be done anywhere, in any order.
+A setting measures one clip, independently of others, so that clips and settings may be done anywhere, in any order.
 
 Notation: T frames, N observed, H horizon, D numbers per frame.
 """
@@ -92,7 +92,7 @@ class Codec:
 
 @dataclass(frozen=True)
 class Motion:
-    """Our stream: quality of motion and of the picture, what is left out, and what is shown there instead.
+    """Our stream: quality of motion and picture, skipped frames, and their concealment.
 
     `schedule` is its name with its numbers: ("every", k), ("blocks", N, H), ("loop", tolerance); () is every frame.
     With `apart`, distortions also hold `keypoint`, the mean error of the keypoints in motion units, and `own`, the MAE

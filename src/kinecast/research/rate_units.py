@@ -1,4 +1,4 @@
-"""A rate-distortion run in units: a stretch of one curve on one clip, in a file named by all that it depends on.
+"""A rate-distortion run in units: a part of one curve on one clip, in a file named by everything it depends on.
 
 An interrupted run resumes, and units may be done by any worker anywhere.
 """
@@ -30,12 +30,12 @@ from kinecast.research.rate_settings import Measured, Stream
 from kinecast.research.workers import packed, unit_path
 from kinecast.zoo import TABLE
 
-RATE_VERSION = 2  # part of every key: raise it when what a unit holds changes its meaning
+RATE_VERSION = 2  # part of every key: increase it when the content of units changes its meaning
 
 
 @dataclass(frozen=True)
 class RateSettings:
-    """What a worker of a rate-distortion run needs besides its tasks."""
+    """Settings of a rate-distortion worker."""
 
     model: str
     weights: str  # digest of the backbone
@@ -56,7 +56,7 @@ class RateSettings:
 
 
 class RateWorker(BackboneWorker):
-    """Measures settings on clips. Models are loaded at the first task; the last clip stays in mind."""
+    """Measures settings on clips. Models are loaded at the first task; the last clip is cached."""
 
     settings: RateSettings
 
@@ -103,7 +103,7 @@ def measure_rates(
     log: Callable[[str], None] = lambda line: None,
     progress: Callable[[str, int], None] = lambda stage, count: None,
 ) -> dict[Hashable, list[Measured]]:
-    """Measure every setting on every clip, or find it done; return what was measured of each, clip by clip."""
+    """Measure every setting on every clip, unless already done; return the results clip by clip."""
     common = _common(settings)
     groups = [tuple(group) for _, group in groupby(dict.fromkeys(asked), key=lambda setting: setting.curve)]  # type: ignore[attr-defined]
     contents = [Clip(path.stem, "", path).hashed().content for path in clips]
@@ -117,7 +117,7 @@ def measure_rates(
     given = (*model_files(settings.model), *([settings.face_api] if settings.face_api else []))
     given += tuple(Path(name) for name in settings.fillers if not _filler_digest(name)[0])
     tasks = [Task("measure", (clips[i], key, group), (clips[i], *given)) for (i, group), key in left.items()]
-    # One of every clip comes first, so that a clip that cannot be read is known soon.
+    # One of every clip comes first, so that unreadable clips are found early.
     tasks.sort(key=lambda task: task.arguments[2] != groups[0])
     for _ in pool.run(tasks):
         progress("measure", 1)
@@ -138,7 +138,7 @@ def to_bytes(measured: Sequence[Measured]) -> bytes:
 
 
 def from_bytes(data: bytes) -> list[Measured]:
-    """Return what `to_bytes` was given."""
+    """Undo `to_bytes`."""
     found: dict[int, Measured] = {}
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         for key in archive.files:

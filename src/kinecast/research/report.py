@@ -87,7 +87,7 @@ def make_report(
 def _preface(result: RunResult, backbone: Backbone, compare: str | None) -> str:
     config, data = result.config, result.dataset
     used = [[clip for clip in side if clip.name not in result.skipped] for side in (data.training, data.test)]
-    left = f"; {len(result.skipped)} damaged clips left out: {', '.join(result.skipped)}" if result.skipped else ""
+    left = f"; {len(result.skipped)} damaged clips skipped: {', '.join(result.skipped)}" if result.skipped else ""
     people = sorted({clip.person for clip in used[1]})
     size = "x".join(map(str, backbone.frame_size))
     lines = [
@@ -112,7 +112,7 @@ def _preface(result: RunResult, backbone: Backbone, compare: str | None) -> str:
         "every window. ± is the standard deviation over seeds.",
     ]
     if any(row.reads_future for table in result.tables for row, _ in table.rows):
-        lines.append("- Rows with a * read true frames after the N-th and are no forecasts.")
+        lines.append("- Rows with a * read true frames after the N-th and are not forecasts.")
     if compare:
         lines += ["", "Why published figures (arXiv 2504.05537v2) differ from ours:", ""]
         lines += [f"- {line}" for line in _differences(result, backbone, compare)]
@@ -164,9 +164,9 @@ def _published(study: Study, compare: str | None, horizon: Horizon, name: str) -
 
 
 def _about_models(rows: _Rows) -> str:
-    """Say of each row in what it differs from the printed model of its name."""
-    told = {row.name: row for of in rows.values() for row in of if row.differences}
-    lines = [f"- {name} ({row.family}): {'; '.join(row.differences)}." for name, row in told.items()]
+    """List for each row how it differs from the printed model of its name."""
+    differing = {row.name: row for of in rows.values() for row in of if row.differences}
+    lines = [f"- {name} ({row.family}): {'; '.join(row.differences)}." for name, row in differing.items()]
     return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""
 
 
@@ -176,9 +176,9 @@ def _about_ratios(rows: _Rows) -> str:
     )
     left = {str(h): sum(r.infinite + r.undefined for row in of for r in row.ratios.values()) for h, of in rows.items()}
     return (
-        "APD is of predicted frames (eq. 37), MAE and SSIM of all frames of a window. A ratio is of a clip, whose "
-        "windows are averaged first, min-max scaled over all clips and two models alone: "
-        f"{pairs or 'no pair here'}. Where MAE is the least of all, the scaled MAE is 0 and there is no finite ratio "
+        "APD is of predicted frames (eq. 37), MAE and SSIM of all frames of a window. A ratio is per clip, whose "
+        "windows are averaged first, min-max scaled over all clips of only two models: "
+        f"{pairs or 'no pair here'}. At the minimum of MAE the scaled MAE is 0 and there is no finite ratio "
         f"({', '.join(f'{h}: {n}' for h, n in left.items())} such clips): the mean leaves them out, the median counts "
         "them as the largest. A clip close to that minimum can decide the mean: trust the median.\n\n"
     )
@@ -193,7 +193,7 @@ def _own_table(study: Study, horizon: Horizon, rows: Sequence[Figures], table: T
     clips = len({window.clip for window in table.windows})
     title = f"{study.title}, {horizon}: {len(table.windows)} windows of {clips} clips"
     if study.windows is not None:
-        title += f", at most {study.windows} a clip, evenly spaced"
+        title += f", at most {study.windows} per clip, evenly spaced"
     return markdown(title, ["forecaster", *(name for name, _, _ in columns)], lines) + "\n"
 
 

@@ -1,8 +1,8 @@
 """One run of an evaluation of video, from the folder of a data set to the figures of every window.
 
 Clips are listed and checked, motion is detected once a clip, forecasters are trained on the training side, and windows
-of the test side are forecast, animated and measured, in units whose files are named by all that they depend on: a run
-that was stopped goes on, a changed setting is another file, and no file is ever out of date.
+of the test side are forecast, animated and measured, in units whose files are named by everything they depend on: an
+interrupted run resumes, a changed setting is another file, and no file is ever out of date.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class TableData:
 
 @dataclass(frozen=True)
 class RunResult:
-    """All tables of a run, and what is to be said of the data."""
+    """All tables of a run, and notes on the data."""
 
     config: RunConfig
     dataset: DataSet
@@ -86,11 +86,11 @@ def evaluate(
 ) -> RunResult:
     """Run all studies of a config; files go to `output`, detected motion to `cache` (default: in `output`).
 
-    `workers` and `ray` are those of `WorkerPool`: where it is done changes no bit of the result on a CPU.
+    `workers` and `ray` are those of `WorkerPool`: the result on a CPU is the same bits anywhere.
 
     Raises:
-        KinecastError: a data set, backbone, model, horizon or cluster that cannot be used. A damaged clip is none of
-            these: it is left out and said.
+        KinecastError: a data set, backbone, model, horizon or cluster that cannot be used. A damaged clip is skipped
+            and reported instead.
     """
     plain = load_backbone(config.backbone, config.device, "eager")
     weights = backbone_digest(plain)
@@ -122,9 +122,9 @@ def evaluate(
             notes += remarks
             if problem:
                 skipped[clips[i].name] = problem
-                log(f"left out: {problem}")
+                log(f"skipped: {problem}")
         training, test = ([c for c in side if c.name not in skipped] for side in (dataset.training, dataset.test))
-        log(f"{len(training)} clips to train on, {len(test)} to test on, {len(skipped)} damaged and left out")
+        log(f"{len(training)} clips to train on, {len(test)} to test on, {len(skipped)} damaged and skipped")
         if not training or not test:
             raise KinecastError(f"{config.dataset}: expected readable clips on both sides, found none on one of them")
         lengths = {clip.name: len(load_motion(settings, clip)) for clip in (*training, *test)}
@@ -149,7 +149,7 @@ def evaluate(
 
 
 def _check_named(config: RunConfig) -> None:
-    """See that what the config names is there, which the run reads only when all clips are detected.
+    """Check early that the files named in the config exist, which the run reads only after detection.
 
     Raises:
         KinecastError: it is not.
@@ -179,7 +179,7 @@ def _given(config: RunConfig) -> list[str]:
     files = {Path(m).name for study in config.studies for m in study.models if m.endswith(".safetensors")}
     if not files:
         return []
-    return [f"{named(sorted(files))}: given as files; that no test person was in their training is not checked here"]
+    return [f"{named(sorted(files))}: given as files; whether their training excluded the test persons is not checked"]
 
 
 _Models = dict[tuple[str, int], Path]
@@ -194,7 +194,7 @@ def _train(
     log: Log,
     progress: Progress,
 ) -> dict[tuple[Study, Horizon], _Models]:
-    """Train what is not there yet; return the file of each row and seed, by study and horizon."""
+    """Train missing forecasters; return the file of each row and seed, by study and horizon."""
     data = digest(READING, sorted(clip.content for clip in clips), settings.weights, settings.engine, settings.crop)
     found: dict[tuple[Study, Horizon], _Models] = {}
     wanted: dict[Path, Task] = {}
@@ -233,7 +233,7 @@ def _plan(
     models: _Models,
     settings: Settings,
 ) -> TableData:
-    """Say what is to be measured of one study at one horizon: all its jobs with all their units."""
+    """Return the jobs of one study at one horizon, with all their units."""
     rows = seeded_rows(config, horizon, models)
     sources = _sources(config, test, training) if study.mode == "transfer" else {}
     jobs: list[Job] = []
@@ -256,7 +256,7 @@ def _plan(
 
 
 def _key(job: Job, row: Row | None, seed: int, settings: Settings) -> str:
-    """Name a unit by all that it depends on."""
+    """Name a unit by everything it depends on."""
     study = job.study
     of_row = (row.kind, row.digest, study.samples, seed if row.seeded else None) if row else ("reference",)
     how = study.keep if study.kind == "diverse" and row else None
@@ -268,9 +268,9 @@ def _key(job: Job, row: Row | None, seed: int, settings: Settings) -> str:
 
 
 def _sources(config: RunConfig, test: Sequence[Clip], training: Sequence[Clip]) -> dict[str, Clip]:
-    """Give every test clip the first frame of another person: of --sources, else of the test side, else of training.
+    """Assign every test clip the first frame of another person: of --sources, else of the test side, else of training.
 
-    The choice hangs on the clip's content alone, so that it stays when other clips are added.
+    The choice depends on the clip's content alone, so that adding clips does not change it.
     """
     given = list_sources(config.sources) if config.sources else None
     chosen: dict[str, Clip] = {}

@@ -1,6 +1,6 @@
-"""Scores of forecasts of keypoints, a value a window first.
+"""Scores of keypoint forecasts, per window first.
 
-Letters: S samples, W windows, H horizon, D numbers a frame.
+Notation: S samples, W windows, H horizon, D numbers per frame.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""Settings of a forecaster, chosen among training people alone: each candidate is scored on people that it did not see.
+"""Settings of a forecaster, chosen on training people only: candidates are scored on people left out of training.
 
-Letters: P people.
+Notation: P people.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,8 +35,8 @@ def choose_settings(
 ) -> dict[str, Any]:
     """Return the config values of the candidate of lowest CRPS on people left out in turn, every person alike.
 
-    Up to 8 people are left out one by one, more in 3 groups. Of two candidates alike the first is taken, of a single
-    training person the default.
+    Up to 8 people are left out one by one, more in 3 groups. Ties go to the first candidate; with a single training
+    person the default is used.
 
     Raises:
         KinecastError: no candidates.
@@ -48,7 +48,7 @@ def choose_settings(
     people = {clip: person_of(clip, person) for clip in series}
     names = sorted(set(people.values()))
     if len(names) < 2:
-        log(f"{config.model} {config.horizon}: one training person, so nothing is chosen: the default settings stay")
+        log(f"{config.model} {config.horizon}: only one training person: the default settings are kept")
         return {}
     count = len(names) if len(names) <= _ONE_BY_ONE else _GROUPS
     totals = [0.0] * len(candidates)

@@ -1,6 +1,6 @@
-"""One trajectory a window, animated: what the single-prediction tables are made of.
+"""One trajectory per window, rendered: the data of the single-prediction tables.
 
-The trajectory is the median over samples, number by number; a row without randomness has its one prediction. CRPS and
+The trajectory is the median over samples, number by number, or the single prediction of a deterministic row. CRPS and
 energy score are of the samples themselves. Observed frames are animated by their true keypoints in every row, so they
 are measured once, in the reference unit, with the rows that need no forecast: true keypoints (the ceiling that the
 backbone sets) and a copy of the source.

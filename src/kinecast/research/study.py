@@ -1,4 +1,4 @@
-"""What an evaluation of video is asked to do: one run is a few studies of one data set with one backbone.
+"""Configuration of an evaluation of video: one run has one or more studies of a data set with one backbone.
 
 Notation: N observed, H horizon, S samples, C samples kept.
 """
@@ -15,20 +15,20 @@ from kinecast.jobs.tasks import digest
 from kinecast.media.framing import check_reading
 from kinecast.research.protocol import PROTOCOLS
 
-ENGINES = ("eager", "fast")  # not auto: it may choose another on another day, and figures would differ
+ENGINES = ("eager", "fast")  # not auto: its choice may change between runs, and figures with it
 KINDS = ("single", "diverse")
 MODES = ("reconstruction", "transfer")
 BASELINES = ("repeat", "velocity", "damped", "climatology")
-BLOCK = {"single": 8, "diverse": 1}  # windows of a clip that one job does
-UNIT_VERSION = 1  # part of every key: raise it when what a unit holds changes its meaning
+BLOCK = {"single": 8, "diverse": 1}  # windows of a clip per job
+UNIT_VERSION = 1  # part of every key: increase it when the content of units changes its meaning
 
 
 @dataclass(frozen=True)
 class Study:
-    """One kind of table in one mode: "single" (one trajectory a window) or "diverse" (S a window, C kept).
+    """One kind of table in one mode: "single" (one trajectory per window) or "diverse" (S per window, C kept).
 
-    `windows` limits how many windows of a clip are measured, evenly spaced; None is all of them. Windows are of every
-    k-th frame, k = `every`.
+    `windows` limits how many windows of a clip are measured, evenly spaced; None is all of them. Windows use every k-th
+    frame, k = `every`.
     """
 
     kind: Literal["single", "diverse"]
@@ -39,7 +39,7 @@ class Study:
     samples: int = 100
     keep: int = 20
     every: int = 1
-    about: str = ""  # told in the title, where studies of a run differ in their horizons or models alone
+    about: str = ""  # part of the title, to distinguish studies that differ only in horizons or models
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.mode not in MODES:
@@ -100,7 +100,7 @@ class RunConfig:
             raise KinecastError("evaluation: expected at least one study and one seed, found none")
         if self.protocol == "as-released" and self.released is None:
             raise KinecastError(
-                "as-released: expected the released weights, which alone have this reading, found none named: add "
+                "as-released: expected the released weights, the only ones with this reading, found none named: add "
                 "--released FOLDER with vrnn_vox_N-H.safetensors"
             )
         if self.relative and all(study.mode == "reconstruction" for study in self.studies):
@@ -112,7 +112,7 @@ class Row:
     """One forecaster at one horizon, in a file that any worker can load.
 
     `digest` is that of the weights. `seeded` rows differ from seed to seed. `reads_future` marks readings that see
-    the truth: they are no forecasts.
+    the truth: they are not forecasts.
     """
 
     label: str

@@ -1,9 +1,9 @@
-"""From arrays over windows to the figures of a table: one value a window first, then means, then spread over seeds.
+"""From arrays over windows to the figures of a table: one value per window first, then means, then spread over seeds.
 
 Errors of *all* frames of a window average its observed frames too, animated by their true keypoints, as the published
 ones do; errors of *predicted* frames do not. APD is of the H predicted frames, as printed ([A] eq. 37).
 
-Letters: V windows, C clips, N observed, H horizon, T = N + H.
+Notation: V windows, C clips, N observed, H horizon, T = N + H.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Figures:
     """One row of a table. `figures` are means over windows and seeds; `deviations` are of seeds, where several.
 
     `windows` has for each seed the values of each window; `curves` the error at each predicted step, means over
-    windows and seeds. `ratios` are the scaled APD/MAE ratios of each seed, a value a clip, of diverse tables;
+    windows and seeds. `ratios` are the scaled APD/MAE ratios of each seed, one value per clip, of diverse tables;
     `scaled_with` names the other model whose figures are scaled together with this one's.
     """
 
@@ -114,7 +114,7 @@ def _reference_row(table: TableData, name: str, key: str) -> Figures:
     for measure in ("mae", "ssim"):
         frames = reference[f"{key}_{measure}"]
         values |= {f"{measure}_all": frames.mean(axis=1), f"{measure}_predicted": frames[:, observed:].mean(axis=1)}
-    if table.study.kind == "diverse":  # one video is all there is to keep
+    if table.study.kind == "diverse":  # with one video there is nothing to choose
         values |= {f"{m}_{which}": values[f"{m}_all"] for m in ("mae", "ssim") for which in ("kept", "every")}
         values |= {"mae_every_predicted": values["mae_predicted"]}
     sets = {"jedi": _jedi(reference[f"{key}_features"], reference)} if f"{key}_features" in reference else {}
@@ -123,7 +123,7 @@ def _reference_row(table: TableData, name: str, key: str) -> Figures:
 
 
 def _with_observed(table: TableData, measure: str, predicted: np.ndarray) -> np.ndarray:
-    """Average predicted frames, a value a window (V,), with the window's observed frames from true keypoints."""
+    """Average predicted frames, one value per window (V,), with the window's observed frames from true keypoints."""
     observed, length = table.horizon.observed, table.horizon.frames
     given = table.reference[f"true_{measure}"][:, :observed].mean(axis=1)
     return (observed * given + (length - observed) * predicted) / length
@@ -168,7 +168,7 @@ def _diverse(table: TableData, measured: Measured) -> dict[str, np.ndarray]:
 
 
 def _ratios(table: TableData, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, int], ScaledRatios]:
-    """Return the scaled ratios of kept samples, a value a clip, of each pair's two models together, seed by seed."""
+    """Return the scaled ratios of kept samples, one value per clip, of each pair's two models, by seed."""
     found: dict[tuple[str, int], ScaledRatios] = {}
     for pair in pairs:
         for seed in sorted({seed for _, seed in table.rows}):
@@ -181,7 +181,7 @@ def _ratios(table: TableData, pairs: Sequence[tuple[str, str]]) -> dict[tuple[st
                 continue
             try:
                 ratios = scaled_ratios(*(_of_clips(table, columns, key) for key in ("apd_kept", "mae_kept")))
-            except KinecastError:  # all values equal: nothing to scale by, so no ratio
+            except KinecastError:  # all values equal: the scale, and so the ratio, is undefined
                 continue
             found |= {(name, seed): of for name, of in ratios.items()}
     return found

@@ -1,7 +1,7 @@
 """Forecasters against the truth, on processes whose conditional distribution is known (`data.synthetic`).
 
 Every model is trained on independent series of a process and forecasts other windows of it. The row `truth` draws from
-the true conditional distribution: what it scores is the floor, and what it lacks to perfection is the sampling error.
+the true conditional distribution: its scores are the floor, and their distance from perfection is the sampling error.
 
 Notation: S samples, R reference samples, W windows, H horizon, D numbers per frame.
 """
@@ -40,7 +40,7 @@ _TOGETHER = 32  # windows forecast at a time
 
 @dataclass(frozen=True)
 class SyntheticTableConfig:
-    """What is trained and how much of it is measured; `series` are those that a model is trained on."""
+    """Training and evaluation settings; `series` is the number of training series."""
 
     processes: tuple[str, ...] = tuple(PROCESSES)
     models: tuple[str, ...] = MODELS
@@ -188,7 +188,7 @@ def _forecast(model: Forecaster, windows: Windows, samples: int, seed: int) -> t
 
 
 def _trained(name: str, process: Process, config: SyntheticTableConfig, seed: int, cache: Path) -> Forecaster:
-    """Return the model of the cache if it is of this training, else train it. GRU-SNF refines the GRU-NF beside it."""
+    """Return the cached model if it is of this training, otherwise train it. GRU-SNF refines the GRU-NF beside it."""
     if name == GRUSNF.name:
         flow = _trained(GRUNF.name, process, config, seed, cache)
         assert isinstance(flow, GRUNF)
@@ -224,7 +224,7 @@ def _row(name: str, runs: Sequence[tuple[SyntheticScores, Tensor]]) -> Synthetic
 
 
 def pit_figure(path: Path, tables: dict[str, list[SyntheticRow]]) -> None:
-    """Draw the PIT histograms: a row a forecaster, a column a process; flat is calibrated."""
+    """Draw the PIT histograms: one row per forecaster, one column per process; flat is calibrated."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Tables on the terminal, in Markdown and in results.json, with all that is needed to make them again."""
+"""Tables on the terminal, in Markdown and in results.json, with everything needed to reproduce them."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""Ordinary video codecs as people use them for calls, through PyAV, at their lowest rates.
+"""Ordinary video codecs with call-like settings, through PyAV, at their lowest rates.
 
 Settings: one thread, no B-frames, no lookahead, every packet out as its frame goes in (checked while encoding), one
-intra frame at the start and none after; slow presets, which a call could not always afford: they favour the codecs.
+intra frame at the start and none after; slow presets, which favour the codecs: a call could not always afford them.
 Constant quality, since rate control at a few kilobits per second only makes them worse.
 
 Notation: T frames.
@@ -25,7 +25,7 @@ os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings on stderr f
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """An encoder: `options` at a constant quality `crf`, of which `crfs` are worth looking at; `told` for people."""
+    """An encoder: `options` at a constant quality `crf`, with the useful values `crfs`; `label` is for tables."""
 
     name: str
     label: str
@@ -109,11 +109,11 @@ CALL_CODECS = {
 
 @dataclass(frozen=True)
 class Coded:
-    """What a codec made of a clip: bytes of each packet, the first of them the intra frame, and frames (T, H, W, 3)."""
+    """The result of coding a clip: bytes of each packet, the first of them the intra frame, and frames (T, H, W, 3)."""
 
     packet_bytes: list[int]
     frames: np.ndarray
-    delay: int  # frames that the encoder held back, at most
+    delay: int  # maximum frames delayed in the encoder
 
 
 def code_clip(codec: VideoCodec, frames: np.ndarray, fps: Fraction, crf: int, shrink: int = 1) -> Coded:
@@ -125,7 +125,7 @@ def code_clip(codec: VideoCodec, frames: np.ndarray, fps: Fraction, crf: int, sh
         KinecastError: this PyAV has no such encoder, or it does not take frames of this size.
     """
     height, width = frames.shape[1] // shrink, frames.shape[2] // shrink
-    fault = f"{codec.label}: expected frames that it can code, found {width}x{height}: leave it out, or use larger ones"
+    fault = f"{codec.label}: expected frames that it can code, found {width}x{height}: omit it, or use larger ones"
     if min(height, width) < 2:
         raise KinecastError(fault)
     try:

@@ -1,6 +1,6 @@
-"""The worker of a run of video, and the tasks it is given: what each reads, needs and makes.
+"""The worker of a video evaluation, and its tasks with their inputs and outputs.
 
-Files are named by all that they depend on, so that what is there is never done again and never out of date.
+Files are named by everything they depend on, so that they are never recomputed and never out of date.
 """
 
 import io
@@ -161,7 +161,7 @@ def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unit_path(units: Path, key: str) -> Path:
-    """Return the file of a unit in the folder of units."""
+    """Return a unit's file in the folder of units."""
     return units / f"{key}.npz"
 
 

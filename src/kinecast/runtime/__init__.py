@@ -1,4 +1,4 @@
-"""How a backbone runs fast: one contract, several engines, each within a stated tolerance of plain torch.
+"""Engines for backbones: one contract, several engines, each within a stated tolerance of plain torch.
 
 | engine | precisions | what |
 |---|---|---|
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far frames in [0, 1] may be from plain torch's: the largest and the mean absolute difference."""
+    """Tolerance of frames in [0, 1] against plain torch: the largest and the mean absolute difference."""
 
     largest: float
     mean: float
@@ -29,7 +29,7 @@ class Tolerance:
 
 TOLERANCES = {
     "exact": Tolerance(1e-3, 1e-4),
-    "bf16": Tolerance(1.0, 1 / 255),  # one pixel at an edge may move; half a grey level must not, on average
+    "bf16": Tolerance(1.0, 1 / 255),  # one pixel at an edge may differ; the mean must stay below half a grey level
     "int8": Tolerance(1.0, 2 / 255),
 }
 

@@ -1,4 +1,4 @@
-"""Augmentation of training pairs: what is drawn is the same for both frames of a pair."""
+"""Augmentation of training pairs, with the same random change for both frames of a pair."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from kinecast.faces.topology import mirrored
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random changes; 0 (or False) leaves one out.
+    """Ranges of the random changes; 0 (or False) disables one.
 
-    `flip` mirrors with probability 1/2; `brightness`, `contrast` and `saturation` scale by 1 +- the range; `hue` turns
-    colours about the grey axis by +- the range in turns; `zoom`, `shift` (fractions of the frame) and `turn` (radians)
-    move the frame, reflecting at its border.
+    `flip` mirrors with probability 1/2; `brightness`, `contrast` and `saturation` scale by 1 +- the range; `hue`
+    rotates colours about the grey axis by +- the range in turns; `zoom`, `shift` (fractions of the frame) and `turn`
+    (radians) transform the frame, reflecting at its border.
     """
 
     flip: bool = True
@@ -69,14 +69,15 @@ class Augmentation:
 
 
 def _placement(zoom: Tensor, turn: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:
-    """Return the affine maps (B, 2, 3) from places of the changed frames to those of the frames as they were."""
+    """Return the affine maps (B, 2, 3) from positions in the changed frames to the originals."""
     cos, sin = turn.cos() / zoom, turn.sin() / zoom
     return torch.stack([torch.stack([cos, -sin, shift_x], dim=1), torch.stack([sin, cos, shift_y], dim=1)], dim=1)
 
 
 def mirror_landmarks(points: Tensor) -> Tensor:
-    """Return the landmarks (..., 478, 3) of the mirror image, about x = 0."""
+    """Return the landmarks (..., 478, 3) of the mirror image, about x = 0; further points keep their places in line."""
     other_side = torch.from_numpy(mirrored()).to(points.device)
+    other_side = torch.cat((other_side, torch.arange(len(other_side), points.shape[-2], device=points.device)))
     return points[..., other_side, :] * points.new_tensor([-1, 1, 1])
 
 

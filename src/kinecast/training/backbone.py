@@ -35,20 +35,20 @@ __all__ = [
 
 
 def train_backbone(config: BackboneTrainingConfig, log: Callable[[str], None] = print) -> dict[str, float]:
-    """Train, or go on with, the run in `config.output`; return the last validation figures.
+    """Train or resume the run in `config.output`; return the last validation figures.
 
     The folder receives `config.json`, `last.ckpt` (atomic, every `checkpoint_every` steps), TensorBoard events,
-    `validation-<step>.jpg` and at the end `model.safetensors`. The same command after a kill continues the run.
+    `validation-<step>.jpg` and at the end `model.safetensors`. The same call resumes an interrupted run.
 
     Several processes, of `config.devices` or started by torchrun, take slices of the same global batch and share
-    batch statistics and gradients: the weights are those of one process up to rounding. The first of them alone
-    writes, logs and returns figures; it also reads the checkpoint for all.
+    batch statistics and gradients: the weights are those of one process up to rounding. Only the first writes, logs and
+    returns figures; it also reads the checkpoint for all.
 
     Raises:
-        KinecastError: no data, no validation person where some are asked for, another run's folder, or a batch that
-            the processes cannot share.
+        KinecastError: no data, no matching validation person, another run's folder, or a batch that the processes
+            cannot share.
     """
-    # Gradients of peaked heatmaps are full of denormal numbers: half of a CPU's time, and they matter to nothing.
+    # Gradients of peaked heatmaps are full of irrelevant denormals, which cost half of a CPU's time.
     with denormals_flushed(), seeded(config.seed), kernels_measured():
         return _train(config, log)
 
@@ -79,14 +79,14 @@ def _silence(line: str) -> None:
 
 
 def _processes(config: BackboneTrainingConfig) -> tuple[int, int]:
-    """Return processes a machine, and machines: as torchrun started them, otherwise as the config says."""
+    """Return processes per machine, and machines: from torchrun, otherwise from the config."""
     local, machines = config.devices, 1
     if dist.is_available() and dist.is_torchelastic_launched():
         local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
         machines = world // local
         if world != local * machines:
             raise KinecastError(
-                f"torchrun: expected as many processes on every machine, found {world} in all and {local} here: "
+                f"torchrun: expected as many processes on every machine, found {world} in total and {local} here: "
                 "give each the same --nproc-per-node"
             )
     if config.batch_size % (local * machines):
@@ -97,10 +97,10 @@ def _processes(config: BackboneTrainingConfig) -> tuple[int, int]:
 
 
 def _folder(config: BackboneTrainingConfig) -> Path:
-    """Make the folder of a run, which must be none that is read; the weights that it names must be there.
+    """Create the folder of a run, which must not be an input; the weights it names must exist.
 
     Raises:
-        KinecastError: they are not, or the run there has other settings than a resumed run may have.
+        KinecastError: they do not, or the existing run has settings that a resumed run may not change.
     """
     loss = config.loss
     given = [path for path in (config.initialise, loss.network_weights if loss.perceptual else None) if path]
@@ -123,8 +123,8 @@ def _check_resumed(run: Path, config: BackboneTrainingConfig) -> None:
             ) from error
         if changed:
             raise KinecastError(
-                f"{run}: expected the run of this config, found one with another {', '.join(changed)}: "
-                "name a new output folder"
+                f"{run}: expected the run of this config, found one with another {', '.join(changed)}: name a new "
+                "output folder"
             )
 
 

@@ -23,11 +23,11 @@ AnyConfig = FOMMConfig | TPSConfig | FaceVid2VidConfig | MeshConfig
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses; the defaults are the published ones. A weight of 0 leaves its part out.
+    """Weights of the losses; the defaults are the published ones. A weight of 0 disables a loss.
 
-    From `equivariance_value` on they are of motion, and apply where the backbone has that loss; a config file's own
-    defaults for them are those of its backbone (`kinecast.training.methods`). face-vid2vid's loss of the head's pose is
-    not among them: it needs another estimator's angles.
+    From `equivariance_value` on they are motion losses, and apply if the backbone has them; their defaults in a config
+    file are those of its backbone (`kinecast.training.methods`). face-vid2vid's head pose loss is not included: it
+    needs another estimator's angles.
     """
 
     network: str = "vgg19"
@@ -44,7 +44,7 @@ class LossConfig:
     avd: float = 1.0
     prior: float = 10.0
     expression: float = 5.0
-    region: float = 0.0  # from here on of a mesh
+    region: float = 0.0  # mesh only, from here on
     warped: float = 0.0
     gradient: float = 0.0
     shown: float = 0.0
@@ -57,36 +57,36 @@ class BackboneTrainingConfig:
 
     data: tuple[str, ...] = ()
     output: str = "runs/backbone"
-    validate: str = ""  # persons matching this pattern are kept out of training and validated on
+    validate: str = ""  # persons matching this pattern are held out of training for validation
     person: str = PERSON_PATTERN
     crop: str = "center"
     balance: float = 0.5
-    every: int = 1  # every n-th frame of a clip is learned from
-    cache: str = ""  # a folder for decoded frames that several runs share; otherwise each has its own
-    downscale: int = 1  # of a mesh: it learns from frames of 1/n their size, which its network takes too
-    far_pairs: float = 0.0  # of a mesh: the share of pairs whose frames are far apart in pose or expression
+    every: int = 1  # use every n-th frame of a clip
+    cache: str = ""  # a folder for decoded frames shared by several runs; by default each has its own
+    downscale: int = 1  # mesh only: train on frames of 1/n their size
+    far_pairs: float = 0.0  # mesh only: share of pairs whose frames are far apart in pose or expression
     backbone: str = "fomm"  # or tps, face-vid2vid, mesh: what `model` has the sizes of
     model: AnyConfig = field(default_factory=FOMMConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    initialise: str = ""  # weights to start from; tensors that do not fit are left as they are
+    initialise: str = ""  # initial weights; tensors that do not fit are ignored
     train_motion: bool = True  # False: the detector and dense motion stay as initialised
-    dropout_splines: float = 0.0  # of a TPS: the share left out, from 0 at the start
+    dropout_splines: float = 0.0  # TPS only: share of splines dropped, from 0 at the start
     steps: int = 100_000
     batch_size: int = 16
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
     warmup_steps: int = 0
     decay_from: float = 0.5  # the learning rate falls linearly to 0 from this fraction of the steps on
-    average: float = 0.999  # decay of the weights' moving average, which is what is validated and exported
+    average: float = 0.999  # decay of the weights' moving average, which is validated and exported
     seed: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
-    devices: int = 1  # processes on this machine; under torchrun its own numbers hold
+    devices: int = 1  # processes on this machine; torchrun's own numbers take precedence
     log_every: int = 50
     checkpoint_every: int = 500
     validate_every: int = 2000
-    validation_frames: int = 16  # evenly spaced a clip
+    validation_frames: int = 16  # per clip, evenly spaced
 
     def __post_init__(self) -> None:
         counts = (
@@ -113,7 +113,9 @@ class BackboneTrainingConfig:
         if self.downscale > 1 and not method_named(self.backbone).any_size:
             raise KinecastError(f"training config: expected downscale 1 of a {self.backbone}, found {self.downscale}")
         if not self.train_motion and not method_named(self.backbone).motion_parts:
-            raise KinecastError(f"training config: expected train_motion of a {self.backbone}, which learns no motion")
+            raise KinecastError(
+                f"training config: expected no train_motion for a {self.backbone}, which learns no motion"
+            )
         if not 0 <= self.far_pairs <= 1:
             raise KinecastError(f"training config: expected far_pairs in [0, 1], found {self.far_pairs}")
         if not 0 <= self.dropout_splines < 1:
@@ -167,7 +169,7 @@ class BackboneTrainingConfig:
 
 
 def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
-    """Return the recipe of the bundled 128x128 model (recipes/face-128.toml), for clips of the user's own."""
+    """Return the recipe of the bundled 128x128 model (recipes/face-128.toml), for the user's own clips."""
     part = HourglassConfig(block_expansion=24, num_blocks=4, max_features=192, scale_factor=0.5)
     generator = GeneratorConfig(32, 96, 2, 5, shuffle=2, skips=True, num_refine_blocks=1, pass_through=True)
     defaults: dict[str, Any] = {
@@ -188,8 +190,8 @@ def compact_recipe(**changes: Any) -> BackboneTrainingConfig:
     return BackboneTrainingConfig(**(defaults | changes))
 
 
-# What a run that is resumed may change: how far and how fast it goes, where it runs, what it tells. Everything else
-# says what is learned, and from whom: another split of persons would train on people of the validation set.
+# Settings that a resumed run may change: length, pace, place and reporting. All others determine what is learned, and
+# from whom: another split would train on people of the validation set.
 _CHANGEABLE = frozenset(
     (
         *("output", "cache", "steps", "batch_size", "learning_rate", "warmup_steps", "decay_from", "average"),
@@ -200,17 +202,17 @@ _CHANGEABLE = frozenset(
 
 
 def changed_settings(saved: Mapping[str, Any], config: BackboneTrainingConfig) -> list[str]:
-    """Return what a run was saved with otherwise and may not change, a part's setting as `part.name`.
+    """Return the settings in which a saved run differs and may not, those of a part as `part.name`.
 
-    `saved` is `asdict` of an older run's config; what it does not say is what that version did, the default.
+    `saved` is `asdict` of an older run's config; missing settings have that version's behaviour, the default.
 
     Raises:
-        KinecastError: `saved` is no config.
+        KinecastError: `saved` is not a config.
     """
     before, now = (_plain(c) for c in (BackboneTrainingConfig.from_dict(saved), config))
     found = []
     for name in now.keys() - _CHANGEABLE:
-        if isinstance(now[name], dict) and name != "model":  # a model is one thing
+        if isinstance(now[name], dict) and name != "model":  # a model is compared as a whole
             found += [f"{name}.{part}" for part in now[name] if before[name][part] != now[name][part]]
         elif before[name] != now[name]:
             found.append(name)

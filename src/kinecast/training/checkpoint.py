@@ -1,4 +1,4 @@
-"""State of a training run on disk: written beside and renamed, so that a kill at any moment leaves a good one."""
+"""The state of a training run on disk, written atomically, so that a kill at any moment leaves a valid one."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read what `save_state` wrote, tensors and plain values only.
 
     Raises:
-        KinecastError: the file is damaged or foreign.
+        KinecastError: the file is damaged or of another kind.
     """
-    state: dict[str, Any] = read_torch(path, "a training checkpoint", advice="delete it to start anew")
+    state: dict[str, Any] = read_torch(path, "a training checkpoint", advice="delete it to start again")
     return state

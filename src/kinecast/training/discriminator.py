@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
         self.conv = spectral_norm(nn.Conv2d(widths[-1], 1, 1))
 
     def forward(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Map images (B, 3, H, W) to the inner feature maps and the map of judgements (B, 1, h, w)."""
+        """Map images (B, 3, H, W) to the inner feature maps and the score map (B, 1, h, w)."""
         maps, out = [], image
         for block in self.down_blocks:
             out = block(out)
@@ -47,7 +47,7 @@ class Discriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """One `Discriminator` a scale, stored as `discs.<scale>` with a dash for the point; published: scale 1 alone."""
+    """One `Discriminator` per scale, stored as `discs.<scale>` with a dash for the point; published: scale 1 alone."""
 
     def __init__(
         self, scales: Sequence[float] = (1,), block_expansion: int = 32, num_blocks: int = 4, max_features: int = 512
@@ -59,7 +59,7 @@ class MultiScaleDiscriminator(nn.Module):
         self.pyramid = nn.ModuleDict({name: _scaled(s) for name, s in zip(self.discs, scales, strict=True)})
 
     def forward(self, image: Tensor) -> list[tuple[list[Tensor], Tensor]]:
-        """Judge images (B, 3, H, W) at every scale."""
+        """Score images (B, 3, H, W) at every scale."""
         return [disc(self.pyramid[name](image)) for name, disc in self.discs.items()]
 
     @classmethod
@@ -77,7 +77,7 @@ class MultiScaleDiscriminator(nn.Module):
 
 def _scaled(scale: float) -> AntiAliasDownsample:
     down = AntiAliasDownsample(3, scale)
-    if scale != 1:  # published files keep the pyramid elsewhere
+    if scale != 1:  # published files store the pyramid elsewhere
         down.register_buffer("weight", down.weight, persistent=False)
     return down
 

@@ -1,4 +1,4 @@
-"""Training of forecasters on motion series: gradient steps, or for baselines a fit alone, behind one entry.
+"""Training of forecasters on motion series: gradient steps, or only a fit for baselines, behind one entry point.
 
 Notation: M training windows, T = N + H frames of one, D numbers per frame.
 """
@@ -28,11 +28,11 @@ _SCORED_SAMPLES = 32  # of each validation window
 
 @dataclass(frozen=True)
 class ForecasterTrainingConfig:
-    """One run: the model, what it is trained on, and how.
+    """One run: the model, its data, and its training.
 
-    `validate` (a regex of persons) is kept out of training altogether and scored once at the end. `early_stop`
-    (likewise, among the rest) is kept out too and scored every `evaluate_every` steps: the weights of its best score
-    are the result, and `patience` scores without a better one end the run. Without it the run has `steps` steps.
+    `validate` (a regex of persons) is held out and scored once at the end. `early_stop` (likewise, among the rest) is
+    held out too and scored every `evaluate_every` steps: the weights of the best score are the result, and `patience`
+    scores without improvement end the run. Without it the run has `steps` steps.
     """
 
     model: str = "vrnn"
@@ -41,7 +41,7 @@ class ForecasterTrainingConfig:
     observed: int = 12
     forecast: int = 12
     stride: int = 1
-    every: int = 1  # windows are of every k-th frame
+    every: int = 1  # use every k-th frame
     person: str = PERSON_PATTERN
     validate: str | None = None
     early_stop: str | None = None
@@ -53,8 +53,8 @@ class ForecasterTrainingConfig:
     warmup_steps: int = 20
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
-    amplitude: float = 0.5  # sigma of the log-normal factor that a window's motion about its mean is scaled by
-    average: float = 0.99  # decay of the weights' moving average, which is what is scored and kept
+    amplitude: float = 0.5  # sigma of the log-normal scale of a window's motion about its mean
+    average: float = 0.99  # decay of the weights' moving average, which is scored and kept
     seed: int = 0
     checkpoint_every: int = 100
     device: str = "cpu"
@@ -80,7 +80,7 @@ class ForecasterTrainingConfig:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained forecaster, with what happened: figures are of the people kept out, empty if there are none."""
+    """A trained forecaster with its record: figures are of held-out people, empty if there are none."""
 
     model: Forecaster
     steps: int
@@ -96,8 +96,8 @@ def train_forecaster(
 ) -> TrainingResult:
     """Train a forecaster on named series (T, D).
 
-    With a `checkpoint` the state is written there every `checkpoint_every` steps, and a run that was killed goes on
-    from it to exactly the weights that it would have reached.
+    With a `checkpoint` the state is written there every `checkpoint_every` steps, and an interrupted run resumes from
+    it to exactly the same weights.
 
     Raises:
         KinecastError: clips shorter than the horizon, no such person, a checkpoint of another run, or a loss that is
@@ -112,17 +112,17 @@ def train_forecaster(
         series, stopping = split_by_person(series, config.early_stop, config.person)
     windows = training_windows(series, config.horizon, config.stride, config.every)
     count = len(windows.frames)
-    log(f"{config.model} {config.horizon}: {count} windows of {len(series)} clips, {len(kept_out)} clips kept out")
+    log(f"{config.model} {config.horizon}: {count} windows of {len(series)} clips, {len(kept_out)} clips held out")
 
-    with torch.random.fork_rng(devices=[]):  # seeds here are this run's own
+    with torch.random.fork_rng(devices=[]):  # seeds here belong to this run
         torch.manual_seed(config.seed)
         model = build_forecaster(config.model, windows.frames.shape[2], config.preset, **config.overrides)
         model.fit(windows.frames, config.observed)
         model.to(config.device)
         steps = 0
         if any(p.requires_grad for p in model.parameters()):
-            judge = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
-            steps = _Run(model, windows.frames.to(config.device), judge, config, checkpoint, log).run()
+            held_out = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
+            steps = _Run(model, windows.frames.to(config.device), held_out, config, checkpoint, log).run()
     model.eval()
     figures = scores_of(model, evaluation_windows(kept_out, config.horizon, config.every)) if kept_out else {}
     model.to("cpu")
@@ -142,18 +142,18 @@ def scores_of(model: Forecaster, windows: Windows, seed: int = 0) -> dict[str, f
 
 
 class _Run:
-    """The state of gradient training; everything that the next step depends on is in `state`."""
+    """The state of gradient training; `state` has everything the next step depends on."""
 
     def __init__(
         self,
         model: Forecaster,
         windows: Tensor,
-        judge: Windows | None,
+        stopping: Windows | None,
         config: ForecasterTrainingConfig,
         checkpoint: Path | None,
         log: Callable[[str], None],
     ) -> None:
-        self.model, self.windows, self.judge, self.config = model, windows, judge, config
+        self.model, self.windows, self.stopping, self.config = model, windows, stopping, config
         self.checkpoint, self.log = checkpoint, log
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -165,7 +165,7 @@ class _Run:
         self.step = 0
 
     def run(self) -> int:
-        """Train to the end, leave the result in the model, return the steps that were made."""
+        """Train to the end, leave the result in the model, return the number of steps."""
         if self.checkpoint and self.checkpoint.exists():
             self._restore(self.checkpoint)
             self.log(f"resuming from step {self.step}")
@@ -195,7 +195,9 @@ class _Run:
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))  # the first weights are soon forgotten
+        decay = min(
+            self.config.average, (1 + self.step) / (10 + self.step)
+        )  # the initial weights lose their influence soon
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 self.average[name].lerp_(parameter, 1 - decay)
@@ -205,10 +207,10 @@ class _Run:
     def _evaluate(self, loss: float, parts: dict[str, Tensor]) -> None:
         line = f"step {self.step}/{self.config.steps}  loss {loss:.4f}  "
         line += "  ".join(f"{name} {float(part):.4f}" for name, part in parts.items())
-        if self.judge is not None:
+        if self.stopping is not None:
             current = _copy(self.model.state_dict())
             self.model.load_state_dict(self.average)
-            score = scores_of(self.model, self.judge)["crps"]
+            score = scores_of(self.model, self.stopping)["crps"]
             self.model.load_state_dict(current)
             better = score < self.best_score
             self.without_better = 0 if better else self.without_better + 1
@@ -236,7 +238,7 @@ class _Run:
     def _restore(self, path: Path) -> None:
         state = load_state(path)
         saved, mine = json.loads(state["config"]), json.loads(json.dumps(asdict(self.config)))
-        saved = asdict(ForecasterTrainingConfig()) | saved  # values that an earlier version did not have
+        saved = asdict(ForecasterTrainingConfig()) | saved  # values an earlier version did not have
         changed = sorted(name for name in mine if saved[name] != mine[name])
         if changed:
             raise KinecastError(
@@ -252,13 +254,13 @@ class _Run:
 
 
 def learning_rate_factor(config: ForecasterTrainingConfig, step: int) -> float:
-    """Return the factor at a step: a linear rise, then half a cosine to 0."""
+    """Return the learning rate factor at a step: linear warm-up, then half a cosine to 0."""
     rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     return rise * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
 def augmented(batch: Tensor, amplitude: float) -> Tensor:
-    """Scale each window's motion about its own mean by a random factor: lively and calm people are not in the data."""
+    """Scale each window's motion about its mean by a random factor, for people livelier or calmer than the data's."""
     if not amplitude:
         return batch
     factor = torch.exp(amplitude * torch.randn(len(batch), 1, 1)).to(batch.device)

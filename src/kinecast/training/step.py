@@ -15,8 +15,8 @@ from kinecast.training.perceptual import PerceptualLoss, load_features
 class Batch:
     """Pairs to learn from: source, driving and target frames (B, 3, H, W), and the `Guide` of the losses.
 
-    No dataclass or tuple: Fabric rounds tensors that it finds in those to the precision of the run, pixels to 8 bits
-    and points to whole pixels.
+    Neither dataclass nor tuple: Fabric would round their tensors to the run's precision, pixels to 8 bits and points to
+    whole pixels.
     """
 
     def __init__(self, source: Tensor, driving: Tensor, target: Tensor, guide: Guide) -> None:
@@ -24,7 +24,7 @@ class Batch:
 
 
 class TrainingLosses(nn.Module):
-    """The model and everything that its training loss needs, in one forward pass, so that Fabric can wrap it."""
+    """The model and its training loss in one forward pass, so that Fabric can wrap it."""
 
     def __init__(self, config: BackboneTrainingConfig, model: Backbone) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class TrainingLosses(nn.Module):
         batch: Batch,
         discriminator: MultiScaleDiscriminator | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Rebuild driving frames (B, 3, H, W): the weighted losses by name, and the prediction without gradient."""
+        """Reconstruct driving frames (B, 3, H, W): the weighted losses by name, and the prediction without gradient."""
         source, driving, target, guide = batch.source, batch.driving, batch.target, batch.guide
         of_motion: dict[str, Tensor] = {}
         if self.train_motion:

@@ -1,7 +1,7 @@
-"""Batch statistics over the whole batch when each process sees a slice of it.
+"""Batch statistics over the whole batch when each process has a slice of it.
 
-torch's own SyncBatchNorm exists for accelerators alone. This one is made of two differentiable sums, so that two
-processes on a CPU train what one does, and every device runs the same code.
+torch's own SyncBatchNorm is for accelerators only. This one consists of two differentiable sums, so that two processes
+on a CPU train the same as one, and every device runs the same code.
 """
 
 from typing import Any
@@ -15,11 +15,11 @@ _BatchNorm: Any = nn.modules.batchnorm._BatchNorm
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """Batch norm whose statistics in training are of all processes' slices, which are of one size."""
+    """Batch norm with training statistics over all processes' slices, which have equal sizes."""
 
     @staticmethod
     def of(other: Any) -> "SynchronisedBatchNorm":
-        """Return it with the parameters and statistics, not copies of them, of another batch norm."""
+        """Return one that shares another batch norm's parameters and statistics."""
         made = SynchronisedBatchNorm(
             other.num_features, other.eps, other.momentum, other.affine, other.track_running_stats
         )
@@ -51,7 +51,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
 
 def synchronise(model: nn.Module) -> None:
-    """Replace every batch norm in a model, whose state keeps its names."""
+    """Replace every batch norm in a model, keeping its state dict's names."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm) and not isinstance(child, SynchronisedBatchNorm):

@@ -1,8 +1,8 @@
-"""One small training step of each backbone in each precision: what this machine computes wrongly, or dies of.
+"""A small training step of each backbone in each precision, to find kernels that crash or compute wrongly.
 
-Libraries choose their kernels by the processor, and a kernel can be at fault on one alone. So every step runs in a
-process of its own (`python -m kinecast.training.trial BACKBONE PRECISION DEVICE`), whose crash is only reported, and
-every convolution's gradient is compared with what float32 gives for the same input.
+Libraries choose kernels by processor, and a kernel may fail on one kind only. So every step runs in its own process
+(`python -m kinecast.training.trial BACKBONE PRECISION DEVICE`), whose crash is only reported, and every convolution's
+gradient is compared with that in float32 for the same input.
 """
 
 import os
@@ -23,7 +23,7 @@ from kinecast.data.video_folder import CachedClip
 from kinecast.faces.weights import mean_face
 from kinecast.machine.process_state import denormals_flushed, seeded
 from kinecast.models import BACKBONES
-from kinecast.models.mesh.model import POINTS
+from kinecast.models.mesh.following import POINTS
 from kinecast.training.backbone_config import BackboneTrainingConfig
 from kinecast.training.methods import Guide, method_named, trainable
 from kinecast.training.step import Batch, TrainingLosses
@@ -35,7 +35,7 @@ _BATCH = 4
 _TOLERANCE = 0.05  # of a kernel's largest gradient; bfloat16 rounds by 0.004 of a number
 
 _PART: dict[str, Any] = {"block_expansion": 4, "num_blocks": 2, "max_features": 16}
-# Small, but with every kind of layer; frames of 32x32 make volumes that are smaller than the kernels over them.
+# Small, but with every kind of layer; frames of 32x32 give volumes smaller than their kernels.
 _SIZES: dict[str, dict[str, Any]] = {
     "fomm": {
         "num_keypoints": 3,
@@ -66,17 +66,17 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 
 def trials() -> dict[str, str]:
-    """Try every backbone in every precision on the CPU, and on CUDA where it is; what was found, by a name each."""
+    """Try every backbone in every precision on the CPU, and on CUDA if available; returns findings by name."""
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     tasks = [(name, precision, device) for device in devices for name in trainable() for precision in PRECISIONS]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of threads that wait for a process each
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of threads, each waiting for a process
         found = list(pool.map(lambda task: trial(*task), tasks))
     names = [f"training {name} {precision} on {device}" for name, precision, device in tasks]
     return dict(zip(names, found, strict=True))
 
 
 def trial(name: str, precision: str, device: str = "cpu") -> str:
-    """Train a small backbone for one step in another process: `GOOD`, or what is broken in one line."""
+    """Train a small backbone for one step in another process: returns `GOOD`, or the fault in one line."""
     command = [sys.executable, "-m", "kinecast.training.trial", name, precision, device]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the kinecast of this process
     try:
@@ -93,7 +93,7 @@ def trial(name: str, precision: str, device: str = "cpu") -> str:
 
 
 def step(name: str, precision: str, device: str = "cpu") -> list[str]:
-    """Compute the losses of a small backbone and their gradients in this process; what is wrong, one line each."""
+    """Compute a small backbone's losses and gradients in this process; returns faults, one line each."""
     method = method_named(name)
     sizes = method.sizes.from_dict({**_SIZES[name], **({"size": 32} if name == "mesh" else {"frame_size": (32, 32)})})
     settings = {"perceptual": 0.0, "pixel": 10.0}
@@ -112,7 +112,7 @@ def step(name: str, precision: str, device: str = "cpu") -> list[str]:
         with _autocast(precision, device):
             parts, _ = losses(Batch(source, driving, driving, guide))
         torch.stack([part.float() for part in parts.values()]).sum().backward()
-    # The optimiser is left out: it is arithmetic of single numbers, and takes longer to load than all else to run.
+    # Without the optimiser, which is elementwise and takes longer to load than everything else to run.
     found = []
     if wrong := [each.name for each in watched if not each.right()]:
         found.append(f"wrong gradient of {', '.join(wrong)}")
@@ -122,7 +122,7 @@ def step(name: str, precision: str, device: str = "cpu") -> list[str]:
 
 
 def _points() -> Tensor:
-    """Return landmarks (B, 2, 478, 3) of faces, each a little otherwise than the mean face."""
+    """Return landmarks (B, 2, 478, 3) of faces, random variations of the mean face."""
     mean = torch.from_numpy(mean_face().vertices).float() * torch.tensor([0.1, -0.1, -0.1])
     face = torch.cat([mean, mean[: POINTS - len(mean)]])
     return face + 0.01 * torch.randn(_BATCH, 2, POINTS, 3)
@@ -137,7 +137,7 @@ def _is_convolution(module: nn.Module) -> bool:
 
 
 class _Watched:
-    """A convolution of which every pass is remembered, to compute its kernel's gradient once more in float32."""
+    """A convolution that records every pass, to recompute its kernel's gradient in float32."""
 
     def __init__(self, name: str, module: Any) -> None:
         self.name, self.module = name, module
@@ -162,7 +162,7 @@ class _Watched:
 
 
 def main(arguments: list[str]) -> int:
-    """Do one step; the exit status says whether all was right, the output what was not."""
+    """Do one step; the exit status reports success, the output lists faults."""
     torch.set_num_threads(1)
     found = step(*arguments)
     print("; ".join(found))

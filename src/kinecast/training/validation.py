@@ -1,4 +1,4 @@
-"""How well a backbone rebuilds clips of people that it was not trained on."""
+"""Reconstruction of clips of people the backbone was not trained on."""
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from kinecast.models import Backbone
 
 @torch.inference_mode()
 def validate(model: Backbone, clips: list[CachedClip], frames: int) -> tuple[dict[str, float], np.ndarray]:
-    """Reconstruct each clip from its first frame; means over clips, and a picture (source, true, rebuilt) a row.
+    """Reconstruct each clip from its first frame; return means over clips, and a picture with one row per clip.
 
-    `mae_ratio` is MAE over that of copying the source frame.
+    A row is source, true frame, reconstruction. `mae_ratio` is MAE over that of copying the source frame.
     """
     rows: list[list[np.ndarray]] = []
     values: dict[str, list[float]] = {"mae": [], "mae_copy": [], "ssim": [], "ssim_copy": []}

@@ -1,4 +1,4 @@
-"""The weights that kinecast knows by name, and loading by name or path. Nothing is downloaded."""
+"""The bundled weights, and loading by name or path. Nothing is downloaded."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table of weights. `card` names the model card beside the file."""
+    """One row of the table of weights. `card` is the model card beside the file."""
 
     name: str
     kind: str  # backbone or forecaster
@@ -27,19 +27,19 @@ class Entry:
 
     @property
     def path(self) -> Path:
-        """Where the bundled file is."""
+        """Path of the bundled file."""
         return _WEIGHTS / self.file
 
     @property
     def card(self) -> Path:
-        """Where the model card is."""
+        """Path of the model card."""
         return self.path.with_suffix(".md")
 
     def verify(self) -> None:
         """Check the file against the table.
 
         Raises:
-            KinecastError: it is missing or altered.
+            KinecastError: it is missing or modified.
         """
         if not self.path.exists():
             raise KinecastError(f"{self.name}: expected {self.path}, found nothing there: reinstall kinecast")
@@ -142,12 +142,12 @@ TABLE: tuple[Entry, ...] = (
     ),
 )
 
-# Of each backbone's motion: those that are bundled, the one with the best scores first (docs/results/keypoints.md).
+# Bundled forecasters for each backbone's motion, best scores first (docs/results/keypoints.md).
 FORECASTERS: dict[str, tuple[str, ...]] = {
     "face-128": ("direct", "vrnn", "gru", "gru-snf"),
     "face-256": ("direct-face-256", "vrnn-face-256"),
 }
-_WEIGHTLESS_BEST = "repeat"  # velocity is off twice as far on mesh motion (benchmarks/results/mesh_forecast.json)
+_WEIGHTLESS_BEST = "repeat"  # velocity has twice the error on mesh motion (benchmarks/results/mesh_forecast.json)
 
 
 def names(kind: str) -> list[str]:
@@ -156,17 +156,17 @@ def names(kind: str) -> list[str]:
 
 
 def bundled(name: str | Path, kind: str) -> bool:
-    """Return whether a name is one of the table's, of a kind, "backbone" or "forecaster"."""
+    """Return whether the table has a name of this kind, "backbone" or "forecaster"."""
     return str(name) in names(kind)
 
 
 def motion_of(forecaster: str | Path) -> str | None:
-    """Return the bundled backbone whose motion a bundled forecaster is of; None if there is none such."""
+    """Return the bundled backbone whose motion a bundled forecaster predicts; None if there is none."""
     return next((backbone for backbone in names("backbone") if str(forecaster) in FORECASTERS.get(backbone, ())), None)
 
 
 def default_forecaster(backbone: str | Path) -> str:
-    """Return the bundled forecaster that is best on a bundled backbone's motion, or else one that needs no weights."""
+    """Return the best bundled forecaster for a backbone's motion, or one that needs no weights if there is none."""
     return FORECASTERS.get(str(backbone), (_WEIGHTLESS_BEST,))[0]
 
 
@@ -176,13 +176,12 @@ def load_backbone(name: str | Path, device: str = "auto", engine: str = "auto", 
     Args:
         name: a name of `kinecast zoo list`, or a path.
         device: auto, cpu, cuda or mps.
-        engine: how it runs, see `kinecast.runtime`: eager (plain torch), fast, openvino, or auto, which measures them
-            once on this machine; `reason` of what is returned says what was chosen and why.
-        precision: exact (float32), bf16 or int8: the least that is wanted.
+        engine: see `kinecast.runtime`: eager (plain torch), fast, openvino, or auto, which measures them once on this
+            machine; the result's `reason` states the choice and why.
+        precision: the lowest precision allowed: exact (float32), bf16 or int8.
 
     Raises:
-        KinecastError: unknown name, engine or precision, a pair of them that does not exist here, or a file that is
-            not a backbone's.
+        KinecastError: unknown name, engine or precision, an unsupported combination, or a file that is not a backbone.
     """
     from kinecast.models.checkpoints import load_backbone_file
 
@@ -195,7 +194,7 @@ def load_forecaster(name: str | Path, device: str = "auto") -> Forecaster:
     """Load a forecaster by name or from a `.safetensors` file.
 
     Raises:
-        KinecastError: an unknown name, or a file that is not a forecaster's.
+        KinecastError: an unknown name, or a file that is not a forecaster.
     """
     return load_forecaster_file(_resolve(name, "forecaster")).to(choose_device(device)).eval()
 
@@ -204,7 +203,7 @@ def forecaster_for(name: str | Path, motion_dim: int, device: str = "auto") -> F
     """Load a forecaster for motion of D numbers: bundled, from a file, or a baseline that needs no weights.
 
     Raises:
-        KinecastError: as `load_forecaster`, or the forecaster is of another D.
+        KinecastError: as `load_forecaster`, or the forecaster has another D.
     """
     where = str(name) if str(name) in WEIGHTLESS else str(_resolve(name, "forecaster"))
     return open_forecaster(where, motion_dim).to(choose_device(device)).eval()

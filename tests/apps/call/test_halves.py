@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from apps.call.ends import FPS, camera_frames, config, models, models_of
+from faces_in_motion import face_frames, tiny_mesh
 from helpers import draw_frames
 from kinecast.apps.call.concealment import Concealment, Idle
 from kinecast.apps.call.config import CameraFrame
@@ -525,3 +526,24 @@ def test_packets_with_a_good_checksum_and_foreign_content_only_freeze_what_is_sh
         wire.receiver.take_packet(MotionPacket.parse(bytes(packet))[0], wire.now)
         shown = wire.show()
         assert shown is None or np.isfinite(shown.number)
+
+
+def test_a_later_picture_of_a_mesh_is_where_its_background_has_moved_to(monkeypatch):
+    """The receiver finds no movement in a picture alone: of motion for that picture there must be none either."""
+    model = tiny_mesh(scene=True)
+    wire = Wire(loaded=models_of(model))
+    frames = [to_uint8(frame)[0] for frame in face_frames(4).split(1)]
+    for frame in [*frames, frames[3]]:
+        wire.film(frame)
+    monkeypatch.setattr(wire.sender, "_refresh_due", lambda cut, now: True)
+    monkeypatch.setattr(wire.sender, "_gain", lambda tensor, motion: 1.0)
+    wire.film(frames[3])
+    monkeypatch.undo()
+    drawn: list[np.ndarray] = []
+    draw = wire.receiver._draw
+    monkeypatch.setattr(wire.receiver, "_draw", lambda vector, *rest: drawn.append(vector) or draw(vector, *rest))
+    for _ in range(4):
+        wire.film(frames[3])
+    assert len([each for each in wire.events if isinstance(each, Use)]) == 2, "another picture is in use"
+    assert wire.sender._active.frame.components["scene"].abs().max() > 0.01
+    assert drawn[-1][-4:] == pytest.approx([0] * 4, abs=0.02)

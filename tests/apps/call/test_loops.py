@@ -170,7 +170,7 @@ def test_a_camera_frame_that_fails_is_passed_over(monkeypatch, part, error):
         assert here.exchange.failed == (2 if detected else 1)
         (line,) = here.lines("notice")
         reason = "CUDA out of memory. Tried" if isinstance(error, RuntimeError) else "adapt scale: expected 3"
-        assert line.startswith("a camera frame was passed over: ") and reason in line and "\n" not in line
+        assert line.startswith("a camera frame was skipped: ") and reason in line and "\n" not in line
         assert not here.lines("error") and not here.lines("unusable")
 
     virtually(work)
@@ -291,7 +291,7 @@ def test_a_message_that_fails_here_is_not_held_against_the_other_side(monkeypatc
         here.exchange.take(here.peer, "motion", bytes(MotionPacket(0, 0, 1, b"x")))
         here.exchange.take(here.peer, "motion", write_signal(Ping(1)))
         assert here.exchange.failed == 1 and here.peer.refused == 0
-        assert here.lines("notice") == ["a message was passed over: ZeroDivisionError: x"]
+        assert here.lines("notice") == ["a message was skipped: ZeroDivisionError: x"]
 
     virtually(work)
 

@@ -475,7 +475,7 @@ def test_a_fault_inside_is_said_and_logged(monkeypatch, caplog):
             socket = await client.page()
             await socket.send_json({"type": "host", "server": "http://x"})
             line = (await event(socket, "error"))["line"]
-            assert line == "kinecast failed inside (ZeroDivisionError): see its terminal"
+            assert line == "internal error (ZeroDivisionError): see its terminal"
 
     run(test())
     assert "secret detail" in caplog.text

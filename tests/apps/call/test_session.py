@@ -158,7 +158,7 @@ def test_a_restarted_server_brings_a_broken_call_together_again():
             async with Server(port=server._port):
                 await until(lambda: guest.session._meeting.other_present, 20, "there again")
                 await until(lambda: host.session._meeting.other_present, 20, "there again")
-                assert "the signalling server is there again" in host.lines("notice")
+                assert "the signalling server is reachable again" in host.lines("notice")
                 broken = time.monotonic()
                 await guest.session._exchange.peer._pc.close()
                 await until(lambda: "reconnecting" in guest.states and guest.state == "connected", 15, "again")
@@ -320,7 +320,7 @@ def test_mute_and_a_camera_that_stops_are_told():
             submit = one.session.submit
             one.session.submit = lambda frame: None  # unplugged
             await until(lambda: "the other side's camera has stopped" in other.lines("notice"), 10, "told")
-            assert one.lines("notice")[-1] == "the camera gives no frames"
+            assert one.lines("notice")[-1] == "the camera delivers no frames"
             assert other.state == "connected"
             one.session.submit = submit
             await until(lambda: "the other side's camera is there again" in other.lines("notice"), 10, "told")

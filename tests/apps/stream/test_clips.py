@@ -41,7 +41,7 @@ def test_another_model_is_refused(stream, tmp_path):
 def test_a_damaged_stream_is_drawn_as_far_as_it_goes(stream, tmp_path):
     data = bytearray(stream[0].read_bytes())
     (tmp_path / "cut.kcm").write_bytes(data[:-3])
-    with pytest.raises(KinecastError):  # its only motion packet is the one that is cut off
+    with pytest.raises(KinecastError):  # its only motion packet is the a truncated one
         decode_clip(MODEL, tmp_path / "cut.kcm", tmp_path / "out.mp4")
     (tmp_path / "more.kcm").write_bytes(data + b"rubbish")
     with pytest.warns(KinecastWarning, match="7 damaged bytes were skipped, 0 frames concealed"):
@@ -49,7 +49,7 @@ def test_a_damaged_stream_is_drawn_as_far_as_it_goes(stream, tmp_path):
 
 
 def test_other_files_are_refused_in_one_line(stream, clip, tmp_path):
-    with pytest.raises(KinecastError, match=f"{clip}: motion stream header: .*: this is no .kcm stream"):
+    with pytest.raises(KinecastError, match=f"{clip}: motion stream header: .*: this is not a .kcm stream"):
         decode_clip(MODEL, clip, tmp_path / "out.mp4")
     header = stream[0].read_bytes()[: len(bytes(StreamReader(stream[0].open("rb")).header))]
     (tmp_path / "bare.kcm").write_bytes(header)
@@ -85,7 +85,7 @@ def with_filler(stream: Path, name: str, output: Path) -> Path:
 def test_a_filler_that_is_not_known_is_advice(clip, tmp_path):
     encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(kbps=0.5))
     foreign = with_filler(tmp_path / "low.kcm", "crystal-ball", tmp_path / "foreign.kcm")
-    with pytest.warns(KinecastWarning, match="expected a filler that is known here, found 'crystal-ball'") as caught:
+    with pytest.warns(KinecastWarning, match="expected a known filler, found 'crystal-ball'") as caught:
         drawn = decode_clip(MODEL, foreign, tmp_path / "foreign.mp4")
     assert len(caught) == 1 and str(caught[0].message).endswith("filled by damped") and drawn["skipped"] > 0
     decode_clip(MODEL, tmp_path / "low.kcm", tmp_path / "low.mp4")

@@ -154,7 +154,7 @@ def test_streams_are_converted_without_loss(clip, tmp_path, suffix, quality):
 def test_frames_that_were_left_out_are_interpolated(clip, tmp_path):
     report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(kbps=0.5, model_name="tiny"))
     missing = 12 - report["frames_sent"]
-    with pytest.warns(KinecastWarning, match=f"{missing} frames that were left out or lost are interpolated"):
+    with pytest.warns(KinecastWarning, match=f"{missing} skipped or lost frames are interpolated"):
         assert stream_to_gfv(tmp_path / "low.kcm", tmp_path / "low.h264")["frames"] == 12
     step = backbone_layout(MODEL).steps / 65536
     change = read_gfv(MODEL, tmp_path / "low.h264")[1].vectors() - read_motion(MODEL, tmp_path / "low.kcm")[1].vectors()

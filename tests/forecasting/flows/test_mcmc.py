@@ -7,8 +7,9 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.forecasting.flows import mcmc
+from kinecast.forecasting.flows.layers import RealNVPConfig
 from kinecast.forecasting.flows.mcmc import DensityEnergy, Energy, KernelConfig, PaperEnergy, refine
-from kinecast.forecasting.flows.realnvp import RealNVP, RealNVPConfig
+from kinecast.forecasting.flows.realnvp import RealNVP
 
 ROWS = 20000
 MEAN = torch.tensor([1.0, -0.5])

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.forecasting.flows.realnvp import Coupling, FlowDistribution, RealNVP, RealNVPConfig, passing_masks
+from kinecast.forecasting.flows.layers import Coupling, RealNVPConfig, passing_masks
+from kinecast.forecasting.flows.realnvp import FlowDistribution, RealNVP
 
 CASES = {
     "normalised": (5, 3, RealNVPConfig(blocks=3, hidden=8)),

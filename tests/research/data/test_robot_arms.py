@@ -47,6 +47,11 @@ def test_a_fault_begins_at_its_onset(simulated: dict[Fault | None, Episode], fau
     assert faulty.labels.tolist() == [0] * onset + [1] * (12 - onset)
     if fault == "jam":
         assert np.ptp(faulty.joints[onset:, faulty.joint]) < 0.02
+    assert (faulty.failure is not None) == (fault == "wear")
+    if fault == "wear":  # it swings more and more before it gives way
+        assert faulty.failure is not None and onset < faulty.failure < 12
+        off = np.abs(faulty.joints - sound.joints)[:, faulty.joint]
+        assert 0 < off[onset] < off[faulty.failure - 1 :].max()
     if fault == "drop":
         assert faulty.joint is None and faulty.tip[-1, 2] < sound.tip[-1, 2] - 0.01
 
@@ -96,14 +101,14 @@ def test_sides_do_not_depend_on_the_count() -> None:
     few, many = (list(plan(ArmDataConfig(clips=n, faults=1))) for n in (10, 40))
     assert few[:10] == many[:10]
     assert sum(clip.side == "test" for clip in many) == 8
-    assert [clip.name for clip in few[10:]] == ["jam-00000", "slip-00000", "drop-00000", "jitter-00000"]
+    assert [clip.name for clip in few[10:]] == ["jam-00000", "slip-00000", "drop-00000", "jitter-00000", "wear-00000"]
     assert len({clip.number for clip in many}) == len(many)
 
 
 def test_the_command(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--clips", "1", "--frames", "3", "--faults", "1", "--no-pictures", "--test-share", "0", "--json"]
     assert main(["research", "arms", "-o", str(tmp_path), *arguments]) == 0
-    assert json.loads(capfd.readouterr().out)["written"] == 5  # and nothing but JSON on stdout
+    assert json.loads(capfd.readouterr().out)["written"] == 6  # and nothing but JSON on stdout
     labels = load_series(tmp_path / "faults/labels")
     assert labels.keys() == {f"{fault}-00000" for fault in FAULTS} and not list(tmp_path.rglob("*.mp4"))
     assert main(["research", "arms", "-o", str(tmp_path), "--clips", "0"]) == 1

@@ -1,4 +1,4 @@
-"""Anomaly detection: how unlikely what a clip shows is, given a forecaster of normal motion."""
+"""Anomaly detection: how unlikely a clip's motion is, given a forecaster of normal motion."""
 
 from kinecast.apps.anomaly.conformal import clip_threshold, frame_threshold, least_clips
 from kinecast.apps.anomaly.detector import (

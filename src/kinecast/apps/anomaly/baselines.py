@@ -1,8 +1,8 @@
-"""Scores that look at one step alone: what a forecaster's must be better than.
+"""Baseline scores of single steps, which a forecaster must beat.
 
     damped         |x_t - x_{t-1} - phi (x_{t-1} - x_{t-2})|, in root mean square residuals of normal clips, mean over D
     mahalanobis    (d_t - m)' C^{-1} (d_t - m) of d_t = x_t - x_{t-1}, the mean and covariance those of normal clips
-    linear         the same of the residuals of a linear forecast from the last three frames and a constant (ridge)
+    linear         the same for the residuals of a linear forecast from the last three frames and a constant (ridge)
 
 Notation: T frames, D numbers per frame.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kinecast.data.windows import Series
 
-_RIDGE = 1e-6  # of the mean variance: directions in which normal motion hardly goes are what faults show in
+_RIDGE = 1e-6  # of the mean variance: faults show in directions of little normal motion
 
 
 class StepScorer(ABC):
@@ -29,14 +29,14 @@ class StepScorer(ABC):
     @classmethod
     @abstractmethod
     def fit(cls, series: Series) -> Self:
-        """Learn from normal series (T, D)."""
+        """Fit to normal series (T, D)."""
 
     @abstractmethod
     def _scores(self, frames: np.ndarray) -> np.ndarray:
         """Return the scores of frames `memory` to T-1 of frames (T, D), in double precision."""
 
     def score_series(self, series: Tensor) -> dict[str, np.ndarray]:
-        """Return the score of each frame of a series (T, D), (T,), by name: NaN where too little was seen."""
+        """Return the score of each frame of a series (T, D), (T,), by name: NaN where too few frames were seen."""
         scores = np.full(len(series), np.nan)
         if len(series) > self.memory:
             scores[self.memory :] = self._scores(series.double().numpy())
@@ -61,7 +61,7 @@ class DampedResidual(StepScorer):
 
     @classmethod
     def fit(cls, series: Series) -> Self:
-        """Learn damping and scales."""
+        """Fit damping and scales."""
         steps = [np.diff(motion.double().numpy(), axis=0) for motion in series.values()]
         before, after = (np.concatenate([s[part] for s in steps]) for part in (slice(None, -1), slice(1, None)))
         scale = _floored(np.sqrt((after**2).mean(axis=0)))
@@ -84,7 +84,7 @@ class MahalanobisStep(StepScorer):
 
     @classmethod
     def fit(cls, series: Series) -> Self:
-        """Learn mean and covariance."""
+        """Fit mean and covariance."""
         return cls(Spread.of(np.concatenate([np.diff(m.double().numpy(), axis=0) for m in series.values()])))
 
     def _scores(self, frames: np.ndarray) -> np.ndarray:
@@ -102,13 +102,13 @@ class LinearResidual(StepScorer):
 
     @classmethod
     def fit(cls, series: Series) -> Self:
-        """Learn the forecast by ridge regression, then the residuals' covariance."""
+        """Fit the forecast by ridge regression, then the residuals' covariance."""
         all_frames = [m.double().numpy() for m in series.values() if len(m) > cls.memory]
-        told = np.concatenate([_history(frames) for frames in all_frames])
+        history = np.concatenate([_history(frames) for frames in all_frames])
         steps = np.concatenate([np.diff(frames, axis=0)[cls.memory - 1 :] for frames in all_frames])
-        power = told.T @ told
-        weights = np.linalg.solve(power + 1e-6 * np.trace(power) / len(power) * np.eye(len(power)), told.T @ steps)
-        return cls(weights, Spread.of(steps - told @ weights))
+        power = history.T @ history
+        weights = np.linalg.solve(power + 1e-6 * np.trace(power) / len(power) * np.eye(len(power)), history.T @ steps)
+        return cls(weights, Spread.of(steps - history @ weights))
 
     def _scores(self, frames: np.ndarray) -> np.ndarray:
         steps = np.diff(frames, axis=0)[self.memory - 1 :]
@@ -116,7 +116,7 @@ class LinearResidual(StepScorer):
 
 
 class Spread:
-    """Mean and covariance of rows (R, D), and the distance of others from them."""
+    """Mean and covariance of rows (R, D), and distances from them."""
 
     def __init__(self, mean: np.ndarray, precision: np.ndarray) -> None:
         self.mean, self.precision = mean, precision
@@ -138,11 +138,11 @@ BASELINES: dict[str, type[StepScorer]] = {kind.name: kind for kind in (DampedRes
 
 
 def _history(frames: np.ndarray) -> np.ndarray:
-    """Return for each frame t >= 3 the frame before it, the two increments before that one, and 1: (T-3, 3 D + 1)."""
+    """Return for each frame t >= 3 the previous frame, the two increments before that one, and 1: (T-3, 3 D + 1)."""
     steps = np.diff(frames, axis=0)
     return np.concatenate([frames[2:-1], steps[1:-1], steps[:-2], np.ones((len(frames) - 3, 1))], axis=1)
 
 
 def _floored(scale: np.ndarray) -> np.ndarray:
-    """Raise what is (nearly) zero to a share of the mean, or to 1 where nothing moved."""
+    """Raise near-zero values to a share of the mean, or to 1 if nothing moved."""
     return np.maximum(scale, 1e-3 * scale.mean()) if scale.mean() > 0 else np.ones_like(scale)

@@ -24,8 +24,8 @@ from kinecast.errors import KinecastError
 from kinecast.forecasting import Forecaster, forecaster_class
 from kinecast.training.forecaster import ForecasterTrainingConfig, train_forecaster
 
-# Whitened motion is all of one scale and of one source: a joint state in training units learns how its numbers hang
-# together, where the default (a state a number, in units of the window) is made to carry over to other people.
+# Whitened motion has one scale and one source: a joint state in training units learns how its numbers correlate, while
+# the default (one state per number, in units of the window) is made to generalise to other people.
 GRU_NF_OVERRIDES: Mapping[str, Any] = {
     "channels": "joint",
     "identity": 0,
@@ -37,13 +37,13 @@ GRU_NF_OVERRIDES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """False alarms that are promised: of a normal clip's frames, and of normal clips as a whole."""
+    """Guaranteed false-alarm rates: of a normal clip's frames, and of normal clips as a whole."""
 
     frame: float = 0.05
     clip: float = 0.1
 
     def check(self, clips: int) -> None:
-        """Check that so many calibration clips can promise both, before anything is trained.
+        """Check that a number of calibration clips can guarantee both, before training.
 
         Raises:
             KinecastError: they cannot.
@@ -54,7 +54,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Of one score: above `frame` a frame is an alarm at the rate per frame, above `clip` at that per clip."""
+    """Thresholds of one score: scores above `frame` or `clip` are alarms at the rate per frame or per clip."""
 
     frame: float
     clip: float
@@ -62,11 +62,11 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known once a frame has arrived. `scores` has the names that enough frames were seen for."""
+    """The result for a frame on its arrival. `scores` has the scores that enough frames were seen for."""
 
     frame: int
     scores: Mapping[str, float]
-    frame_alarms: tuple[str, ...]  # scores above their threshold per frame
+    frame_alarms: tuple[str, ...]  # scores above their per-frame threshold
     clip_alarms: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ _ALARMS = ("frame_alarms", "clip_alarms")
 
 
 class Scorer(Protocol):
-    """What a detector needs: `ForecastScorer` and the baselines have it."""
+    """The interface of scorers: `ForecastScorer` and the baselines have it."""
 
     def score_series(self, series: Tensor) -> dict[str, np.ndarray]:
         """Return scores (T,) by name, NaN where there is none."""
@@ -88,7 +88,7 @@ class Scorer(Protocol):
 
 
 class Detector:
-    """Scores with thresholds, and on how many clips these rest."""
+    """A scorer with thresholds and the number of clips behind them."""
 
     def __init__(
         self, scorer: Scorer, thresholds: Mapping[str, Threshold], rates: Rates, clips: int, longest: int
@@ -98,7 +98,7 @@ class Detector:
 
     @classmethod
     def calibrate(cls, scorer: Scorer, normal: Series, rates: Rates) -> Self:
-        """Set thresholds by normal clips (T, D) that the scorer was not fitted on: see `conformal` for the promise.
+        """Set thresholds from normal clips (T, D) that the scorer was not fitted on: see `conformal` for the guarantee.
 
         Raises:
             KinecastError: too few clips for the rates, or clips too short for a score.
@@ -118,11 +118,11 @@ class Detector:
 
     @property
     def primary(self) -> str:
-        """The score that the headline alarm is of: the first that looks at frames that have arrived."""
+        """The primary score, for the main alarm: the first score of frames that have arrived."""
         return next((name for name in LATE if name in self.thresholds), next(iter(self.thresholds)))
 
     def watch(self, frames: Iterable[Tensor]) -> Iterator[Verdict]:
-        """Yield a verdict for each frame (D,) as it comes; nothing later is looked at, and memory does not grow."""
+        """Yield a verdict for each frame (D,) as it comes, causally and in constant memory."""
         for number, scores in enumerate(self.scorer.watch(frames)):
             above = {
                 level: tuple(name for name, score in scores.items() if score > getattr(self.thresholds[name], level))
@@ -131,7 +131,7 @@ class Detector:
             yield Verdict(number, dict(scores), above["frame"], above["clip"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: thresholds, and what they promise under which conditions."""
+        """Return plain values: thresholds, and their guarantee with its conditions."""
         return {
             "thresholds": {name: asdict(threshold) for name, threshold in self.thresholds.items()},
             "primary": self.primary,
@@ -147,7 +147,7 @@ class Detector:
 
 
 def split_normal(clips: Series, share: float, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the clips to fit on and those to calibrate on; all clips of one person are on one side.
+    """Return the clips for fitting and those for calibration; all clips of one person are on one side.
 
     Raises:
         KinecastError: a share outside (0, 1), or fewer than two persons (clips, where names name no person).
@@ -155,7 +155,7 @@ def split_normal(clips: Series, share: float, seed: int) -> tuple[dict[str, Tens
     people = sorted({person_of(name) for name in clips})
     if not 0 < share < 1 or len(people) < 2:
         raise KinecastError(
-            f"normal clips: expected a share to fit on between 0 and 1, and at least 2 clips of different persons; "
+            f"normal clips: expected a fit share between 0 and 1, and at least 2 clips of different persons; "
             f"found {share} and {len(people)}: add clips"
         )
     order = np.random.default_rng(seed).permutation(len(people))
@@ -168,9 +168,9 @@ def split_normal(clips: Series, share: float, seed: int) -> tuple[dict[str, Tens
 
 
 def cut(clips: Series, frames: int) -> dict[str, Tensor]:
-    """Cut clips into pieces of so many frames, `name.0`, `name.1` and on; what is left over at an end is dropped.
+    """Cut clips into pieces of `frames` frames, `name.0`, `name.1`, ...; remainders are dropped.
 
-    Pieces of one recording resemble each other: what is promised of new recordings holds of new pieces only.
+    Pieces of one recording resemble each other: the guarantee then covers new pieces, not new recordings.
     """
     if frames < 2:
         raise KinecastError(f"cut: expected pieces of at least 2 frames, found {frames}")
@@ -184,10 +184,10 @@ def cut(clips: Series, frames: int) -> dict[str, Tensor]:
 def train_scorer(
     fit: Series, config: ScorerConfig, model: str = "gru-nf", steps: int = 300, seed: int = 0
 ) -> ForecastScorer:
-    """Train a forecaster on whitened normal motion and make it a scorer.
+    """Train a forecaster on whitened normal motion and return it as a scorer.
 
     Raises:
-        KinecastError: no such forecaster, or clips shorter than N + K.
+        KinecastError: an unknown forecaster, or clips shorter than N + K.
     """
     whitening = Whitening.of(fit)
     training = ForecasterTrainingConfig(
@@ -205,7 +205,7 @@ def train_scorer(
 
 
 def scorer_of(model: Forecaster, fit: Series, config: ScorerConfig) -> ForecastScorer:
-    """Make a scorer of a trained forecaster: one of `train_scorer`, or any of raw motion."""
+    """Return a trained forecaster as a scorer: one from `train_scorer`, or any of raw motion."""
     if saved := model.about.get("anomaly"):
         return ForecastScorer(model, Whitening.from_dict(saved), config, whitened=True)
     return ForecastScorer(model, Whitening.of(fit), config, whitened=False)

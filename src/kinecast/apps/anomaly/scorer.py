@@ -2,17 +2,17 @@
 
 Of the frame that has arrived, x_t:
 
-    nll          -log p(x_t | x_{t-N..t-1}) / D, nats a number: forecasters that have a density
+    nll          -log p(x_t | x_{t-N..t-1}) / D, nats per number, for forecasters with a density
     distance     energy score of the last K frames, against S futures sampled K frames ago:
                  mean |f - x| - mean |f - f'| / 2, joint over K and D (Gneiting & Raftery 2007)
 
-Of the frames to come, when x_t has arrived (the early warning):
+Of future frames, when x_t has arrived (early warning):
 
-    dispersion   mean |f - f'| / 2 of S sampled futures of K frames: how little the model knows of what follows
+    dispersion   mean |f - f'| / 2 of S sampled futures of K frames: the model's uncertainty
     leaving      the share of futures that leave the range of normal motion
 
-Motion is scored in whitened units: increments of normal clips have covariance 1 there, so that directions in which
-normal motion hardly goes (a joint that always follows another) weigh as much as those in which it does.
+Motion is scored in whitened units, in which increments of normal clips have covariance 1, so that directions of little
+normal motion (a joint that always follows another) count as much as the others.
 
 Notation: T frames, N observed, K frames ahead, D numbers per frame, S samples.
 """
@@ -32,15 +32,15 @@ from kinecast.forecasting import Forecaster
 from kinecast.forecasting.gru_nf import GRUNF
 
 LATE = ("nll", "distance")  # of frames that have arrived
-EARLY = ("dispersion", "leaving")  # of frames to come
-_FLOOR = 1e-4  # of the widest direction: what is rounding in normal motion is not blown up
-_WIDER = 1.25  # than the range of the normal clips that it is fitted to, since new ones go a little further
+EARLY = ("dispersion", "leaving")  # of future frames
+_FLOOR = 1e-4  # of the widest direction: rounding in normal motion is not amplified
+_WIDER = 1.25  # than the range of the fitted normal clips, since new ones exceed it slightly
 _SEED_STEP = 1_000_003
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """Motion (…, D) to units in which the increments of normal clips have covariance 1, and their range there."""
+    """Transform of motion (…, D) to units in which increments of normal clips have covariance 1, and their range."""
 
     mean: Tensor
     matrix: Tensor  # (D, D)
@@ -64,13 +64,17 @@ class Whitening:
         """Return motion (…, D) in these units, float32."""
         return ((motion.double() - self.mean) @ self.matrix).float()
 
+    def back(self, white: Tensor) -> Tensor:
+        """Return motion (…, D) of what is in these units, float32: the inverse."""
+        return (white.double() @ torch.linalg.inv(self.matrix) + self.mean).float()
+
     @classmethod
     def from_dict(cls, values: Mapping[str, list]) -> Self:
-        """Build from what `to_dict` gave."""
+        """Build from the output of `to_dict`."""
         return cls(**{name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, list]:
-        """Return plain values, to be kept beside a model's weights."""
+        """Return plain values, to store beside a model's weights."""
         return {name: getattr(self, name).tolist() for name in ("mean", "matrix", "low", "high")}
 
     def leaves(self, motion: Tensor) -> Tensor:
@@ -80,7 +84,7 @@ class Whitening:
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """N frames observed, K ahead, S samples; 0 samples leave nll alone. `seed` is of the samples."""
+    """N frames observed, K ahead, S samples; with 0 samples there is only nll. `seed` is for sampling."""
 
     observed: int = 8
     ahead: int = 4
@@ -96,7 +100,7 @@ class ScorerConfig:
 
 
 class ForecastScorer:
-    """The scores above from a forecaster of motion, in units of `whitening` where there is one, else raw."""
+    """The scores above from a forecaster of motion, in units of `whitening` if given, otherwise raw."""
 
     def __init__(self, model: Forecaster, whitening: Whitening, config: ScorerConfig, whitened: bool) -> None:
         if config.observed < model.min_observed:
@@ -104,7 +108,7 @@ class ForecastScorer:
                 f"{model.name}: expected at least {model.min_observed} observed frames, found {config.observed}"
             )
         if not config.samples and not isinstance(model, GRUNF):
-            raise KinecastError(f"{model.name}: expected samples, since it has no density; found 0: ask for 32")
+            raise KinecastError(f"{model.name}: expected samples, since it has no density; found 0: use 32")
         self.model, self.whitening, self.config, self.whitened = model.eval(), whitening, config, whitened
 
     @property
@@ -114,9 +118,9 @@ class ForecastScorer:
         return dense + (("distance", *EARLY) if self.config.samples else ())
 
     def score_series(self, series: Tensor) -> dict[str, np.ndarray]:
-        """Return the scores of each frame of a series (T, D), each (T,): NaN where too little was seen.
+        """Return the scores of each frame of a series (T, D), each (T,): NaN where too few frames were seen.
 
-        What `watch` gives frame by frame, all frames at once; the samples are others.
+        The same as `watch`, for all frames at once; only the samples differ.
         """
         observed, ahead = self.config.observed, self.config.ahead
         found = {name: np.full(len(series), np.nan) for name in self.names}
@@ -137,7 +141,7 @@ class ForecastScorer:
         return found
 
     def watch(self, frames: Iterable[Tensor]) -> Iterator[Mapping[str, float]]:
-        """Yield the scores of each frame (D,) as it comes; memory does not grow. A name is there once it is known."""
+        """Yield the scores of each frame (D,) as it comes, in constant memory. A score is included once it is known."""
         observed, ahead = self.config.observed, self.config.ahead
         seen: deque[Tensor] = deque(maxlen=max(observed, ahead) + 1)
         issued: deque[Tensor] = deque(maxlen=ahead)  # futures (S, 1, K, D), oldest first
@@ -157,8 +161,17 @@ class ForecastScorer:
                 issued.append(futures)
             yield row
 
+    def futures(self, observed: Tensor, horizon: int, samples: int, seed: int) -> Tensor:
+        """Sample how motion (R, N, D) goes on: (S, R, H, D), raw motion in and out; H may be larger than K.
+
+        Only the last N of the config are looked at. Where the forecaster is deterministic, all samples are equal.
+        """
+        own = self._own_units(observed[:, -self.config.observed :])
+        drawn = self.model.forecast(own, horizon, samples, seed=seed).cpu()
+        return self.whitening.back(drawn) if self.whitened else drawn
+
     def _own_units(self, motion: Tensor) -> Tensor:
-        """Return motion as the model reads it."""
+        """Return motion in the model's units."""
         return self.whitening(motion) if self.whitened else motion.float()
 
     @torch.inference_mode()

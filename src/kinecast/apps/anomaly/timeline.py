@@ -1,4 +1,4 @@
-"""The picture of a clip's scores over time."""
+"""The plot of a clip's scores over time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ _DPI = 110
 def draw_timeline(
     path: Path, verdicts: Sequence[Verdict], detector: Detector, title: str, onset: int | None = None
 ) -> None:
-    """Write a panel for each score: its course, both thresholds, its alarms, and the onset of a fault if known.
+    """Write a panel per score: its course, both thresholds, its alarms, and the onset of a fault if known.
 
     The suffix chooses the format, png or svg.
     """
@@ -27,8 +27,10 @@ def draw_timeline(
         values = [verdict.scores[name] for verdict in known]
         axis.plot([verdict.frame for verdict in known], values, color="C0", linewidth=1.3)
         threshold = detector.thresholds[name]
-        axis.axhline(threshold.frame, color="C1", linestyle=":", linewidth=1, label=f"{detector.rates.frame:g} a frame")
-        axis.axhline(threshold.clip, color="C3", linestyle="--", linewidth=1, label=f"{detector.rates.clip:g} a clip")
+        axis.axhline(
+            threshold.frame, color="C1", linestyle=":", linewidth=1, label=f"{detector.rates.frame:g} per frame"
+        )
+        axis.axhline(threshold.clip, color="C3", linestyle="--", linewidth=1, label=f"{detector.rates.clip:g} per clip")
         alarms = [verdict for verdict in known if name in verdict.clip_alarms]
         axis.plot([v.frame for v in alarms], [v.scores[name] for v in alarms], "o", color="C3", markersize=4)
         if onset is not None:
@@ -36,9 +38,9 @@ def draw_timeline(
         largest = max([*values, threshold.clip, threshold.frame])
         if min([*values, 0]) >= 0 and largest > 30 * max(threshold.clip, 1e-9):
             axis.set_yscale("symlog", linthresh=max(threshold.clip, 1e-9))
-        axis.set_ylabel(name + ("\n(frames to come)" if name in EARLY else ""), fontsize=8)
+        axis.set_ylabel(name + ("\n(future frames)" if name in EARLY else ""), fontsize=8)
         axis.tick_params(labelsize=7)
-    axes[0].legend(fontsize=7, frameon=False, loc="upper left", title="false alarms promised", title_fontsize=7)
+    axes[0].legend(fontsize=7, frameon=False, loc="upper left", title="guaranteed false alarms", title_fontsize=7)
     axes[-1].set_xlabel("frame", fontsize=8)
     figure.suptitle(title, fontsize=9)
     with atomic_path(path) as temporary:

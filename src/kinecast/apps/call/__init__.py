@@ -1,8 +1,8 @@
-"""A live call: what is seen goes over WebRTC data channels as a picture now and then and a few kilobits of motion.
+"""Live calls: video over WebRTC data channels, as an occasional picture and a few kilobits per second of motion.
 
-`CallSession` (session.py) is one end of a call: it captures nothing and draws nothing, it takes camera frames and gives
-frames to show. `kinecast serve` (rooms.py) brings two of them together; the call itself goes from one to the other.
+`CallSession` (session.py) is one end of a call: it takes camera frames and returns frames to show, without capture or
+display of its own. `kinecast serve` (rooms.py) introduces two of them; the call itself goes directly between them.
 Needs the extra `live` (aiortc, aiohttp).
 """
 
-LOADING = "kinecast-load"  # the thread that loads the models of a page's call, which may end before it
+LOADING = "kinecast-load"  # the thread that loads a page's models, which may outlive the call

@@ -1,8 +1,8 @@
 """Sound between the page and the local server: a WebRTC connection within this machine, relayed to the call.
 
-The browser does what is hard (echo, noise, Opus). Its microphone becomes a track for the session, and the other
-person's track is played by the page. The call works without any of it. Browsers offer no loopback addresses, so the
-connection uses the machine's own ones; its packets are encrypted and do not leave the machine.
+The browser handles echo, noise and Opus. Its microphone becomes a track for the session, and the page plays the other
+person's track. The call works without sound. Browsers offer no loopback addresses, so the connection uses the machine's
+own; its packets are encrypted and do not leave the machine.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from kinecast.errors import KinecastError
 
 _GATHERING_SECONDS = 5.0
 _WAITING = 10  # frames of 20 ms: older ones are dropped, so that sound never lags behind the picture
-_GAP_SECONDS = 0.2  # a longer silence moves the clock on
+_GAP_SECONDS = 0.2  # a longer silence advances the clock
 
 
 class LiveTrack(MediaStreamTrack):
-    """A track that gives the newest frames that were put into it, and waits while there are none.
+    """A track that returns the newest frames put into it, and waits while there are none.
 
-    What waits is bounded, unlike in aiortc's own tracks and relays, and sources may come and go.
+    Its queue is bounded, unlike those of aiortc's own tracks and relays, and sources may come and go.
     """
 
     kind = "audio"
@@ -37,12 +37,12 @@ class LiveTrack(MediaStreamTrack):
         self._started: float | None = None
 
     def put(self, frame: Any) -> None:
-        """Add a frame; the oldest one goes if nobody reads."""
+        """Add a frame; the oldest one is dropped if nobody reads."""
         self._frames.append(frame)
         self._wake.set()
 
     async def recv(self) -> Any:
-        """Return the next frame, with times that go on over a change of source."""
+        """Return the next frame, with times that continue across a change of source."""
         while not self._frames:
             if self.readyState != "live":
                 raise MediaStreamError
@@ -59,7 +59,7 @@ class LiveTrack(MediaStreamTrack):
         return frame
 
     def stop(self) -> None:
-        """End the track; whoever waits in `recv` gets MediaStreamError."""
+        """End the track; a waiting `recv` raises MediaStreamError."""
         super().stop()
         self._wake.set()
 
@@ -75,20 +75,20 @@ class PageSound:
         self._pumps: set[asyncio.Task[None]] = set()
 
     def microphone(self) -> LiveTrack:
-        """Return a new track of the page's microphone, in place of the one before: a call ends the track it had."""
+        """Return a new track of the page's microphone, in place of the previous one: a call ends its track."""
         self._microphone.stop()
         self._microphone = LiveTrack()
         return self._microphone
 
     def play(self, track: MediaStreamTrack) -> None:
-        """Let the page hear the other person's track until it ends."""
+        """Play the other person's track in the page until it ends."""
         self._follow(track, self._speaker.put)
 
     async def answer(self, sdp: str) -> str:
-        """Answer the page's offer, which has one audio section and nothing else; returns the answer's text.
+        """Answer the page's offer, which must have one audio section only; returns the answer's text.
 
         Raises:
-            KinecastError: the offer is none, or has other sections.
+            KinecastError: not an offer, or one with other sections.
         """
         sections = [line.split()[0] for line in sdp.splitlines() if line.startswith("m=") and line.split()]
         if sections != ["m=audio"]:
@@ -97,9 +97,10 @@ class PageSound:
             )
         try:
             await asyncio.wait_for(self._negotiate(sdp), _GATHERING_SECONDS)
-        except Exception as error:  # aiortc's parser of descriptions raises whatever comes first on damaged ones
+        except Exception as error:  # aiortc's parser raises many kinds of error for damaged descriptions
             raise KinecastError(
-                f"sound: expected a usable session description, found {type(error).__name__}: the call goes on silently"
+                f"sound: expected a usable session description, found {type(error).__name__}: the call continues "
+                "without sound"
             ) from error
         return str(self._peer.localDescription.sdp)
 
@@ -128,7 +129,7 @@ class PageSound:
 
 
 async def _pump(track: MediaStreamTrack, put: Callable[[Any], None]) -> None:
-    """Read a track for as long as it lives: aiortc keeps every frame that nobody reads."""
+    """Read a track until it ends: aiortc keeps every unread frame."""
     try:
         while True:
             put(await track.recv())

@@ -1,4 +1,4 @@
-"""A clip as a camera: its frames in real time, as a camera would give them."""
+"""A clip as a camera: its frames in real time."""
 
 import asyncio
 import time
@@ -11,21 +11,21 @@ from kinecast.apps.call.config import CameraFrame
 from kinecast.media.resampling import Shown, with_ends
 from kinecast.media.video import probe, timed_frames
 
-_AHEAD = 2  # frames that are decoded before their time
+_AHEAD = 2  # frames decoded ahead
 
 
 async def play_clip(
     path: Path, submit: Callable[[CameraFrame], None], fps: float | None = None, repeat: bool = False
 ) -> int:
-    """Give a clip's frames at their own times, decoded off the event loop; returns how many there were when it ends.
+    """Submit a clip's frames at their own times, decoded off the event loop; returns their number at the end.
 
-    A machine that cannot decode in time gives fewer frames, as a camera would, never later ones.
+    A machine too slow to decode in time skips frames, as a camera would, and never delays them.
 
     Args:
-        path: whatever `kinecast.media.video.read_frames` reads.
-        submit: takes each frame, with the time at which it was due.
-        fps: the true frame rate where the times in the file are wrong.
-        repeat: begin again at the end, until cancelled.
+        path: anything `kinecast.media.video.read_frames` reads.
+        submit: takes each frame, with its due time.
+        fps: the true frame rate, if the times in the file are wrong.
+        repeat: loop until cancelled.
 
     Raises:
         KinecastError: it cannot be read.
@@ -45,7 +45,7 @@ async def play_clip(
             if now < started + end:
                 submit(CameraFrame(picture, due, number))
             number += 1
-        await reader  # raises what went wrong
+        await reader  # raises its error
         return number
     finally:
         reader.cancel()

@@ -1,4 +1,4 @@
-"""What is shown for frames that did not come: forecasts for a second, then nothing new, or an idle avatar.
+"""Concealment of missing frames: forecasts for a second, then the last frame or an idle avatar.
 
 Notation: N observed frames, H horizon, D numbers per frame.
 """
@@ -11,16 +11,16 @@ import torch
 from kinecast.codec.filling import OBSERVED, Expectation, Forecast
 from kinecast.forecasting.base import Forecaster
 
-FORECAST_S = 1.0  # forecasts are shown for; a head may be anywhere after that
+FORECAST_S = 1.0  # limit of forecasts; after that a head may be anywhere
 _IDLE_FRAMES = 12  # are sampled at once
-_REACH = 1.5  # times as far from rest as the observed motion went, an idle avatar may go
-_PULL = 0.04  # of the distance to rest, each frame
+_REACH = 1.5  # range of an idle avatar, relative to the observed motion's
+_PULL = 0.04  # of the distance to rest, per frame
 
 
 class Concealment:
-    """Expects any frame after those that came, by its number; frames may come late.
+    """Predicts frames after the received ones by number; frames may arrive late.
 
-    Frames that were lost for good between two that came are the straight line between them.
+    Frames lost between two received ones are interpolated linearly.
     """
 
     def __init__(self, forecast: Forecast, observed: int = OBSERVED) -> None:
@@ -31,18 +31,18 @@ class Concealment:
 
     @property
     def last(self) -> int | None:
-        """The number of the last frame that came."""
+        """The number of the last received frame."""
         return self._came[-1][0] if self._came else None
 
     def came(self, number: int, vector: np.ndarray) -> None:
-        """Take a frame's vector (D,). Numbers rise."""
+        """Take a frame's vector (D,). Numbers increase."""
         if self._came and not 0 < number - self._came[-1][0] <= (self._came.maxlen or OBSERVED):
-            self._came.clear()  # a new beginning, or a face that was away for longer than forecasts look back
+            self._came.clear()  # a restart, or a face that was away for longer than forecasts look back
         self._came.append((number, np.asarray(vector, np.float32)))
         self._expectation = None
 
     def observed(self) -> np.ndarray:
-        """Return the last frames (N, D), one a frame period."""
+        """Return the last frames (N, D), one per frame period."""
         numbers = [number for number, _ in self._came]
         vectors = np.stack([vector for _, vector in self._came])
         first = max(numbers[0], numbers[-1] - self._came.maxlen + 1 if self._came.maxlen else numbers[0])
@@ -55,7 +55,7 @@ class Concealment:
         return vectors[before] + share * (vectors[after] - vectors[before])
 
     def at(self, number: int) -> np.ndarray:
-        """Return the vector (D,) of a frame: as it came, if it is the last, or as is expected after it."""
+        """Return the vector (D,) of a frame: as received, if it is the last one, or predicted."""
         assert self._came
         last, vector = self._came[-1]
         if number <= last:
@@ -71,10 +71,10 @@ class Concealment:
 
 
 class Idle:
-    """An avatar that goes on moving: one sampled future after another, each from the end of the one before.
+    """An idle avatar: one sampled future after another, each starting from the end of the previous one.
 
-    A free-running model wanders. Each frame is pulled a little towards rest, the mean of what was observed, and no
-    number goes much further from it than it was seen to, so that hours of it look like its first second.
+    A free-running model drifts. Each frame is pulled slightly towards rest, the mean of the observed motion, and no
+    number goes much further from it than observed, so that hours of it look like its first second.
     """
 
     def __init__(self, forecaster: Forecaster | None, observed: np.ndarray, seed: int = 0) -> None:
@@ -96,7 +96,7 @@ class Idle:
         return frame
 
     def _sample(self, observed: np.ndarray) -> np.ndarray:
-        """Return a sampled future (H, D); without a forecaster that fits, a walk with the observed changes."""
+        """Return a sampled future (H, D); without a suitable forecaster, a random walk of the observed changes."""
         self._seed += 1
         if self._forecaster is not None and len(observed) >= self._forecaster.min_observed:
             futures = self._forecaster.forecast(torch.from_numpy(observed)[None], _IDLE_FRAMES, 1, self._seed)

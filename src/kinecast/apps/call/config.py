@@ -1,6 +1,6 @@
-"""What a call is set up with, and the values that go in and out of it.
+"""Configuration of a call, and its inputs and outputs.
 
-Times are seconds of `time.time()` unless a name says `ms`.
+Times are seconds of `time.time()` unless a name ends in `ms`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ from kinecast.apps.stream.clips import QUALITIES
 from kinecast.errors import KinecastError
 from kinecast.media.framing import check_reading
 
-PLAIN_VIDEO_KBPS = 500.0  # what the papers compare with: a plain video call of a talking head
+PLAIN_VIDEO_KBPS = 500.0  # the papers' reference: a plain video call of a talking head
 MAX_CAMERA_SIDE = 4096
 _LATEST = 1e11  # s since 1970
 State = Literal["new", "waiting", "connecting", "connected", "interrupted", "reconnecting", "ended"]
@@ -22,11 +22,11 @@ ShownState = Literal["received", "forecast", "idle", "frozen"]
 
 @dataclass(frozen=True)
 class LinkFaults:
-    """A bad link for tests, applied to outgoing motion messages by a seeded generator; real time.
+    """A simulated bad link for tests, applied to outgoing motion messages in real time, with a seed.
 
-    `loss` is the share of messages that vanish, in bursts of `burst` on average (1: independently). `delay_ms` is added
-    to all, up to `jitter_ms` more at random, so that they overtake each other if `reorder`, otherwise in order.
-    `outages` are (start, end) in seconds since the channel opened, in which nothing passes.
+    `loss` is the share of lost messages, in bursts of `burst` on average (1: independently). All are delayed by
+    `delay_ms` and up to `jitter_ms` more at random, possibly out of order if `reorder`. `outages` are (start, end) in
+    seconds since the channel opened, during which nothing passes.
     """
 
     loss: float = 0.0
@@ -68,20 +68,20 @@ class CallConfig:
     Args:
         model: backbone, by name or file; both ends must have the same weights.
         engine: how it runs, see `kinecast.runtime`; auto is `fast` on a CPU, and plain torch elsewhere.
-        precision: the least that is wanted of it.
-        fps: frames per second that are sent at most.
-        quality: of motion, 1 to 9, see `kinecast encode`.
-        picture_quality: of reference pictures, WebP's 1 to 100.
-        forecaster: what is shown for frames that did not come: hold, damped, a forecaster of the zoo, or auto: `direct`
-            where it knows this motion (D of 60), otherwise damped.
-        avatar: None shows the other side me; a picture shows it that picture, moved as I move, and no pixel of me.
-        crop: what is cut from the camera: center, face (found once; face:2 is the second from the left) or none.
-        jitter_ms: what the jitter buffer may add to the delay, at most; it adds what recent packets needed.
-        ice_servers: STUN and TURN servers; none, and only addresses of this machine are offered.
-        link: a bad link, for tests.
-        record: a clip to write of what is shown.
-        diverse_idle: an avatar (theirs) goes on moving on sampled futures while the link is down, marked `idle`.
-        seed: of everything random but keys and secrets.
+        precision: the lowest precision allowed.
+        fps: maximum frames sent per second.
+        quality: motion quality, 1 to 9, see `kinecast encode`.
+        picture_quality: WebP quality of reference pictures, 1 to 100.
+        forecaster: concealment of missing frames: hold, damped, a forecaster of the zoo, or auto: `direct` if it fits
+            this motion (D of 60), otherwise damped.
+        avatar: None sends the camera's picture; otherwise this picture is sent, animated by the camera's motion.
+        crop: crop of the camera: center, face (found once; face:2 is the second from the left) or none.
+        jitter_ms: maximum delay added by the jitter buffer; it adds what recent packets needed.
+        ice_servers: STUN and TURN servers; without any, only addresses of this machine are offered.
+        link: a simulated bad link, for tests.
+        record: a clip to record what is shown.
+        diverse_idle: their avatar keeps moving on sampled futures while the link is down, marked `idle`.
+        seed: seed of everything random except keys and secrets.
     """
 
     model: str = "mesh"
@@ -125,7 +125,7 @@ class CameraFrame:
         if self.picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:
             raise KinecastError(f"camera frame: expected uint8 (H, W, 3), found {self.picture.dtype} {shape}")
         if not all(8 <= side <= MAX_CAMERA_SIDE for side in shape[:2]):
-            raise KinecastError(f"camera frame: expected 8 to {MAX_CAMERA_SIDE} pixels a side, found {shape[:2]}")
+            raise KinecastError(f"camera frame: expected 8 to {MAX_CAMERA_SIDE} pixels per side, found {shape[:2]}")
         if not 0 <= self.captured < _LATEST:  # also refuses NaN
             raise KinecastError(f"camera frame: expected seconds since 1970, found {self.captured}")
 
@@ -134,10 +134,9 @@ class CameraFrame:
 class ShownFrame:
     """One frame to show, uint8 (h, w, 3) at the model's size.
 
-    `number` is the sender's frame number, its time in frame periods; `captured` when it was captured by the sender's
-    clock, to half a frame period. `state` says what it is: `received`; `forecast`, for a frame that did not come;
-    `idle`, an avatar that moves on sampled futures while nothing comes; `frozen`, the last frame, after which nothing
-    came.
+    `number` is the sender's frame number, its time in frame periods; `captured` is its capture time on the sender's
+    clock, to half a frame period. `state` is `received`; `forecast`, for a missing frame; `idle`, an avatar moving on
+    sampled futures while nothing arrives; or `frozen`, the last frame, repeated.
     """
 
     picture: np.ndarray
@@ -150,9 +149,9 @@ class ShownFrame:
 class CallStats:
     """Figures of a call so far; rates are of the last seconds, totals of the whole call.
 
-    kbps count the bytes of messages on each channel, both ways apart, `audio` RTP payload and headers. Latency is from
-    capture to show, in the sender's clock as estimated by pings. `share_forecast` and `loss` (of motion packets that
-    should have come) are of the last seconds too. `queues` are the present lengths of every queue there is.
+    kbps count the bytes of messages on each channel, per direction, `audio` RTP payload and headers. Latency is from
+    capture to display, on the sender's clock as estimated by pings. `share_forecast` and `loss` (of expected motion
+    packets) cover the last seconds too. `queues` are the current lengths of all queues.
     """
 
     state: State = "new"
@@ -164,7 +163,7 @@ class CallStats:
     fps_captured: float = 0.0
     fps_sent: float = 0.0
     fps_shown: float = 0.0
-    dropped_camera: int = 0  # camera frames passed over because a newer one came
+    dropped_camera: int = 0  # camera frames skipped because a newer one came
     dropped_late: int = 0  # frames never shown, because a newer one was due
     latency_ms_p50: float | None = None
     latency_ms_p95: float | None = None
@@ -172,8 +171,8 @@ class CallStats:
     jitter_buffer_ms: float = 0.0
     share_forecast: float = 0.0
     loss: float = 0.0
-    refused: int = 0  # messages that were not what they should be
-    failed: int = 0  # frames and messages that something failed on here, and that were passed over
+    refused: int = 0  # invalid messages
+    failed: int = 0  # frames and messages skipped after a local failure
     frames_without_face: int = 0  # of the camera: the other side holds the last picture
     pictures_sent: int = 0
     pictures_received: int = 0

@@ -1,11 +1,12 @@
-"""The two loops of a call, over whatever connection there is at the moment.
+"""The two loops of a call, over the current connection.
 
-Sending: the newest camera frame goes to a worker thread, which detects and encodes; what it gives back is sent.
-Playing: whenever a frame is due by the play-out clock, what has come goes to another worker thread, which decodes and
-draws. Each worker has one frame at a time, so that nothing queues up: who is slower than the camera passes frames over.
+Sending: the newest camera frame goes to a worker thread, which detects and encodes; its result is sent.
+Playing: whenever a frame is due by the play-out clock, the received packets go to another worker thread, which decodes
+and renders. Each worker has one frame at a time, so that nothing queues up: a worker slower than the camera skips
+frames.
 
-Each loop repeats a step. One that fails is counted and said (`Faults`), and the next one follows: whatever a frame, a
-packet or a message does here, the call goes on.
+Each loop repeats a step. A failed step is counted and reported (`Faults`), and the next one follows: no frame, packet
+or message ends the call.
 """
 
 import asyncio
@@ -32,9 +33,9 @@ from kinecast.errors import KinecastError
 INTERRUPTED_S = 1.0  # without any message, while the other side sends video,
 QUIET_S = 3.0  # and while it does not
 _BEAT_S = 0.25
-_CAMERA_S = 1.0  # without a frame: the other side is told that the camera stopped
+_CAMERA_S = 1.0  # without a frame: the other side is informed that the camera stopped
 _KEY_S = 0.1  # between requests of a key packet
-_MOTION_WAITING = 2400  # bytes on this machine, above which frames are passed over: old motion helps nobody
+_MOTION_WAITING = 2400  # unsent bytes above which frames are skipped: old motion is useless
 _PICTURE_WAITING = 128_000
 
 
@@ -47,9 +48,9 @@ class Exchange:
         on_frame: called on the event loop with each frame to show.
         on_line: kind ("notice" or "error") and a line.
         on_bye: the other side hung up, with its reason.
-        on_unusable: what the other side sends cannot be used at all, with the line that says why.
-        on_resume: the secret of the room to meet again.
-        clock: seconds, steady.
+        on_unusable: the other side's stream cannot be used at all, with the reason in a line.
+        on_resume: the secret of the reconnection room.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Exchange:
         self._on_bye, self._on_unusable, self._on_resume = on_bye, on_unusable, on_resume
         self._loop, self._clock = asyncio.get_running_loop(), clock
         self.peer: Peer | None = None
-        self.heard = 0.0  # when any message came last
+        self.heard = 0.0  # time of the last message
         self.avatar: np.ndarray | None = models.avatar
         self.video_muted = self.audio_muted = False
         self.theirs = m.Sending(video=True, audio=True, camera=True)
@@ -89,10 +90,10 @@ class Exchange:
         self._faults = {
             kind: Faults(one, lasting, on_line, clock)
             for kind, one, lasting in (
-                ("send", "a camera frame was passed over", "no camera frame can be sent"),
+                ("send", "a camera frame was skipped", "no camera frame can be sent"),
                 ("play", "a frame was not shown", "nothing new can be shown"),
-                ("take", "a message was passed over", "what the other side says cannot be read"),
-                ("beat", "the connection was not looked after", "the connection cannot be looked after"),
+                ("take", "a message was skipped", "the other side's messages cannot be read"),
+                ("beat", "the connection was not maintained", "the connection cannot be maintained"),
             )
         }
         self.captured, self.sent, self.shown, self.forecast = Rate(), Rate(), Rate(), Rate()
@@ -105,21 +106,21 @@ class Exchange:
 
     @property
     def failed(self) -> int:
-        """How often something failed here and was passed over."""
+        """Number of local failures that were skipped."""
         return sum(faults.total for faults in self._faults.values())
 
     @property
     def frames_without_face(self) -> int:
-        """The camera's frames in which none was seen, where one is needed."""
+        """Number of camera frames without a face, if one is needed."""
         return self._without_face + (self._sender.without_face if self._sender is not None else 0)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
     def attach(self, peer: Peer) -> None:
-        """Go on over a connection that has just been opened: both streams begin anew."""
+        """Continue over a newly opened connection: both streams restart."""
         self.detach()
         self.peer, self.heard = peer, self._clock()
-        self._camera_at = self.heard  # it may begin to give frames only now
+        self._camera_at = self.heard  # its frames may start only now
         self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar, self._clock)
         self._receiver.begin()
         self.pings.begin()
@@ -131,7 +132,7 @@ class Exchange:
         self._tell_sending()
 
     def detach(self) -> None:
-        """There is no connection."""
+        """Handle the loss of the connection."""
         if self.peer is not None:
             self.refused += self.peer.refused
         if self._sender is not None:
@@ -142,12 +143,12 @@ class Exchange:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the other side was heard; endless without a connection."""
+        """Seconds since the last message; infinite without a connection."""
         return self._clock() - self.heard if self.peer is not None else float("inf")
 
     @property
     def interrupted(self) -> bool:
-        """Whether the other side should have been heard by now."""
+        """Whether a message from the other side is overdue."""
         video = self.theirs.video and self.theirs.camera
         return self.silent_s > (INTERRUPTED_S if video else QUIET_S)
 
@@ -163,7 +164,7 @@ class Exchange:
     # --- messages in ------------------------------------------------------------------------------------------------
 
     def take(self, peer: Peer, channel: str, data: bytes) -> None:
-        """Take a message, within bounds already, of a connection."""
+        """Take a message of a connection, already checked for bounds."""
         if peer is not self.peer:
             return
         try:
@@ -175,11 +176,11 @@ class Exchange:
                 packet, rest = MotionPacket.parse(data)
                 _nothing_after(rest)
                 if not self._receiver.take_packet(packet, self._clock()):
-                    self._ask_key()  # the first key packet was lost: the next of itself comes seconds later
+                    self._ask_key()  # the first key packet was lost, and the next regular one is seconds away
         except KinecastError:
             peer.refuse()
             return
-        except Exception as error:  # a fault of this side; raised here, it would end aiortc's loop and the connection
+        except Exception as error:  # a local fault; raised here, it would end aiortc's loop and the connection
             self._faults["take"].failed(error)
             return
         self.heard = self._clock()
@@ -231,12 +232,12 @@ class Exchange:
     def _take_sending(self, now: m.Sending) -> None:
         before, self.theirs = self.theirs, now
         if now.camera != before.camera:
-            self._on_line("notice", f"the other side's camera {'is there again' if now.camera else 'has stopped'}")
+            self._on_line("notice", f"the other side's camera {'works again' if now.camera else 'has stopped'}")
         if now.video != before.video:
             self._on_line("notice", f"the other side {'shows' if now.video else 'has paused'} its video")
         if now.audio:
             self._heard = True
-        if now.audio != before.audio and self._heard:  # a microphone that was never on has not been muted
+        if now.audio != before.audio and self._heard:  # a microphone that was never on was not muted
             self._on_line("notice", f"the other side has {'un' if now.audio else ''}muted its microphone")
 
     def _take_signal(self, signal: m.Signal) -> None:
@@ -252,7 +253,7 @@ class Exchange:
             self.pings.answered(signal)
 
     def _unusable(self, peer: Peer, line: str) -> None:
-        peer.send("picture", m.write_control(m.Bye("what is sent cannot be used: " + _plain(line)[:150])))
+        peer.send("picture", m.write_control(m.Bye("the stream cannot be used: " + _plain(line)[:150])))
         self._on_unusable(line)
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ class Exchange:
         self._report("send", sender.take_errors())
 
     def _report(self, kind: str, errors: list[Exception]) -> None:
-        """Tell of what failed in a step, or take note that nothing did."""
+        """Report what failed in a step, or that nothing did."""
         for error in errors:
             self._faults[kind].failed(error)
         if not errors:
@@ -312,8 +313,8 @@ class Exchange:
         now = m.Sending(video=not self.video_muted, audio=not self.audio_muted, camera=camera)
         if self.peer is not None and now != self._said and self.peer.send("picture", m.write_control(now)):
             if self._said is not None and now.camera != self._said.camera:
-                lost = "the camera gives no frames" if not frames else "no face is seen: the last picture is held"
-                self._on_line("notice", "the camera is there again" if camera else lost)
+                lost = "the camera delivers no frames" if not frames else "no face is visible: the last picture is held"
+                self._on_line("notice", "the camera works again" if camera else lost)
             self._said = now
 
     # --- playing ----------------------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ class Exchange:
         blocked = receiver.jitter is not None and receiver.jitter.blocked(job.number)
         played: Played = await self._loop.run_in_executor(self._workers[1], receiver.play, job, fresh)
         if peer is None or peer is not self.peer:
-            return  # another connection: its frames are numbered anew
+            return  # another connection: its frame numbers restart
         if fresh:
             if self._last_number >= 0:
                 self.dropped_late += job.number - self._last_number - 1
@@ -353,7 +354,7 @@ class Exchange:
             self.pictures_received += 1
             peer.send("picture", m.write_control(m.Have(number)))
         for number, line in played.unreadable:
-            self._on_line("notice", line)  # it is asked for again
+            self._on_line("notice", line)  # it is requested again
             peer.refuse()
             peer.send("picture", m.write_control(m.Again(number)))
         for number in played.again:
@@ -377,7 +378,7 @@ class Exchange:
         self._on_frame(frame)
 
     async def _show_without(self, receiver: Receiver) -> None:
-        """Show what there is to show while there is no connection, at the pace of the call."""
+        """Show concealed frames while there is no connection, at the call's frame rate."""
         started = self._clock()
         frame = await self._loop.run_in_executor(self._workers[1], receiver.without_connection)
         self._show(frame)
@@ -406,12 +407,12 @@ class Exchange:
 
     @property
     def loss(self) -> float:
-        """The share of motion packets of the last seconds that did not come."""
+        """The share of motion packets lost in the last seconds."""
         return self._losses.share
 
     @property
     def jitter_buffer_ms(self) -> float:
-        """What the jitter buffer adds at present."""
+        """The current delay of the jitter buffer."""
         return 1000 * self._receiver.jitter.delay if self._receiver.jitter is not None else 0.0
 
     def queues(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What fails in a call is counted, said, and passed over: one bad frame, picture or message never ends it."""
+"""Failures in a call are counted, reported and skipped: one bad frame, picture or message never ends it."""
 
 import asyncio
 import time
@@ -6,23 +6,23 @@ from collections.abc import Awaitable, Callable
 
 from kinecast.errors import KinecastError, one_line
 
-_LASTING_S = 3.0  # of failures alone, and
-_LASTING = 5  # as many in a row: this is not one bad frame
+_LASTING_S = 3.0  # of uninterrupted failures,
+_LASTING = 5  # and this many in a row
 _AGAIN_S = 10.0  # between lines
-_PAUSE_S = 0.05  # after a step that failed: one that fails at once must not take a whole core
+_PAUSE_S = 0.05  # pause after a failed step: one that fails at once must not occupy a whole core
 
 
 class Faults:
     """Failures of one kind.
 
-    The first is told as a notice, with its reason, and later ones seldom. Where nothing has worked for three seconds
-    that is told once, as an error, with the reason of the last.
+    The first is reported as a notice with its reason, later ones rarely. If nothing has worked for three seconds, that
+    is reported once, as an error with the last reason.
 
     Args:
-        one: what is told of one of them: "a camera frame was passed over".
-        lasting: and of nothing else for a while: "no camera frame can be sent".
-        tell: is given a kind ("notice" or "error") and a line.
-        clock: seconds, steady.
+        one: report of a single failure: "a camera frame was skipped".
+        lasting: report of lasting failure: "no camera frame can be sent".
+        tell: called with a kind ("notice" or "error") and a line.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class Faults:
     ) -> None:
         self._one, self._lasting, self._tell, self._clock = one, lasting, tell, clock
         self.total = 0
-        self._row = 0  # failures since something worked
-        self._since = 0.0  # when the first of them was
-        self._told = False  # that it lasts
+        self._row = 0  # failures since the last success
+        self._since = 0.0  # time of the first of them
+        self._told = False  # whether the lasting failure was reported
         self._said: float | None = None
 
     def failed(self, error: Exception) -> None:
-        """Count a failure and tell of it, if it is time."""
+        """Count a failure and report it if due."""
         now = self._clock()
         self.total += 1
         self._row += 1
@@ -51,14 +51,14 @@ class Faults:
             self._tell("notice", f"{self._one}: {reason_of(error)}")
 
     def worked(self) -> None:
-        """Take note that it worked."""
+        """Record a success."""
         if self._told:
             self._tell("notice", "it works again")
         self._row, self._told = 0, False
 
 
 async def repeat(step: Callable[[], Awaitable[None]], faults: Faults) -> None:
-    """Repeat a step until cancelled. One that fails is counted and said, and the next one follows."""
+    """Repeat a step until cancelled. A failed step is counted and reported, and the next one follows."""
     while True:
         try:
             await step()
@@ -68,6 +68,6 @@ async def repeat(step: Callable[[], Awaitable[None]], faults: Faults) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what an error says, on one line; of an error that is not the user's, its kind too."""
+    """Return an error's text on one line, with its type if it is not the user's."""
     line = one_line(error, 200)
     return line if isinstance(error, KinecastError) else f"{type(error).__name__}: {line}"

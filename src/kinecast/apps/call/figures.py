@@ -1,4 +1,4 @@
-"""Counting what goes through a call: rates over the last seconds in constant memory, and totals."""
+"""Counters of a call: rates over the last seconds in constant memory, and totals."""
 
 import time
 from collections import deque
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-_SECONDS = 4.0  # that a rate looks back over
+_SECONDS = 4.0  # averaging window of a rate
 _BINS = 16
 
 
@@ -29,15 +29,15 @@ class Rate:
         self.total += amount
 
     def per_second(self) -> float:
-        """Return the sum of the last four seconds, or since the start if that is later, a second."""
+        """Return the rate per second over the last four seconds, or since the start if that is later."""
         now = self._clock()
-        seen = (_BINS - 1 + now * _BINS / _SECONDS % 1) * _SECONDS / _BINS  # the present bin has only begun
+        seen = (_BINS - 1 + now * _BINS / _SECONDS % 1) * _SECONDS / _BINS  # the current bin is incomplete
         return self.recent() / min(max(now - self._started, _SECONDS / _BINS), seen)
 
     def recent(self) -> float:
         """Return the sum of the last four seconds."""
         first = int(self._clock() * _BINS / _SECONDS) - _BINS
-        bins = tuple(self._bins)  # at once: a camera's thread may count meanwhile
+        bins = tuple(self._bins)  # in one step: a camera's thread may count meanwhile
         return sum(amount for bin_, amount in bins if bin_ > first)
 
 
@@ -52,26 +52,26 @@ class Quantiles:
         self._values.append(value)
 
     def __call__(self, share: float) -> float | None:
-        """Return the value below which `share` of the last values lie, None without any."""
+        """Return the value below which `share` of the last values lie, None if there are none."""
         return float(np.quantile(np.array(self._values), share)) if self._values else None
 
 
 class Allowance:
-    """A token bucket: how much may come, `burst` at once and `per_second` in the long run."""
+    """A token bucket: `burst` at once and `per_second` in the long run."""
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second, self._burst, self._clock = per_second, burst, clock
         self._left, self._last = burst, clock()
 
     def left(self) -> float:
-        """Return how much may come now."""
+        """Return how much is allowed now."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._last) * self._per_second)
         self._last = now
         return self._left
 
     def take(self, amount: float = 1.0) -> bool:
-        """Return whether `amount` is within bounds, and if so count it."""
+        """Return whether `amount` is allowed, and if so count it."""
         if amount > self.left():
             return False
         self._left -= amount

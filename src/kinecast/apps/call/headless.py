@@ -1,4 +1,4 @@
-"""A call without a page: a clip as the camera, what is seen into a clip."""
+"""A call without a page: a clip as the camera, the received video recorded."""
 
 import asyncio
 import sys
@@ -19,12 +19,12 @@ from kinecast.media.video import probe
 
 @dataclass(frozen=True)
 class HeadlessOptions:
-    """What a headless call does.
+    """Options of a headless call.
 
-    `server`: host a room there; the invitation is said. `invitation`: join one, or answer an offer that was passed by
-    hand. Neither: an offer is said, and its answer read from stdin. `output` is a clip of what is seen. `seconds` ends
-    the call so long after it connected; None: when the clip ends, or the other side hangs up. `repeat` plays the clip
-    again when it ends.
+    `server`: host a room there; the invitation is printed. `invitation`: join one, or answer an offer passed by hand.
+    Neither: an offer is printed, and its answer read from stdin. `output` records the received video. `seconds` ends
+        the call that long after connecting; None: when the clip ends or the other side hangs up. `repeat` loops the
+        clip.
     """
 
     input: Path
@@ -51,16 +51,16 @@ def run_headless(
     """Make a call and return its figures: `CallStats.to_dict()`, `states` as (seconds, state), `shown` by state.
 
     Args:
-        options: clip, way to the other side, end.
-        config: of the call; `record` is `options.output`.
-        say: is given lines for a person.
-        on_stats: is given the figures every second.
-        models: loaded already; None loads them.
+        options: clip, how to connect, and when to end.
+        config: configuration; `record` is `options.output`.
+        say: called with lines for a person.
+        on_stats: called with the figures every second.
+        models: loaded models; None loads them.
 
     Raises:
-        KinecastError: unreadable input, no way to the other side, or what it sends cannot be used.
+        KinecastError: unreadable input, no connection to the other side, or an unusable stream from it.
     """
-    probe(options.input)  # before anybody is called
+    probe(options.input)  # before connecting
     return asyncio.run(_Headless(options, config, say, on_stats, models).run())
 
 
@@ -96,7 +96,7 @@ class _Headless:
         return {**session.stats().to_dict(), "states": self._seen.states, "shown": self._seen.shown}
 
     async def _converse(self, session: CallSession) -> None:
-        """Open the session, reach the other side, play the clip, and close."""
+        """Open the session, connect, play the clip, and close."""
         tasks: list[asyncio.Future[Any]] = []
         try:
             await session.open()
@@ -115,7 +115,7 @@ class _Headless:
     async def _until(
         self, event: asyncio.Event, tasks: list["asyncio.Future[Any]"], seconds: float | None = None
     ) -> None:
-        """Wait for an event, the end, or a task that failed, whose error is raised."""
+        """Wait for an event, the end, or a failed task, whose error is raised."""
         waits = [asyncio.ensure_future(e.wait()) for e in (event, self._ended)]
         try:
             pending = {*waits, *tasks}
@@ -136,12 +136,12 @@ class _Headless:
         if options.server is not None:
             self._say(f"invitation: {await session.host_room(options.server)}")
         elif options.invitation is None:
-            self._say(f"offer, to be handed over: {await session.make_offer()}")
-            self._say("the answer to it, on one line:")
+            self._say(f"offer, to hand over: {await session.make_offer()}")
+            self._say("paste the answer, on one line:")
             answer = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
             await session.accept_answer(answer)
         elif options.invitation.lstrip().startswith("kinecast1:"):
-            self._say(f"answer, to be handed back: {await session.accept_offer(options.invitation)}")
+            self._say(f"answer, to hand back: {await session.accept_offer(options.invitation)}")
         else:
             await session.join_room(options.invitation)
 

@@ -1,8 +1,8 @@
-"""Secrets of a call: what an invitation is, the keys that follow from it, sealed messages, and texts passed by hand.
+"""Secrets of a call: invitations, derived keys, encrypted messages, and texts passed by hand.
 
 An invitation is the address of a signalling server with a secret of 192 random bits in its fragment, which no browser
-or client sends to a server. From the secret follow, by HKDF-SHA256, the room's name, which is all that the server
-learns, and the key that seals what is said in the room, which the server therefore can neither read nor change.
+or client sends to a server. HKDF-SHA256 derives from it the room's name, which is all the server learns, and the key
+that encrypts the room's messages, which the server therefore can neither read nor change.
 """
 
 import base64
@@ -22,7 +22,7 @@ MAX_SEALED = 24_576  # characters
 MAX_TEXT = 12_000  # characters of a text passed by hand
 _MAX_PLAIN = 20_000  # bytes
 _MARK = "kinecast1"
-_TEXT_S = 3600.0  # that an offer passed by hand is good for
+_TEXT_S = 3600.0  # lifetime of an offer passed by hand
 
 
 def new_secret() -> str:
@@ -31,14 +31,14 @@ def new_secret() -> str:
 
 
 def check_secret(secret: str) -> str:
-    """Check that a text can be a secret of `new_secret`.
+    """Check that a text has the form of `new_secret`.
 
     Raises:
-        KinecastError: it cannot.
+        KinecastError: it does not.
     """
     allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     if len(secret) != SECRET_BYTES * 4 // 3 or any(c not in allowed for c in secret):
-        raise KinecastError("invitation: expected its secret of 32 characters, found another: copy it again, whole")
+        raise KinecastError("invitation: expected its secret of 32 characters, found another: copy all of it again")
     return secret
 
 
@@ -52,7 +52,7 @@ def derive(secret: str, purpose: str, size: int = 32) -> bytes:
 
 @dataclass(frozen=True)
 class Invitation:
-    """Where to meet (`server`, http or https), and the secret of the room."""
+    """The room server (http or https) and the secret of the room."""
 
     server: str
     secret: str
@@ -65,26 +65,26 @@ class Invitation:
         """Read an invitation.
 
         Raises:
-            KinecastError: it is none.
+            KinecastError: not an invitation.
         """
         text = text.strip()
         mark, _, secret = urlsplit(text[:1000]).fragment.partition(".")
         if len(text) > 1000 or mark != _MARK:
             raise KinecastError(
-                f"invitation: expected http(s)://HOST:PORT/#{_MARK}.SECRET, found {text[:24]!r}: copy it again, whole"
+                f"invitation: expected http(s)://HOST:PORT/#{_MARK}.SECRET, found {text[:24]!r}: copy all of it again"
             )
         return cls(check_server(text.partition("#")[0]), check_secret(secret))
 
 
 def check_server(address: str) -> str:
-    """Return a signalling server's address without what does not belong to it.
+    """Return a signalling server's address, normalised.
 
     Raises:
-        KinecastError: it is no http(s) address.
+        KinecastError: not an http(s) address.
     """
     try:
         parts = urlsplit(address.strip())
-        host, _ = parts.hostname, parts.port  # a wrong port raises
+        host, _ = parts.hostname, parts.port  # an invalid port raises
     except ValueError:
         host, parts = None, urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.username or len(address) > 300:
@@ -93,7 +93,7 @@ def check_server(address: str) -> str:
 
 
 class Seal:
-    """AES-256-GCM with the room's key. Each direction has its own, so that nobody is told his own words."""
+    """AES-256-GCM with the room's key. Each direction has its own, so that messages cannot be reflected."""
 
     def __init__(self, secret: str, role: str) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -102,16 +102,16 @@ class Seal:
         self._out, self._in = AESGCM(derive(secret, f"seal {role}")), AESGCM(derive(secret, f"seal {other}"))
 
     def close(self, message: dict[str, Any]) -> str:
-        """Seal a message."""
+        """Encrypt a message."""
         nonce = os.urandom(12)
         plain = zlib.compress(json.dumps(message).encode(), 9)
         return base64.urlsafe_b64encode(nonce + self._out.encrypt(nonce, plain, None)).decode()
 
     def open(self, sealed: str) -> dict[str, Any]:
-        """Open a message of the other side.
+        """Decrypt a message of the other side.
 
         Raises:
-            KinecastError: too long, or not sealed by it.
+            KinecastError: too long, or not encrypted by it.
         """
         from cryptography.exceptions import InvalidTag
 
@@ -122,12 +122,12 @@ class Seal:
             return _unpack(self._in.decrypt(data[:12], data[12:], None))
         except (InvalidTag, ValueError) as error:
             raise KinecastError(
-                "signalling: expected a message sealed by the other side, found another: it was dropped"
+                "signalling: expected a message encrypted by the other side, found another: it was dropped"
             ) from error
 
 
 def _unpack(data: bytes) -> dict[str, Any]:
-    """Inflate bounded JSON of an object. Raises ValueError."""
+    """Decompress a JSON object of bounded size. Raises ValueError."""
     reader = zlib.decompressobj()
     try:
         plain = reader.decompress(data, _MAX_PLAIN)
@@ -140,7 +140,7 @@ def _unpack(data: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("too deep") from error
     if not isinstance(values, dict):
-        raise ValueError("no object")
+        raise ValueError("not an object")
     return values
 
 
@@ -149,7 +149,7 @@ def _unpack(data: bytes) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class HandText:
-    """An offer or answer to be passed by hand. An answer names its offer by the offer's secret `key`."""
+    """An offer or answer passed by hand. An answer names its offer by the offer's secret `key`."""
 
     kind: str  # offer or answer
     sdp: str
@@ -165,7 +165,7 @@ class HandText:
         """Read a text of one kind.
 
         Raises:
-            KinecastError: it is none, of the other kind, or too old.
+            KinecastError: not a text of that kind, or too old.
         """
         text = "".join(text[: 2 * MAX_TEXT].split())
         mark, _, body = text.partition(":")
@@ -180,13 +180,13 @@ class HandText:
                 "key",
                 "made",
             }:
-                raise ValueError("foreign fields")
+                raise ValueError("unknown fields")
             age = time.time() - float(found.made)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise KinecastError(f"{kind}: expected a text {_MARK}:..., found another: copy it again, whole") from error
+            raise KinecastError(f"{kind}: expected a text {_MARK}:..., found another: copy all of it again") from error
         if found.kind != kind:
             raise KinecastError(f"{kind}: expected the other side's {kind}, found an {found.kind[:10]}: swap the texts")
         if not abs(age) < _TEXT_S:
-            raise KinecastError(f"{kind}: expected one of the last hour, found an older one: make a new one")
+            raise KinecastError(f"{kind}: expected one of the last hour, found an older one: create a new one")
         check_secret(found.key)
         return found

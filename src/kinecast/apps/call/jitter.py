@@ -1,7 +1,7 @@
-"""When a frame is shown: packets wait here until their turn by the clock, in bounded number.
+"""The jitter buffer: a bounded number of packets wait for their play-out time.
 
-Frame n was captured n periods after the sender's start. The fastest of the last packets tells when that is by this
-machine's clock, without knowing the other's; how much later the others came tells how long to wait.
+Frame n was captured n periods after the sender's start. The fastest of the last packets maps that to this machine's
+clock, without knowing the other's; the delay of the others determines how long to wait.
 """
 
 from collections import deque
@@ -12,10 +12,10 @@ import numpy as np
 from kinecast.codec.packets import MotionPacket, unwrap
 
 MAX_WAITING = 128  # packets: 2 s at 60 frames per second
-_SEEN = 256  # packets that the clock is fitted to
-_SHARE = 0.95  # of the packets come in time
-_SLACK = 0.003  # s: what the event loop may be late
-_JUMP = 2.0  # s that a packet may be off the clock, before it is taken for a new beginning
+_SEEN = 256  # packets used to fit the clock
+_SHARE = 0.95  # of the packets arrive in time
+_SLACK = 0.003  # s: margin for a late event loop
+_JUMP = 2.0  # s off the clock beyond which a packet counts as a restart
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Waiting:
 
 
 class JitterBuffer:
-    """Puts packets in order and says which frame is due.
+    """Orders packets and determines which frame is due.
 
-    A packet that is late is still given, for the packets after it start from it; its frame is not shown any more. The
-    missing is waited for until a key packet, which needs no other, is due.
+    A late packet is still returned, since the packets after it depend on it; its frame is no longer shown. A missing
+    packet is awaited until a key packet, which needs no other, is due.
 
     Args:
-        fps: frame periods a second.
+        fps: frame periods per second.
         most_ms: the longest wait.
     """
 
     def __init__(self, fps: float, most_ms: float) -> None:
         self._period, self._most = 1 / fps, most_ms / 1000
-        self._arrivals: deque[float] = deque(maxlen=_SEEN)  # when frame 0 came, by each packet
+        self._arrivals: deque[float] = deque(maxlen=_SEEN)  # time of frame 0, by each packet
         self._waiting: dict[int, Waiting] = {}
-        self._next: int | None = None  # sequence number whose turn it is
+        self._next: int | None = None  # next sequence number
         self._base: float | None = None
         self._newest = 0  # unwrapped number of the newest frame
         self.delay = 0.0
@@ -53,9 +53,9 @@ class JitterBuffer:
         return len(self._waiting)
 
     def push(self, packet: MotionPacket, now: float) -> bool:
-        """Take a packet that came at `now`, seconds of any steady clock.
+        """Take a packet that arrived at `now`, seconds of any monotonic clock.
 
-        Returns whether it was of use or comes too late: if not, nothing can begin before a key packet comes.
+        Returns whether it was used or only late: if not, decoding can start only with a key packet.
         """
         number = self._number(packet, now)
         came = now - number * self._period
@@ -95,11 +95,11 @@ class JitterBuffer:
         return int(np.floor((now - self._base - self.delay) / self._period))
 
     def time_of(self, number: int) -> float | None:
-        """Return when a frame is due, by the clock of `push`."""
+        """Return when a frame is due, on the clock of `push`."""
         return None if self._base is None else self._base + self.delay + number * self._period
 
     def take(self, number: int) -> list[Waiting]:
-        """Return the packets of frames up to `number` whose predecessors were given, in order."""
+        """Return the packets of frames up to `number` whose predecessors were returned, in order."""
         out: list[Waiting] = []
         while self._next is not None and self._waiting:
             one = self._waiting.get(self._next)
@@ -116,7 +116,7 @@ class JitterBuffer:
         return out
 
     def blocked(self, number: int) -> bool:
-        """Return whether packets wait that are due, but cannot be given because one before them is missing."""
+        """Return whether due packets wait for a missing one before them."""
         return self._next not in self._waiting and any(w.number <= number for w in self._waiting.values())
 
     def _skip_to(self, sequence: int) -> None:
@@ -133,10 +133,10 @@ class JitterBuffer:
         return unwrap(packet.frame, round((now - self._base) / self._period))
 
     def _fit(self, came: float) -> None:
-        """Fit the clock and the delay. The delay rises at once and falls slowly, for a change of it is seen."""
+        """Fit the clock and the delay. The delay rises at once and falls slowly, since changes are visible."""
         self._arrivals.append(came)
         rank = round(_SHARE * (len(self._arrivals) - 1))
-        arrivals = np.partition(self._arrivals, (0, rank))  # in a quarter of the time that np.quantile takes
+        arrivals = np.partition(self._arrivals, (0, rank))  # four times as fast as np.quantile
         self._base = float(arrivals[0])
         wanted = min(float(arrivals[rank]) - self._base + _SLACK, self._most)
         self.delay = wanted if wanted > self.delay else self.delay + 0.02 * (wanted - self.delay)

@@ -1,4 +1,4 @@
-"""A bad link, made on purpose: what `LinkFaults` says, done to outgoing motion messages."""
+"""A simulated bad link: applies `LinkFaults` to outgoing motion messages."""
 
 import asyncio
 import random
@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from kinecast.apps.call.config import LinkFaults
 
-_MOST_HELD = 2000  # messages under way: more are lost, as in a full router
+_MOST_HELD = 2000  # messages in flight: more are lost, as in a full router
 
 
 class FaultyLink:
-    """Loses, delays and reorders messages before they are passed on.
+    """Drops, delays and reorders messages before passing them on.
 
-    Losses follow Gilbert's model: in the bad state everything is lost, and it lasts `burst` messages on average.
+    Losses follow Gilbert's model: in the bad state, which lasts `burst` messages on average, everything is lost.
     """
 
     def __init__(self, faults: LinkFaults, deliver: Callable[[bytes], object]) -> None:
@@ -35,7 +35,7 @@ class FaultyLink:
         if self._loses() or any(start <= elapsed < end for start, end in self._faults.outages):
             return
         delay = (self._faults.delay_ms + self._random.random() * self._faults.jitter_ms) / 1000
-        # A microsecond apart: timers of one moment have no order.
+        # A microsecond apart: timers set for the same moment have no order.
         arrives = now + delay if self._faults.reorder else max(now + delay, self._last + 1e-6)
         self._last = max(self._last, arrives)
         if not (self._faults.delay_ms or self._faults.jitter_ms):
@@ -45,7 +45,7 @@ class FaultyLink:
             self._held[key] = self._loop.call_at(arrives, self._arrive, key, data)
 
     def close(self) -> None:
-        """Lose what is under way."""
+        """Drop all messages in flight."""
         for handle in self._held.values():
             handle.cancel()
         self._held.clear()

@@ -1,8 +1,8 @@
-"""How two ends find each other: through a room or by texts passed by hand, the first time and again after a break.
+"""How two ends connect and reconnect: through a room, or by texts passed by hand.
 
-The host always calls. In a room the guest asks for a call with a fresh number (`ready`), the host answers with an offer
-that repeats it, and the guest with an answer that repeats the offer's: none can be played back. As soon as the first
-call stands, the host makes another room, whose secret goes through the call itself: only these two can meet there.
+The host always calls. In a room the guest requests a call with a nonce (`ready`), the host replies with an offer that
+repeats it, and the guest with an answer that repeats the offer's, so that none can be replayed. Once the first call is
+connected, the host creates another room, whose secret travels in the call itself: only these two can reconnect there.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from kinecast.apps.call.peer import MAX_SDP, Peer
 from kinecast.apps.call.signalling import RoomSignalling
 from kinecast.errors import KinecastError
 
-_ATTEMPT_S = 15.0  # for a connection to come about
-_RING_S = 0.4  # that a host waits for the guest to ask
+_ATTEMPT_S = 15.0  # for a connection to be established
+_RING_S = 0.4  # for a guest to request a call
 
 
 class Meeting:
@@ -29,10 +29,10 @@ class Meeting:
 
     Args:
         config: ICE servers.
-        make_peer: makes a connection; its argument is whether this end calls.
-        alive: whether there is a connection on which the other side was heard just now.
-        on_connecting: a connection is being made.
-        on_line: kind ("notice" or "error") and a line for a person.
+        make_peer: creates a connection; its argument is whether this end calls.
+        alive: whether a connection is up, with recent messages from the other side.
+        on_connecting: called when a connection attempt starts.
+        on_line: called with a kind ("notice" or "error") and a line for a person.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Meeting:
         self._config, self._make_peer, self._alive = config, make_peer, alive
         self._on_connecting, self._on_line = on_connecting, on_line
         self._room: RoomSignalling | None = None
-        self._resume: RoomSignalling | None = None  # where both meet again
+        self._resume: RoomSignalling | None = None  # where both reconnect
         self._invitation: Invitation | None = None
         self._role = "host"
         self._attempt: Peer | None = None
@@ -59,7 +59,7 @@ class Meeting:
 
     @property
     def has_room(self) -> bool:
-        """Whether there is a place to meet again without the user's help."""
+        """Whether both ends can reconnect without the user's help."""
         return self._room is not None or self._resume is not None
 
     @property
@@ -70,14 +70,14 @@ class Meeting:
     # --- rooms ------------------------------------------------------------------------------------------------------
 
     async def host(self, server: str) -> str:
-        """Make a room; returns the invitation to it."""
+        """Create a room; returns the invitation to it."""
         self._invitation, self._role = Invitation(check_server(server), new_secret()), "host"
         self._room = self._enter(self._invitation.server, self._invitation.secret, None)
         await self._open("_room")
         return str(self._invitation)
 
     async def join(self, text: str) -> None:
-        """Take the place of an invitation, or the one in its call that this machine had before it was cut off."""
+        """Take the place of an invitation, or this machine's previous place in its interrupted call."""
         self._invitation = Invitation.parse(text)
         kept = memberships.load(self._invitation.secret)
         if kept is not None:
@@ -103,20 +103,20 @@ class Meeting:
         )
 
     def connected(self, peer: Peer) -> None:
-        """Take note that a connection stands; the host makes the room to meet again."""
+        """Handle an established connection; the host creates the reconnection room."""
         if self._attempt is peer:
             self._attempt = None
         if self._role == "host" and self._room is not None and self._invitation is not None:
             self._later(self._move(peer, self._invitation))
 
     async def _move(self, peer: Peer, invitation: Invitation) -> None:
-        """Make the room where both meet again, tell the guest its secret, and leave the first one, which was used."""
+        """Create the reconnection room, send its secret to the guest, and leave the first one, which was used."""
         secret = new_secret()
         room = self._enter(invitation.server, secret, None)
         try:
             await room.open()
         except KinecastError:
-            return  # the server is gone: the next connection tries again
+            return  # the server is down: retried at the next connection
         self._resume, used = room, self._room
         peer.send("picture", write_control(Resume(secret)))
         memberships.save(invitation.secret, "host", room.server, secret, room.token)
@@ -125,10 +125,10 @@ class Meeting:
             await used.close()
 
     def resume(self, secret: str) -> None:
-        """Take the secret of the room to meet again.
+        """Take the secret of the reconnection room.
 
         Raises:
-            KinecastError: this end is the host, or it is no secret.
+            KinecastError: this end is the host, or the secret is invalid.
         """
         if self._role != "guest" or self._invitation is None:
             raise KinecastError("resume: expected it from the host of a room, found it from another")
@@ -147,7 +147,7 @@ class Meeting:
             self._troubled(str(error))
 
     def again(self) -> None:
-        """Ask for a new connection, at most once in two seconds."""
+        """Request a new connection, at most once in two seconds."""
         if time.monotonic() - self._asked > 2 and self.other_present:
             self._asked = time.monotonic()
             self._ask()
@@ -181,11 +181,11 @@ class Meeting:
         if line is not None and self._trouble is None:
             self._on_line("notice", line)
         elif line is None and self._trouble is not None:
-            self._on_line("notice", "the signalling server is there again")
+            self._on_line("notice", "the signalling server is reachable again")
         self._trouble = line
 
     def _said(self, message: dict[str, Any]) -> None:
-        """Take what the other member says. It is authentic; it may still be wrong."""
+        """Take the other member's message. It is authentic, but may be invalid."""
         kind = message.get("type")
         texts = {key: message.get(key) for key in ("nonce", "attempt", "sdp")}
         if not all(value is None or (isinstance(value, str) and len(value) <= MAX_SDP) for value in texts.values()):
@@ -194,7 +194,7 @@ class Meeting:
         if self._role == "host" and kind == "ready" and nonce and len(nonce) <= 32:
             self._later(self._call(nonce))
         elif self._role == "host" and kind == "answer" and sdp and attempt and attempt == self._attempt_id:
-            self._attempt_id = ""  # an answer is taken once
+            self._attempt_id = ""  # an answer is accepted once
             if self._attempt is not None:
                 self._later(self._finish(self._attempt, sdp))
         elif self._role == "guest" and kind == "ring":
@@ -237,23 +237,21 @@ class Meeting:
         return str(answer)
 
     async def accept_answer(self, text: str) -> None:
-        """Take the answer to the offer that was made last."""
+        """Take the answer to the last offer."""
         answer = HandText.parse(text, "answer")
         if self._hand is None or self._attempt is None or not secrets.compare_digest(answer.key, self._hand.key):
-            raise KinecastError(
-                "answer: expected one to the offer made last, found another: hand that offer over again"
-            )
+            raise KinecastError("answer: expected one to the last offer, found another: hand over that offer again")
         self._hand = None
         await self._attempt.accept(answer.sdp)
 
     # --- attempts ---------------------------------------------------------------------------------------------------
 
     async def _begin(self, caller: bool, by_hand: bool = False) -> Peer:
-        """Start a connection; one that was being made is given up."""
+        """Start a connection attempt; a pending one is abandoned."""
         await self.drop_attempt()
         self._on_connecting()
         peer = self._attempt = self._make_peer(caller)
-        if not by_hand:  # people take their time
+        if not by_hand:  # people need time
             asyncio.get_running_loop().call_later(_ATTEMPT_S, lambda: self._later(self._expire(peer)))
         return peer
 
@@ -261,17 +259,17 @@ class Meeting:
         if self._attempt is peer:
             await self.drop_attempt()
             if not self._alive():
-                self._on_line("notice", f"no connection came about in {_ATTEMPT_S:.0f} s; trying again")
+                self._on_line("notice", f"no connection within {_ATTEMPT_S:.0f} s; trying again")
                 self.again()
 
     async def drop_attempt(self) -> None:
-        """Give up the connection that is being made."""
+        """Abandon the pending connection."""
         peer, self._attempt, self._attempt_id = self._attempt, None, ""
         if peer is not None:
             await peer.close()
 
     async def close(self, over: bool) -> None:
-        """Leave all rooms; `over`: the call ended in words, nobody will come back to it."""
+        """Leave all rooms; `over`: the call was ended explicitly, and nobody will reconnect."""
         for task in list(self._tasks):
             task.cancel()
         await self.drop_attempt()
@@ -287,7 +285,7 @@ class Meeting:
         async def guarded() -> None:
             try:
                 await work
-            except Exception as error:  # a full disk, or what aiortc raises: it must not vanish with the task
+            except Exception as error:  # a full disk, or an error of aiortc: it must not vanish with the task
                 self._on_line("error", reason_of(error))
 
         task = asyncio.ensure_future(guarded())

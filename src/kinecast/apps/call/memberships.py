@@ -1,6 +1,6 @@
-"""What lets a program that was killed take its place in a call again: in the cache folder, for its user's eyes only.
+"""Records that let a killed program rejoin its call: in the cache folder, readable only by its user.
 
-The file holds the room where both meet again, but it is found by the invitation's secret, which is not in it.
+The file holds the reconnection room, and its name is derived from the invitation's secret, which is not in it.
 """
 
 import json
@@ -17,12 +17,12 @@ from kinecast.machine.cache import cache_folder
 
 _GOOD_S = 3600.0
 _ROLES = ("guest", "host")
-_held: set[Path] = set()  # by calls of this process that go on
+_held: set[Path] = set()  # of ongoing calls of this process
 
 
 @dataclass(frozen=True)
 class Membership:
-    """A place in the room where a call goes on: `pid` is the process that has it."""
+    """A place in the reconnection room of a call, held by process `pid`."""
 
     role: str
     server: str
@@ -33,19 +33,19 @@ class Membership:
 
 
 def save(invitation_secret: str, role: str, server: str, secret: str, token: str) -> None:
-    """Keep a membership. A cache folder that cannot be written costs only the return after a kill."""
+    """Save a membership. If the cache folder is not writable, only rejoining after a kill is lost."""
     values = asdict(Membership(role, server, secret, token, os.getpid(), time.time()))
     path = _path(invitation_secret, role)
     _held.add(path)
     with suppress(KinecastError, OSError):
-        make_folder(path.parent).chmod(0o700)  # before anything is in it
+        make_folder(path.parent).chmod(0o700)  # before it has content
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(values))
         path.chmod(0o600)
 
 
 def load(invitation_secret: str) -> Membership | None:
-    """Return the membership that goes with an invitation, unless it is too old or another call has it."""
+    """Return the membership for an invitation, unless it is too old or held by another call."""
     for role in _ROLES:
         path = _path(invitation_secret, role)
         try:
@@ -65,7 +65,7 @@ def load(invitation_secret: str) -> Membership | None:
 
 
 def release(invitation_secret: str, role: str) -> None:
-    """Let another call of this process have the place."""
+    """Release the place to other calls of this process."""
     _held.discard(_path(invitation_secret, role))
 
 

@@ -1,8 +1,8 @@
 """Small control messages between the two ends, beside the units of docs/protocol.md.
 
-On the reliable channel they are JSON objects, whose first byte `{` begins no unit; on the unreliable one, where they
-are repeated until they have had their effect, they are two to eighteen bytes that begin with `C`. A reader takes
-exactly the fields of a message's class, each of its type and within its bounds, and nothing else.
+On the reliable channel they are JSON objects, whose first byte `{` starts no unit; on the unreliable one, where they
+are repeated until they take effect, they are two to eighteen bytes that start with `C`. A reader accepts exactly the
+fields of a message's class, each of its type and within its bounds.
 """
 
 import json
@@ -29,7 +29,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Use:
-    """Draw frames from number `frame` on with a picture that the receiver has. `avatar`: it is not of the sender."""
+    """Render frames from number `frame` on with a picture that the receiver has; `avatar`: not of the sender."""
 
     type: ClassVar[str] = "use"
     picture: int
@@ -39,7 +39,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Have:
-    """A reference picture came whole and could be read."""
+    """A reference picture was received and decoded."""
 
     type: ClassVar[str] = "have"
     picture: int
@@ -47,7 +47,7 @@ class Have:
 
 @dataclass(frozen=True)
 class Again:
-    """A reference picture could not be read: it is wanted once more."""
+    """A reference picture could not be decoded: send it again."""
 
     type: ClassVar[str] = "again"
     picture: int
@@ -55,7 +55,7 @@ class Again:
 
 @dataclass(frozen=True)
 class Sending:
-    """What the sender sends at present: `camera` is False while it gives no frames."""
+    """What the sender currently sends: `camera` is False while it delivers no frames."""
 
     type: ClassVar[str] = "sending"
     video: bool
@@ -65,7 +65,7 @@ class Sending:
 
 @dataclass(frozen=True)
 class Resume:
-    """The secret of the room where both meet again if the call breaks. Known to the two ends only."""
+    """The secret of the room for reconnecting if the call breaks. Known to the two ends only."""
 
     type: ClassVar[str] = "resume"
     secret: str
@@ -93,7 +93,7 @@ def parse_control(data: bytes) -> Control:
     """Read a control message.
 
     Raises:
-        KinecastError: too long, no JSON, of an unknown type, or with other fields or values than that type has.
+        KinecastError: too long, not JSON, an unknown type, or invalid fields or values.
     """
     if len(data) > MAX_CONTROL:
         raise KinecastError(f"control message: expected at most {MAX_CONTROL} bytes, found {len(data)}")
@@ -128,7 +128,7 @@ def _checked(kind: str, name: str, expected: Any, value: Any) -> Any:
     elif good and expected is str:
         good = len(value) <= 200 and value.isascii() and value.isprintable()
     if not good:
-        raise KinecastError(f"control message {kind}: expected a good value of {name}, found another: it is damaged")
+        raise KinecastError(f"control message {kind}: expected a valid {name}, found another value: it is damaged")
     return value
 
 
@@ -140,7 +140,7 @@ _KEY, _PING, _PONG, _LOSS = 1, 2, 3, 4
 
 @dataclass(frozen=True)
 class KeyRequest:
-    """The receiver cannot decode what comes: the next packet should be a key packet."""
+    """The receiver cannot decode: the next packet should be a key packet."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def write_signal(message: Signal) -> bytes:
 
 
 def is_signal(data: bytes) -> bool:
-    """Tell a signal from a motion packet, by the first byte."""
+    """Distinguish a signal from a motion packet by the first byte."""
     return data[:1] == _MARK
 
 
@@ -188,7 +188,7 @@ def parse_signal(data: bytes) -> Signal:
     """Read a signal.
 
     Raises:
-        KinecastError: an unknown one, or of another length than it has.
+        KinecastError: an unknown one, or one of the wrong length.
     """
     kind, body = data[1:2], data[2:]
     if kind == bytes([_KEY]) and not body:

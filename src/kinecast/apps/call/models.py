@@ -1,4 +1,4 @@
-"""What a call computes with, loaded and warmed up before it begins."""
+"""The models of a call, loaded and warmed up before it starts."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +17,19 @@ from kinecast.machine.process_state import threads
 from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
 from kinecast.runtime.auto import lack_of, warn_of_lack
-from kinecast.runtime.fast import FAST
+from kinecast.runtime.offers import offer_of
 from kinecast.zoo import forecaster_for, load_backbone
 
-# Has the best scores of what is bundled (docs/results/keypoints.md), in 2 ms; face-256 has one of its own.
+# The bundled one with the best scores (docs/results/keypoints.md), in 2 ms; face-256 has its own.
 SAMPLERS = {"face-256": "direct-face-256"}
 SAMPLER = "direct"
 
 
 @dataclass(frozen=True)
 class Models:
-    """A backbone as an engine runs it, its identity, what fills frames, what samples an idle avatar's futures, and
+    """The loaded models of a call.
+
+    A backbone with its engine, its identity, the concealment of frames, the sampler of an idle avatar's futures, and
     the avatar's picture (H, W, 3) of any size.
     """
 
@@ -39,12 +41,12 @@ class Models:
 
 
 def load_models(config: CallConfig) -> Models:
-    """Load all, and run each once: the first run of an engine is slow.
+    """Load all models and run each once: an engine's first run is slow.
 
     Raises:
-        KinecastError: an unknown name, a foreign file, or an avatar that is no picture.
+        KinecastError: an unknown name, an invalid file, or an avatar that is not a picture.
     """
-    with threads(_share()):  # engines compile for the threads that are to run them
+    with threads(_share()):  # engines compile for the threads that will run them
         return _load(config)
 
 
@@ -61,19 +63,21 @@ def _load(config: CallConfig) -> Models:
 
 
 def _backbone(config: CallConfig) -> Backbone:
-    """Load it. `auto` measures nothing, for a call should begin: it is `fast` where that can run. OpenVINO's bfloat16
-    takes less of a core (docs/results/live.md), but headless calls with it were seen to end by themselves.
+    """Load the backbone.
+
+    `auto` does not measure, so that the call starts at once: it is `fast` if that can run. OpenVINO's bfloat16 needs
+    less of a core (docs/results/live.md), but headless calls with it have ended unexpectedly.
     """
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
     plain = load_backbone(config.model, "auto", "eager")
-    if type(plain) not in FAST or plain.device.type != "cpu":
+    if offer_of(plain) is None or plain.device.type != "cpu":
         return plain
     wanted = "exact" if config.precision == "exact" else "bf16"
     lack = lack_of(plain, wanted)
     chosen = accelerate(plain, "fast", "exact" if lack else wanted)
     if lack or config.precision != wanted:
-        warn_of_lack(config.precision, lack or "in a call auto is the engine fast, which has none", chosen)
+        warn_of_lack(config.precision, lack or "auto selects the engine fast in a call, which has none", chosen)
     return chosen
 
 
@@ -85,10 +89,9 @@ def warm_up(models: Models) -> None:
 
 
 class Worker(ThreadPoolExecutor):
-    """One thread, which computes with its share of the cores: there are two of them, one a direction.
+    """A thread that computes with half of the cores: there is one per direction.
 
-    torch gives a thread's number to every thread that is new to it, so that in the end the number of who made the
-    worker is set again.
+    torch passes a thread's setting to every thread new to it, so the creator's number of threads is restored.
     """
 
     def __init__(self, name: str) -> None:
@@ -102,7 +105,7 @@ class Worker(ThreadPoolExecutor):
 
 
 def worker(name: str) -> Worker:
-    """Return the thread of a direction."""
+    """Return the worker thread of a direction."""
     return Worker(name)
 
 
@@ -114,7 +117,7 @@ def _share() -> int:
 def _sampler(model: str, motion_dim: int) -> Forecaster | None:
     try:
         return forecaster_for(SAMPLERS.get(model, SAMPLER), motion_dim, "cpu")
-    except KinecastError:  # of another D: `auto` says that damped velocity is taken then
+    except KinecastError:  # of another D: `auto` falls back to damped velocity
         return None
 
 

@@ -1,7 +1,7 @@
 """The local page of `kinecast call`: the server behind it, and its one socket.
 
-`kinecast.apps.local.site` says who may use it. Whatever is not the same for everybody (the socket, the clip) needs the
-token; sizes and rates of messages are bounded.
+`kinecast.apps.local.site` has its access rules. Private content (the socket, the clip) needs the token; sizes and rates
+of messages are bounded.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ _STATIC = {
 }
 HELLO_SECONDS = 5.0  # a socket must name the token within
 MAX_STRANGERS = 8  # sockets that have not yet
-MAX_MISTAKES = 20  # messages that are not what they should be, before a socket is closed
-_PICTURES = (120.0, 60.0)  # messages a second and at once; a camera gives 25 to 60, and each shown frame is answered
+MAX_MISTAKES = 20  # invalid messages before a socket is closed
+_PICTURES = (120.0, 60.0)  # messages per second and at once; a camera gives 25 to 60, and each shown frame is answered
 _COMMANDS = (10.0, 40.0)
 
 
@@ -63,7 +63,7 @@ class PageServer:
 
     @property
     def token(self) -> str:
-        """What a browser must know."""
+        """Security headers and start values for the browser."""
         return self._site.token
 
     @property
@@ -72,7 +72,7 @@ class PageServer:
         return self._site.port
 
     async def start(self, port: int = 0) -> str:
-        """Listen on 127.0.0.1 (port 0: any free one) and begin to load the model; returns the address with the token.
+        """Listen on 127.0.0.1 (port 0: any free one) and start loading the model; returns the address with the token.
 
         Raises:
             KinecastError: the port is taken or not allowed.
@@ -91,7 +91,7 @@ class PageServer:
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"kinecast call has ended")
         await self._site.close()
 
-    # --- what there is ----------------------------------------------------------------------------------------------
+    # --- routes ----------------------------------------------------------------------------------------------
 
     async def _serve_clip(self, request: web.Request) -> web.StreamResponse:
         if not self._site.has_token(request):
@@ -137,7 +137,7 @@ class PageServer:
         return hello["type"] == "hello" and self._site.is_token(hello["token"])
 
     async def _listen(self, link: PageLink) -> None:
-        """Read messages until the page goes, is replaced, or has sent too many that are not what they should be."""
+        """Read messages until the page leaves, is replaced, or has sent too many invalid ones."""
         pictures, commands = Allowance(*_PICTURES), Allowance(*_COMMANDS)
         mistakes = 0
         async for message in link.socket:
@@ -163,7 +163,7 @@ class PageServer:
             raise KinecastError("page: expected the page in charge, found another: reload this one")
         try:
             self.call.command(command)
-        except KinecastError as error:  # well said at the wrong moment, which is no mistake of the page
+        except KinecastError as error:  # valid but at the wrong moment, which is not the page's fault
             link.say({"type": "error", "line": str(error)})
 
     def _take(self, link: PageLink, message: Camera | Avatar | Shown) -> None:

@@ -1,4 +1,4 @@
-"""The one call of a `kinecast call` process: what its page asks for, and what the page is told.
+"""The one call of a `kinecast call` process: commands from its page, and events for it.
 
 The call belongs to the process, not to the page: a page that is reloaded, or a second one, finds it as it is.
 """
@@ -80,7 +80,7 @@ class PageCall:
     # --- the page comes and goes ------------------------------------------------------------------------------------
 
     def attach(self, link: PageLink) -> None:
-        """Make `link` the page that is told; one that was before is told that it no longer is."""
+        """Attach `link` as the page that receives events; the previous one is notified."""
         if self._link:
             self._link.say({"type": "replaced"})
         self._link = link
@@ -201,7 +201,7 @@ class PageCall:
             self._say({"type": "error", "line": str(error)})
         except Exception as error:  # what is not foreseen must reach the log and the person, not vanish with the task
             _log.exception("a job of the call failed")
-            self._say({"type": "error", "line": f"kinecast failed inside ({type(error).__name__}): see its terminal"})
+            self._say({"type": "error", "line": f"internal error ({type(error).__name__}): see its terminal"})
 
     def _on_frame(self, frame: ShownFrame) -> None:
         if self._link:

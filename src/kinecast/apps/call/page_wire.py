@@ -1,4 +1,4 @@
-"""What the page and the local server say to each other: bounded messages, parsed into values or refused in one line.
+"""Messages between the page and the local server: bounded, parsed into values or refused in one line.
 
 Binary messages begin with a type byte; numbers are little-endian.
 

@@ -1,6 +1,6 @@
-"""One WebRTC connection: two data channels and a line for audio, each message bounded and counted.
+"""One WebRTC connection: two data channels and audio, with every message bounded and counted.
 
-The caller makes the channels: `picture`, ordered and reliable, and `motion`, unordered and never sent again.
+The caller creates the channels: `picture`, ordered and reliable, and `motion`, unordered and without retransmission.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ CHANNELS = ("picture", "motion")
 MAX_MESSAGE = DATAGRAM  # bytes: every unit of docs/protocol.md fits
 MAX_SDP = 16_384
 _MOST_EARLY = 64
-_MOST_BAD = 100  # messages that are not what they should be, after which the other side is hung up on
-_MESSAGES = (250.0, 500.0)  # a second and at once, on either channel: 60 frames, pings, and a picture's chunks
+_MOST_BAD = 100  # invalid messages after which the call is ended
+_MESSAGES = (250.0, 500.0)  # per second and at once, on either channel: 60 frames, pings, and a picture's chunks
 _BYTES = {"picture": (64e3, 1e6), "motion": (64e3, 128e3)}
-# Bytes of unfinished messages: aiortc tells the other side how many it will hold, but does not enforce it.
+# Bytes of unfinished messages: aiortc announces a limit to the other side, but does not enforce it.
 _SCTP_MEMORY = 1 << 20
 
 
@@ -38,12 +38,12 @@ class Peer:
     """One connection to the other side. Callbacks are called on the event loop.
 
     Args:
-        caller: makes the channels and the offer.
-        ice_servers: STUN and TURN; none of aiortc's own choosing is used.
-        on_message: a channel's name and a message within bounds.
-        on_open: both channels are open.
-        on_closed: the connection ended, with the reason in a line; not called by `close`.
-        on_track: the other side's audio track.
+        caller: whether this end creates the channels and the offer.
+        ice_servers: STUN and TURN servers; aiortc's defaults are not used.
+        on_message: called with a channel's name and a message within bounds.
+        on_open: called when both channels are open.
+        on_closed: called when the connection ended, with the reason; not by `close`.
+        on_track: called with the other side's audio track.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class Peer:
         from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection
 
         servers = [RTCIceServer(s.url, s.user or None, s.password or None) for s in ice_servers]
-        # An empty list is said explicitly: left out, aiortc asks a public STUN server.
+        # An empty list must be explicit: without it, aiortc asks a public STUN server.
         self._pc = RTCPeerConnection(RTCConfiguration(servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
         self.caller, self.opened, self.closed = caller, False, False
-        self.hostile = False  # it was hung up on because of what came over it
+        self.hostile = False  # it was ended because of its messages
         self.sent = {name: Rate() for name in CHANNELS}
         self.received = {name: Rate() for name in CHANNELS}
         self.refused = self.audio_received = 0
         self._on_message, self._on_open, self._on_closed = on_message, on_open, on_closed
         self._on_track = on_track
         self._channels: dict[str, Any] = {}
-        self._early: list[tuple[str, bytes]] | None = []  # messages that came before `start`
+        self._early: list[tuple[str, bytes]] | None = []  # messages received before `start`
         self._allowed = {name: (Allowance(*_MESSAGES), Allowance(*_BYTES[name])) for name in CHANNELS}
         self._pc.on("connectionstatechange", self._state_changed)
         self._pc.on("track", self._tracked)
@@ -87,10 +87,10 @@ class Peer:
         return self._local()
 
     async def answer(self, sdp: str) -> str:
-        """Take an offer and return the answer.
+        """Accept an offer and return the answer.
 
         Raises:
-            KinecastError: it is no offer of such a call.
+            KinecastError: not an offer of such a call.
         """
         with _refusing("offer"):
             await self._pc.setRemoteDescription(_description(sdp, "offer"))
@@ -100,10 +100,10 @@ class Peer:
         return self._local()
 
     async def accept(self, sdp: str) -> None:
-        """Take the answer to the offer.
+        """Accept the answer to the offer.
 
         Raises:
-            KinecastError: it is no answer to it.
+            KinecastError: not an answer to it.
         """
         with _refusing("answer"):
             await self._pc.setRemoteDescription(_description(sdp, "answer"))
@@ -111,13 +111,13 @@ class Peer:
     def _local(self) -> str:
         sdp: str = self._pc.localDescription.sdp
         if "a=candidate:" not in sdp:
-            raise KinecastError("network: expected an address of this machine to be called at, found none: connect it")
+            raise KinecastError("network: expected a network address of this machine, found none: connect it")
         return sdp
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
     def send(self, channel: str, data: bytes) -> bool:
-        """Send a message; returns whether the channel took it."""
+        """Send a message; returns whether the channel accepted it."""
         found = self._channels.get(channel)
         if found is None or found.readyState != "open" or self.closed:
             return False
@@ -126,7 +126,7 @@ class Peer:
         return True
 
     def waiting(self, channel: str) -> int:
-        """Return the bytes that were sent but are still on this machine."""
+        """Return the bytes queued on this machine."""
         found = self._channels.get(channel)
         return found.bufferedAmount if found is not None else 0
 
@@ -145,18 +145,18 @@ class Peer:
             self._early.append((channel, data))
 
     def start(self) -> None:
-        """Give out messages from now on, those first that came before."""
+        """Deliver messages from now on, starting with those already received."""
         early, self._early = self._early or [], None
         for channel, data in early:
             self._on_message(self, channel, data)
 
     def refuse(self) -> None:
-        """Count a message that is not what it should be; too many end the call."""
+        """Count an invalid message; too many end the call."""
         self.refused += 1
         if self.refused == _MOST_BAD:
             self._end_hostile(f"the other side sent {_MOST_BAD} messages that are not of this protocol")
 
-    # --- what aiortc tells --------------------------------------------------------------------------------------------
+    # --- events of aiortc --------------------------------------------------------------------------------------------
 
     def _channel_offered(self, channel: Any) -> None:
         right = {"picture": (True, None), "motion": (False, 0)}.get(channel.label)
@@ -176,7 +176,7 @@ class Peer:
         if len(self._channels) == len(CHANNELS) and not (self.opened or self.closed):
             if all(channel.readyState == "open" for channel in self._channels.values()):
                 self.opened = True
-                # Not from within aiortc's constructor of a channel: the session answers with messages.
+                # Not from within aiortc's channel constructor: the session replies with messages.
                 asyncio.get_running_loop().call_soon(self._tell_open)
 
     def _tell_open(self) -> None:
@@ -192,7 +192,7 @@ class Peer:
         self._on_track(track)
 
     def _count_audio(self) -> None:
-        """Count RTP as it comes in: aiortc's report has packets, but no bytes."""
+        """Count RTP as it arrives: aiortc's report has packets, but no bytes."""
         for transceiver in self._pc.getTransceivers():
             receiver = transceiver.receiver
             take = receiver._handle_rtp_packet
@@ -204,7 +204,7 @@ class Peer:
             receiver._handle_rtp_packet = counted  # type: ignore[method-assign]
 
     def check_memory(self) -> None:
-        """Hang up on a side that makes aiortc hold more unfinished messages than it was told it may send."""
+        """End the call if the other side exceeds the announced limit of unfinished messages."""
         transport = self._pc.sctp
         if transport is not None and transport._advertised_rwnd < -_SCTP_MEMORY:
             self._end_hostile("the other side sent more unfinished data than a call needs")
@@ -227,7 +227,7 @@ class Peer:
                 self._audio.sender.replaceTrack(track)
 
     async def audio_sent(self) -> int:
-        """Return the bytes of RTP sent so far, headers of 12 bytes included."""
+        """Return the bytes of RTP sent so far, including headers of 12 bytes."""
         if self._audio is None or self.closed:
             return 0
         reports = (await self._audio.sender.getStats()).values()
@@ -242,7 +242,7 @@ class Peer:
 
 @contextmanager
 def _refusing(kind: str) -> Iterator[None]:
-    """Turn what aiortc raises on foreign descriptions, which is of many kinds, into one line."""
+    """Convert aiortc's many kinds of error for invalid descriptions to one line."""
     try:
         yield
     except KinecastError:
@@ -254,10 +254,10 @@ def _refusing(kind: str) -> Iterator[None]:
 
 
 def _description(sdp: str, kind: str) -> Any:
-    """Check that a description is of a call as `Peer` describes it: a line for audio and one for data, in one bundle.
+    """Check that a description is of a call as in `Peer`: one audio and one data section, in one bundle.
 
     Raises:
-        KinecastError: it is larger, or of something else.
+        KinecastError: it is too large, or of something else.
     """
     from aiortc import RTCSessionDescription
     from aiortc.sdp import SessionDescription

@@ -1,4 +1,4 @@
-"""What pings tell: how long a message is under way, and how much the other side's clock is ahead."""
+"""Pings: the round-trip time, and the offset of the other side's clock."""
 
 import time
 from collections.abc import Callable
@@ -11,15 +11,15 @@ _KEPT = 8  # pings without an answer
 
 
 class Pings:
-    """The pings of one connection after another; the clocks' difference outlives them.
+    """The pings of one connection after another; the clock offset is kept across them.
 
     Args:
-        clock: seconds, steady.
+        clock: monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._sent: dict[int, float] = {}  # by what they say, the time of day in microseconds
+        self._sent: dict[int, float] = {}  # by their content, the time of day in microseconds
         self._last = 0.0
         self._round_trips: list[tuple[float, float]] = []  # round trip, offset of the other clock
         self.offset: float | None = None  # s to add to this clock for theirs
@@ -28,11 +28,11 @@ class Pings:
         return len(self._sent)
 
     def begin(self) -> None:
-        """Forget what was sent over another connection."""
+        """Reset for a new connection."""
         self._sent = {}
 
     def due(self, silent_s: float) -> Ping | None:
-        """Return a ping if it is time for one; more often while the other side is silent."""
+        """Return a ping if one is due; more often while the other side is silent."""
         now = self._clock()
         if now - self._last < (_PING_SOON_S if silent_s > _PING_SOON_S or self.offset is None else _PING_S):
             return None
@@ -41,19 +41,19 @@ class Pings:
         return ping
 
     def answered(self, pong: Pong) -> None:
-        """Take an answer; one to nothing that was sent is passed over."""
+        """Take an answer; unsolicited ones are ignored."""
         sent = self._sent.pop(pong.sent, None)
         if sent is None:
             return
         trip = self._clock() - sent
         offset = pong.answered / 1e6 - (time.time() - trip / 2)
-        # The quickest of the last pings is least delayed, and so most symmetrical (as in RFC 5905).
+        # The fastest of the last pings is least delayed, and so most symmetrical (as in RFC 5905).
         self._round_trips = [*self._round_trips[-15:], (trip, offset)]
         self.offset = min(self._round_trips)[1]
 
     @property
     def round_trip_ms(self) -> float | None:
-        """The last ping's way there and back."""
+        """The last ping's round-trip time."""
         return 1000 * self._round_trips[-1][0] if self._round_trips else None
 
 

@@ -1,7 +1,7 @@
-"""Messages in, frames to show out: what is bounded and checked, decoded, forecast where it did not come, and drawn.
+"""Messages in, frames out: bounded and checked, decoded, concealed where missing, and rendered.
 
-`Receiver` has two halves. Those of its methods that begin with `take` and `due` run on the event loop and are quick;
-`play` runs in one worker thread. What passes from one to the other is handed over as values.
+`Receiver` has two halves. Its methods `take...` and `due` run on the event loop and are fast; `play` runs in one worker
+thread. Everything is passed between them by value.
 """
 
 import time
@@ -45,29 +45,29 @@ class Picture:
 
 @dataclass(frozen=True)
 class Job:
-    """What the event loop hands to the worker for one frame."""
+    """The event loop's input to the worker for one frame."""
 
     number: int
     packets: list[Waiting]
     pictures: list[Picture]
     uses: list[Use]
-    paused: bool  # the other side sends no video at present
+    paused: bool  # the other side currently sends no video
 
 
 @dataclass
 class Played:
-    """What the worker gives back."""
+    """The worker's result."""
 
     shown: ShownFrame | None = None
     have: list[int] = field(default_factory=list)
-    unreadable: list[tuple[int, str]] = field(default_factory=list)  # number, and a line that says why
-    again: list[int] = field(default_factory=list)  # pictures that are good, but failed here
+    unreadable: list[tuple[int, str]] = field(default_factory=list)  # number and reason
+    again: list[int] = field(default_factory=list)  # valid pictures that failed locally
     need_key: bool = False
-    errors: list[Exception] = field(default_factory=list)  # what failed here and was passed over
+    errors: list[Exception] = field(default_factory=list)  # failures that were skipped
 
     @contextmanager
     def passing_over(self) -> Iterator[None]:
-        """Keep what fails in the block instead of raising it: the rest of the job goes on."""
+        """Collect an error of the block instead of raising it: the rest of the job continues."""
         try:
             yield
         except Exception as error:  # of whatever kind: the next frame may be better
@@ -75,15 +75,15 @@ class Played:
 
 
 class Receiver:
-    """The receiving half of a call; `begin` starts it again when the connection is made again.
+    """The receiving half of a call; `begin` restarts it for a new connection.
 
     Args:
-        backbone: draws.
-        identity: of its weights; hashing them takes too long for the event loop.
+        backbone: renders.
+        identity: identity of its weights, precomputed since hashing would block the event loop.
         config: forecasts, jitter buffer, idle avatar.
-        forecast: fills frames.
+        forecast: conceals frames.
         sampler: samples an idle avatar's futures, None if none fits this motion.
-        clock: seconds, steady.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -119,27 +119,27 @@ class Receiver:
     # --- on the event loop ----------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Forget the stream: another begins. What is shown stays."""
+        """Reset for a new stream. The current picture stays."""
         self.jitter = self.header = self.start = None
         self._assembler = None
         self._pictures.clear()
         self._uses.clear()
 
     def take_hello(self, hello: Hello) -> None:
-        """Take the sender's clock.
+        """Take the sender's greeting.
 
         Raises:
-            KinecastError: it speaks another version.
+            KinecastError: it uses another protocol version.
         """
         if hello.version != VERSION:
             raise KinecastError(f"call: expected protocol version {VERSION}, found {hello.version}: update kinecast")
         self.start = hello.start
 
     def take_header(self, header: Header) -> None:
-        """Take the description of the stream that follows.
+        """Take the header of the following stream.
 
         Raises:
-            KinecastError: it is of another model or profile, or faster than a call is.
+            KinecastError: another model or profile, or too high a frame rate.
         """
         check_model(header, self._backbone, self._identity, "the other side's motion")
         if not 1 <= header.fps <= MAX_FPS:
@@ -149,10 +149,10 @@ class Receiver:
         self.jitter = JitterBuffer(header.fps, self._config.jitter_ms)
 
     def take_chunk(self, chunk: ReferenceChunk) -> None:
-        """Take a piece of a picture. A new picture ends an unfinished one.
+        """Take a chunk of a picture. A new picture discards an unfinished one.
 
         Raises:
-            KinecastError: too large, or not of the picture that it says.
+            KinecastError: too large, or inconsistent with its picture.
         """
         if chunk.size > MAX_PICTURE:
             raise KinecastError(
@@ -166,25 +166,25 @@ class Receiver:
             self._pictures.append(Picture(whole[0], whole[2]))
 
     def take_use(self, use: Use) -> None:
-        """Take from which frame on a picture is used."""
+        """Take the frame from which a picture is used."""
         self._uses.append(use)
 
     def take_packet(self, packet: MotionPacket, now: float) -> bool:
-        """Take a packet of motion; returns False if nothing can begin before a key packet comes.
+        """Take a packet of motion; returns False if decoding must wait for a key packet.
 
         Raises:
-            KinecastError: it is not of one frame, or comes before the stream's header.
+            KinecastError: not of one frame, or before the stream's header.
         """
         if packet.count != 1 or packet.skips or packet.back > 1:
-            raise KinecastError("motion packet: expected one frame a packet in a call, found another packing")
+            raise KinecastError("motion packet: expected one frame per packet in a call, found another packing")
         if self.jitter is None:
             raise KinecastError("motion packet: expected a header before it, found none")
         return self.jitter.push(packet, now)
 
     def due(self, now: float, paused: bool, last: int = -1) -> Job | None:
-        """Return what there is to do now, None if nothing; `last` is the number of the last frame that was due.
+        """Return the current job, None if there is none; `last` is the number of the last frame that was due.
 
-        What is returned must be played: it is not kept here. An announcement alone waits for the next job.
+        The job must be played: it is not kept here. An announcement alone waits for the next job.
         """
         number = self.jitter.due(now) if self.jitter is not None else None
         packets = self.jitter.take(number) if self.jitter is not None and number is not None else []
@@ -197,7 +197,7 @@ class Receiver:
         return job
 
     def queues(self) -> dict[str, int]:
-        """Return how many things wait, by kind."""
+        """Return queue lengths by kind."""
         return {
             "jitter_buffer": len(self.jitter) if self.jitter is not None else 0,
             "pictures": len(self._pictures),
@@ -207,9 +207,9 @@ class Receiver:
     # --- in the worker ----------------------------------------------------------------------------------------------
 
     def play(self, job: Job, show: bool = True) -> Played:
-        """Decode what came, and draw the frame that is due, if it is to be shown.
+        """Decode the received packets, and render the due frame if it is to be shown.
 
-        Nothing is raised. What fails is in the result's `errors` and costs that picture, packet or frame alone.
+        Nothing is raised. Errors are in the result's `errors` and affect only that picture, packet or frame.
         """
         played = Played()
         if self.header is not self._stream:
@@ -230,7 +230,7 @@ class Receiver:
         return played
 
     def without_connection(self) -> ShownFrame | None:
-        """Return what is shown while there is none: an idle avatar, or now and then the frozen frame."""
+        """Return what is shown without new frames: an idle avatar, or occasionally the frozen frame."""
         return self._without_news(self._last.number + 1 if self._last is not None else 0)
 
     def _restart(self) -> None:
@@ -269,7 +269,7 @@ class Receiver:
         try:
             frames = self._decoder.push(waiting.packet)
         except Exception:
-            self._decoder = self._new_decoder()  # half a frame: it goes on with a key packet
+            self._decoder = self._new_decoder()  # half a frame: resumes with a key packet
             raise
         for frame in frames:
             if not frame.concealed:

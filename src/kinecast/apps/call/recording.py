@@ -1,4 +1,4 @@
-"""What is shown, into a clip, at a constant frame rate, in a thread of its own."""
+"""Recording of the displayed frames to a clip at a constant frame rate, in its own thread."""
 
 import contextvars
 import queue
@@ -11,15 +11,15 @@ from kinecast.apps.call.faults import reason_of
 from kinecast.files import check_output
 from kinecast.media.video import VideoWriter
 
-_WAITING = 50  # frames: a disk that is slower loses the newest
+_WAITING = 50  # frames: on a slower disk the newest are dropped
 
 
 class Recorder:
-    """Writes frames as they are shown. The clip is there, whole, after `close`.
+    """Writes frames as they are shown. The clip is complete after `close`.
 
     Args:
         path: mp4, mov, mkv, webm or gif.
-        fps: of the clip; a frame stands until the next one is due.
+        fps: frame rate of the clip; a frame lasts until the next one.
 
     Raises:
         KinecastError: it cannot be written there.
@@ -29,15 +29,15 @@ class Recorder:
         self._writer = VideoWriter(check_output(path), fps)
         self._fps, self._queue = fps, queue.Queue[tuple[np.ndarray, int] | None](_WAITING)
         self._started: float | None = None
-        self._written = 0  # frames handed over
+        self._written = 0  # frames queued
         self.dropped = 0
         self.error: str | None = None
-        in_context = contextvars.copy_context().run  # which knows what files are read
+        in_context = contextvars.copy_context().run  # which knows the files being read
         self._thread = threading.Thread(target=in_context, args=(self._run,), name="kinecast-record", daemon=True)
         self._thread.start()
 
     def add(self, picture: np.ndarray, now: float) -> None:
-        """Take a frame that is shown at `now`, seconds of a steady clock. Never blocks."""
+        """Take a frame shown at `now`, seconds of a monotonic clock. Never blocks."""
         if self._started is None:
             self._started = now
         until = int((now - self._started) * self._fps) + 1
@@ -66,11 +66,11 @@ class Recorder:
             with self._writer as writer:
                 last = first[0]
                 for picture, count in shown:
-                    for _ in range(count):  # the frame before stood until this one
+                    for _ in range(count):  # the previous frame lasted until this one
                         writer.write(last)
                     last = picture
                 writer.write(last)
         except Exception as error:  # of whatever kind: `close` waits for this thread
             self.error = f"recording: {reason_of(error)}"
             for _ in shown:
-                pass  # whoever adds must not be stopped by a full disk
+                pass  # a full disk must not block the producer

@@ -1,13 +1,13 @@
-"""The signalling server of `kinecast serve`: brings two members of a room together, passes on what they say sealed.
+"""The signalling server of `kinecast serve`: introduces the two members of a room and relays their encrypted messages.
 
-It learns a room's name, which follows from a secret it never sees, and two tokens that the members chose, of which it
-keeps the hashes. It can neither read nor change what it passes on. Everything is in memory and bounded; a server that
-was restarted knows nothing, and its members make their rooms anew.
+It learns a room's name, derived from a secret it never sees, and two tokens chosen by the members, of which it keeps
+the hashes. It can neither read nor change the messages. Everything is in memory and bounded; after a restart the
+members create their rooms again.
 
 One WebSocket at /v1/room. Its first message claims a place: `{"v": 1, "room": HEX, "role": "host" | "guest", "token":
-TEXT}`. The first host of a name makes the room; the first guest takes its one place, and whoever comes later with
-another token is refused, as is everyone who names a room that is not there, in the same words. Then
-`{"sealed": TEXT}` goes to the other member, and `{"present": bool}` comes whenever the other comes or goes.
+TEXT}`. The first host of a name creates the room; the first guest takes its one place. Later guests with another token,
+and guests of rooms that do not exist, are refused in the same words. Then `{"sealed": TEXT}` is relayed to the other
+member, and `{"present": bool}` arrives whenever the other joins or leaves.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from kinecast.errors import KinecastError
 
 REFUSED = "this invitation is not known here, was used already, or has expired: ask for a new one"
 _PLACES = ("host", "guest")
-_CLOSE_S = 0.5  # for a member to say that it is gone
+_CLOSE_S = 0.5  # grace period before a member counts as gone
 _SEND_S = 5.0  # for a member to take a message
 _HELP = "kinecast signalling server. To take part in a call, pass this address to: kinecast call 'ADDRESS'\n"
 
@@ -40,15 +40,15 @@ class ServerLimits:
     rooms: int = 1000
     connections: int = 2500
     connections_per_address: int = 50
-    rooms_per_address: int = 20  # that wait for a guest
-    unjoined_s: float = 600.0  # until a room without a guest is gone,
-    deserted_s: float = 60.0  # or until one is that its host left
-    empty_s: float = 600.0  # until a joined room that both left is gone
+    rooms_per_address: int = 20  # waiting for a guest
+    unjoined_s: float = 600.0  # until a room without a guest expires,
+    deserted_s: float = 60.0  # or one that its host left
+    empty_s: float = 600.0  # until a joined room that both left expires
     claim_s: float = 5.0  # for the first message
     message_bytes: int = MAX_SEALED + 256
     messages_per_s: float = 5.0
     messages_at_once: float = 30.0
-    refusals_per_minute: float = 20.0  # of one address; more are refused unheard
+    refusals_per_minute: float = 20.0  # refusals per address; more are rejected unread
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Room:
     address: str  # of its host
     tokens: dict[str, bytes] = field(default_factory=dict)  # sha256 by place
     members: dict[str, Any] = field(default_factory=dict)  # WebSocket by place
-    left: float = 0.0  # when a member came or went last
+    left: float = 0.0  # when a member last joined or left
 
 
 class Rooms:
@@ -65,7 +65,7 @@ class Rooms:
 
     Args:
         limits: its bounds.
-        clock: seconds, steady.
+        clock: monotonic seconds.
     """
 
     def __init__(self, limits: ServerLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,7 +81,7 @@ class Rooms:
     # --- claims -----------------------------------------------------------------------------------------------------
 
     def claim(self, values: Any, address: str) -> tuple[bytes, str] | None:
-        """Return room and place of a first message, None if it is refused."""
+        """Return room and place for a first message, None if it is refused."""
         if not isinstance(values, dict) or set(values) != {"v", "room", "role", "token"} or values["v"] != 1:
             return None
         name, place, token = values["room"], values["role"], values["token"]
@@ -107,7 +107,7 @@ class Rooms:
         return len(self._rooms) < self.limits.rooms and theirs < self.limits.rooms_per_address
 
     def expire(self) -> None:
-        """Forget rooms that nobody joined in time, or that both left long ago."""
+        """Remove rooms that nobody joined in time, or that both left long ago."""
         now, limits = self._clock(), self.limits
         for key, room in list(self._rooms.items()):
             joined = "guest" in room.tokens
@@ -126,7 +126,7 @@ class Rooms:
         from aiohttp import web
 
         address = request.remote or "?"
-        if "Origin" in request.headers:  # a page of some other site; kinecast's own clients send none
+        if "Origin" in request.headers:  # a page of another site; kinecast's own clients send no Origin
             raise web.HTTPForbidden(text="pages may not connect\n")
         allowance = self._refusals.get(address)
         if allowance is not None and allowance.left() < 1:
@@ -157,7 +157,7 @@ class Rooms:
         other = _PLACES[1 - _PLACES.index(role)]
         before = room.members.get(role)
         room.members[role] = socket
-        if before is not None:  # the same member again: its old connection is dead, or soon is
+        if before is not None:  # the same member again: its old connection is dead or about to be
             asyncio.ensure_future(before.close(message=b"you connected again"))
         try:
             await _send(socket, {"present": other in room.members})
@@ -187,7 +187,7 @@ class Rooms:
         async for message in socket:
             sealed = _sealed(message.data) if message.type == WSMsgType.TEXT else None
             if sealed is None or not allowed.take():
-                await _send(socket, {"refused": "that message is not of this protocol, or too many came at once"})
+                await _send(socket, {"refused": "that message is not of this protocol, or there were too many at once"})
                 break
             if room.members.get(role) is not socket:
                 break
@@ -197,7 +197,7 @@ class Rooms:
             await asyncio.wait_for(socket.close(), _CLOSE_S)
 
     async def _refuse(self, socket: Any, address: str) -> None:
-        """Say no, the same to all, and remember who asked: in bounded memory."""
+        """Refuse, in the same words for all, and count by address, in bounded memory."""
         self.refused += 1
         per_second = self.limits.refusals_per_minute / 60
         if address not in self._refusals and len(self._refusals) >= self.limits.connections:
@@ -212,7 +212,7 @@ class Rooms:
 
 
 async def _send(socket: Any, message: dict[str, Any]) -> None:
-    """Send, but not for long: who does not read is disconnected."""
+    """Send with a timeout: a member that does not read is disconnected."""
     try:
         await asyncio.wait_for(socket.send_str(json.dumps(message)), _SEND_S)
     except (TimeoutError, ConnectionError, RuntimeError):
@@ -266,7 +266,7 @@ class Server:
         application = web.Application(client_max_size=1024)
         application.router.add_get("/v1/room", self.rooms.handle)
         application.router.add_get("/", _help)
-        # No access log: it would keep who called whom. A member that hangs keeps nobody waiting when it stops.
+        # No access log: it would record who called whom. Stopping does not wait for members that hang.
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         try:

@@ -1,11 +1,11 @@
-"""Camera frames in, messages out: detect, encode, and keep the other side's picture of me up to date.
+"""Camera frames in, messages out: detection, encoding, and updates of the reference picture.
 
-When the reference picture is replaced is decided by what a new one would gain, measured: the sender draws its own frame
-as the receiver does, from the picture that the receiver has, and once more from the frame itself, and compares both
-with the camera. The difference of the two errors is what a new picture would gain at this moment; what no picture can
-mend, the model's own error, is in both.
+The reference picture is replaced if a new one would gain enough, which is measured: the sender renders its own frame as
+the receiver does, from the receiver's picture and again from the frame itself, and compares both with the camera. The
+difference of the two errors is the gain of a new picture; the model's own error, which no picture can reduce, is in
+both.
 
-Everything here runs in one worker thread, but for the few values that the event loop sets.
+Everything here runs in one worker thread, except for a few values set by the event loop.
 """
 
 import time
@@ -34,26 +34,29 @@ from kinecast.motion import Motion
 
 Message = tuple[str, bytes]  # channel, bytes
 
-# Mean absolute error, of 1, that a new picture must gain to be sent. With face-128 on clips of three people, the gain
-# is 0.01 to 0.035 a second after any picture, however new: a head moves on. A turned head gains 0.05 to 0.09, another
-# person 0.13 to 0.18. Below 0.05 pictures would be sent for ever and be old at once.
+# Gain in mean absolute error, of 1, required to send a new picture. With face-128 on clips of three people, the gain is
+# 0.01 to 0.035 one second after any picture, since a head moves on. A turned head gives 0.05 to 0.09, another person
+# 0.13 to 0.18. Below 0.05 pictures would be sent continually and be outdated at once.
 GAIN = 0.05
-PICTURE_KBPS = 2.0  # that refreshed pictures may cost in the long run
+PICTURE_KBPS = 2.0  # long-run rate of refreshed pictures
 _CHECK_S = 2.0  # between measurements,
 _CHECK_SHARE = 0.05  # which take at most this share of the time
-_CUT = 0.12  # mean absolute change of a thumbnail from frame to frame that may be another scene
+_CUT = 0.12  # mean absolute change of a thumbnail between frames that suggests another scene
 _CUT_S = 1.0  # between pictures, even then
-_FLAT = 6.0  # standard deviation in grey levels: cameras begin with black frames
-_STEP_S = 2.0  # that a frame's clock may go or stand still beside the steady one, from one frame to the next
+_FLAT = 6.0  # standard deviation in grey levels: cameras start with black frames
+_STEP_S = 2.0  # tolerated difference of a frame's clock from the monotonic one, between frames
 _THUMB = 24
-_KEYS_PER_LOSS = 0.2  # frames between key packets are this over the share of packets lost: of 30 %, each is one
+_KEYS_PER_LOSS = 0.2  # frames between key packets = this / share of packets lost: at 30 %, every packet is a key
 _KEY_EVERY_S = 4.0  # without losses
-_PATIENCE = 10.0  # s for the receiver to say that it has a picture, before it is sent again
+_PATIENCE = 10.0  # s for the receiver to confirm a picture, before it is sent again
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A picture as the receiver has it, encoded, and where motion starts from in avatar mode."""
+    """A picture as the receiver has it, encoded, and the initial motion in avatar mode.
+
+    `frame` is the motion (1) detected in the frame itself, if the picture is a frame.
+    """
 
     number: int
     state: Any
@@ -61,17 +64,22 @@ class Reference:
     avatar: bool
     data: bytes
     mime: str
+    frame: Motion | None = None
+
+    def drawn_by(self, backbone: Backbone, motion: Motion) -> Motion:
+        """Return the sender's motion as a receiver of this picture is told it."""
+        return motion if self.frame is None else backbone.since(motion, self.frame)
 
 
 class Sender:
     """The sending half of one connection.
 
     Args:
-        backbone: detects, and draws what the receiver draws.
-        identity: of its weights, for the header.
+        backbone: detects, and renders what the receiver renders.
+        identity: identity of its weights, for the header.
         config: quality, rate, crop.
         avatar: a picture (H, W, 3) of any size to show instead of the camera, or None.
-        clock: seconds, steady.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -85,27 +93,27 @@ class Sender:
         self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
         self._detect = backbone.follow()
         self.avatar = avatar
-        self.have: int | None = None  # set by the event loop when the receiver says so
+        self.have: int | None = None  # set by the event loop on the receiver's request
         self.loss = 0.0  # share of packets that do not arrive, set by the event loop
         self.resend = False  # set by the event loop: the receiver could not read the picture
         self.refreshes = self._pictures_sent = 0
-        self.checks: list[float] = []  # the last gains that were measured
+        self.checks: list[float] = []  # the last measured gains
         self._encoder: _LiveEncoder | None = None
         self._key_wanted = False
         self._start: float | None = None
-        self._last = -1  # number of the last frame that was encoded
-        self._last_at = self._ahead = 0.0  # when that was by the steady clock; how far frames' clock is ahead of it
+        self._last = -1  # number of the last encoded frame
+        self._last_at = self._ahead = 0.0  # its time on the monotonic clock; offset of the frames' clock
         self._active: Reference | None = None
         self._pending: Reference | None = None
         self._pending_since = 0.0
         self._next_picture = 0
         self._avatar_of_pending: np.ndarray | None = None
-        self._retarget: Retargeter | None = None  # applies my motion to an avatar
+        self._retarget: Retargeter | None = None  # applies the camera's motion to an avatar
         self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
         self._thumb: np.ndarray | None = None
         self.without_face = 0  # frames so far
-        self._face_at: float | None = None  # when a face was seen last, None before the first frame
+        self._face_at: float | None = None  # time of the last face, None before the first frame
         self._check_at = self._picture_at = 0.0
 
     def request_key(self) -> None:
@@ -119,19 +127,19 @@ class Sender:
 
     @property
     def faceless_s(self) -> float:
-        """Seconds since a face was last in the camera's picture, where one is needed. From any thread."""
+        """Seconds since the last face in the camera's picture, if one is needed. From any thread."""
         seen = self._face_at
         return 0.0 if seen is None or not self._backbone.needs_face else self._clock() - seen
 
     def take_errors(self) -> list[Exception]:
-        """Return what failed since the last call."""
+        """Return the errors since the last call."""
         errors, self._errors = self._errors, []
         return errors
 
     def process(self, frame: CameraFrame) -> list[Message]:
-        """Take a camera frame; returns what to send for it, in order.
+        """Take a camera frame; returns the messages to send for it, in order.
 
-        Nothing is raised. What fails is in `take_errors` and costs this frame, or its picture, alone.
+        Nothing is raised. Errors are in `take_errors` and affect only this frame or its picture.
         """
         out: list[Message] = []
         try:
@@ -141,7 +149,7 @@ class Sender:
         return out
 
     def _process(self, frame: CameraFrame, out: list[Message]) -> None:
-        """Add to `out` as soon as there is something to send, so that a later failure does not take it away."""
+        """Add messages to `out` as they are made, so that a later failure does not lose them."""
         number = self._number(frame.captured, out)
         if number is None:
             return
@@ -154,12 +162,12 @@ class Sender:
             return  # the receiver holds what it shows
         self._face_at = self._clock()
         if not torch.isfinite(motion.vectors()).all():
-            raise KinecastError("camera frame: expected finite motion of it, found NaN or infinity: check the model")
+            raise KinecastError("camera frame: expected finite motion, found NaN or infinity: check the model")
         if self._encoder is None:
             out += self._begin(motion)
         try:
             out += self._keep_reference(picture, tensor, motion)
-        except Exception as error:  # motion is drawn on the picture before
+        except Exception as error:  # motion applies to the previous picture
             self._errors.append(error)
         out += self._activate(number, picture)
         if self._active is not None:
@@ -168,10 +176,10 @@ class Sender:
     # --- time and framing -----------------------------------------------------------------------------------------
 
     def _number(self, captured: float, out: list[Message]) -> int | None:
-        """Return the frame's number, its time in frame periods, None if its period has a frame already.
+        """Return the frame's number, its time in frame periods; None if its period already has a frame.
 
-        A frame is given the next number as long as it is less than three quarters of a period off: cameras tremble.
-        Where its clock was set, or it alone has a time far off, the steady clock tells where it belongs.
+        A frame gets the next number as long as it is less than three quarters of a period off: cameras have jitter. If
+        its clock was adjusted, or its time alone is far off, the monotonic clock decides.
         """
         fps, following, now = self._config.fps, self._last + 1, self._clock()
         before, self._ahead = self._ahead, captured - now
@@ -180,7 +188,7 @@ class Sender:
         elif abs(self._ahead - before) > _STEP_S:
             number = max(round(self._last + (now - self._last_at) * fps), following)
             self._start = captured - number / fps
-            self.request_key()  # the receiver's clock may have to begin anew
+            self.request_key()  # the receiver's clock may have to restart
             if self._encoder is not None:
                 out.append(("picture", write_control(Hello(VERSION, self._start))))
             return number
@@ -197,7 +205,7 @@ class Sender:
         return fit(picture, self._box[1], self._backbone.frame_size)
 
     def _begin(self, motion: Motion) -> list[Message]:
-        """Make the encoder; return hello and the stream's header."""
+        """Create the encoder; return hello and the stream's header."""
         layout = layout_for_quality(motion, self._config.quality)
         tables = profile_named("auto", self._config.model.rsplit("/", 1)[-1], layout)
         self._encoder = _LiveEncoder(layout, tables, LIVE)
@@ -220,21 +228,22 @@ class Sender:
         """Return a packet of this frame's motion.
 
         Raises:
-            KinecastError: it cannot be told: points far outside the frame.
+            KinecastError: it cannot be coded: points far outside the frame.
         """
         active = self._active
         assert active is not None and self._encoder is not None
         retarget = self._retarget
         if active.avatar:
-            # A copy, which is kept only if the frame can be sent: else it is no beginning for those after it.
+            # A copy, kept only if the frame can be sent: otherwise later frames must not depend on it.
             retarget = copy(retarget) if retarget else self._backbone.retarget(active.motion, motion)
             motion = retarget(motion)
+        motion = active.drawn_by(self._backbone, motion)
         levels = quantize(motion.vectors().numpy(), self._encoder.layout)[0]
         self._retarget = retarget
         if self._key_wanted:
             self._key_wanted = False
             self._encoder.request_key()
-        # A loss makes all useless up to the next key, which costs twice a delta: the more are lost, the more pay.
+        # A loss makes all packets useless up to the next key, which costs twice a delta: more losses justify more keys.
         longest = _KEY_EVERY_S * self._config.fps
         self._encoder.set_key_every(round(min(_KEYS_PER_LOSS / max(self.loss, 1e-3), longest)))
         packet = self._encoder.push_at(number, levels)
@@ -253,31 +262,32 @@ class Sender:
             if self._avatar_of_pending is avatar:
                 again = self.resend or now - self._pending_since > _PATIENCE
                 return self._send(self._pending, now) if again and now >= self._picture_at else []
-            self._pending = None  # the user changed his mind
+            self._pending = None  # the user changed the picture again
         wanted = avatar is not None
         if self._active is None or self._active.avatar != wanted or (wanted and self._avatar_of_pending is not avatar):
             if wanted:
                 return self._offer(self._avatar_picture(avatar), True, now)
-            return self._offer(picture, False, now) if float(picture.std()) > _FLAT else []
+            return self._offer(picture, False, now, motion) if float(picture.std()) > _FLAT else []
         if not wanted and self._refresh_due(cut, now) and self._gain(tensor, motion) > GAIN:
             self.refreshes += 1
-            return self._offer(picture, False, now)
+            return self._offer(picture, False, now, motion)
         return []
 
     def _refresh_due(self, cut: bool, now: float) -> bool:
-        if cut:  # what follows a cut is measured at once; the budget of pictures is for drifting
+        if cut:  # a scene cut is measured at once; the budget of pictures is for drift
             return now - self._pending_since > _CUT_S
         return now >= self._check_at and now >= self._picture_at
 
     def _gain(self, tensor: torch.Tensor, motion: Motion) -> float:
-        """Return by how much a picture of this frame would lower the mean absolute error of what is drawn of it."""
+        """Return by how much a picture of this frame would lower the mean absolute error of its render."""
         active, backbone = self._active, self._backbone
         assert active is not None
         started = self._clock()
         self._check_at = started + _CHECK_S
         tensor = tensor.to(backbone.device)
         on_device = motion.to(backbone.device)
-        old = backbone.animate(active.state, active.motion.to(backbone.device), on_device)
+        told = active.drawn_by(backbone, on_device)
+        old = backbone.animate(active.state, active.motion.to(backbone.device), told)
         new = backbone.animate(backbone.encode_source(tensor), on_device, on_device)
         gain = float((old - tensor).abs().mean() - (new - tensor).abs().mean())
         took = self._clock() - started
@@ -289,12 +299,12 @@ class Sender:
         assert avatar is not None
         return centred(avatar, self._backbone.frame_size)
 
-    def _offer(self, picture: np.ndarray, avatar: bool, now: float) -> list[Message]:
-        """Encode a picture as the receiver will have it, and return its chunks."""
+    def _offer(self, picture: np.ndarray, avatar: bool, now: float, frame: Motion | None = None) -> list[Message]:
+        """Encode a picture as the receiver will have it, of a frame or not, and return its chunks."""
         data, mime = code_picture(picture, self._config.picture_quality)
         tensor = to_tensor(open_picture(data, self._backbone.frame_size)).to(self._backbone.device)
         state, motion = self._backbone.encode_source(tensor), self._backbone.detect(tensor).to("cpu")
-        self._pending = Reference(self._next_picture, state, motion, avatar, data, mime)
+        self._pending = Reference(self._next_picture, state, motion, avatar, data, mime, frame)
         self._avatar_of_pending = self.avatar
         self._next_picture = (self._next_picture + 1) % 256
         return self._send(self._pending, now)
@@ -307,40 +317,40 @@ class Sender:
         return [("picture", bytes(chunk)) for chunk in chunks]
 
     def _activate(self, number: int, picture: np.ndarray) -> list[Message]:
-        """Change over to the pending picture as soon as the receiver has it: never is motion drawn on another.
+        """Switch to the pending picture once the receiver has it, so that motion never applies to another.
 
-        An avatar waits for a frame that is not black, since it moves as I have moved since its first frame.
+        An avatar waits for a frame that is not black, since its motion is relative to its first frame.
         """
         pending = self._pending
         if pending is None or self.have != pending.number or (pending.avatar and float(picture.std()) <= _FLAT):
             return []
         if self._active is None or pending.avatar or self._active.avatar:
             self._retarget = None
-            self.request_key()  # the numbers jump: no prediction from those before
+            self.request_key()  # the numbers jump: no prediction from earlier ones
         self._active, self._pending = pending, None
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]
 
 
 class _LiveEncoder(MotionEncoder):
-    """An encoder that goes on after a pause of any length or a failure: with a key packet, as protocol.md allows."""
+    """An encoder that resumes after a pause or failure with a key packet, as protocol.md allows."""
 
     def set_key_every(self, frames: int) -> None:
-        """Change how often key packets come."""
+        """Set the interval of key packets."""
         if max(1, frames) != self.packing.key_every:
             self.packing = replace(self.packing, key_every=max(1, frames))
 
     def push_at(self, number: int, levels: np.ndarray) -> MotionPacket:
-        """Return the packet of a frame of a number above the last one's."""
+        """Return the packet of a frame with a number above the last one's."""
         if not 0 <= number - self._frame <= MAX_SKIP or not self._frame:
             self._frame = number
             self.request_key()
         try:
             packet = self.push(levels, number - self._frame)
         except BaseException:
-            self._coder, self._count = None, 0  # half a frame: nothing can be predicted from it
+            self._coder, self._count = None, 0  # half a frame: it cannot serve for prediction
             self.request_key()
             raise
-        assert packet is not None  # each frame is one
+        assert packet is not None  # each frame is one packet
         return packet
 
 
@@ -350,6 +360,6 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
 
 
 def _short(name: str) -> str:
-    """Return a model's name as a header can hold it: it is for messages only."""
+    """Return a model's name in a form a header can hold; it is used in messages only."""
     text = name.rsplit("/", 1)[-1].encode("ascii", "replace").decode()
     return "".join(c for c in text if c.isprintable())[:64]

@@ -29,8 +29,8 @@ from kinecast.errors import KinecastError
 __all__ = ["CallConfig", "CallSession", "CallStats", "CameraFrame", "IceServer", "LinkFaults", "ShownFrame"]
 
 _WATCH_S = 0.1
-_RECONNECT_S = 2.0  # of silence, after which a new connection is asked for
-_BYE_S = 0.15  # for the last message to leave
+_RECONNECT_S = 2.0  # of silence, after which a new connection is requested
+_BYE_S = 0.15  # for the last message to be sent
 
 
 class CallSession:
@@ -41,10 +41,10 @@ class CallSession:
 
     Args:
         config: see `CallConfig`.
-        on_frame: called with each frame to show, by the play-out clock.
+        on_frame: called with each frame to show, on the play-out clock.
         on_event: called with a kind and one line: "state" with one of `config.State`, "notice" and "error" with a line
             for a person. After "ended" nothing more is called.
-        models: loaded already, for tests and for several sessions in one process; None loads them in `open`.
+        models: loaded models, for tests and for several sessions in one process; None loads them in `open`.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class CallSession:
             self.config, self._models, self._show, self._tell, self._other_left, self._unusable, self._resume
         )
         self._meeting = Meeting(self.config, self._make_peer, self._alive, self._connecting, self._tell)
-        faults = Faults("the connection was not watched", "the connection cannot be watched", self._tell)
+        faults = Faults("the connection was not monitored", "the connection cannot be monitored", self._tell)
         self._watcher = asyncio.ensure_future(repeat(self._watch, faults))
 
     async def host_room(self, server: str) -> str:
-        """Make a room at a signalling server (http(s)://HOST:PORT); returns the invitation, a text for one guest.
+        """Create a room on a signalling server (http(s)://HOST:PORT); returns the invitation, a text for one guest.
 
         Raises:
-            KinecastError: no address, no server there, or it refuses.
+            KinecastError: an invalid address, no server there, or it refuses.
         """
         invitation = await self._ready().host(server)
         self._enter("waiting")
@@ -107,7 +107,7 @@ class CallSession:
         """Join the room of an invitation; returns when admitted, before the call is connected.
 
         Raises:
-            KinecastError: no invitation, no server there, or one that was used or has expired.
+            KinecastError: an invalid, used or expired invitation, or no server there.
         """
         await self._ready().join(invitation)
         if self._state == "new":
@@ -118,54 +118,54 @@ class CallSession:
         return await self._ready().make_offer()
 
     async def accept_offer(self, text: str) -> str:
-        """By hand: take the other's offer; returns the answer text to hand back.
+        """By hand: accept the other side's offer; returns the answer text to hand back.
 
         Raises:
-            KinecastError: it is no offer, too old, or was answered already.
+            KinecastError: not an offer, too old, or already answered.
         """
         return await self._ready().accept_offer(text)
 
     async def accept_answer(self, text: str) -> None:
-        """By hand: take the answer to `make_offer`'s text.
+        """By hand: accept the answer to `make_offer`'s text.
 
         Raises:
-            KinecastError: it is no answer, or one to another offer.
+            KinecastError: not an answer, or one to another offer.
         """
         await self._ready().accept_answer(text)
 
     def submit(self, frame: CameraFrame) -> None:
-        """Give a camera frame. The newest wins: an older one that still waits is dropped and counted. Never blocks."""
+        """Submit a camera frame. The newest wins: an older waiting one is dropped and counted. Never blocks."""
         if self._exchange is not None and self._state != "ended":
             self._exchange.submit(frame)
 
     def set_muted(self, video: bool, audio: bool) -> None:
-        """Stop (or go on) sending video and audio."""
+        """Stop or resume sending video and audio."""
         self._audio_muted = audio
         if self._exchange is not None:
             self._exchange.video_muted, self._exchange.audio_muted = video, audio
             self._set_track()
 
     def set_avatar(self, picture: np.ndarray | None) -> None:
-        """Show the other side a picture, uint8 (H, W, 3), that moves as I do; None shows it me.
+        """Show the other side a picture, uint8 (H, W, 3), animated by the camera's motion; None shows the camera.
 
         Raises:
-            KinecastError: it is no such picture.
+            KinecastError: not such a picture.
         """
         if picture is not None:
-            CameraFrame(picture, 0.0, 0)  # the same is asked of both
+            CameraFrame(picture, 0.0, 0)  # the same requirements as for camera frames
         if self._exchange is None:
             raise KinecastError("avatar: expected an open session: open it first, or set it in the config")
         self._exchange.avatar = picture
 
     def reconnect(self) -> None:
-        """Make the connection anew, as happens by itself after a few seconds of silence. Needs a room.
+        """Reconnect, as happens automatically after a few seconds of silence. Needs a room.
 
         Raises:
-            KinecastError: there is no call, or one that was made by hand.
+            KinecastError: no call, or one set up by hand.
         """
         meeting = self._ready()
         if not meeting.has_room:
-            raise KinecastError("reconnect: expected a call through a room server, found none: make a new call")
+            raise KinecastError("reconnect: expected a call through a room server, found none: start a new call")
         meeting.again()
 
     def audio_in(self, track: Any) -> None:
@@ -174,10 +174,10 @@ class CallSession:
         self._set_track()
 
     async def close(self) -> None:
-        """Hang up: say so to the other side, stop everything, finish the recording."""
+        """Hang up: notify the other side, stop everything, finish the recording."""
         self._begin_end("hung up", say=True)
         assert self._ending is not None
-        await asyncio.shield(self._ending)  # who waits may be cancelled; what has begun to end ends
+        await asyncio.shield(self._ending)  # the waiting task may be cancelled; ending continues
 
     def _ready(self) -> Meeting:
         if self._meeting is None or self._state == "ended":
@@ -217,7 +217,7 @@ class CallSession:
             self._enter("reconnecting")
             self._meeting.again()
         else:
-            line = reason if peer.hostile else f"{reason}: without a room it is made again by a new offer by hand"
+            line = reason if peer.hostile else f"{reason}: without a room, reconnect with a new offer by hand"
             self._tell("error", line)
             self._begin_end(reason)
 
@@ -240,7 +240,7 @@ class CallSession:
             self._enter("connecting" if self._connected_at is None else "reconnecting")
 
     async def _watch(self) -> None:
-        """Follow what the connection is like, and have a new one made when it is gone."""
+        """Monitor the connection, and reconnect when it is lost."""
         await asyncio.sleep(_WATCH_S)
         exchange, meeting = self._exchange, self._meeting
         if exchange is None or meeting is None:
@@ -298,7 +298,7 @@ class CallSession:
             self._ending = asyncio.ensure_future(self._end(reason, say))
 
     async def _end(self, reason: str, say: bool) -> None:
-        """Stop everything, in the order in which things depend on each other."""
+        """Stop everything, in order of dependency."""
         exchange, meeting, watcher = self._exchange, self._meeting, self._watcher
         peer = exchange.peer if exchange is not None else None
         if peer is not None:
@@ -334,7 +334,7 @@ class CallSession:
     def _other_track(self, track: Any) -> None:
         if self.on_audio is not None:
             self.on_audio(track)
-        else:  # somebody must take the frames, or they queue up
+        else:  # the frames must be read, or they queue up
             self._sink = asyncio.ensure_future(_drain(track))
 
     # --- figures ----------------------------------------------------------------------------------------------------

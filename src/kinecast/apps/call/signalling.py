@@ -1,4 +1,4 @@
-"""A member's side of a room: claims its place, seals what it says, comes back when the server or the network fails."""
+"""The client of a room: claims its place, encrypts messages, and reconnects when the server or the network fails."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ from kinecast.apps.call.invitation import MAX_SEALED, Seal, derive
 from kinecast.errors import KinecastError, one_line
 
 _MAX_MESSAGE = MAX_SEALED + 256
-_RETRY_S = (0.2, 4.0)  # shortest and longest wait before the next try
-_REFUSED_S = 3.0  # at least, after a refusal: a server hears out few of them a minute
+_RETRY_S = (0.2, 4.0)  # shortest and longest wait before the next attempt
+_REFUSED_S = 3.0  # at least, after a refusal: a server accepts few of them per minute
 _CONNECT_S = 5.0
 
 
@@ -23,11 +23,11 @@ class RoomSignalling:
         server: its address, http(s)://HOST:PORT.
         secret: of the room.
         role: host or guest.
-        token: what this member shows when it comes back; a new one if None.
-        on_present: whether the other member is there, whenever that changes.
-        on_message: what it says.
-        on_trouble: a line whenever the server cannot be reached, None when it can again.
-        patient: not admitted yet is no reason to give up: the other member may have to make the room anew.
+        token: identifies this member when it reconnects; a new one if None.
+        on_present: called with whether the other member is present, at each change.
+        on_message: called with its messages.
+        on_trouble: called with a line when the server becomes unreachable, with None when it is reachable again.
+        patient: keep trying when refused: the other member may have to create the room again.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RoomSignalling:
             raise
 
     def send(self, message: dict[str, Any]) -> None:
-        """Say something to the other member; lost if it is not there."""
+        """Send a message to the other member; lost if it is absent."""
         if self._socket is not None and not self._socket.closed:
             asyncio.ensure_future(self._send(self._socket, message))
 
@@ -82,7 +82,7 @@ class RoomSignalling:
             self._task = None
 
     async def _run(self, admitted: "asyncio.Future[None]") -> None:
-        """Keep the place: connect again, at growing intervals, until closed or refused."""
+        """Keep the place: reconnect, at growing intervals, until closed or refused."""
         import aiohttp
 
         wait = _RETRY_S[0]
@@ -91,13 +91,13 @@ class RoomSignalling:
                 try:
                     await self._visit(session, admitted)
                     wait = _RETRY_S[0]
-                except Exception as error:  # of whatever kind: without this task the place is lost for good
+                except Exception as error:  # any error: without this task the place is lost for good
                     refused = isinstance(error, KinecastError)
                     if not (admitted.done() or (refused and self._patient)):
                         line = str(error) if refused else f"server {self.server}: expected an answer, found "
                         admitted.set_exception(KinecastError(line if refused else line + _said(error)))
                         return
-                    # A server that was restarted refuses a guest until its host has made the room anew.
+                    # A restarted server refuses a guest until its host has created the room again.
                     wait = max(wait, _REFUSED_S) if refused else wait
                     self._on_trouble(f"the signalling server: {_said(error)}; trying again")
                 finally:
@@ -107,7 +107,7 @@ class RoomSignalling:
                 wait = min(2 * wait, _RETRY_S[1])
 
     async def _visit(self, session: Any, admitted: "asyncio.Future[None]") -> None:
-        """Connect once and stay as long as it lasts."""
+        """Connect once and stay until disconnected."""
         from aiohttp import WSMsgType
 
         connecting = session.ws_connect(f"{self.server}/v1/room", max_msg_size=_MAX_MESSAGE, heartbeat=10)
@@ -137,7 +137,7 @@ class RoomSignalling:
             self._on_present(True)
 
     def _take(self, text: str) -> None:
-        """Take what the server says. What is not of the protocol is dropped: it cannot hurt.
+        """Take a message of the server. Messages outside the protocol are dropped.
 
         Raises:
             KinecastError: it refuses.
@@ -158,7 +158,7 @@ class RoomSignalling:
                 self._on_message(self._seal.open(values["sealed"]))
 
     def _now_present(self, present: bool, announce: bool = True) -> None:
-        # A member that comes back is told of even if it was never missed: it may be another process.
+        # A returning member is reported even if it was never missed: it may be another process.
         changed = present or self.present
         self.present = present
         if changed and announce:
@@ -166,7 +166,7 @@ class RoomSignalling:
 
 
 def _said(error: BaseException) -> str:
-    system = getattr(error, "os_error", error)  # aiohttp's own text has more than a person wants to know
+    system = getattr(error, "os_error", error)  # aiohttp's own text is too detailed
     if isinstance(system, OSError) and system.strerror:
         return system.strerror.partition("[")[0].strip() or type(error).__name__
     return one_line(error, 120)

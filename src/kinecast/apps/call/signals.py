@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an event, for programs that have to say goodbye."""
+"""Ctrl-C and SIGTERM as an event, for programs that end gracefully."""
 
 import asyncio
 import signal
@@ -10,9 +10,9 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def on_stop(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on either signal while the block runs; after it they do again what they did before.
+    """Call `stop` on either signal while the block runs; the previous handlers are restored after it.
 
-    Where an event loop takes no signals (Windows, a thread that is not the main one) they keep their usual effect.
+    If an event loop cannot handle signals (Windows, or not the main thread) they keep their usual effect.
     """
     loop = asyncio.get_running_loop()
     for number in _NUMBERS:

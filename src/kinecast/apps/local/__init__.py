@@ -1,1 +1,1 @@
-"""What the local pages share: a server on 127.0.0.1 that only one person's browser may use, and their look."""
+"""Shared parts of the local pages: a server on 127.0.0.1 for one person's browser, and their style."""

@@ -1,10 +1,10 @@
 """A page on 127.0.0.1 for one person's browser.
 
-Nobody else may use it, other sites open in the same browser included:
-- every request must name the server's own address as Host (a name that was rebound to 127.0.0.1 does not), and no other
+Nobody else may use it, including other sites open in the same browser:
+- every request must name the server's own address as Host (against DNS rebinding), and no other
   Origin; a WebSocket must name its Origin;
-- whatever is not the same for everybody needs the token. It travels in the address's fragment, which browsers neither
-  send nor put into referrers, then in a header or the socket's first message;
+- all private content needs the token. It travels in the address's fragment, which browsers neither send nor put into
+referrers, then in a header or the socket's first message;
 - the files of the page are a fixed table, not a folder; a request has no body where none is expected.
 """
 
@@ -23,7 +23,7 @@ TOKEN_HEADER = "X-Kinecast-Token"
 LOCAL = "kinecast.apps.local"
 _HOST = "127.0.0.1"
 _log = logging.getLogger(__name__)
-_silent = logging.getLogger(f"{__name__}.requests")  # aiohttp's: it has a traceback for every malformed request
+_silent = logging.getLogger(f"{__name__}.requests")  # aiohttp's, which logs a traceback for every malformed request
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 
@@ -31,14 +31,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StaticFile(NamedTuple):
-    """A file that a package ships in its folder `static`."""
+    """A file shipped in a package's folder `static`."""
 
     package: str
     name: str
     kind: str  # its media type
 
 
-# What every page has.
+# Files of every page.
 SHARED = {
     "/page.css": StaticFile(LOCAL, "page.css", "text/css"),
     "/token.js": StaticFile(LOCAL, "token.js", "text/javascript"),
@@ -47,12 +47,12 @@ SHARED = {
 
 
 class Site:
-    """A server on 127.0.0.1 and what guards it.
+    """A guarded server on 127.0.0.1.
 
     Args:
         static: the page's files by path, beside those of `SHARED`.
         socket: the path of its WebSocket, if it has one.
-        bodies: (method, path) of the requests that may have a body.
+        bodies: (method, path) of requests that may have a body.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Site:
 
     @property
     def address(self) -> str:
-        """What a person opens: with the token."""
+        """The address to open, with the token."""
         return f"{self.own}/#{self.token}"
 
     def application(self, longest_body: int = 1024) -> web.Application:
-        """Return an application that is guarded and has the page's files; `longest_body` is in bytes."""
+        """Return a guarded application with the page's files; `longest_body` is in bytes."""
         app = web.Application(middlewares=[self._guard], client_max_size=longest_body)
         app.on_response_prepare.append(self._add_headers)
         for path in self._static:
@@ -91,7 +91,7 @@ class Site:
         Raises:
             KinecastError: the port is taken or not allowed.
         """
-        # No access log: it would name what this person does, and is of use to nobody.
+        # No access log: it would record what this person does, to no use.
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0, logger=_silent)
         await self._runner.setup()
         site = web.TCPSite(self._runner, _HOST, port)
@@ -123,7 +123,7 @@ class Site:
         if any(origin != self.own for origin in origins):
             return refusal(403, "expected a request of this page, found another origin")
         if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
-            return refusal(403, "expected a request of this page, found another site: type the address yourself")
+            return refusal(403, "expected a request of this page, found another site: type the address by hand")
         if request.can_read_body and (request.method, request.path) not in self._bodies:
             return refusal(413, "expected a request without a body")
         try:
@@ -136,7 +136,7 @@ class Site:
             raise
         except Exception:
             _log.exception("a request of the page failed")
-            return refusal(500, "this request failed: what kinecast printed says why")
+            return refusal(500, "this request failed: see the output of kinecast")
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         connects = "'self'" if self._socket is None else f"'self' ws://{_HOST}:{self.port}"
@@ -166,5 +166,5 @@ class Site:
 
 
 def refusal(status: int, line: str) -> web.Response:
-    """Return an answer of one line."""
+    """Return a one-line response."""
     return web.Response(status=status, text=f"kinecast: {line}\n")

@@ -1,4 +1,4 @@
-"""From a picture of any shape and size to a finished video: faces found, cut out, moved and put back.
+"""From a picture of any shape and size to a finished video: faces are found, cropped, animated and pasted back.
 
 picture -> faces.py: who is in it -> crops.py: the square around each head
 driving -> driving.py: motion, its times, its sound

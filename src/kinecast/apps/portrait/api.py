@@ -1,4 +1,4 @@
-"""`kinecast.animate`: a portrait moved by whatever drives it, from a program."""
+"""`kinecast.animate`: animate a portrait from Python."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -58,27 +58,26 @@ def animate(
     precision: str = "exact",
     **options: Any,
 ) -> Iterator[np.ndarray] | Report:
-    """Animate the face in a picture, and put it back where it was.
+    """Animate the face in a picture and paste it back in place.
 
     Args:
         source: the picture: a path, a PIL image, an array (H, W, 3) of uint8, or a tensor (3, H, W) in [0, 1].
-        driving: a path of a clip or of motion (.npz, .kcm), a `Motion`, or frames: an array (T, H, W, 3), a tensor
-            (T, 3, H, W), or anything that yields pictures, such as a camera. Of frames that come one at a time each is
-            answered before the next one is taken.
-        output: a clip to write (mp4, mov, webm, mkv, gif); without it frames are returned as they are made.
-        model: a name of `kinecast zoo list`, a file, or a loaded backbone, which is quicker if there are several
-            pictures.
+        driving: a path of a clip or of motion (.npz, .kcm, .csv of blendshapes), a `Motion`, or frames: an array
+            (T, H, W, 3), a tensor (T, 3, H, W), or anything that yields pictures, such as a camera. A stream is
+            processed frame by frame: each result is returned before the next frame is taken.
+        output: a clip to write (mp4, mov, webm, mkv, gif); without it, frames are returned as they are made.
+        model: a name of `kinecast zoo list`, a file, or a loaded backbone, which is faster for several pictures.
         device: auto, cpu, cuda or mps.
         engine: as of `load_model`.
         precision: likewise.
-        **options: those of `PortraitOptions`: face, square, size, relative, transfer, crop, fps, true_fps, limit,
+        **options: fields of `PortraitOptions`: face, square, size, relative, transfer, crop, fps, true_fps, limit,
             start, end, smooth, sound, quality, reenact.
 
     Returns:
-        Frames (H, W, 3), uint8, one by one; or the figures, if an output was written.
+        Frames (H, W, 3), uint8, one by one; or the report, if an output was written.
 
     Raises:
-        KinecastError: no face, unreadable input, an option that there is not, an output that cannot be written.
+        KinecastError: no face, unreadable input, an unknown option, or an output that cannot be written.
 
     Example:
         >>> for frame in kinecast.animate("portrait.jpg", "clip.mp4", size=512):
@@ -96,7 +95,7 @@ def animate(
         drive = _drive(backbone, driving, wanted)
         if output is not None:
             return perform(stage, drive, output, wanted, Clock())
-        return stage.frames([drive.motion], drive.motion[:1] if wanted.relative else None, wanted.transfer)
+        return stage.frames([drive.motion], drive.motion if wanted.relative else None, wanted.transfer)
     frames = _streamed(stage, _stream(driving, wanted), wanted)
     return frames if output is None else _written(frames, output, wanted, backbone.motion_dim)
 
@@ -104,10 +103,10 @@ def animate(
 def _reenacted(
     backbone: Backbone, source: Any, driving: Any, output: str | Path | None, options: PortraitOptions
 ) -> Iterator[np.ndarray] | Report:
-    """Move every frame of a source clip.
+    """Animate every frame of a source clip.
 
     Raises:
-        KinecastError: no clip as source, or neither a clip nor motion as driving.
+        KinecastError: the source is not a clip, or the driving is neither a clip nor motion.
     """
     if not isinstance(source, str | Path) or not isinstance(driving, str | Path | Motion):
         raise KinecastError("reenact: expected a path of a clip as source, and a path or motion as driving: name them")
@@ -127,7 +126,7 @@ def _options(options: dict[str, Any]) -> PortraitOptions:
 
 def _drive(backbone: Backbone, driving: str | Path | Motion, options: PortraitOptions) -> Drive:
     if isinstance(driving, Motion):
-        return given_drive(backbone, driving, options.reading)
+        return given_drive(backbone, driving, options)
     return drive_of(backbone, driving, options)
 
 
@@ -135,7 +134,7 @@ def _stream(driving: Any, options: PortraitOptions) -> Iterable[Any]:
     """Return frames one by one.
 
     Raises:
-        KinecastError: what is no frames, or an option that needs the times of a clip.
+        KinecastError: not frames, or an option that needs the times of a clip.
     """
     if isinstance(driving, np.ndarray | Tensor) and driving.ndim != 4:
         raise KinecastError(
@@ -145,7 +144,7 @@ def _stream(driving: Any, options: PortraitOptions) -> Iterable[Any]:
         raise KinecastError(f"driving: expected a path, motion or frames, found {type(driving).__name__}")
     for name in ("start", "end", "true_fps", "crop"):
         if getattr(options, name):
-            raise KinecastError(f"{name}: expected a clip as driving, found frames: give those that are meant")
+            raise KinecastError(f"{name}: expected a clip as driving, found frames: pass only the frames you want")
     return islice(driving, options.limit)
 
 

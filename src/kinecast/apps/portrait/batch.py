@@ -1,21 +1,23 @@
-"""Many portraits or many driving clips, an output each: what is there already, and made the same way, is left out.
+"""Many portraits or many driving clips, one output each: outputs already made with the same settings are skipped.
 
-Beside each output `x.mp4` lies `x.json`, which says what it was made of and its figures. Both are written whole, so
-that a batch resumes after an interruption.
+Beside each output `x.mp4`, `x.json` holds its inputs, settings and report. Both are written atomically, so that a batch
+resumes after an interruption.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kinecast.apps.animation import Clock
-from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Progress
-from kinecast.apps.portrait.job import drive_of, perform, prepared
+from kinecast.apps.backbone_worker import model_files
+from kinecast.apps.portrait.batch_worker import LastDrive, Made, make
+from kinecast.apps.portrait.driving import MOTION_SUFFIXES, Progress
 from kinecast.apps.portrait.options import PortraitOptions, Say
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_distinct, check_folder, make_folder
+from kinecast.jobs import tasks as jobs
+from kinecast.jobs.pool import WorkerPool
 from kinecast.media.pictures import PICTURE_SUFFIXES
 from kinecast.media.sources import by_name
 from kinecast.models.base import Backbone
@@ -26,7 +28,7 @@ _SIDECAR = ".json"
 
 @dataclass(frozen=True)
 class Task:
-    """One output of a batch, and what it is made of."""
+    """One output of a batch, with its inputs."""
 
     source: Path
     driving: Path
@@ -34,7 +36,7 @@ class Task:
 
     @property
     def sidecar(self) -> Path:
-        """What says how the output was made."""
+        """The sidecar file with inputs and settings."""
         return self.output.with_suffix(_SIDECAR)
 
 
@@ -76,60 +78,70 @@ def run_batch(
     overwrite: bool = False,
     progress: Progress = lambda stage, frames: None,
     say: Say = lambda line: None,
+    pool: WorkerPool | None = None,
 ) -> int:
-    """Do all tasks that are not done, and return how many were.
+    """Do all unfinished tasks, and return their number.
 
-    A task that fails is told of, and the others are done.
+    A failed task is reported, and the others continue.
 
     Args:
         backbone: what animates.
         tasks: of `plan`.
         options: of all.
-        model: the backbone's name, by which outputs are known again.
-        overwrite: replace outputs that were made otherwise.
-        progress: as of `animate_portrait`.
+        model: the backbone's name, part of the outputs' key.
+        overwrite: replace outputs made with different settings.
+        progress: as of `animate_portrait`; with a pool, called once per task.
         say: likewise.
+        pool: of a `PortraitWorker` with the same model and options, which does the work; None is this process.
 
     Raises:
-        KinecastError: outputs that are there and were made otherwise, before any work; or some tasks failed.
+        KinecastError: existing outputs with different settings, before any work; or failed tasks.
     """
     made_of = {task.output: _made_of(task, options, model) for task in tasks}
     open_tasks = [task for task in tasks if _said(task) != made_of[task.output]]
     _check(open_tasks, tasks, made_of, overwrite)
     if len(open_tasks) < len(tasks):
-        say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs are there already")
+        say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs exist already")
     failed = []
-    drives = _drives(backbone, options, progress)
-    for number, task in enumerate(open_tasks, 1):
-        try:
-            say(f"[{number}/{len(open_tasks)}] {task.source.name}, driven by {task.driving.name}")
-            clock = Clock()
-            stage = prepared(backbone, task.source, options, clock, say)
-            with clock("detect"):
-                drive = drives(task.driving)
-            report = perform(stage, drive, task.output, options, clock, progress)
-            with atomic_path(task.sidecar) as temporary:
-                values = {"made_of": made_of[task.output], "report": report.to_dict()}
-                temporary.write_text(json.dumps(values, indent=2) + "\n")
-        except KinecastError as error:
+    results = (
+        _by(pool, open_tasks, model, progress, say) if pool else _here(backbone, open_tasks, options, progress, say)
+    )
+    for task, made in results:
+        if made.error is not None:
             failed.append(task)
-            say(f"{task.output.name}: {error}")
+            say(f"{task.output.name}: {made.error}")
+            continue
+        with atomic_path(task.sidecar) as temporary:
+            values = {"made_of": made_of[task.output], "report": made.report}
+            temporary.write_text(json.dumps(values, indent=2) + "\n")
     if failed:
         raise KinecastError(f"{len(failed)} of {len(open_tasks)} could not be animated, {failed[0].output.name} first")
     return len(open_tasks)
 
 
-def _drives(backbone: Backbone, options: PortraitOptions, progress: Progress) -> Callable[[Path], Drive]:
-    """Return what gives the motion of a clip, and remembers that of the last one."""
-    known: dict[Path, Drive] = {}
+def _here(
+    backbone: Backbone, tasks: Sequence[Task], options: PortraitOptions, progress: Progress, say: Say
+) -> Iterator[tuple[Task, Made]]:
+    """Do tasks in turn in this process."""
+    drives = LastDrive(options, progress)
+    for number, task in enumerate(tasks, 1):
+        say(f"[{number}/{len(tasks)}] {task.source.name}, driven by {task.driving.name}")
+        yield task, make(backbone, task.source, task.driving, task.output, drives, options, progress, say)
 
-    def drive(path: Path) -> Drive:
-        if path not in known:
-            known.clear()
-            known[path] = drive_of(backbone, path, options, progress)
-        return known[path]
 
-    return drive
+def _by(
+    pool: WorkerPool, tasks: Sequence[Task], model: str, progress: Progress, say: Say
+) -> Iterator[tuple[Task, Made]]:
+    """Do tasks by a pool; they come as they are finished."""
+    given = model_files(model)
+    work = [jobs.Task("animate", (t.source, t.driving, t.output), reads=(t.source, t.driving, *given)) for t in tasks]
+    for number, (i, made) in enumerate(pool.run(work), 1):
+        task = tasks[i]
+        say(f"[{number}/{len(tasks)}] {task.source.name}, driven by {task.driving.name}")
+        for line in made.lines:
+            say(line)
+        progress("animate", 1)
+        yield task, made
 
 
 def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[Path, Any], overwrite: bool) -> None:
@@ -140,7 +152,7 @@ def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[P
             check_distinct(path, inputs)
             if there and not overwrite:
                 raise KinecastError(
-                    f"{path}: expected no such file, or one made of the same inputs and options, found another: name "
+                    f"{path}: expected no such file, or one with the same inputs and options, found another: name "
                     "another folder, or add --overwrite"
                 )
     if tasks:
@@ -149,12 +161,12 @@ def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[P
 
 
 def _said(task: Task) -> Any:
-    """Return what a finished output was made of; None if there is none."""
+    """Return the settings of a finished output; None if there is none."""
     return _sidecar(task) if task.output.is_file() else None
 
 
 def _sidecar(task: Task) -> Any:
-    """Return what the sidecar says that the output was made of; None if it is no such file."""
+    """Return the settings in the sidecar; None if it is not a sidecar."""
     try:
         return json.loads(task.sidecar.read_text())["made_of"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -168,7 +180,7 @@ def _made_of(task: Task, options: PortraitOptions, model: str) -> dict[str, Any]
 
 
 def _known(path: Path) -> list[Any]:
-    """Return what a file is known by."""
+    """Return a file's key."""
     if path.is_dir():
         return [path.name, sorted(each.name for each in path.iterdir())]
     status = path.stat()
@@ -176,7 +188,7 @@ def _known(path: Path) -> list[Any]:
 
 
 def _drivings(driving: Path) -> list[Path]:
-    return list(_files(driving, (*CLIP_SUFFIXES, MOTION_FILE, STREAM_FILE))) if driving.is_dir() else []
+    return list(_files(driving, (*CLIP_SUFFIXES, *MOTION_SUFFIXES))) if driving.is_dir() else []
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The square that is cut around a head: what the backbone sees, and what moves."""
+"""The square crop around a head, the backbone's input."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ import numpy as np
 from kinecast.faces import Face
 from kinecast.models.pasting import Edges
 
-ROOMY = 0.5  # of the square's side that a face takes: room for hair, neck, and a head that turns
-FRAMED = 0.61  # as driving clips are cut around a face, so that places mean the same
-_LOW = 0.07  # of a face's size that it lies below the square's middle, since hair is above
+ROOMY = 0.5  # of the square's side that a face takes, with room for hair, neck and turning
+FRAMED = 0.61  # as in crops of driving clips, so that positions mean the same
+_LOW = 0.07  # of a face's size, below the square's middle, since hair is above
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Crop:
 
     @property
     def fading(self) -> Edges:
-        """The edges, top, left, bottom and right, beyond which the picture continues."""
+        """The edges (top, left, bottom, right) beyond which the picture continues."""
         height, width = self.shape
         return self.top > 0, self.left > 0, self.top + self.side < height, self.left + self.side < width
 
@@ -42,7 +42,7 @@ def head_crop(face: Face, shape: tuple[int, int], share: float = ROOMY) -> Crop:
     Args:
         face: whose.
         shape: of the picture.
-        share: of the square's side that the face takes; more where the picture ends.
+        share: of the square's side that the face takes; more at the picture's edges.
     """
     height, width = shape
     side = max(min(round(face.size / share), height, width), 1)

@@ -1,4 +1,4 @@
-"""What drives a portrait: the motion of a clip, of a motion file or of a stream of frames, with times and sound."""
+"""The driving of a portrait: the motion of a clip, a motion file or a stream of frames, with times and sound."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kinecast.apps.blendshape_driving import TABLE, load_motion
 from kinecast.apps.extraction import Progress, check_motion, detect_motion
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.stream.clips import read_motion
@@ -24,16 +25,22 @@ from kinecast.models.base import Backbone
 from kinecast.motion import Motion
 
 MOTION_FILE, STREAM_FILE = ".npz", ".kcm"
-_LARGEST_SIDE = 1024  # pixels of a driving frame, in which a face is looked for
+MOTION_SUFFIXES = (MOTION_FILE, STREAM_FILE, TABLE)
+_LARGEST_SIDE = 1024  # pixels of a driving frame in face detection
 
 
 @dataclass(frozen=True)
 class Reading:
     """How a driving clip is read.
 
-    `crop` is a policy of `kinecast.media.framing`; None lets the backbone have what it sees best. `start` and `end` are
-    seconds of the clip, `fps`, `true_fps` and `limit` those of `kinecast.media.footage`; `smooth` filters what
-    trembles.
+    Attributes:
+        crop: crop of the frames, a policy of `kinecast.media.framing`; None lets the backbone choose.
+        fps: resample to this constant rate.
+        true_fps: the true frame rate, if the file's times are wrong.
+        limit: maximum number of frames.
+        start: start of the clip, in seconds.
+        end: end of the clip, in seconds.
+        smooth: filter jitter (One Euro).
     """
 
     crop: str | None = None
@@ -47,7 +54,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Drive:
-    """Motion of T frames, when they are shown, and what is heard.
+    """Motion of T frames, with display times and sound.
 
     Attributes:
         motion: T frames.
@@ -76,8 +83,8 @@ def clip_drive(
         backbone: detects.
         clip: whatever `kinecast.media.video.read_frames` reads.
         reading: how.
-        relative: whether its changes alone count, so that it may be looked at whole.
-        sound: whether it is kept.
+        relative: whether only its changes count, so that whole frames may be used.
+        sound: whether to keep the sound.
         progress: called with ("detect", frames done since the last call).
 
     Raises:
@@ -90,10 +97,10 @@ def clip_drive(
 
 
 def driving_footage(backbone: Backbone, clip: str | Path, reading: Reading, relative: bool = True) -> Footage:
-    """Return the frames of a clip as the backbone sees them best.
+    """Return the frames of a clip in the crop that suits the backbone.
 
-    A backbone that looks for a face itself gets whole frames when their framing does not matter, so that a head that
-    moves about is never cut; all others get what is around the first frames' face.
+    A backbone that finds faces itself gets whole frames if framing does not matter, so that a moving head is never
+    cropped; all others get a crop around the face in the first frames.
     """
     size: tuple[int, int] | None = backbone.frame_size
     crop = reading.crop
@@ -103,19 +110,19 @@ def driving_footage(backbone: Backbone, clip: str | Path, reading: Reading, rela
 
 
 def _whole(clip: str | Path) -> tuple[int, int] | None:
-    """Return the size of a clip's frames, smaller where they are larger than a face needs; None is their own."""
+    """Return the size of a clip's frames, reduced if larger than a face needs; None keeps their own."""
     info = probe(clip)
     scale = _LARGEST_SIDE / max(info.height, info.width)
     return None if scale >= 1 else (max(round(info.height * scale), 1), max(round(info.width * scale), 1))
 
 
 def is_motion(path: str | Path) -> bool:
-    """Tell whether a file holds motion: by its suffix, or as video with GFV messages."""
-    return Path(path).suffix.lower() in (MOTION_FILE, STREAM_FILE) or carries_gfv(path)
+    """Return whether a file holds motion: by its suffix, or as video with GFV messages."""
+    return Path(path).suffix.lower() in MOTION_SUFFIXES or carries_gfv(path)
 
 
 def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool = True) -> Drive:
-    """Read a motion file (.npz), a motion stream (.kcm) or video with GFV messages, whose pictures are left out.
+    """Read motion (.npz), blendshapes (.csv), a motion stream (.kcm) or GFV video, without their pictures.
 
     Raises:
         KinecastError: damaged, of another model, or an option that needs frames.
@@ -125,8 +132,8 @@ def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool =
         _, motion = read_motion(backbone, path)
         if sound and reading.start == 0:
             heard = stream_sound(path, float(motion.edges()[0]))
-    elif path.suffix.lower() == MOTION_FILE:
-        motion = Motion.load(path)
+    elif path.suffix.lower() in MOTION_SUFFIXES:
+        motion = load_motion(backbone, path)
     else:
         _, motion = read_gfv(backbone, path)
         heard = clip_sound(path, reading.start) if sound else None
@@ -134,15 +141,13 @@ def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool =
 
 
 def given_drive(backbone: Backbone, motion: Motion, reading: Reading) -> Drive:
-    """Return motion that was detected before, as it is to be shown.
+    """Return previously detected motion with its display times.
 
     Raises:
         KinecastError: motion of another model, or of no frames, or an option that needs frames.
     """
     if reading.smooth:
-        raise KinecastError(
-            "smooth: expected a clip as --driving, found motion: extract it anew, or leave --smooth out"
-        )
+        raise KinecastError("smooth: expected a clip as --driving, found motion: extract it again, or drop --smooth")
     check_motion(backbone, motion)
     if reading.true_fps is not None:
         motion = replace(motion, fps=reading.true_fps, times=None, end=None)
@@ -169,15 +174,15 @@ def _end(part: Motion) -> float | None:
 
 
 def stream_motion(backbone: Backbone, frames: Iterable[Any], smooth: float | None = None) -> Iterator[Motion]:
-    """Yield the motion (1) in each frame of a stream as it comes; nothing of later frames is used.
+    """Yield the motion (1) of each frame of a stream as it comes, causally.
 
     Args:
         backbone: detects.
-        frames: as `as_picture` takes them.
-        smooth: frames per second, for a filter of what trembles.
+        frames: as accepted by `as_picture`.
+        smooth: frames per second, for a filter of jitter.
 
     Raises:
-        KinecastError: no frame, or no face in the first of them where the backbone needs one.
+        KinecastError: no frames, or no face in the first one if the backbone needs one.
     """
     detect = backbone.follow(smooth)
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Pictures in whatever form a program has them."""
+"""Pictures in any form a program may have."""
 
 from pathlib import Path
 from typing import Any

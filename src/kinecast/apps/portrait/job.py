@@ -1,4 +1,4 @@
-"""One portrait and what drives it, to a clip on disk, in memory that does not grow with the clip."""
+"""One portrait with its driving, to a clip on disk, in constant memory."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from kinecast.apps.animation import Clock, Report, transfer_report
 from kinecast.apps.portrait.driving import Drive, Progress, clip_drive, is_motion, motion_drive
-from kinecast.apps.portrait.faces import chosen, described, find_faces
+from kinecast.apps.portrait.faces import chosen, described, doubts, find_faces
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.portrait.options import PortraitOptions, Say, landmarker_of
 from kinecast.apps.portrait.preview import preview
@@ -32,17 +32,17 @@ def animate_portrait(
     say: Say = lambda line: None,
     preview_path: str | Path | None = None,
 ) -> Report:
-    """Animate the faces of a picture by a clip or by motion, and write the result.
+    """Animate the faces of a picture with a clip or motion, and write the result.
 
     Args:
-        backbone: what animates.
-        source: a picture, as `as_picture` takes it.
-        driving: a clip, or motion (.npz, .kcm, video with GFV messages).
+        backbone: animates.
+        source: a picture, as accepted by `as_picture`.
+        driving: a clip, or motion (.npz, .kcm, .csv of blendshapes, video with GFV messages).
         output: mp4, mov, webm, mkv or gif.
-        options: which faces, what is shown, which part of the clip.
+        options: which faces, what to show, which part of the clip.
         progress: called with (stage, frames done since the last call).
         say: called with lines about what was found.
-        preview_path: a picture, .jpg or .png, that is written before the work, of what moves.
+        preview_path: a picture, .jpg or .png, written before the work, that shows what will move.
 
     Raises:
         KinecastError: unreadable input, no face in it, an output that cannot be written.
@@ -72,8 +72,8 @@ def _reenacted(
     if not isinstance(source, str | Path):
         raise KinecastError(f"reenact: expected the path of a clip as source, found {type(source).__name__}")
     if preview_path is not None:
-        raise KinecastError("preview: expected a picture as source, found --reenact: leave one out")
-    source_footage(source, options)  # what is wrong with it is said before the work
+        raise KinecastError("preview: expected a picture as source, found --reenact: drop one")
+    source_footage(source, options)  # faults are reported before the work
     with clock("detect"):
         drive = drive_of(backbone, driving, options, progress)
     return reenact(backbone, source, drive, output, options, clock, progress)
@@ -87,14 +87,15 @@ def prepared(
     say: Say = lambda line: None,
     preview_path: str | Path | None = None,
 ) -> Stage:
-    """Return a picture as a stage; say where its faces are, and write the preview.
+    """Return a picture as a stage; report the positions of its faces, and write the preview.
 
     Raises:
         KinecastError: as `animate_portrait`.
     """
     with clock("encode source"):
         stage, faces, picked = staged(backbone, as_picture(source), options)
-    say(described(faces, picked))
+    for line in (described(faces, picked), *doubts(faces, picked)):
+        say(line)
     if preview_path is not None:
         write_image(preview_path, preview(stage, picked))
         say(f"wrote {preview_path}")
@@ -104,16 +105,16 @@ def prepared(
 def staged(
     backbone: Backbone, picture: np.ndarray, options: PortraitOptions, faces: Sequence[Face] | None = None
 ) -> tuple[Stage, Sequence[Face], list[Face]]:
-    """Return a picture as a stage, the faces in it from left to right, and those that move.
+    """Return a picture as a stage, the faces in it from left to right, and the animated ones.
 
     Args:
         backbone: what animates.
         picture: (H, W, 3), uint8.
-        options: which faces, and what is shown.
-        faces: if they are known already.
+        options: which faces, and what to show.
+        faces: the faces, if already known.
 
     Raises:
-        KinecastError: there is none, or not the one that is asked for.
+        KinecastError: no face, or not the requested one.
     """
     faces = find_faces(picture, landmarker_of(backbone)) if faces is None else faces
     if not faces:
@@ -138,8 +139,8 @@ def drive_of(
         KinecastError: unreadable, or of another model.
     """
     if is_motion(driving):
-        return motion_drive(backbone, Path(driving), options.reading, options.sound)
-    return clip_drive(backbone, driving, options.reading, options.relative, options.sound, progress)
+        return motion_drive(backbone, Path(driving), options, options.sound)
+    return clip_drive(backbone, driving, options, options.relative, options.sound, progress)
 
 
 def perform(
@@ -150,7 +151,7 @@ def perform(
     clock: Clock | None = None,
     progress: Progress = lambda stage, frames: None,
 ) -> Report:
-    """Draw all frames, write them, and return the figures.
+    """Render and write all frames, and return the report.
 
     Raises:
         KinecastError: an output that cannot be written.
@@ -158,13 +159,14 @@ def perform(
     clock = clock or Clock()
     with VideoWriter(output, drive.fps, quality=options.quality, sound=drive.sound) as writer:
         frames = _timed(
-            stage.frames([drive.motion], drive.motion[:1] if options.relative else None, options.transfer), clock
+            stage.frames([drive.motion], drive.motion if options.relative else None, options.transfer), clock
         )
         for i, frame in enumerate(frames):
             with clock("write"):
                 writer.write(frame, None if drive.edges is None else drive.edges[i : i + 2])
             progress("animate", 1)
-    return transfer_report(len(drive.motion), drive.fps, drive.motion.dim, stage.picture, clock)
+    absent = int((~drive.motion.valid_frames()).sum())
+    return transfer_report(len(drive.motion), drive.fps, drive.motion.dim, stage.picture, clock, absent)
 
 
 def _timed(frames: Iterator[np.ndarray], clock: Clock) -> Iterator[np.ndarray]:

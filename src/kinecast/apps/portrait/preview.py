@@ -1,4 +1,4 @@
-"""One picture of what will move: the heads' squares in the picture, and the mesh on each face."""
+"""A preview of what will move: the heads' squares in the picture, and the mesh on each face."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from kinecast.faces.topology import FACE_OVAL, LEFT_EYE, LIPS_INNER, LIPS_OUTER,
 from kinecast.media.pictures import caption, side_by_side
 
 _HEIGHT = 512  # pixels of the preview
-_MOST = 6  # heads that are shown from near
+_MOST = 6  # heads shown close up
 _SQUARE, _MESH, _LINES = (255, 190, 0), (120, 210, 255), (255, 255, 255)
 
 

@@ -1,4 +1,4 @@
-"""A clip as source: every frame of it is a portrait, and its head takes over another's movement on top of its own."""
+"""A clip as source: every frame is a portrait, and its head adds the driving motion to its own."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,26 +26,26 @@ def source_footage(source: str | Path, options: PortraitOptions) -> Footage:
     """
     for name, given in (("square", options.square), ("size", options.size), ("absolute", not options.relative)):
         if given:
-            raise KinecastError(f"reenact: expected whole frames moved by changes, found --{name}: leave one out")
+            raise KinecastError(f"reenact: expected whole frames and relative motion, found --{name}: drop one")
     if options.face == ALL:
         raise KinecastError("reenact: expected one face, found --face all: choose the largest, or a number")
     return footage(source, None, "none", limit=options.limit)
 
 
 def reenacted(backbone: Backbone, clip: Footage, drive: Drive, options: PortraitOptions) -> Iterator[Shown[np.ndarray]]:
-    """Yield the frames of a source clip, each as it is when the head moves as the driving one does at that time.
+    """Yield the frames of a source clip, each animated by the driving motion at its time.
 
-    The head's own pose and expression stay beneath: what the driving face changes is added. A frame in which no face is
-    seen stays as it is. The clip ends with the motion, if that is shorter.
+    The driving face's changes are added to the head's own pose and expression. Frames without a face are unchanged. The
+    clip ends with the motion, if that is shorter.
 
     Args:
-        backbone: what animates; it is to find faces itself.
-        clip: of `source_footage`.
-        drive: what is added.
-        options: whose face, and how movement is taken over.
+        backbone: animates, and finds faces itself.
+        clip: from `source_footage`.
+        drive: the driving motion to add.
+        options: whose face, and how motion is applied.
 
     Yields:
-        Seconds from and until which a frame is shown, and the frame.
+        Start and end of each frame's display in seconds, and the frame.
 
     Raises:
         KinecastError: no face in any frame.
@@ -80,7 +80,7 @@ def reenact(
     clock: Clock,
     progress: Progress = lambda stage, frames: None,
 ) -> Report:
-    """Write a source clip whose head moves as the driving one does too, with the driving clip's sound.
+    """Write a source clip with the driving motion added, and with the driving clip's sound.
 
     Raises:
         KinecastError: as `reenacted`, or an output that cannot be written.

@@ -1,4 +1,4 @@
-"""A picture, the heads in it that move, and the frames that come of it.
+"""A picture, its animated heads, and the rendered frames.
 
 Notation: T frames, H x W the picture.
 """
@@ -18,13 +18,13 @@ from kinecast.models.pasting import paint
 from kinecast.models.transfer import Retargeter, Transfer
 from kinecast.motion import Motion
 
-_PIXELS = 1 << 21  # of frames that are drawn together
+_PIXELS = 1 << 21  # frames per batch
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A head that moves: where it was cut out, and what the backbone made of it."""
+    """An animated head: its crop and the encoded source."""
 
     crop: Crop
     source: Source
@@ -32,7 +32,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is shown: the whole `picture` (H, W, 3), uint8, with its actors moving, or their squares of `size` pixels.
+    """The scene: the whole `picture` (H, W, 3), uint8, with animated actors, or their squares of `size` pixels.
 
     Squares stand side by side in the order of the actors.
     """
@@ -48,9 +48,10 @@ class Stage:
         """Yield frames, uint8, one for each of the motions' as they come.
 
         Args:
-            motions: of the driving frames, in turn.
-            initial: the one (1) since which changes are taken over; None takes the motion over as it is.
-            options: how changes are taken over.
+            motions: motion of the driving frames, in order.
+            initial: frames to choose the reference of relative motion from, all of a clip that is known or else its
+                first: each actor takes the one that suits it (`Backbone.reference`); None applies absolute motion.
+            options: how relative motion is applied.
         """
         retargets = [self._retargeter(actor, initial, options or Transfer()) for actor in self.actors]
         for motion in motions:
@@ -59,7 +60,7 @@ class Stage:
 
     @property
     def _chunk(self) -> int:
-        side = self.size or 1  # layers are of the network's size, whatever the picture's
+        side = self.size or 1  # layers have the network's size, whatever the picture's
         return max(min(_PIXELS // (side * side), _BATCH), 1)
 
     @torch.inference_mode()
@@ -82,33 +83,34 @@ class Stage:
         return to_uint8(self.backbone.render(actor.source, motion, self.size))
 
     def _retargeter(self, actor: Actor, initial: Motion | None, options: Transfer) -> Retargeter:
-        """Return what makes an actor's motion of that of the driving frames."""
+        """Return a function from driving motion to an actor's motion."""
         if initial is None:
             return lambda motion: motion
-        return self.backbone.retarget(actor.source.motion.to("cpu"), initial, options)
+        own = actor.source.motion.to("cpu")
+        return self.backbone.retarget(own, initial[self.backbone.reference(own, initial)], options)
 
 
 def set_stage(
     backbone: Backbone, picture: np.ndarray, faces: Sequence[Face], size: int | None = None, relative: bool = True
 ) -> Stage:
-    """Cut heads out of a picture and encode them.
+    """Crop heads from a picture and encode them.
 
     Args:
         backbone: what animates.
         picture: (H, W, 3), uint8.
-        faces: in the picture, those that move.
-        size: the side of squares that are shown instead of the whole picture.
-        relative: whether changes of motion alone are taken over; else heads are framed as in driving clips.
+        faces: the faces to animate.
+        size: side of squares to show instead of the whole picture.
+        relative: whether only changes of motion are applied; otherwise heads are cropped as in driving clips.
 
     Raises:
-        KinecastError: a size out of range, or nothing that the backbone can animate.
+        KinecastError: a size out of range, or nothing the backbone can animate.
     """
     check_size(size)
     actors = []
     for face in faces:
         crop = head_crop(face, (picture.shape[0], picture.shape[1]), ROOMY if relative else FRAMED)
         pixels, landmarks = crop.cut(picture), crop.landmarks(face)
-        if size is not None and size < crop.side:  # by the filter that clips pass through too
+        if size is not None and size < crop.side:  # with the same filter as clips
             pixels, landmarks = fit(pixels, (0, 0, crop.side, crop.side), (size, size)), landmarks * (size / crop.side)
         actors.append(Actor(crop, backbone.source(to_tensor(pixels), landmarks)))
     return Stage(backbone, picture, actors, size)

@@ -1,1 +1,1 @@
-"""Clip files to .kcm streams and back: where the codec's bytes meet tensors, media and forecasters."""
+"""Clip files to .kcm streams and back: connects the codec with tensors, media and forecasters."""

@@ -1,4 +1,4 @@
-"""From a clip to a .kcm file and back, in constant memory, with whatever backbone is given."""
+"""From a clip to a .kcm file and back, in constant memory, with any backbone."""
 
 import time
 import warnings
@@ -152,7 +152,7 @@ def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
         return None
     source = clip_sound(clip)
     if source is None:
-        warnings.warn(KinecastWarning(f"{clip}: it has no sound that could be sent"), stacklevel=3)
+        warnings.warn(KinecastWarning(f"{clip}: it has no sound to send"), stacklevel=3)
         return None
     return SoundWriter(source, options.sound_kbps)
 
@@ -167,7 +167,7 @@ def decode_clip(
     interpolated: bool = False,
     sound: bool = True,
 ) -> dict[str, Any]:
-    """Draw the clip that a .kcm file describes, with its sound if it has any and `sound` is set.
+    """Render the clip of a .kcm file, with its sound if it has any and `sound` is set.
 
     Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
     `filler` gives for the name in the header, or interpolated, as that may say. Where it gives None they are filled by
@@ -175,7 +175,7 @@ def decode_clip(
     drawn from the picture that the sender chose for it, or, where that did not come, from the one before.
 
     Raises:
-        KinecastError: no .kcm file, one of another model or version, or no picture or motion in it.
+        KinecastError: not a .kcm file, one of another model or version, or one without picture or motion.
     """
     path = existing_file(stream, "motion stream (.kcm)")
     check_output(output, CLIP_OUTPUTS, "clip", [path])
@@ -228,7 +228,7 @@ def decode_clip(
 
 
 def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
-    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate whatever is wanted by it.
+    """Return the picture, (1, 3, H, W) in [0, 1], and the motion of a .kcm file, to animate any source.
 
     Frames that the sender left out, or that damage hit, are interpolated; those in which it saw no face are not valid.
 
@@ -274,8 +274,8 @@ def profile_for(header: Header) -> Profile:
     profile = generic_profile(layout) if name == GENERIC else load_profile(name, layout)
     if profile.fingerprint() != header.fingerprint:
         raise KinecastError(
-            f"codec profile {name!r}: expected fingerprint {header.fingerprint.hex()} as the stream says, "
-            f"found {profile.fingerprint().hex()}: use the version of kinecast that wrote the stream"
+            f"codec profile {name!r}: expected fingerprint {header.fingerprint.hex()} as in the stream, found "
+            f"{profile.fingerprint().hex()}: use the version of kinecast that wrote the stream"
         )
     return profile
 
@@ -302,8 +302,7 @@ def _usual(name: str, path: Path) -> Forecast:
     """Say that a filler of this name is not to be had; returns the default one."""
     warnings.warn(
         KinecastWarning(
-            f"{path}: expected a filler that is known here, found {name!r}: "
-            f"frames that were left out or lost are filled by {DEFAULT_FILLER}"
+            f"{path}: expected a known filler, found {name!r}: skipped or lost frames are concealed by {DEFAULT_FILLER}"
         ),
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""What a receiver shows for frames that it does not get, by name: `hold`, `damped`, or a forecaster of the zoo.
+"""Concealment of missing frames, by name: `hold`, `damped`, or a forecaster of the zoo.
 
 Notation: N observed, H horizon, D numbers per frame.
 """
@@ -15,7 +15,7 @@ from kinecast.forecasting import Forecaster
 from kinecast.forecasting.median import sample_median
 from kinecast.zoo import forecaster_for, names
 
-SAMPLES = 16  # of a forecaster that samples, whose median is shown: one sample alone is a guess, not an expectation
+SAMPLES = 16  # of a forecaster that samples; the median is shown, since a single sample is not an expectation
 
 
 def filler_names() -> list[str]:
@@ -39,9 +39,10 @@ def load_filler(name: str | Path, motion_dim: int, seed: int = 0) -> Forecast:
 
 
 def advised_filler(name: str, motion_dim: int, seed: int = 0) -> Forecast | None:
-    """Return the filler that a stream's header names, None if it is not to be had: unknown, or of another D.
+    """Return the filler that a stream's header names, None if unavailable: unknown, or of another D.
 
-    A forecaster's file is looked for in the present folder only: a stream does not choose where this machine reads.
+    A forecaster's file is looked for in the current folder only, so that a stream cannot choose where this machine
+    reads.
     """
     if Path(name).name != name:
         return None

@@ -91,11 +91,12 @@ class EncodeOptions:
 
 
 def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
-    """Return a profile by name; "auto" is that of the model, if there is one, or generic.
+    """Return a profile by name; "auto" is that of the model, or of it and D numbers ("mesh-42"), or generic.
 
     Raises:
         KinecastError: there is none of this name, or it is of another layout.
     """
     if name == AUTO_PROFILE:
-        name = model_name if model_name in profile_names() else GENERIC
+        known = profile_names()
+        name = next((each for each in (f"{model_name}-{layout.dim}", model_name) if each in known), GENERIC)
     return load_profile(name, layout)

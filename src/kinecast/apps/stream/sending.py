@@ -1,4 +1,4 @@
-"""A clip on its way into a stream: the motion of its frames, and beside it their times and sound. Streaming.
+"""Reading a clip into a stream: the motion of its frames, with their times and sound.
 
 Notation: B frames of a batch, D numbers per frame.
 """
@@ -25,7 +25,7 @@ Progress = Callable[[str, int], None]
 
 
 class Beside:
-    """What stands beside motion in a stream: times of frames, absences and sound, as far as the frames have come.
+    """The parts of a stream beside motion: times of frames, absences and sound, up to the current frame.
 
     Args:
         times: whether the times of frames are sent.
@@ -40,7 +40,7 @@ class Beside:
 
     @property
     def extended(self) -> bool:
-        """Whether anything is sent beside the motion, as far as is known."""
+        """Whether anything is sent beside the motion so far."""
         return self._times is not None or self._sound is not None or self.absent > 0
 
     @property
@@ -54,7 +54,7 @@ class Beside:
         return self._absences.total
 
     def came(self, edges: np.ndarray, present: bool = True) -> None:
-        """Take note of a frame, from and until when it is shown, (2,) seconds, and whether it showed something."""
+        """Record a frame: start and end of its display, (2,) seconds, and whether it had a detection."""
         self.frames += 1
         self.seconds, self.present = float(edges[1]), present
         self._absences.add(present)
@@ -62,7 +62,7 @@ class Beside:
             self._times.add(edges)
 
     def units(self, packets: Iterable[MotionPacket]) -> Iterator[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit]:
-        """Yield packets of frames that came, before each of them what belongs beside its frames."""
+        """Yield packets, each preceded by the units that belong to its frames."""
         for packet in packets:
             self.sent += packet.count
             yield from self._beside()
@@ -80,9 +80,9 @@ class Beside:
 
 
 class Sending(Beside):
-    """Reads a clip, and tells what was read.
+    """Reads a clip and records its properties.
 
-    Where the backbone needs a face, `picture` is the first frame with one, and frames without one are `absent`.
+    If the backbone needs a face, `picture` is the first frame with one, and frames without one are `absent`.
 
     Args:
         backbone: detects the motion.
@@ -110,7 +110,7 @@ class Sending(Beside):
             yield vector
 
     def timed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield from and until when each frame is shown, (2,) seconds, and its motion, (D,)."""
+        """Yield start and end of each frame's display, (2,) seconds, and its motion, (D,)."""
         detect = self._backbone.follow()
         for edges, frames in chain([self._first], self._batches):
             motion = detect(frames.to(self._backbone.device)).to("cpu")

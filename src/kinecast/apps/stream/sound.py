@@ -1,4 +1,4 @@
-"""Sound in a stream: Opus packets of 20 ms, one channel, a few in a unit. See docs/protocol.md, Sound."""
+"""Sound in a stream: mono Opus packets of 20 ms, a few per unit. See docs/protocol.md, Sound."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,20 +14,20 @@ from kinecast.files import existing_file
 from kinecast.media.sound import OPUS_RATE, Decodable, PacketQueue, SoundSource, decodable, opus_encoder, transcoded
 
 PACKET = 960  # samples of a packet, at 48 kHz
-PRE_SKIP = 312  # samples by which Opus encoders are late: packet n begins at sample 960 n - 312 after the first frame
-# What decoders of Opus are told in the beginning (RFC 7845, section 5.1): version 1, one channel, family 0.
+PRE_SKIP = 312  # delay of Opus encoders in samples: packet n begins at sample 960 n - 312 after the first frame
+# Initial header of Opus decoders (RFC 7845, section 5.1): version 1, one channel, family 0.
 _HEAD = b"OpusHead\x01\x01" + PRE_SKIP.to_bytes(2, "little") + OPUS_RATE.to_bytes(4, "little") + bytes(3)
 
 
 class SoundWriter:
-    """A clip's sound as units, given out as the pictures go on."""
+    """A clip's sound as units, released as the pictures proceed."""
 
     def __init__(self, source: SoundSource, kbps: float) -> None:
         self._queue = PacketQueue(transcoded(source, opus_encoder(kbps)), source.where)
         self._first, self._waiting = 0, list[bytes]()
 
     def until(self, seconds: float) -> Iterator[SoundUnit]:
-        """Yield full units of what is heard before `seconds`."""
+        """Yield the full units of sound before `seconds`."""
         for packet in self._queue.until(seconds):
             data = bytes(packet)
             if sum(len(one) + 2 for one in (*self._waiting, data)) > SOUND_ROOM or len(self._waiting) == MAX_SOUNDS:
@@ -43,11 +43,11 @@ class SoundWriter:
 
 
 def stream_sound(path: Path, start: float = 0.0) -> SoundSource | None:
-    """Return the sound of a .kcm file, None if it has none, or none that can be decoded, which is then said.
+    """Return the sound of a .kcm file; None if it has none, or, with a warning, none that can be decoded.
 
     Args:
         path: the file.
-        start: seconds from frame 0 to the first frame that is shown.
+        start: seconds from frame 0 to the first displayed frame.
     """
     path = existing_file(path, "motion stream (.kcm)")
     shift = round(start * OPUS_RATE)

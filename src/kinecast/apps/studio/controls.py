@@ -1,6 +1,6 @@
-"""Sliders as motion: a turned head, lids and lips opened or shut, a smile, and the share of a clip that is taken over.
+"""Sliders as motion: head rotation, opening of eyes and lips, smile, and the strength of a clip's motion.
 
-Letters: K expression numbers, V points (478 landmarks), T frames, M = 4 measures.
+Notation: K expression numbers, V points (478 landmarks), T frames, M = 4 measures.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.models.mesh.controls import EYES, LIPS, OPENINGS, opening
-from kinecast.models.mesh.geometry import rotation_matrix, rotation_vector
+from kinecast.models.mesh.geometry import NECK, rotation_matrix, rotation_vector
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
@@ -33,7 +33,6 @@ _MIDDLE = (13, 14)
 _SMILE = 3  # which measure is the smile; those before are OPENINGS
 _WIDEST_EYE, _WIDEST_LIPS = 0.7, 0.4  # at the ends of their sliders: of the eye's own opening, of the mouth's width
 _WIDEST_SMILE = 0.22  # of the mouth's width
-_NECK = (0.0, 1.4, 0.6)  # what a head turns about, from the mean face's origin, in units of the head
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,13 @@ class Look:
     """Where the sliders are.
 
     Attributes:
-        turn: degrees that the head turns to the right of the picture.
-        nod: degrees that it looks down.
-        tilt: degrees that it leans to the right of the picture.
-        eyes: -1 shut, 0 as they are, 1 wide.
+        turn: rotation of the head in degrees, to the right of the picture.
+        nod: degrees downwards.
+        tilt: degrees of roll, to the right of the picture.
+        eyes: -1 closed, 0 unchanged, 1 wide open.
         lips: likewise.
-        smile: -1 the corners of the mouth down, 0 as they are, 1 up.
-        strength: of the clip's or the camera's movement, 1 as it is, 0 none.
+        smile: corners of the mouth, -1 down, 0 unchanged, 1 up.
+        strength: of the clip's or camera's motion, 1 unchanged, 0 none.
 
     Raises:
         KinecastError: a number outside its range.
@@ -69,10 +68,10 @@ class Look:
 
     @classmethod
     def parse(cls, values: Any) -> "Look":
-        """Return the look that a page's JSON says; what it leaves out is as usual.
+        """Return the look in a page's JSON, with defaults for what it omits.
 
         Raises:
-            KinecastError: no object, another name, no number, or one outside its range.
+            KinecastError: not an object, an unknown name, not a number, or one out of range.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(values, dict) or not set(values) <= set(names):
@@ -148,7 +147,7 @@ def _measures(points: Tensor) -> Tensor:
 
 
 def steered(levers: Levers, source: Motion, driving: Motion, initial: Motion, look: Look) -> Motion:
-    """Return driving motion (T) changed so that, taken over relatively, the source does what the sliders say.
+    """Return driving motion (T) changed so that, applied relatively, the source follows the sliders.
 
     Args:
         levers: of the model.
@@ -163,7 +162,7 @@ def steered(levers: Levers, source: Motion, driving: Motion, initial: Motion, lo
     head = _head(look)
     scale = first["scale"] + look.strength * (there["scale"] - first["scale"])
     # Relative motion scales shifts by source / initial: the neck's is in the initial frame's size.
-    neck = torch.tensor([_NECK]) @ rotation_matrix(first["rotation"])[0].mT * scale.exp()
+    neck = torch.tensor([NECK]) @ rotation_matrix(first["rotation"])[0].mT * scale.exp()
     shift = first["shift"] + look.strength * (there["shift"] - first["shift"]) + (neck - neck @ head[0].mT)[:, :2]
     moved = look.strength * (there["expression"] - first["expression"])
     own = source.components["expression"][0]

@@ -1,4 +1,4 @@
-"""What takes long, in steps: each ends soon, so that previews come between them and a job can be cancelled."""
+"""Long work in short steps, so that previews come in between and a job can be cancelled."""
 
 import asyncio
 import time
@@ -29,17 +29,17 @@ Steps = Generator[int, None, None]  # yields how many frames a step has done
 
 
 class Worker:
-    """One thread for everything that the model does: what is asked for is done in turn, and never at once."""
+    """One thread for all work of the model: requests are handled in order, one at a time."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "kinecast-studio")
 
     async def run(self, work: Callable[..., Result], *args: Any) -> Result:
-        """Do something in the thread and return its result."""
+        """Run a function in the thread and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
 
     async def close(self) -> None:
-        """Forget what waits, and wait for what is being done."""
+        """Drop waiting work, and wait for the current one."""
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
 
@@ -50,8 +50,8 @@ class Job:
         worker: whose.
         steps: what is to be done.
         total: frames in all, as far as is known.
-        said: turns an error's line into one that the page may know.
-        clock: seconds, steady.
+        said: turns an error's line into one that the page may see.
+        clock: monotonic seconds.
 
     Attributes:
         state: "running", "done", "cancelled" or "failed".
@@ -76,13 +76,13 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long it takes still, at the pace so far; None while nothing tells."""
+        """Estimated remaining seconds at the rate so far; None while unknown."""
         if self.state != "running" or self._count < _SETTLED or not self.total or not self.done:
             return None
         return max(self.total - self.done, 0) * (self._clock() - self._began) / self.done
 
     def cancel(self) -> None:
-        """End it after the step that is being done."""
+        """Cancel after the current step."""
         self._cancelled = True
 
     async def stop(self) -> None:
@@ -115,7 +115,7 @@ class Job:
         except KinecastError as error:
             self.state, self.error = "failed", self._said(str(error))
         except (OSError, RuntimeError, MemoryError) as error:  # the disk or memory is full, or the studio ends
-            self.state, self.error = "failed", f"expected room and memory for this, found {type(error).__name__}"
+            self.state, self.error = "failed", f"expected enough disk space and memory, found {type(error).__name__}"
         finally:
             await asyncio.shield(self._closed())
 
@@ -127,7 +127,7 @@ class Job:
 
 
 class Track:
-    """A driving clip, and its motion as far as it has been looked at.
+    """A driving clip, and its motion as far as it has been analysed.
 
     Args:
         model: what detects.
@@ -198,7 +198,7 @@ def render(scene: Scene, track: Track, order: Order, output: Path) -> Steps:
     """
     known = track.motion()
     if known is None:
-        raise KinecastError("clip: expected its motion, found none yet: wait until it has been looked at")
+        raise KinecastError("clip: expected its motion, found none yet: wait until it has been analysed")
     longest = GIF_LONGEST if order.kind == "gif" else None
     stage = scene.stage(order.choice, longest)
     yield 0

@@ -1,4 +1,4 @@
-"""A portrait as the studio has it: its faces, which of them moves, and pictures of how it looks."""
+"""A portrait in the studio: its faces, the animated one, and its renders."""
 
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -27,7 +27,7 @@ _MOST_FACES = 12
 
 @dataclass(frozen=True)
 class Choice:
-    """What is shown: a `view`, and the number of the `face` that moves, from 1, counted from the left."""
+    """The output: a `view`, and the number of the animated `face`, from 1, counted from the left."""
 
     view: str = SQUARE
     face: int = 1
@@ -77,10 +77,10 @@ class Scene:
         }
 
     def check(self, choice: Choice) -> Choice:
-        """Return a choice that this portrait has.
+        """Check and return a choice for this portrait.
 
         Raises:
-            KinecastError: it has no such face.
+            KinecastError: there is no such face.
         """
         if not 1 <= choice.face <= len(self.faces):
             raise KinecastError(f"face: expected a number from 1 to {len(self.faces)}, found {choice.face}: choose one")
@@ -105,7 +105,7 @@ class Scene:
     def drawn(
         self, stage: Stage, look: Look, driving: Motion | None = None, initial: Motion | None = None
     ) -> np.ndarray:
-        """Return one frame (h, w, 3), uint8: the portrait as the sliders say, moved by one frame of driving motion."""
+        """Return one frame (h, w, 3), uint8: the portrait under the sliders and one frame of driving motion."""
         motion, first = self.motion(stage, look, driving, initial)
         return next(stage.frames([motion], first))
 
@@ -119,7 +119,7 @@ class Scene:
         return steered(self.levers, own, driving, initial, look), initial
 
     def thumbnail(self) -> bytes:
-        """Return the portrait as a JPEG, no longer than a preview."""
+        """Return the portrait as a JPEG, at most the size of a preview."""
         return jpeg(_reduced(self.picture, self.faces[0], PREVIEW_LONGEST)[0])
 
 

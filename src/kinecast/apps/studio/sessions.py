@@ -1,4 +1,4 @@
-"""Sessions: each open page has one of its own, with a folder that is removed with it."""
+"""Sessions: one per open page, with a folder that is removed with it."""
 
 import asyncio
 import re
@@ -31,11 +31,11 @@ Result = TypeVar("Result")
 
 
 class Busy(KinecastError):
-    """Too much is asked for at once."""
+    """There are too many requests at once."""
 
 
 class Session:
-    """What one page works on. Everything that touches the model is done by `worker`.
+    """The state of one page. Everything that uses the model is done by `worker`.
 
     Args:
         worker: shared by all sessions.
@@ -61,7 +61,7 @@ class Session:
     # --- files ------------------------------------------------------------------------------------------------------
 
     async def take_portrait(self, content: AsyncIterator[bytes], length: int | None) -> dict[str, Any]:
-        """Take an uploaded picture, or a clip's first frame; returns what `Scene.described` does.
+        """Take an uploaded picture, or a clip's first frame; returns `Scene.described`.
 
         Raises:
             KinecastError: too large, unreadable, or without a face.
@@ -76,7 +76,7 @@ class Session:
         return scene.described()
 
     async def take_clip(self, content: AsyncIterator[bytes], length: int | None) -> dict[str, Any]:
-        """Take an uploaded clip and begin to look at it; returns what `Track.described` does.
+        """Take an uploaded clip and start its analysis; returns `Track.described`.
 
         Raises:
             KinecastError: too large, or unreadable.
@@ -93,7 +93,7 @@ class Session:
         return track.described()
 
     async def drop_clip(self) -> None:
-        """Forget the clip."""
+        """Remove the clip."""
         for job in (self.rendering, self.looking):
             if job is not None:
                 await job.stop()
@@ -166,7 +166,7 @@ class Session:
     # --- the job ----------------------------------------------------------------------------------------------------
 
     async def begin(self, order: Order) -> None:
-        """Begin to make a clip.
+        """Start rendering a clip.
 
         Raises:
             KinecastError: something is missing, or one is being made.
@@ -177,7 +177,7 @@ class Session:
             raise KinecastError("clip: expected one, found none yet: choose a clip, or record one")
         if self.looking is None or self.looking.state != "done":
             line = self.looking.error if self.looking is not None else ""
-            raise KinecastError(line or "clip: expected one that has been looked at to its end: wait a little")
+            raise KinecastError(line or "clip: expected one that has been analysed completely: wait a little")
         if self.rendering is not None and self.rendering.state == "running":
             raise Busy("video: expected one at a time, found one being made: wait, or cancel it")
         self._forget_result()
@@ -187,18 +187,18 @@ class Session:
         )
 
     async def cancel(self) -> None:
-        """Cancel what is being made, if anything is."""
+        """Cancel the current rendering, if any."""
         if self.rendering is not None:
             await self.rendering.stop()
 
     def result(self) -> tuple[Path, str]:
-        """Return the clip that was made and its kind.
+        """Return the finished clip and its kind.
 
         Raises:
             KinecastError: there is none.
         """
         if self._order is None or self.rendering is None or self.rendering.state != "done":
-            raise KinecastError("video: expected one that is made, found none: make it first")
+            raise KinecastError("video: expected a finished one, found none: make it first")
         return self._output(self._order.kind), self._order.kind
 
     def _output(self, kind: str) -> Path:
@@ -240,7 +240,7 @@ class Session:
             self._waiting -= 1
 
     def _said(self, line: str) -> str:
-        """Return a line as the page may know it: without the folder, and the names that files have in it."""
+        """Return a line in a form the page may see: without the folder and its file names."""
         line = re.sub(re.escape(f"{self._folder}/") + r"(portrait|clip|result)[-.\w]*", r"\1", line)
         return line.replace(str(self._folder), "a folder")
 
@@ -269,14 +269,14 @@ class Sessions:
         return self._folder
 
     async def open(self, model: tuple[Mesh, Levers]) -> str:
-        """Begin a session and return its name.
+        """Start a session and return its name.
 
         Raises:
-            Busy: there are too many, or the studio ends.
+            Busy: there are too many, or the studio is stopping.
         """
         await self.expire()
         if self._closed:
-            raise Busy("studio: expected it to run, found it ending: start it again")
+            raise Busy("studio: expected it to run, found it stopping: start it again")
         if len(self) >= self._most:
             raise Busy(f"studio: expected at most {self._most} pages at once, found more: close one, and wait a little")
         name = secrets.token_urlsafe(18)
@@ -285,14 +285,14 @@ class Sessions:
         return name
 
     def find(self, name: str) -> Session | None:
-        """Return a session by its name and note that it is used."""
+        """Return a session by its name and mark it as used."""
         session = self._sessions.get(name)
         if session is not None:
             session.heard = time.monotonic()
         return session
 
     async def expire(self, idle: float = IDLE_S) -> None:
-        """End those of which nothing was heard for so many seconds."""
+        """End sessions that were idle for that many seconds."""
         now = time.monotonic()
         for name, session in list(self._sessions.items()):
             if now - session.heard >= idle:

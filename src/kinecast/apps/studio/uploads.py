@@ -1,4 +1,4 @@
-"""Files that a page sends: streamed to disk, bounded, and known by their content alone."""
+"""Uploads of a page: streamed to disk, bounded, and identified by content alone."""
 
 import asyncio
 import shutil
@@ -27,15 +27,15 @@ class TooLarge(KinecastError):
 
 
 def megabytes(count: int) -> str:
-    """Return a size as people read it."""
+    """Return a size in readable form."""
     return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def check_length(length: int | None, limit: int, folder: Path) -> None:
-    """Check what a request says of its length, before any of it is read.
+    """Check the length a request declares, before reading it.
 
     Raises:
-        TooLarge: it is more than `limit`, or than there is room for.
+        TooLarge: more than `limit`, or than the free space.
     """
     if length is not None and length > limit:
         raise TooLarge(
@@ -45,13 +45,13 @@ def check_length(length: int | None, limit: int, folder: Path) -> None:
     room = shutil.disk_usage(folder).free - _LEFT_FREE
     if room < (length or 0):
         raise TooLarge(
-            f"file: expected room for {megabytes(length or 0)} in the folder for temporary files, found "
+            f"file: expected free space for {megabytes(length or 0)} in the folder for temporary files, found "
             f"{megabytes(max(room, 0))}: free some, or set TMPDIR"
         )
 
 
 async def receive(content: AsyncIterator[bytes], path: Path, limit: int) -> Path:
-    """Write what arrives to a file, which is gone again if it is not whole, too large, or of no known kind.
+    """Write an upload to a file, which is removed if it is incomplete, too large, or of no known kind.
 
     Args:
         content: pieces of the file.

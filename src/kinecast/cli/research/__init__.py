@@ -1,4 +1,4 @@
-"""`kinecast research`: the commands of studies: tables of the paper, rate and distortion, simulated data."""
+"""`kinecast research`: commands of studies: the paper's tables, rate and distortion, simulated data."""
 
 import warnings
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from kinecast.cli.outputs import guarded
+from kinecast.cli.research.animals import animals
 from kinecast.cli.research.arms import data_arms
 from kinecast.cli.research.keypoints import evaluate_keypoints
 from kinecast.cli.research.rate import evaluate_rate
@@ -26,17 +27,18 @@ _TABLES: dict[str, Callable[..., None]] = {
 
 
 def add_research(app: typer.Typer, data: typer.Typer) -> None:
-    """Add the group `research`, and hidden commands under the names that they had in 0.1.
+    """Add the group `research`, and hidden aliases for the command names of 0.1.
 
     Args:
         app: the root of the commands.
-        data: the group `data`, which had one of them.
+        data: the group `data`, which held one of them.
     """
     group = typer.Typer(help="Reproduce studies: forecasts, rate and quality, simulated data.", no_args_is_help=True)
     old = typer.Typer(help="Renamed to `kinecast research`.", no_args_is_help=True)
     for name, command in _TABLES.items():
         group.command(name)(guarded(command))
         old.command(name)(_renamed(command, f"evaluate {name}", f"research {name}"))
+    group.command("animals")(guarded(animals))
     group.command("arms")(guarded(data_arms))
     data.command("arms", hidden=True)(_renamed(data_arms, "data arms", "research arms"))
     app.add_typer(group, name="research")
@@ -44,11 +46,11 @@ def add_research(app: typer.Typer, data: typer.Typer) -> None:
 
 
 def _renamed(command: Callable[..., Any], old: str, new: str) -> Callable[..., Any]:
-    """Return the command under a name that it had before; it says its new one."""
+    """Return the command under its former name, which warns of the new one."""
 
     @wraps(command)
     def run(**values: Any) -> Any:
-        warnings.warn(f"`kinecast {old}` is now `kinecast {new}`; the old name ends with 0.3", KinecastWarning, 2)
+        warnings.warn(f"`kinecast {old}` is now `kinecast {new}`; the old name is removed in 0.3", KinecastWarning, 2)
         return guarded(command)(**values)
 
     return run

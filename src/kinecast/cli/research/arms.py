@@ -14,10 +14,10 @@ def data_arms(
         Path, WRITES_FOLDER, typer.Option("-o", "--output", help="Folder for train/, test/ and faults/.")
     ],
     clips: Annotated[int, typer.Option("--clips", help="Normal clips, training and test together.")] = 100,
-    faults: Annotated[int, typer.Option("--faults", help="Clips of each fault: jam, slip, drop, jitter.")] = 0,
-    frames: Annotated[int, typer.Option("--frames", help="Frames per clip, at 10 per second.")] = 30,
+    faults: Annotated[int, typer.Option("--faults", help="Clips of each fault: jam, slip, drop, jitter, wear.")] = 0,
+    frames: Annotated[int, typer.Option("--frames", help="Frames per clip, at 10 fps.")] = 30,
     size: Annotated[int, typer.Option("--size", help="Side of the pictures, in pixels.")] = 64,
-    objects: Annotated[int, typer.Option("--objects", help="Boxes on the plane.")] = 2,
+    objects: Annotated[int, typer.Option("--objects", help="Number of boxes on the table.")] = 2,
     test_share: Annotated[float, typer.Option("--test-share", help="Share of clips in test/.")] = 0.2,
     pictures: Annotated[
         bool, typer.Option(help="Render clips; --no-pictures writes joint positions only, much faster.")
@@ -27,7 +27,7 @@ def data_arms(
 ) -> None:
     """Simulate robot arms with random policies: clips, exact joint positions, and faults with known onsets.
 
-    The same seed gives the same clips; an interrupted run resumes.
+    The same seed gives the same clips. Run the same command again to resume after an interruption.
     """
     from dataclasses import asdict
 
@@ -39,4 +39,4 @@ def data_arms(
         written = write_arms(output, config, update)
     if json:
         print_json({"config": asdict(config), "written": written})
-    say(f"{output}: {written} clips written, {clips + len(FAULTS) * faults - written} were there")
+    say(f"{output}: {written} clips written, {clips + len(FAULTS) * faults - written} existed")

@@ -1,4 +1,4 @@
-"""`kinecast research keypoints`: the honest table of forecasts of motion, and the released reading beside it."""
+"""`kinecast research keypoints`: the honest table of motion forecasts, and the as-released protocol beside it."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from kinecast.packages import needs
 
 _RELEASED_NOTE = (
     "As released: windows scaled by the minimum and maximum of the observed frames of all windows of their video, mean "
-    "of the samples. Rows marked * read the true frame before each one that they predict."
+    "of the samples. Rows marked * read the true previous frame for each predicted one."
 )
 
 
@@ -25,9 +25,9 @@ def evaluate_keypoints(
     ] = "id10291",
     folds: Annotated[
         int | None,
-        typer.Option("--folds", help="Keep everybody out once, in so many groups of people, instead of --validate."),
+        typer.Option("--folds", help="Cross-validate over this many groups of people, instead of --validate."),
     ] = None,
-    every: Annotated[int, typer.Option("--every", help="Windows are of every k-th frame.")] = 1,
+    every: Annotated[int, typer.Option("--every", help="Use every k-th frame.")] = 1,
     person: Annotated[
         str | None, typer.Option("--person", help="Regular expression whose group is the person in a clip's name.")
     ] = None,
@@ -52,11 +52,11 @@ def evaluate_keypoints(
     seeds: Annotated[
         int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
     ] = 1,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that train, one thread each.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Training processes, one thread each.")] = 1,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Train on some people, forecast the others', and say by person how good that is. Models are kept and reused."""
+    """Train on some people, forecast the others and report scores by person. Models are kept and reused."""
     needs("kinecast research keypoints", "research")
     from kinecast.data.keypoint_store import load_series
     from kinecast.data.video_folder import PERSON_PATTERN
@@ -98,7 +98,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     from dataclasses import asdict
 
     from kinecast.cli.terminal import show
-    from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, person_row, told_differences
+    from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, list_differences, person_row
     from kinecast.research.keypoints import keypoint_table
     from kinecast.research.tables import markdown, write_report
 
@@ -120,7 +120,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
     )
     for name, table in tables.items():
         rows = [_honest_row(row) for row in table["rows"]]
-        who = "everybody, each kept out once" if config.folds else config.validate
+        who = "everybody, cross-validated" if config.folds else config.validate
         thinned = f", one frame in {config.every}" if config.every > 1 else ""
         title = f"honest, {name}{thinned}: {table['windows']} windows of {table['people']} people ({who})"
         by_person = f"{name}, by person: intervals of 95 % over {table['unit']}"
@@ -129,7 +129,7 @@ def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -
             show(title, header, rows)
             show(by_person, PERSON_HEADER, persons)
         text += markdown(title, header, rows) + "\n" + markdown(by_person, PERSON_HEADER, persons) + "\n"
-    text += told_differences(tables)
+    text += list_differences(tables)
     results = {"protocol": "honest", "config": asdict(config), "tables": tables}
     write_report(output, "keypoints", text + NOTE + "\n", results)
     return results

@@ -10,11 +10,11 @@ from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.packages import needs
 
 _NOTE = """\
-Energy distance: squared form, of a window's samples to the true conditional distribution given its observed frames,
-joint over all frames and numbers, U-statistic, mean over windows; 0 is perfect, and the row `truth` (other samples of
-the true distribution) shows the sampling error. CRPS is against the one future that happened; the truth's is the floor,
-and the next column is the ratio to it. PIT off: share of the PIT histogram in the wrong bin, 0 is calibrated.
-Coverage is of the central interval, its level is right.
+Energy distance: squared form, between a window's samples and the true conditional distribution given its observed
+frames, joint over all frames and dimensions, U-statistic, mean over windows; 0 is perfect, and the row `truth` (further
+samples of the true distribution) shows the sampling error. CRPS is against the realised future; that of the truth is
+the floor, and the next column is the ratio to it. PIT off: share of the PIT histogram in the wrong bin; 0 is
+calibrated. Coverage of the central interval should equal its level.
 """
 _BRANCH_NOTE = """\
 Branches: `right` is the mean share of samples on the right branch, `share off` its mean absolute error by window,
@@ -87,7 +87,7 @@ def _cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     columns = {"energy distance": ("energy_distance", 4), "CRPS": ("crps", 4), "/ truth": ("", 3)}
     columns |= {"energy score": ("energy_score", 3), "PIT off": ("pit_deviation", 3)}
     columns |= {f"{level} %": (f"coverage_{level}", 2) for level in (50, 80, 95)}
-    if rows[0]["scores"]["astray"] == rows[0]["scores"]["astray"]:  # not NaN: the process has branches
+    if rows[0]["scores"]["astray"] == rows[0]["scores"]["astray"]:  # not NaN: the process branches
         columns |= {"right": ("right_share", 2), "share off": ("share_error", 2)}
         columns |= {"both": ("both_reached", 2), "astray": ("astray", 2)}
     columns["s/window"] = ("seconds_per_window", 4)
@@ -103,7 +103,7 @@ def _cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Replace NaN, which is no JSON, by null."""
+    """Replace NaN, which JSON lacks, by null."""
     return {
         key: {k: None if v != v else v for k, v in value.items()} if isinstance(value, dict) else value
         for key, value in row.items()

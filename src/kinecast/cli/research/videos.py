@@ -1,4 +1,4 @@
-"""`kinecast research single`, `diverse` and `paper`: forecasts made into video, and measured there."""
+"""`kinecast research single`, `diverse` and `paper`: forecasts rendered as video and measured."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
 from kinecast.packages import needs
 
-DatasetOption = Annotated[Path, typer.Option("--dataset", help="Folder of the data set, as it is distributed.")]
+DatasetOption = Annotated[Path, typer.Option("--dataset", help="Folder of the data set, as distributed.")]
 OutputOption = Annotated[
     Path,
     WRITES_FOLDER,
@@ -22,7 +22,7 @@ LayoutOption = Annotated[
 ]
 ModeOption = Annotated[str, typer.Option("--mode", help="reconstruction, transfer or both.")]
 HorizonOption = Annotated[list[str] | None, typer.Option("--horizon", help="N-H; may be repeated. (default: 12-12)")]
-EveryOption = Annotated[int, typer.Option("--every", help="Windows are of every k-th frame of a clip.")]
+EveryOption = Annotated[int, typer.Option("--every", help="Use every k-th frame of a clip.")]
 ProtocolOption = Annotated[
     str,
     typer.Option("--protocol", help="honest (causal), or as-released (released weights, which read the true future)."),
@@ -33,8 +33,10 @@ ModelsOption = Annotated[
 ]
 BackboneOption = Annotated[str, typer.Option("--backbone", help="A name of `kinecast zoo list`, or a file.")]
 SamplesOption = Annotated[int, typer.Option("--samples", help="Samples per window.")]
-KeepOption = Annotated[int, typer.Option("--keep", help="Diverse: number of samples of lowest MAE to keep.")]
-WindowsOption = Annotated[int | None, typer.Option("--windows-per-clip", help="Limit, evenly spaced. (default: all)")]
+KeepOption = Annotated[int, typer.Option("--keep", help="Diverse: number of lowest-MAE samples to keep.")]
+WindowsOption = Annotated[
+    int | None, typer.Option("--windows-per-clip", help="Maximum number of windows, evenly spaced. (default: all)")
+]
 SeedsOption = Annotated[
     int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
 ]
@@ -46,7 +48,7 @@ PersonOption = Annotated[
 ]
 RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: relative motion.")]
 SourcesOption = Annotated[
-    Path | None, typer.Option("--sources", help="Transfer: folder of sources. (default: other persons' clips)")
+    Path | None, typer.Option("--sources", help="Transfer: folder of source pictures. (default: other persons' clips)")
 ]
 ReleasedOption = Annotated[
     Path | None, typer.Option("--released", help="Folder with the released vrnn_vox_N-H.safetensors.")
@@ -93,7 +95,7 @@ def evaluate_single(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Animate one forecast per window: MAE, SSIM, JEDi and scores of the motion. Resumes after an interruption."""
+    """Render one forecast per window: MAE, SSIM, JEDi and motion scores. Resumes after an interruption."""
     needs("kinecast research single", "research")
     _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1, every), locals())
 
@@ -128,7 +130,7 @@ def evaluate_diverse(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Animate many samples per window: diversity (APD) against error, for an oracle's choice and for all samples."""
+    """Render many samples per window: diversity (APD) against error, for the oracle's choice and for all samples."""
     needs("kinecast research diverse", "research")
     jedi_weights = None
     _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep, every), locals())
@@ -218,7 +220,7 @@ def _studies(
     keep: int,
     every: int,
 ) -> list[Any]:
-    """Return the study of a mode, or those of both."""
+    """Return the study of one mode, or of both."""
     from kinecast.data.windows import parse_horizon
     from kinecast.research.study import MODES, Study
 
@@ -228,7 +230,7 @@ def _studies(
 
 
 def _run(studies: list[Any], options: dict[str, Any]) -> None:
-    """Do what a command's options, by name, say; those that are no field of the config are read one by one."""
+    """Run a study with a command's options, by name; those that are not config fields are handled here."""
     from kinecast.cli.common import progress
     from kinecast.errors import KinecastError
     from kinecast.research.published import DATA_SETS

@@ -11,7 +11,7 @@
 from kinecast.errors import KinecastError
 
 MOST_UE = (1 << 32) - 2  # ue(v) has at most 31 leading zeros
-_WINDOW = 9  # bytes that hold any 64 bits, whatever bit they begin at
+_WINDOW = 9  # bytes that hold any 64 bits at any bit offset
 
 
 class BitWriter:
@@ -19,7 +19,7 @@ class BitWriter:
 
     def __init__(self) -> None:
         self._bytes = bytearray()
-        self._open, self._count = 0, 0  # bits of the byte that is not full
+        self._open, self._count = 0, 0  # bits of the incomplete byte
 
     def __len__(self) -> int:
         return 8 * len(self._bytes) + self._count
@@ -29,7 +29,7 @@ class BitWriter:
 
     @property
     def aligned(self) -> bool:
-        """Whether the last byte is full."""
+        """Whether the last byte is complete."""
         return not self._count
 
     def u(self, bits: int, value: int) -> None:
@@ -74,7 +74,7 @@ class BitReader:
 
     Args:
         data: what to read.
-        what: is read, for messages.
+        what: what is read, for messages.
     """
 
     def __init__(self, data: bytes, what: str = "bits") -> None:
@@ -83,7 +83,7 @@ class BitReader:
 
     @property
     def left(self) -> int:
-        """Bits that are left."""
+        """Number of bits left."""
         return 8 * len(self._data) - self.position
 
     @property
@@ -129,16 +129,16 @@ class BitReader:
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
     def align(self) -> None:
-        """Pass over zeros to the beginning of a byte.
+        """Skip zeros to the next byte boundary.
 
         Raises:
-            KinecastError: there is a one among them.
+            KinecastError: one of the bits is 1.
         """
         if self.u(-self.position % 8):
-            raise KinecastError(f"{self._what}: expected zeros up to a whole byte, found a one: it is damaged")
+            raise KinecastError(f"{self._what}: expected zeros up to a byte boundary, found a one: it is damaged")
 
     def rest(self) -> bytes:
-        """Return the bytes from here on, which is the beginning of one, and end."""
+        """Return the remaining bytes, from a byte boundary, and end."""
         start = self.position // 8
         self.position = 8 * len(self._data)
         return self._data[start:]

@@ -1,6 +1,6 @@
-"""Frames of levels to messages, each in the fewest bits that the standard has for it, and back.
+"""Frames of levels to messages, each in the fewest bits that the standard allows, and back.
 
-Letters: D numbers a frame.
+Notation: D numbers per frame.
 """
 
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ class GfvEncoder:
         self._sender = sender
 
     def push(self, levels: np.ndarray, count: int = 0, sure: bool = True) -> bytes:
-        """Return the payload of the message of a frame's levels (D,); one that is not `sure` says so.
+        """Return the message payload of a frame's levels (D,); `sure` is False for low confidence.
 
         `count` is above 0 for further frames of one coded picture, which start from the frame before instead of the
         base picture.
 
         Raises:
-            KinecastError: a coordinate outside of [-1, 1], or a rotation that no matrix tells.
+            KinecastError: a coordinate outside of [-1, 1], or a rotation that a matrix cannot represent.
         """
         message = replace(self._coder.exact_message(levels), low_confidence=not sure)
         if self._references.base_message is None:
@@ -46,7 +46,7 @@ class GfvEncoder:
         return payload
 
     def _ways(self, message: GfvMessage) -> Iterator[GfvMessage]:
-        """Yield the ways to write a message: numbers as they are, or differences where those can be told."""
+        """Yield the ways to write a message: absolute values, or differences where possible."""
         yield message
         for points, matrices in ((True, True), (True, False), (False, True)):
             changed = self._references.predicted(message, points, matrices)
@@ -56,14 +56,14 @@ class GfvEncoder:
 
 @dataclass(frozen=True)
 class GfvFrame:
-    """A message, and what it says once its differences are added up."""
+    """A message, and its values with differences resolved."""
 
     message: GfvMessage
     values: Values
 
 
 class GfvDecoder:
-    """Reads messages one at a time: those of one face, that of the first base picture. Others are passed over."""
+    """Reads messages one at a time, of one face, that of the first base picture. Others are skipped."""
 
     def __init__(self) -> None:
         self._references = References()
@@ -74,7 +74,7 @@ class GfvDecoder:
         return self._references.base_message
 
     def push(self, payload: bytes) -> GfvFrame | None:
-        """Read a message; None if it is of another face, or comes before any base picture.
+        """Read a message; None if it is of another face or precedes any base picture.
 
         Raises:
             KinecastError: it is damaged.

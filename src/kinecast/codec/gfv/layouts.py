@@ -1,10 +1,10 @@
-"""Levels of the codec as key points and matrices of GFV messages, and back, without loss.
+"""Codec levels as key points and matrices of GFV messages, and back, losslessly.
 
-A level is sent as level * step, a whole number of 2**-precision. Where the step is a power of two, as with qualities of
-odd number, that is the level itself; otherwise the precision is as fine as the step needs. Rotations alone are
-rounded, to matrices fine enough for their levels to come back, which the writer tries.
+A level is sent as level * step, an integer multiple of 2**-precision. If the step is a power of two, as with odd
+qualities, that is the level itself; otherwise the precision is as fine as the step needs. Only rotations are rounded,
+to matrices fine enough to recover their levels, which the writer verifies.
 
-Letters: K key points, D numbers a frame.
+Notation: K key points, D numbers per frame.
 """
 
 from dataclasses import dataclass, replace
@@ -20,23 +20,23 @@ from kinecast.codec.gfv.references import BITS, Values
 from kinecast.codec.quantizer import FINE, FINE_BITS, MAX_LEVEL, Layout
 from kinecast.errors import KinecastError
 
-AFFINE, ROTATION, TRANSLATION, OWN = 0, 4, 5, 7  # types of matrices: see docs/gfv.md for what is known of their meaning
-_MARGIN = 2  # bits by which a rotation's elements are finer than its step, at first
-_SURE = 0.4  # of a step: how far a rotation may be from its level, so that every machine rounds it alike
+AFFINE, ROTATION, TRANSLATION, OWN = 0, 4, 5, 7  # matrix types: docs/gfv.md has what is known of their meaning
+_MARGIN = 2  # bits by which a rotation's elements are initially finer than its step
+_SURE = 0.4  # of a step: tolerance of a rotation from its level, so that every machine rounds it alike
 _YAW_PITCH_ROLL = (1, 0, 2)  # the components' order, of scipy's angles about x, y and z
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where some components of a kind of motion stand in a message.
+    """Where some components of a motion are placed in a message.
 
     Attributes:
-        components: their names; several are one column.
+        components: their names; several share one column.
         place: "points", or the type of matrix.
         width: coordinates of a point.
-        unit: the numbers are divided by 2**unit, so that one precision suits all matrices of a message.
-        euler: of a rotation: whether it is yaw, pitch and roll, turned about x, y and z in the order pitch, yaw, roll;
-            otherwise it is a rotation vector.
+        unit: numbers are divided by 2**unit, so that one precision suits all matrices of a message.
+        euler: for a rotation, whether it is yaw, pitch and roll, applied about x, y and z in the order pitch, yaw,
+            roll; otherwise it is a rotation vector.
     """
 
     components: tuple[str, ...]
@@ -63,15 +63,15 @@ _LAYOUTS: dict[str, tuple[Part, ...]] = {
 
 
 def exact_layout(layout: Layout) -> Layout:
-    """Return a layout with every step rounded down to a power of two, so that levels are sent as they are."""
+    """Return a layout with every step rounded down to a power of two, so that levels are sent unchanged."""
     parts = [replace(each, step=1 << each.step.bit_length() - 1) for each in layout.components]
     return replace(layout, components=tuple(parts))
 
 
 class FrameCoder:
-    """Levels (D,) of a layout to a message without differences, and what messages say to levels.
+    """Converts levels (D,) of a layout to messages without differences, and messages to levels.
 
-    Motion of a kind that is not known here goes into matrices of a type of its own, one a component.
+    Unknown kinds of motion go into matrices of user-defined types, one per component.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -79,8 +79,8 @@ class FrameCoder:
         names = [each.name for each in layout.components]
         known = _LAYOUTS.get(layout.name, ())
         parts = [part for part in known if set(part.components) <= set(names)]
-        told = {name for part in parts for name in part.components}
-        self._parts = (*parts, *(Part((name,), OWN) for name in names if name not in told))
+        placed = {name for part in parts for name in part.components}
+        self._parts = (*parts, *(Part((name,), OWN) for name in names if name not in placed))
         sizes = [each.width * layout.keypoints for each in layout.components]
         starts = np.cumsum([0, *sizes]).tolist()
         self._slices = {name: slice(*ends) for name, ends in zip(names, pairwise(starts), strict=True)}
@@ -89,10 +89,10 @@ class FrameCoder:
         self._matrices = [part for part in self._parts if part.place != "points"]
 
     def message(self, levels: np.ndarray, finer: int = 0) -> GfvMessage:
-        """Return the message of levels (D,); its matrices are `finer` bits finer than they need to be.
+        """Return the message of levels (D,); its matrices are `finer` bits finer than necessary.
 
         Raises:
-            KinecastError: a coordinate is outside of what the standard has, [-1, 1].
+            KinecastError: a coordinate is outside of the standard's range, [-1, 1].
         """
         coded = np.asarray(levels)[self.layout.order]
         points = [self._put_points(part, coded) for part in self._points]
@@ -103,25 +103,25 @@ class FrameCoder:
         )
 
     def exact_message(self, levels: np.ndarray) -> GfvMessage:
-        """Return the message of levels (D,), its matrices fine enough for all of them to come back.
+        """Return the message of levels (D,), its matrices fine enough to recover all of them.
 
         Raises:
-            KinecastError: as `message`, or a rotation cannot be told by any matrix.
+            KinecastError: as `message`, or a matrix cannot represent a rotation.
         """
         for finer in range(0, PRECISIONS[-1] - FINE_BITS, 2):
             message = self.message(levels, finer)
             if not any(part.place == ROTATION for part in self._parts) or self._comes_back(message, levels):
                 return message
         raise KinecastError(
-            f"{WHAT}: expected a rotation that a matrix tells, found a yaw of 90 degrees or more, or half a turn: "
-            "write a .kcm instead"
+            f"{WHAT}: expected a rotation that a matrix can represent, found a yaw of 90 degrees or more, or half a "
+            "turn: write a .kcm instead"
         )
 
     def levels(self, values: Values) -> np.ndarray:
-        """Return the levels (D,), int32, of what a message says.
+        """Return the levels (D,), int32, of a message.
 
         Raises:
-            KinecastError: it has other numbers than this layout, or numbers that are no levels of it.
+            KinecastError: it does not match this layout, or its numbers are not levels.
         """
         found = self._numbers(values)
         coded = np.empty(self.layout.dim, np.int64)
@@ -137,10 +137,10 @@ class FrameCoder:
         return self._in_order(coded).astype(np.int32)
 
     def vector(self, values: Values) -> np.ndarray:
-        """Return the motion (D,), float32, of what a message of any sender says, whatever its steps.
+        """Return the motion (D,), float32, of a message from any sender, with any steps.
 
         Raises:
-            KinecastError: it has other numbers than this layout.
+            KinecastError: it does not match this layout.
         """
         coded = np.empty(self.layout.dim)
         for numbers in self._numbers(values).values():
@@ -154,7 +154,7 @@ class FrameCoder:
         return out
 
     def _comes_back(self, message: GfvMessage, levels: np.ndarray) -> bool:
-        """Tell whether rotations that were rounded are surely read as the levels that they were."""
+        """Return whether rounded rotations are certain to be read as their levels."""
         assert message.matrices is not None
         coded = np.asarray(levels)[self.layout.order]
         for part, group in zip(self._matrices, message.matrices.groups, strict=True):
@@ -167,7 +167,7 @@ class FrameCoder:
         return True
 
     def _precision(self, part: Part) -> int:
-        """Return the bits of a fraction that tell every level of a part; of a rotation those tried first."""
+        """Return the fractional bits that represent every level of a part; for a rotation, those tried first."""
         steps = [self._steps[name] for name in part.components]
         if part.place == ROTATION:
             return max(FINE_BITS - min(steps).bit_length() + 1 + _MARGIN, 1)
@@ -179,7 +179,7 @@ class FrameCoder:
         scaled = coded[self._slices[name]] * self._steps[name] >> FINE_BITS - precision
         if np.abs(scaled).max() > 1 << precision:
             raise KinecastError(
-                f"{WHAT}: expected coordinates from -1 to 1, as the standard has them, found "
+                f"{WHAT}: expected coordinates from -1 to 1, as in the standard, found "
                 f"{np.abs(scaled).max() / (1 << precision):.3g}: write a .kcm instead"
             )
         rows = tuple(tuple(row) for row in scaled.reshape(-1, part.width).tolist())
@@ -240,14 +240,14 @@ def _rotation(angles: np.ndarray, euler: bool) -> np.ndarray:
 
 
 def _angles(numbers: tuple[int, ...], part: Part) -> list[Fraction]:
-    """Return the rotation that is nearest to a matrix: a rotation vector, or yaw, pitch and roll."""
+    """Return the rotation nearest to a matrix, as a rotation vector or as yaw, pitch and roll."""
     matrix = np.array([float(Fraction(number, 1 << BITS)) for number in numbers]).reshape(3, 3)
     left, size, right = np.linalg.svd(matrix)
     if size[1] < 0.1 or not np.isfinite(matrix).all():
         raise KinecastError(f"{WHAT}: expected a rotation, found a matrix that is far from one: it is damaged")
-    left[:, 2] *= np.sign(np.linalg.det(left @ right))  # no mirror
+    left[:, 2] *= np.sign(np.linalg.det(left @ right))  # no reflection
     nearest = left @ right
-    if part.euler:  # scipy warns of a yaw of 90 degrees, where only the sum of the other two is told
+    if part.euler:  # scipy warns at a yaw of 90 degrees, where only the sum of the other two is determined
         yaw = np.arcsin(np.clip(nearest[0, 2], -1, 1))
         found = np.array([yaw, *np.arctan2(-nearest[[1, 0], [2, 1]], nearest[[2, 0], [2, 0]])])
     else:

@@ -1,8 +1,8 @@
 """The generative face video SEI message of ITU-T H.274 version 4 (ISO/IEC 23002-7), payload type 223, as an object.
 
-The text of the standard was not at hand. The syntax is that of the published reference software HM (HEVC), the version
-of 2025 with the macros JVET_AJ0207_GFV and JVET_AL0062, whose writer and reader were read; docs/gfv.md says where those
-two disagree, and what neither tells. Names of elements are the standard's, without `gfv_`.
+The text of the standard was not available. The syntax is that of the published reference software HM (HEVC), in its
+2025 version with the macros JVET_AJ0207_GFV and JVET_AL0062; docs/gfv.md lists where its writer and reader disagree and
+what neither defines. Element names are the standard's, without `gfv_`.
 """
 
 from collections.abc import Iterator
@@ -36,10 +36,10 @@ PAYLOAD_TYPE = 223
 class GfvMessage:
     """One message.
 
-    `id` tells several faces apart. `count` is 0 for the first picture that is generated from a coded picture, counted
-    up for each further one. `base` messages belong to the picture that others are generated from; they alone may name
-    the `network` and the `chroma_key`. `fusion` says that the coded picture may be used in generating; `low_confidence`
-    that the parameters are not sure.
+    `id` distinguishes faces. `count` is 0 for the first picture generated from a coded picture and increases for each
+    further one. `base` messages belong to the picture that others are generated from; only they may name the `network`
+    and the `chroma_key`. `fusion` means that the coded picture may be used in generation; `low_confidence` that the
+    parameters are uncertain.
 
     >>> points = Points(((1, -2),), precision=3)
     >>> message = GfvMessage(base=True, points=points)
@@ -67,13 +67,15 @@ class GfvMessage:
         if self.base and (self.count or self.fusion):
             raise KinecastError(f"{WHAT}: expected a base picture of count 0 without fusion, found another")
         if not self.base and (self.network is not None or self.chroma_key is not None):
-            raise KinecastError(f"{WHAT}: expected a network or chroma key with a base picture, found it with another")
+            raise KinecastError(
+                f"{WHAT}: expected a network or chroma key with a base picture only, found it with another"
+            )
         if self.matrices is not None:
             self._check_matrices(self.matrices)
 
     def _check_matrices(self, matrices: Matrices) -> None:
         if self.base and matrices.predicted:
-            raise KinecastError(f"{WHAT}: expected matrices of a base picture as they are, found differences")
+            raise KinecastError(f"{WHAT}: expected absolute matrices in a base picture, found differences")
         for group in matrices.groups:
             if group.type in OF_POINTS and self.points is None and not matrices.predicted:
                 raise KinecastError(f"{WHAT}: expected key points with matrices of type {group.type}, found none")
@@ -103,7 +105,7 @@ class GfvMessage:
             out.align()
             return bytes(out) + self.network.data
         if not out.aligned:
-            out.flag(True)  # the payload's last bit, after which zeros fill the byte
+            out.flag(True)  # the payload's stop bit, followed by zeros to the end of the byte
         return bytes(out)
 
     @classmethod
@@ -112,7 +114,7 @@ class GfvMessage:
 
         Args:
             data: the payload, without emulation prevention.
-            base: the last message of a base picture, which says what is in a message of differences.
+            base: the last message of a base picture, which messages of differences refer to.
 
         Raises:
             KinecastError: cut off, damaged, beyond a limit, or of differences without a base.
@@ -140,7 +142,7 @@ class GfvMessage:
 
 
 def _check_end(bits: BitReader) -> None:
-    """See that a message ends as payloads do: at a byte, or with a one and zeros. Extensions are passed over.
+    """Check that a message ends as payloads do: at a byte, or with a one and zeros. Extensions are skipped.
 
     Raises:
         KinecastError: it does not.
@@ -148,7 +150,7 @@ def _check_end(bits: BitReader) -> None:
     if not bits.left:
         return
     if not any(_remaining(bits)):
-        raise KinecastError(f"{WHAT}: expected a one that ends it, found zeros: it is damaged")
+        raise KinecastError(f"{WHAT}: expected a stop bit, found zeros: it is damaged")
 
 
 def _remaining(bits: BitReader) -> Iterator[int]:

@@ -16,24 +16,24 @@ from dataclasses import dataclass
 from kinecast.errors import KinecastError
 
 START = b"\0\0\0\1"
-_STOP = b"\x80"  # the last bit of a unit's content, then zeros
+_STOP = b"\x80"  # the stop bit of a unit's content, then zeros
 _FORBIDDEN = re.compile(b"\0\0(?=[\0-\3])")
-MOST_UNIT = 1 << 24  # bytes of an access unit that are looked at
+MOST_UNIT = 1 << 24  # bytes of an access unit that are searched
 
 
 @dataclass(frozen=True)
 class Codec:
-    """What tells a codec's NAL units apart.
+    """What distinguishes a codec's NAL units.
 
     Attributes:
-        name: of the codec, as libav has it.
-        header: bytes of a unit's header.
-        shift: to the unit's type in the first of them.
-        mask: of the type, after that.
-        sei: types of units with SEI messages, the one that is written first.
+        name: the codec's name in libav.
+        header: bytes of a unit header.
+        shift: position of the unit type in the first byte.
+        mask: mask of the type after shifting.
+        sei: types of units with SEI messages, the first of which is written.
         head: the header of a unit with SEI messages that comes before the picture.
-        slices: types of units that are parts of pictures.
-        key: of them those of a picture that needs no other.
+        slices: types of units that are slices.
+        key: the slice types of pictures that need no other.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Codec:
     key: range
 
     def kind(self, unit: bytes) -> int:
-        """Return the type of a unit, -1 of one without content."""
+        """Return the type of a unit, -1 if it is empty."""
         return unit[0] >> self.shift & self.mask if len(unit) >= self.header else -1
 
 
@@ -65,12 +65,12 @@ def escape(content: bytes) -> bytes:
 
 
 def unescape(unit: bytes) -> bytes:
-    """Return what `escape` was given."""
+    """Undo `escape`."""
     return unit.replace(b"\0\0\3", b"\0\0")
 
 
 def units(data: bytes) -> Iterator[bytes]:
-    """Yield the NAL units of an access unit, without start codes; of one without a start code nothing."""
+    """Yield the NAL units of an access unit without their start codes; nothing if there is no start code."""
     pieces = data[:MOST_UNIT].split(START[1:])[1:]
     yield from (piece for each in pieces if (piece := each.rstrip(b"\0")))
 
@@ -101,7 +101,7 @@ def sei_messages(codec: Codec, data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def with_sei(codec: Codec, data: bytes, kind: int, payload: bytes) -> bytes:
-    """Return an access unit with an SEI message before its first slice; other SEI messages in it are left out."""
+    """Return an access unit with an SEI message before its first slice; its other SEI messages are dropped."""
     out, written = bytearray(), False
     for unit in units(data):
         if codec.kind(unit) in codec.sei:
@@ -111,12 +111,12 @@ def with_sei(codec: Codec, data: bytes, kind: int, payload: bytes) -> bytes:
             written = True
         out += START + unit
     if not written:
-        raise KinecastError("access unit: expected a slice to put a message before, found none")
+        raise KinecastError("access unit: expected a slice to insert a message before, found none")
     return bytes(out)
 
 
 def _number(value: int) -> bytes:
-    """Return a type or size as SEI messages have them: a byte of 255 for each 255, and the rest."""
+    """Return a type or size in SEI coding: a byte of 255 for each 255, and the remainder."""
     return b"\xff" * (value // 255) + bytes([value % 255])
 
 

@@ -1,7 +1,8 @@
-"""The address of a network in GFV messages, and what else a receiver of kinecast's own streams finds there.
+"""The network's address in GFV messages, and what kinecast's own streams add to it.
 
-The URI names the network by its hash (RFC 6920): `ni:///sha-256;...` of the bytes that docs/protocol.md says a model's
-identity is of. The tag says that kinecast wrote the stream, and how: the layout with its steps, and the model's name.
+The URI names the network by its hash (RFC 6920): `ni:///sha-256;...` of the bytes that define a model's identity in
+docs/protocol.md. The tag states that kinecast wrote the stream, and how: the layout with its steps, and the model's
+name.
 
 >>> from kinecast.codec import Layout
 >>> sender = Sender(Layout.fomm(), bytes(32), "face-128")
@@ -24,7 +25,7 @@ from kinecast.errors import KinecastError
 _TAG = "tag:kinecast.invalid,2026:gfv/"
 _VERSION = "1"
 _URI = "ni:///sha-256;"
-_NAME = r"[A-Za-z0-9_.~%-]{1,192}"  # of what is quoted
+_NAME = r"[A-Za-z0-9_.~%-]{1,192}"  # safe characters when quoting
 _BODY = re.compile(
     rf"({_NAME})/(\d{{1,3}})((?:/\w{{1,32}}:\d{{1,3}}:\d{{1,5}}){{1,{MAX_COMPONENTS}}})\?model=({_NAME})?"
 )
@@ -39,7 +40,7 @@ class Sender:
     model_name: str = ""
 
     def network(self) -> Network:
-        """Return what a message says of this."""
+        """Return this as a message's network."""
         parts = "".join(f"/{part.name}:{part.width}:{part.step}" for part in self.layout.components)
         layout = f"{quote(self.layout.name, safe='')}/{self.layout.keypoints}{parts}"
         digest = base64.urlsafe_b64encode(self.model).rstrip(b"=").decode()
@@ -47,10 +48,10 @@ class Sender:
 
     @classmethod
     def of(cls, network: Network | None) -> Self | None:
-        """Return what a message says of the stream; None if kinecast did not write it.
+        """Parse a message's network; None if kinecast did not write the stream.
 
         Raises:
-            KinecastError: a later version of kinecast did, or it is damaged.
+            KinecastError: a later version of kinecast wrote it, or it is damaged.
         """
         if network is None or not network.tag.startswith(_TAG):
             return None

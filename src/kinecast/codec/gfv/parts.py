@@ -1,6 +1,6 @@
-"""What a GFV message is made of: the network's address, the chroma key, key points and matrices, each with its coding.
+"""The parts of a GFV message: network address, chroma key, key points and matrices, each with its coding.
 
-See message.py. Numbers are whole: what is coded, times 2 to the power of the precision. Letters: K key points.
+See message.py. Numbers are integers: the coded values times 2 to the power of the precision. Notation: K key points.
 """
 
 from dataclasses import dataclass
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from kinecast.codec.gfv.bits import BitReader, BitWriter
 from kinecast.errors import KinecastError
 
-PRECISIONS = range(1, 33)  # bits of a fraction
-MOST_NUMBERS = 1 << 14  # of one message: bounds what a few hostile bytes can make a reader do
+PRECISIONS = range(1, 33)  # fractional bits
+MOST_NUMBERS = 1 << 14  # of one message: bounds the work that a few hostile bytes can cause
 _MOST_SIDE = 1 << 10  # rows or columns of a matrix, types, and matrices of a type of its own
 _MOST_Z = 1 << 16
-_BYTES, _ADDRESS = 0, 1  # ways in which a network is named
+_BYTES, _ADDRESS = 0, 1  # ways to name a network
 WHAT = "GFV message"
-OF_POINTS, SIZED, OF_SPACE = (0, 1), (2, 3), (4, 5, 6)  # types of matrices by what tells their size
-_SQUARE = (0, 1, 4)  # types with as many columns as rows; 5 and 6 have one column
+OF_POINTS, SIZED, OF_SPACE = (0, 1), (2, 3), (4, 5, 6)  # matrix types, by what determines their size
+_SQUARE = (0, 1, 4)  # square types; 5 and 6 have one column
 
 
 @dataclass(frozen=True)
 class Network:
     """Which network generates the pictures: its address, or the network itself as `data` (ISO/IEC 15938-17).
 
-    `tag` says what kind of network it is (a tag URI, RFC 4151), `uri` which.
+    `tag` is the kind of network (a tag URI, RFC 4151), `uri` its address.
     """
 
     tag: str = ""
@@ -31,14 +31,14 @@ class Network:
 
     def __post_init__(self) -> None:
         if self.data is not None and (self.tag or self.uri):
-            raise KinecastError(f"{WHAT}: expected a network as bytes or by its address, found both: drop one")
+            raise KinecastError(f"{WHAT}: expected a network as bytes or as an address, found both: drop one")
         if "\0" in self.tag + self.uri:
             raise KinecastError(f"{WHAT}: expected an address without zero characters, found one")
 
 
 @dataclass(frozen=True)
 class ChromaKey:
-    """The colour of the background: Y, Cb and Cr, 8 bits each, and two thresholds; None where it is the default one."""
+    """The colour of the background: Y, Cb and Cr, 8 bits each, and two thresholds; None for the default."""
 
     values: tuple[int | None, int | None, int | None] = (None, None, None)
     thresholds: tuple[int | None, int | None] = (None, None)
@@ -48,8 +48,8 @@ class ChromaKey:
 class Points:
     """Coordinates of key points, x, y and perhaps z of each: `numbers`, K of 2 or 3, over 2**precision.
 
-    Where `predicted`, they are differences: in a base picture to the point before (0 for the first), else to the base
-    picture's point if the message's `count` is 0, or the previous message's. `z_max` is None without z.
+    If `predicted`, they are differences: in a base picture to the previous point (0 for the first), otherwise to the
+    base picture's point if the message's `count` is 0, or to the previous message's. `z_max` is None without z.
     """
 
     numbers: tuple[tuple[int, ...], ...]
@@ -67,7 +67,7 @@ class Points:
 
     @property
     def width(self) -> int:
-        """Numbers of a point."""
+        """Coordinates per point."""
         return 2 if self.z_max is None else 3
 
 
@@ -75,8 +75,8 @@ class Points:
 class MatrixGroup:
     """Matrices of one type: `shape` is their number, height and width; `numbers` all elements, row by row.
 
-    Types 0 and 1 belong to key points (2x2, or 3x3 with z), 2 and 3 are one of any size, 4 is one of the size of those,
-    5 and 6 one column of such a height, and from 7 on there are any number of any size.
+    Types 0 and 1 belong to key points (2x2, or 3x3 with z), 2 and 3 are one matrix of any size, 4 is one of the size of
+    those, 5 and 6 one column of that height; types from 7 on may have any number of matrices of any size.
     """
 
     type: int
@@ -103,7 +103,7 @@ class MatrixGroup:
 class Matrices:
     """Matrices of one or more types, elements over 2**precision; where `predicted`, differences, as with `Points`.
 
-    Each element is coded as the whole part and the fraction of its size, and a sign.
+    Each element is coded as the integer and fractional parts of its magnitude, and a sign.
     """
 
     groups: tuple[MatrixGroup, ...]
@@ -117,7 +117,7 @@ class Matrices:
 
 
 def put_network(out: BitWriter, network: Network | None) -> None:
-    """Write whether there is a network, and its address."""
+    """Write the flag for a network, and its address."""
     out.flag(network is not None)
     if network is None:
         return
@@ -129,7 +129,7 @@ def put_network(out: BitWriter, network: Network | None) -> None:
 
 
 def take_network(bits: BitReader) -> Network | None:
-    """Read what `put_network` wrote; of a network in bytes, these come last and are yet to be read."""
+    """Read what `put_network` wrote; a network's bytes come last and are read separately."""
     if not bits.flag():
         return None
     if bits.ue(_ADDRESS) == _BYTES:
@@ -193,7 +193,7 @@ def take_points(bits: BitReader, is_base: bool, base: Points | None) -> Points:
         count = bits.ue(MOST_NUMBERS - 1) + 1
         z_max = bits.ue(_MOST_Z - 1) + 1 if bits.flag() else None
     elif base is None:
-        raise KinecastError(f"{WHAT}: expected key points of a base picture before differences to them, found none")
+        raise KinecastError(f"{WHAT}: expected key points of a base picture before differences, found none")
     else:
         precision, count, z_max = base.precision, len(base.numbers), base.z_max
     width = 2 if z_max is None else 3
@@ -247,7 +247,7 @@ def take_matrices(bits: BitReader, is_base: bool, base: Matrices | None, points:
         precision = bits.ue(PRECISIONS[-1] - 1) + 1
         kinds = [_take_shape(bits, points) for _ in range(bits.ue(_MOST_SIDE - 1) + 1)]
     elif base is None:
-        raise KinecastError(f"{WHAT}: expected matrices of a base picture before differences to them, found none")
+        raise KinecastError(f"{WHAT}: expected matrices of a base picture before differences, found none")
     else:
         precision, kinds = base.precision, [(group.type, group.shape) for group in base.groups]
     _check_count(sum(count * height * width for _, (count, height, width) in kinds), "elements", MOST_NUMBERS)
@@ -279,7 +279,7 @@ def _take_shape(bits: BitReader, points: Points | None) -> tuple[int, tuple[int,
 
 def _take_element(bits: BitReader, precision: int, predicted: bool) -> int:
     whole = bits.ue()
-    # A fraction of a difference may be a whole: the reference writer rounds up to it. Writing it anew is canonical.
+    # A difference's fraction may be a whole: the reference writer rounds up to it. Rewriting it is canonical.
     fraction = bits.ue(1 << precision) if predicted else bits.u(precision)
     return _signed(bits, (whole << precision) + fraction)
 

@@ -1,6 +1,6 @@
-"""What messages of differences start from: the base picture's numbers and the previous message's, in whole numbers.
+"""References of coded differences: the numbers of the base picture and of the previous message, as integers.
 
-Letters: K key points.
+Notation: K key points.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from kinecast.codec.gfv.message import GfvMessage
 from kinecast.codec.gfv.parts import WHAT, Matrices, MatrixGroup, Points
 from kinecast.errors import KinecastError
 
-BITS = 32  # of a fraction: no message has more, so that every sum is exact
+BITS = 32  # fractional bits: no message has more, so every sum is exact
 
 Numbers = tuple[int, ...]  # times 2**BITS
 
 
 @dataclass(frozen=True)
 class Values:
-    """What a message says once its differences are added up: whole numbers that stand for 2**-BITS.
+    """A message's values with differences resolved: integers in units of 2**-BITS.
 
     `points` are the coordinates of all key points in turn, `width` of each; `matrices` the elements of each type's.
     Either is None where the message has none.
@@ -29,17 +29,17 @@ class Values:
 
 
 class References:
-    """The numbers that a sender and a receiver both have."""
+    """The numbers that sender and receiver share."""
 
     def __init__(self) -> None:
         self.base_message: GfvMessage | None = None
         self._base = self._last = Values()
 
     def take(self, message: GfvMessage) -> Values:
-        """Return what a message says, and remember it.
+        """Resolve a message and keep it as a reference.
 
         Raises:
-            KinecastError: it is of differences to what was never sent, or was of another shape.
+            KinecastError: its differences refer to something never sent, or of another shape.
         """
         points = None if message.points is None else self._points(message, message.points)
         matrices = None if message.matrices is None else self._matrices(message, message.matrices)
@@ -57,18 +57,17 @@ class References:
         return found
 
     def predicted(self, message: GfvMessage, points: bool, matrices: bool) -> GfvMessage | None:
-        """Return a message without differences as one with them, in its points or matrices.
+        """Return a message without differences as one with differences, in its points or matrices.
 
-        None if it has no such part, or there is nothing that differences could be taken to: readers take the base
-        picture's precision for them.
+        None if it has no such part or there is no reference: readers use the base picture's precision for differences.
         """
         base = self.base_message
         if points:
             theirs = None if base is None else base.points
-            told = self._differences(message, theirs)
-            if told is None:
+            differences = self._differences(message, theirs)
+            if differences is None:
                 return None
-            message = replace(message, points=told)
+            message = replace(message, points=differences)
         if matrices:
             fine = None if base is None or base.matrices is None else base.matrices.precision
             if message.base or message.matrices is None or message.matrices.precision != fine:
@@ -118,7 +117,7 @@ class References:
         own = [number for point in points.numbers for number in point]
         width = points.width
         if message.base:
-            told: list[int] | None = own[:width] + [n - own[index] for index, n in enumerate(own[width:])]
+            differences: list[int] | None = own[:width] + [n - own[index] for index, n in enumerate(own[width:])]
         elif base is None or (base.precision, base.z_max, len(base.numbers)) != (
             points.precision,
             points.z_max,
@@ -126,10 +125,10 @@ class References:
         ):
             return None
         else:
-            told = _exact(own, self._start(message).points, points.precision)
-        if told is None:
+            differences = _exact(own, self._start(message).points, points.precision)
+        if differences is None:
             return None
-        rows = tuple(tuple(told[i : i + width]) for i in range(0, len(told), width))
+        rows = tuple(tuple(differences[i : i + width]) for i in range(0, len(differences), width))
         return replace(points, numbers=rows, predicted=True)
 
 
@@ -139,10 +138,10 @@ def _matrix_differences(matrices: Matrices, start: Values) -> Matrices | None:
         return None
     groups = []
     for group, (_, _, numbers) in zip(matrices.groups, before, strict=True):
-        told = _exact(group.numbers, numbers, matrices.precision)
-        if told is None:
+        differences = _exact(group.numbers, numbers, matrices.precision)
+        if differences is None:
             return None
-        groups.append(MatrixGroup(group.type, group.shape, tuple(told)))
+        groups.append(MatrixGroup(group.type, group.shape, tuple(differences)))
     return Matrices(tuple(groups), matrices.precision, predicted=True)
 
 

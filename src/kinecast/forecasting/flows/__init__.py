@@ -1,4 +1,4 @@
-"""Normalising flows with vector conditions (`realnvp`), and Markov kernels that refine what they sample (`mcmc`).
+"""Normalising flows given a vector (`layers`, `realnvp`), and Markov kernels that refine their samples (`mcmc`).
 
-They know tensors only: nothing of motion, windows or forecasters.
+They depend on tensors only, not on motion, windows or forecasters.
 """

@@ -11,10 +11,10 @@ Kernels, each followed by acceptance with min(1, exp(u(y) - u(y')) q(y | y') / q
     random-walk   y' = y + eps xi                                          Metropolis et al. 1953; q is symmetric
     langevin      y' = y - eps^2/2 grad u(y) + eps xi                      MALA, Roberts & Tweedie 1996
 
-Acceptance is joint (a row moves or stays), or per dimension, which is right only where u is a sum over dimensions:
-then each dimension is a chain of its own. The work of a refinement is the sum of log k(y' -> y) / k(y -> y') over its
-steps, k the kernel with its acceptance, which by detailed balance is u(y_after) - u(y_before) (Wu et al.).
-All rows are one batch.
+Acceptance is joint (a row moves or stays), or per dimension, which is valid only if u is a sum over dimensions: then
+each dimension is its own chain. The work of a refinement is the sum of log k(y' -> y) / k(y -> y') over its steps, k
+the kernel with its acceptance, which by detailed balance is u(y_after) - u(y_before) (Wu et al.). All rows are one
+batch.
 
 Notation: R rows, D numbers.
 """
@@ -47,7 +47,7 @@ class Energy(ABC):
 
     def gradient(self, y: Tensor) -> Tensor:
         """Return grad u(y), (R, D)."""
-        with torch.inference_mode(False), torch.enable_grad():  # a clone made here is no inference tensor
+        with torch.inference_mode(False), torch.enable_grad():  # a clone made here is not an inference tensor
             point = y.clone().requires_grad_()
             (gradient,) = torch.autograd.grad(self.terms(point).sum(), point)
         return gradient
@@ -130,12 +130,13 @@ def refine(y: Tensor, energy: Energy, config: KernelConfig, generator: torch.Gen
     """Make `steps` moves of rows (R, D) that leave exp(-u) invariant.
 
     Raises:
-        KinecastError: acceptance per dimension for an energy that is no sum over dimensions.
+        KinecastError: acceptance per dimension for an energy that is not a sum over dimensions.
     """
     single = config.acceptance == "per-dimension"
     if single and not energy.separable:
         raise KinecastError(
-            "refinement: expected joint acceptance, found per-dimension for an energy that is no sum over dimensions: "
+            "refinement: expected joint acceptance, found per-dimension for an energy that is not a sum over "
+            "dimensions: "
             "one dimension's move changes the others' terms, and the target would not stay invariant"
         )
     state = _state(y, energy, config)
@@ -178,7 +179,7 @@ def _propose(
     drift = 0.5 * epsilon**2
     proposed = _state(state.y - drift * state.gradient + epsilon * noise, energy, config)
     assert proposed.gradient is not None
-    back = (state.y - proposed.y + drift * proposed.gradient) / epsilon  # the noise that would lead back
+    back = (state.y - proposed.y + drift * proposed.gradient) / epsilon  # the noise of the reverse move
     correction = 0.5 * (noise.square() - back.square())
     if not energy.separable:
         correction = correction.sum(dim=1)
@@ -186,7 +187,7 @@ def _propose(
 
 
 def _chosen(take: Tensor, proposed: _State, state: _State) -> _State:
-    """Return the proposal where it is taken (R,) or (R, D), else the state."""
+    """Return the proposal where accepted, (R,) or (R, D), otherwise the state."""
 
     def pick(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(take.unsqueeze(1) if new.ndim > take.ndim else take, new, old)

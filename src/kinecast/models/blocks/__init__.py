@@ -1,1 +1,1 @@
-"""Blocks that several networks are made of, and states of a source picture."""
+"""Building blocks shared by networks, and source states."""

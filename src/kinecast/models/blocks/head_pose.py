@@ -1,4 +1,4 @@
-"""Head pose and expression of a picture, and what they do to keypoints: face-vid2vid, arXiv 2011.15126.
+"""Head pose and expression of a picture, and their effect on keypoints: face-vid2vid, arXiv 2011.15126.
 
 Notation: B batch, K keypoints.
 """
@@ -14,7 +14,7 @@ _PI = 3.14  # the published weights were trained with this value
 
 
 class HeadPose(NamedTuple):
-    """Rotation (B, 3): yaw, pitch, roll in radians; translation (B, 3); expression (B, K, 3), one shift a keypoint."""
+    """Rotation (B, 3): yaw, pitch, roll in radians; translation (B, 3); expression (B, K, 3), shifts of keypoints."""
 
     rotation: Tensor
     translation: Tensor
@@ -52,7 +52,7 @@ class HeadPoseEstimator(nn.Module):
     Args:
         keypoints: K.
         width: of the first convolution; 4 times as wide before the first stage, doubled before the other three.
-        bins: of each angle.
+        bins: number of bins of each angle.
         blocks: plain blocks of each stage; a strided one stands before those of the later three.
     """
 
@@ -60,7 +60,7 @@ class HeadPoseEstimator(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3)
         self.norm1 = nn.BatchNorm2d(width)
-        self.stages: list[list[str]] = []  # names of each stage's parts in order; conv1 and the heads stand apart
+        self.stages: list[list[str]] = []  # names of each stage's parts in order; conv1 and the heads are separate
         widths = [width, *(4 * width * 2**i for i in range(4))]
         number = 0
         for stage, (narrow, wide) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
@@ -90,7 +90,7 @@ class HeadPoseEstimator(nn.Module):
             for name in blocks:
                 out = self.get_submodule(name)(out)
         heads = {"yaw": self.fc_roll, "pitch": self.fc_pitch, "roll": self.fc_yaw, "t": self.fc_t, "exp": self.fc_exp}
-        with torch.autocast(image.device.type, enabled=False):  # half precision would move the points
+        with torch.autocast(image.device.type, enabled=False):  # half precision would shift the points
             features = out.float().mean(dim=(2, 3))
             return {name: head(features) for name, head in heads.items()}
 
@@ -129,6 +129,6 @@ def rotation_angles(matrix: Tensor) -> Tensor:
 
 def posed_keypoints(canonical: Tensor, pose: HeadPose) -> Tensor:
     """Return R x + t + expression (B, K, 3) for canonical keypoints (B, K, 3), or (1, K, 3) for all (equation 1)."""
-    with torch.autocast(canonical.device.type, enabled=False):  # half precision would move the points
+    with torch.autocast(canonical.device.type, enabled=False):  # half precision would shift the points
         turned = canonical @ rotation_matrix(pose.rotation).transpose(1, 2)
         return turned + pose.translation.unsqueeze(1) + pose.expression

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 Norm = Callable[[int], Any]  # from a number of channels to a normalisation
 
-instance_norm: Norm = partial(nn.InstanceNorm2d, affine=True)  # TPS: no running statistics, the same in training
+instance_norm: Norm = partial(nn.InstanceNorm2d, affine=True)  # TPS: no running statistics, as in training
 
 
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
@@ -51,9 +51,9 @@ def warp(image: Tensor, grid: Tensor, align_corners: bool = False) -> Tensor:
     """Sample (B, C, h, w) bilinearly at grid (B, h', w', 2) in [-1, 1], zero outside, pixel centres at half steps.
 
     Our grids run from corner to corner of the pixels' centres, which is what align_corners=True reads; with False the
-    identity magnifies a little, by 1/w of the width. It belongs to the weights, which learned to make up for it: TPS
-    was trained with True, face-vid2vid with False (its authors name torch 1.7), and of a FOMM its config says it. Works
-    in the grid's precision, since half precision would move the coordinates, and keeps the image's memory format.
+    identity magnifies slightly, by 1/w of the width. It belongs to the weights, which learned to compensate: TPS was
+    trained with True, face-vid2vid with False (its authors name torch 1.7), and a FOMM's config states it. Works in the
+    grid's precision, since half precision would shift the coordinates, and keeps the image's memory format.
     """
     wide = image.to(grid.dtype)
     out = F.grid_sample(wide, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
@@ -107,7 +107,7 @@ def _kernel_size(scale: float) -> int:
 
 
 class SameBlock2d(nn.Module):
-    """Convolution, norm (of the batch unless said), ReLU at one resolution."""
+    """Convolution, norm (batch norm by default), ReLU at one resolution."""
 
     def __init__(self, in_features: int, out_features: int, kernel_size: int = 3, norm: Norm = nn.BatchNorm2d) -> None:
         super().__init__()

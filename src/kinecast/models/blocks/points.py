@@ -1,11 +1,11 @@
-"""What relative motion measures of a set of points."""
+"""Size of a set of points, for relative motion."""
 
 from torch import Tensor
 
 from kinecast.errors import KinecastError
 
-_LEAST_AREA = 1e-6  # of the frame's 4: an eighth of a pixel a side at 256 pixels
-_MOST_RATIO = 10.0  # of two sizes; points further apart in size are not of the same kind of thing
+_LEAST_AREA = 1e-6  # of the frame's area 4: an eighth of a pixel per side at 256 pixels
+_MOST_RATIO = 10.0  # of two sizes; larger ratios mean different kinds of subject
 
 
 def hull_area(points: Tensor) -> float:
@@ -26,7 +26,7 @@ def hull_area(points: Tensor) -> float:
 
 
 def size_ratio(source: Tensor, initial: Tensor) -> float:
-    """Return how much larger the source's points (1, N, 2) lie than the initial ones: the root of the hulls' areas.
+    """Return the size of the source's points (1, N, 2) relative to the initial ones: the root of the hulls' area ratio.
 
     Raises:
         KinecastError: one of them spans no area, or they differ by more than a factor of 10.
@@ -35,13 +35,13 @@ def size_ratio(source: Tensor, initial: Tensor) -> float:
     if not 1 / _MOST_RATIO <= ratio <= _MOST_RATIO:
         raise KinecastError(
             f"adapt scale: expected keypoints whose sizes differ by a factor of at most {_MOST_RATIO:g}, "
-            f"found {ratio:.3g}: leave it out"
+            f"found {ratio:.3g}: drop --adapt-scale"
         )
     return ratio
 
 
 def comparable(source: Tensor, initial: Tensor) -> bool:
-    """Return whether `size_ratio` has an answer."""
+    """Return whether `size_ratio` is defined."""
     try:
         size_ratio(source, initial)
     except KinecastError:
@@ -51,5 +51,6 @@ def comparable(source: Tensor, initial: Tensor) -> bool:
 
 def _no_area() -> KinecastError:
     return KinecastError(
-        "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: leave it out"
+        "adapt scale: expected 3 or more keypoints that span an area, found fewer or all on one line: drop "
+        "--adapt-scale"
     )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut, projected where the size or the width changes."""
+    """Two 3x3 convolutions with a shortcut, projected if the size or the width changes."""
 
     def __init__(self, in_features: int, features: int, stride: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Decoder with spatially-adaptive normalisation (Park et al. 2019, arXiv 1903.07291), as face-vid2vid uses it.
 
-Notation: B batch, C channels, h x w the size of the features that everything is conditioned on.
+Notation: B batch, C channels, h x w the size of the conditioning features.
 """
 
 import torch
@@ -14,7 +14,7 @@ class SpectralConv2d(nn.Module):
     """Convolution whose kernel is divided by its largest singular value (Miyato et al. 2018, arXiv 1802.05957).
 
     The tensors are those of torch's older spectral normalisation: `weight_orig` and the singular vectors `weight_u` and
-    `weight_v`, which each training step moves by one power iteration and evaluation takes as they are.
+    `weight_v`, updated by one power iteration per training step and fixed in evaluation.
     """
 
     weight_u: Tensor
@@ -38,13 +38,13 @@ class SpectralConv2d(nn.Module):
                 u = F.normalize(matrix @ v, dim=0)
                 self.weight_v.copy_(v)
                 self.weight_u.copy_(u)
-        # Copies: another forward pass may move the vectors before the backward pass of this one.
+        # Copies: another forward pass may update the vectors before this one's backward pass.
         u, v = self.weight_u.clone(), self.weight_v.clone()
         return F.conv2d(x, self.weight_orig / (u @ matrix @ v), self.bias, padding=self.padding)
 
 
 class Spade(nn.Module):
-    """Normalise each channel of each picture, then scale and shift every pixel by what the condition says."""
+    """Normalise each channel of each picture, then scale and shift every pixel by the condition."""
 
     def __init__(self, features: int, condition: int, hidden: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Reading a network's sizes: from plain values, or from the names and shapes in its state dict."""
+"""Inferring a network's sizes from plain values, or from the names and shapes in its state dict."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,31 +36,31 @@ def read_config(
         raise KinecastError(f"{label} config: {error}: see {kind.__name__} for the keys") from error
 
 
-def untold_settings(config: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a config (a dataclass) has other than by default and tensors do not tell, by dotted name.
+def settings_beyond_tensors(config: Any, inferred: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config's (a dataclass's) non-default values that tensors do not determine, by dotted name.
 
-    `told` is the nested values that are read from the tensors. The frame size is left out: it is where weights are at
-    their best, changes no result, and a stream says it itself.
+    `inferred` is the nested values inferred from the tensors. The frame size is excluded: it is the weights' preferred
+    size, affects no result, and is in a stream's header.
     """
 
-    def differing(values: Mapping[str, Any], told: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    def differing(values: Mapping[str, Any], inferred: Any, usual: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in values.items():
-            if isinstance(told, Mapping) and isinstance(told.get(name), Mapping) and isinstance(value, Mapping):
-                yield from differing(value, told[name], usual[name], f"{prefix}{name}.")
-            elif name not in told and value != usual[name]:
-                kind = type(usual[name])  # a file may say 1 where a float is meant
+            if isinstance(inferred, Mapping) and isinstance(inferred.get(name), Mapping) and isinstance(value, Mapping):
+                yield from differing(value, inferred[name], usual[name], f"{prefix}{name}.")
+            elif name not in inferred and value != usual[name]:
+                kind = type(usual[name])  # a file may have 1 for a float
                 yield prefix + name, kind(value) if kind in (bool, int, float) else value
 
-    found = dict(differing(asdict(config), told, asdict(type(config)()), ""))
+    found = dict(differing(asdict(config), inferred, asdict(type(config)()), ""))
     return {name: value for name, value in found.items() if name != "frame_size"}
 
 
-def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `told`, nested plain values of a config, with those of `sizes` that it does not have, part by part.
+def completed(inferred: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `inferred`, nested plain values of a config, completed from `sizes`, part by part.
 
-    A file that was saved before a setting existed says nothing of it; its tensors do.
+    A file saved before a setting existed lacks it; its tensors determine it.
     """
-    out = {**sizes, **told}
+    out = {**sizes, **inferred}
     for name, value in out.items():
         if isinstance(value, Mapping) and isinstance(sizes.get(name), Mapping):
             out[name] = {**sizes[name], **value}
@@ -69,17 +69,17 @@ def completed(told: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, An
 
 @contextmanager
 def sizes_of(name: str) -> Iterator[None]:
-    """Turn what a missing or misshapen tensor raises into one message: this is not a state dict of a `name`."""
+    """Turn errors of missing or misshapen tensors into one message: not a state dict of a `name`."""
     try:
         yield
     except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
         raise KinecastError(
-            f"expected the tensors of a {name}, found none that give {error}: is this another model?"
+            f"expected the tensors of a {name}, found none for {error}: is this another model?"
         ) from error
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Return how many different names follow a prefix."""
+    """Return the number of distinct names after a prefix."""
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 

@@ -1,4 +1,4 @@
-"""Building blocks in three dimensions for face-vid2vid. Depth is never halved nor doubled; width and height are.
+"""Building blocks in three dimensions for face-vid2vid. Depth is never resampled; width and height are.
 
 Notation: B batch, C channels, K keypoints, d, h, w a volume's depth, height and width.
 """
@@ -28,13 +28,13 @@ def warp_volume(volume: Tensor, grid: Tensor) -> Tensor:
 
 
 class Conv3d(nn.Conv3d):
-    """Convolution of volumes that trains right in bfloat16 on every processor.
+    """Convolution of volumes that trains correctly in bfloat16 on every processor.
 
     oneDNN 3 (torch 2.13) on AVX-512 without AMX computes the bfloat16 gradient of a kernel wrongly, or writes past its
     buffers and ends the process, where the kernel is deeper than the volume (more than one deep) or its padding is
-    higher than the volume is. Kernels that reach beyond the volume are therefore computed in float32 whenever a
-    gradient may be asked for: they see few voxels, so it costs next to nothing. All others keep the precision of
-    training, and so do two-dimensional convolutions, none of which shows the fault.
+    higher than the volume is. Kernels that extend beyond the volume are therefore computed in float32 whenever a
+    gradient may be needed: they cover few voxels, so the cost is negligible. All others keep the training precision,
+    and so do two-dimensional convolutions, which do not show the fault.
     """
 
     def forward(self, input: Tensor) -> Tensor:

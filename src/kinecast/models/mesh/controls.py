@@ -1,6 +1,6 @@
-"""Openings of lips and lids as numbers of an expression, and the expression that opens or shuts them.
+"""Openings of lips and eyelids as functions of the expression, and the expression that opens or closes them.
 
-Letters: K expression numbers, V points (478 landmarks), C controls.
+Notation: K expression numbers, V points (478 landmarks), C controls.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Controls:
 
     An opening is a linear function of the expression: `mean + expression @ slopes`, in units of the head. Of all
     changes of expression that give wanted openings, `gains` is the likeliest if component k has a standard deviation
-    in proportion to 1 / (k + 1), as those of the training people nearly have: the jaw comes with the lips, the brows
+    in proportion to 1 / (k + 1), as those of the training people nearly have: the jaw moves with the lips, the brows
     with the lids.
 
     Attributes:
@@ -71,7 +71,7 @@ class Controls:
 
 
 def opening(points: Tensor, above: tuple[int, ...], below: tuple[int, ...]) -> Tensor:
-    """Return by how much points `below` lie beneath those `above`, on average: (N,) of points (N, V, 3)."""
+    """Return the mean vertical distance from points `above` to points `below`: (N,) for points (N, V, 3)."""
     return (points[:, below, 1] - points[:, above, 1]).mean(dim=1)
 
 

@@ -1,4 +1,4 @@
-"""The driven face drawn on a grid: where each place reads the source, and what lies there.
+"""The driven face rasterised on a grid: the source position of each cell, and features of the surface there.
 
 Notation: B batch, V points (478 landmarks), h x w the grid. Coordinates run from -1 to 1; a flow gives, for
 each place of the driven picture, the place of the source to read.
@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.models.mesh.geometry import Pose
-from kinecast.models.mesh.raster import rasterize
+from kinecast.models.mesh.raster import rasterize, rows_of
 from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
 
 CHANNELS = len(KINDS) + 1 + 3 + 3 + 2  # kinds, iris, place on the face, normal, stretch, facing
 LAYERS = 4  # candidates of the flow, see `candidates`
 _HEAD_ENDS = 1.7  # times the reach of the face's outline, and half of it to fade
+_NECK_LENGTH = 0.6  # from the chin to the shoulders, in head sizes
 _STILL = 0.25  # of a place of the grid: less movement is none that can be seen
 _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
 
@@ -25,8 +26,8 @@ _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
 class Drawing:
     """A driven face on the grid.
 
-    `flow` (B, 2, h, w) is that of the mesh, anything where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
-    are what a network is told: the kind of tissue, irises, place on the mean face, normals, how far the source is
+    `flow` (B, 2, h, w) is that of the mesh, undefined where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
+    are the network's input: the kind of tissue, irises, place on the mean face, normals, how far the source is
     stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals).
     """
 
@@ -53,10 +54,10 @@ def draw(source: Tensor, driven: Tensor, topology: Topology, size: int) -> Drawi
     normals = _normals(driven, triangles)
     stretch = torch.log2((now.abs() + 1e-6) / (was.abs() + 1e-6)).clamp(-3, 3) / 3
     facing = _normals(source, triangles)[..., 2:]
-    per_face = torch.cat((normals, stretch[..., None], facing), dim=2)  # (B, F, 5)
-    flat = per_face.gather(1, seen[..., None].expand(-1, -1, per_face.shape[2]))
-    flat = flat.view(len(driven), size, size, -1).permute(0, 3, 1, 2)
-    kinds = topology.one_hot[seen].view(len(driven), size, size, -1).permute(0, 3, 1, 2)
+    per_face = torch.cat((topology.one_hot.expand(len(driven), -1, -1), normals, stretch[..., None], facing), dim=2)
+    of_faces = F.embedding(seen + rows_of(len(driven), len(triangles), seen), per_face.flatten(0, 1))
+    of_faces = of_faces.view(len(driven), size, size, -1).permute(0, 3, 1, 2)
+    kinds, flat = of_faces[:, : len(KINDS)], of_faces[:, len(KINDS) :]
 
     values = torch.cat((source[..., :2], topology.mean.expand(len(source), -1, -1)), dim=2)
     smooth = fragments.interpolate(values, triangles)
@@ -75,12 +76,18 @@ def _with_irises(flow: Tensor, eyes: Tensor, source: Tensor, driven: Tensor) -> 
         was, now = source[:, points, :2], driven[:, points, :2]
         radius = _radius(now)
         offset = grid - now[:, 0, :, None, None]
-        far = offset.norm(dim=1, keepdim=True) / radius
+        far = _length(offset)[:, None] / radius
         moved = was[:, 0, :, None, None] + offset * (_radius(was) / radius)
         weight = ((_IRIS_REACH - far) * 2).clamp(0, 1) * eyes
         flow = flow + weight * (moved - flow)
         shown = shown + (1.2 - far).mul(5).clamp(0, 1) * eyes
     return flow, shown
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the lengths (B, h, w) of vectors (B, 2, h, w); `norm` along a dimension that is not the last is slow."""
+    x, y = vectors.unbind(dim=1)
+    return torch.addcmul(x * x, y, y).sqrt()
 
 
 def _radius(iris: Tensor) -> Tensor:
@@ -101,11 +108,21 @@ def _normals(points: Tensor, triangles: Tensor) -> Tensor:
     return normal / normal.norm(dim=2, keepdim=True).clamp(min=1e-9) * normal.new_tensor([1, 1, -1])
 
 
-def candidates(drawing: Drawing, source: Pose, driven: Pose, topology: Topology) -> tuple[Tensor, Tensor]:
-    """Return flows (B, LAYERS, 2, h, w) and the logits (B, LAYERS, h, w) that they start from.
+def candidates(
+    drawing: Drawing, source: Pose, driven: Pose, topology: Topology, scene: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return candidate flows (B, LAYERS, 2, h, w) and their prior logits (B, LAYERS, h, w).
 
-    In order: standing still; the mesh, and around it a plane through the face's outline that moves with the head; a
-    plane further back; a neck that goes half way with the head.
+    In order: the background, which stands still unless `scene` moves it; the mesh, and around it a plane through the
+    face's outline that moves with the head; a plane further back; a neck that follows the head half way, or, with
+    `scene`, joins the head to the shoulders.
+
+    Args:
+        drawing: of the driven face.
+        source: poses (B) of the head in the source.
+        driven: poses (B) of the driven head.
+        topology: of the face.
+        scene: (B, 4), how far background and shoulders have moved, x and y of both.
     """
     height, width = drawing.flow.shape[2:]
     grid = grid_of(height, width, drawing.flow)
@@ -114,9 +131,13 @@ def candidates(drawing: Drawing, source: Pose, driven: Pose, topology: Topology)
     plane = _plane_flow(grid, source, driven, float(edge[:, 2].mean()))
     back = _plane_flow(grid, source, driven, float(edge[:, 2].mean()) + 0.7)
     face = plane + drawing.inside * (drawing.flow - plane)
-    neck = (still + plane) / 2
-    flows = torch.stack((still, face, back, neck), dim=1)
     far, below = head_distance(grid, driven, topology)
+    if scene is None:
+        ground, neck = still, (still + plane) / 2
+    else:
+        ground, body = (still - part[:, :, None, None] for part in scene.split(2, dim=1))
+        neck = plane + (below / _NECK_LENGTH).clamp(0, 1)[:, None] * (body - plane)
+    flows = torch.stack((ground, face, back, neck), dim=1)
     zero = torch.zeros_like(far)
     prior = torch.stack((zero, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1)
     return flows, prior
@@ -131,7 +152,7 @@ def head_distance(grid: Tensor, pose: Pose, topology: Topology) -> tuple[Tensor,
     affine, offset = _into_head(pose, float(edge[:, 2].mean()))
     head = torch.einsum("bij,jhw->bihw", affine, grid) + offset[:, :, None, None]
     middle, reach = (edge.amax(0) + edge.amin(0))[:2] / 2, (edge.amax(0) - edge.amin(0))[:2] / 2
-    far = ((head - middle[:, None, None]) / reach[:, None, None]).norm(dim=1)
+    far = _length((head - middle[:, None, None]) / reach[:, None, None])
     return far, (head[:, 1] - edge[:, 1].max()).clamp(-1, 1)
 
 
@@ -150,7 +171,7 @@ def cover(moved: Tensor, source: Pose, driven: Pose, topology: Topology) -> Tens
     grid = grid_of(height, width, moved)
     heads = [head_distance(grid, pose, topology)[0] for pose in (source, driven)]
     head = ((_HEAD_ENDS - torch.minimum(*heads)) * 2).clamp(0, 1)
-    pixels = moved.norm(dim=1) * (width / 2)
+    pixels = _length(moved) * (width / 2)
     movement = ((_smooth(pixels) - _STILL) * 2).clamp(0, 1)
     return _smooth(torch.maximum(head, movement))[:, None]
 

@@ -1,4 +1,4 @@
-"""Where a face is and what it does: a rigid pose, and its shape in the head's own frame.
+"""A face's rigid pose, and its shape in the head's own frame.
 
 Notation: T frames, V points (478 landmarks), K expression numbers. Points are (x, y, z): x and y run from -1 to 1 over
 a square picture, edge to edge, y downwards; z is in the same unit and grows away from the camera.
@@ -9,11 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Points that expressions hardly move: forehead, temples, the sides of the face, the bridge of the nose, eye corners.
+# Points that hardly move with expression: forehead, temples, the sides of the face, the bridge of the nose, eye
+# corners.
 RIGID = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 109, 67, 103, 54, 21, 162),
     *(127, 234, 93, 132, 58, 6, 168, 197, 195, 5, 4, 33, 133, 362, 263, 8, 9, 151),
 )
+NECK = (0.0, 1.4, 0.6)  # what a head turns about, from the mean face's origin, in units of the head
 
 
 class Pose(NamedTuple):

@@ -1,7 +1,7 @@
-"""The mesh backbone: a head's pose and an expression, found by a face-landmark network, move the source's own mesh.
+"""The mesh backbone: head pose and expression, from a face-landmark network, drive the source's own mesh.
 
     source ----> landmarks -> its own mesh, maps   (once)
-    driving ---> landmarks -> pose, expression      (38 numbers per frame: what travels)
+    driving ---> landmarks -> pose, expression      (38 numbers per frame: the motion sent)
     both ------> driven mesh -> drawn -> warped source and new pixels
 
 A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
@@ -14,35 +14,30 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.errors import KinecastError
-from kinecast.faces.landmarker import Face, Landmarker
+from kinecast.faces.landmarker import Landmarker
 from kinecast.faces.squares import Square, around
 from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
-from kinecast.faces.tracking import OneEuro, Tracker
-from kinecast.models.base import Backbone, Source, check_frames, check_source
-from kinecast.models.blocks.states import sizes_of, untold_settings
+from kinecast.models.base import Backbone, Source, check_source
+from kinecast.models.blocks.states import settings_beyond_tensors, sizes_of
 from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
+from kinecast.models.mesh.following import POINTS, Follower, points_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
-from kinecast.models.mesh.retargeting import MeshRetargeter
+from kinecast.models.mesh.retargeting import MeshRetargeter, most_alike
+from kinecast.models.mesh.scene import NUMBERS as SCENE
+from kinecast.models.mesh.scores import MouthScores
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
 from kinecast.models.transfer import Retargeter, Transfer
-from kinecast.motion import Motion, concatenate
+from kinecast.motion import Motion
 
-POINTS = 478
 _NEUTRAL_SIZE = 0.3  # of a head in half frames, where none is seen
 _MOST_SHIFT, _MOST_SCALE = 0.5, 0.4  # of a head in a picture that stays: of half the picture, and as a logarithm
-
-
-def points_of(landmarks: np.ndarray, height: int, width: int) -> Tensor:
-    """Return landmarks (478, 3) in pixels as points (1, 478, 3) from -1 to 1 along the longer side."""
-    scale = 2 / max(height, width)
-    middle = torch.tensor([width / 2, height / 2, 0.0])
-    return (torch.from_numpy(landmarks).float() * scale - middle * scale)[None]
 
 
 def _moved(flow: Tensor) -> Tensor:
@@ -51,9 +46,9 @@ def _moved(flow: Tensor) -> Tensor:
 
 
 def _held(motion: Motion, source: Motion) -> Motion:
-    """Keep heads (T) from leaving the picture of the source (1): their bodies stay where they are.
+    """Limit the movement of heads (T) so that they stay inside the source's picture (1), since bodies do not follow.
 
-    Movement is hardly changed where it is small, and has an end.
+    Small movements are almost unchanged; large ones saturate.
     """
     limited = {
         name: source.components[name] + most * ((motion.components[name] - source.components[name]) / most).tanh()
@@ -63,7 +58,7 @@ def _held(motion: Motion, source: Motion) -> Motion:
 
 
 class Expression(nn.Module):
-    """Principal components of how faces move in the head's own frame; lips, lids and irises weigh more.
+    """Principal components of facial motion in the head's own frame, with larger weights for lips, lids and irises.
 
     `weights` (478, 3) are square roots of the points' weights, `basis` (K, 478, 3) is orthonormal in weighted points.
     """
@@ -81,7 +76,7 @@ class Expression(nn.Module):
         return (offsets * self.weights).flatten(1) @ self.basis.flatten(1).T
 
     def offsets(self, numbers: Tensor) -> Tensor:
-        """Return the offsets (T, 478, 3) that K numbers (T, K) stand for."""
+        """Return the offsets (T, 478, 3) of K numbers (T, K)."""
         return (numbers @ self.basis.flatten(1)).view(-1, POINTS, 3) / self.weights
 
 
@@ -92,34 +87,6 @@ class MeshSource:
     picture: Tensor
     points: Tensor
     maps: SourceMaps
-
-
-class _Follower:
-    """Finds the motion of one face, frame after frame; until there is one, that of the mean face in the middle."""
-
-    def __init__(self, model: "Mesh", smooth: float | None) -> None:
-        smoothing = None if smooth is None else OneEuro(smooth)
-        self.model, self.tracker = model, Tracker(model.landmarker, "nearest", smoothing)
-        self.last = model.neutral()  # of the last frame with a face
-        self.faces: list[Face | None] = []  # of the last frames
-
-    @torch.inference_mode()
-    def __call__(self, frames: Tensor) -> Motion:
-        """Return the motion in the next frames (T, 3, H, W)."""
-        check_frames(frames, 1)
-        height, width = frames.shape[2:]
-        faces = self.faces = [self.tracker(frame) for frame in frames]
-        points = [points_of(face.landmarks, height, width) for face in faces if face is not None]
-        known = [self.last]
-        if points:
-            components = self.model.motion_of(torch.cat(points).to(self.model.device))
-            known.append(Motion(self.model.name, components))
-        motion = concatenate(known)
-        self.last = motion[len(motion) - 1]
-        valid = torch.tensor([face is not None for face in faces])
-        index = valid.cumsum(dim=0)
-        components = {name: numbers[index] for name, numbers in motion.components.items()}
-        return Motion(self.model.name, components, frame_size=(height, width), valid=valid)
 
 
 class Mesh(Backbone):
@@ -133,7 +100,7 @@ class Mesh(Backbone):
     name = "mesh"
     needs_face = True
     any_size = True
-    chunk = 8  # frames drawn together
+    chunk = 8  # frames per batch
 
     def __init__(self, config: MeshConfig) -> None:
         super().__init__()
@@ -145,12 +112,12 @@ class Mesh(Backbone):
         self._landmarker: Landmarker | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the size that the network sees a picture in, unless it is the usual one: tensors tell all others."""
-        told = {name: None for name in self.config.to_dict() if name != "size"}
-        return untold_settings(self.config, told)
+        """Return the network's input size if it is not the default; tensors determine all other settings."""
+        inferred = {name: None for name in self.config.to_dict() if name != "size"}
+        return settings_beyond_tensors(self.config, inferred)
 
     def motion_tensors(self) -> dict[str, Tensor]:
-        """Return the mean face, the basis of expressions and its weights: the network only draws."""
+        """Return the mean face, the basis of expressions and its weights: the network only renders."""
         basis = self.expression
         return {
             "topology.mean": self.topology.mean,
@@ -160,12 +127,12 @@ class Mesh(Backbone):
 
     @property
     def motion_dim(self) -> int:
-        """D: six numbers of pose and K of expression."""
-        return 6 + self.config.expression
+        """D: six numbers of pose, K of expression, and four of the scene if the model has them."""
+        return 6 + self.config.expression + SCENE * self.config.scene
 
     @property
     def landmarker(self) -> Landmarker:
-        """What finds faces; loaded when first asked for."""
+        """The face landmarker, loaded at first use."""
         if self._landmarker is None:
             self._landmarker = Landmarker(str(self.device))
         return self._landmarker
@@ -173,8 +140,12 @@ class Mesh(Backbone):
     def rebuild(self, picture: Tensor, source: Tensor, driving: Tensor) -> Rendered:
         """Rebuild driving frames from pictures (B, 3, n, n) of the same people, with gradient: training's forward.
 
-        `source` and `driving` (B, 478, 3) are the points in both; of the driving ones only what travels is used.
+        `source` and `driving` (B, 478, 3) are the points in both; of the driving ones only the transmitted motion is
+        used. Two more points, if there are any, are places in the background and on the shoulders.
         """
+        source, anchors = source.split((POINTS, source.shape[1] - POINTS), dim=1)
+        driving, moved_to = driving.split((POINTS, driving.shape[1] - POINTS), dim=1)
+        scene = (moved_to - anchors)[..., :2].flatten(1) if self.config.scene else None
         with torch.autocast(picture.device.type, enabled=False):  # half precision would move the points
             own, pose = fit_pose(source, self.topology.mean), fit_pose(driving, self.topology.mean)
             shape = own.undo(source)
@@ -182,7 +153,7 @@ class Mesh(Backbone):
             half = picture.shape[-1] // 2
             still = draw(source, source, self.topology, half)
             moved = draw(source, pose.place(shape + self.expression.offsets(change)), self.topology, half)
-            flows, prior = candidates(moved, own, pose, self.topology)
+            flows, prior = candidates(moved, own, pose, self.topology, scene)
         return self.network(self.network.encode(picture, still), moved, flows, prior)
 
     @torch.inference_mode()
@@ -212,7 +183,7 @@ class Mesh(Backbone):
         Args:
             smooth: frames per second of the clip, to filter the landmarks by (`OneEuro`).
         """
-        return _Follower(self, smooth)
+        return Follower(self, smooth)
 
     @torch.inference_mode()
     def warm_up(self) -> Motion:
@@ -225,6 +196,18 @@ class Mesh(Backbone):
         self.animate(self.encode(picture, face), motion, motion)
         return motion
 
+    @torch.inference_mode()
+    def rehearse(self) -> Callable[[int], Tensor]:
+        """Return what draws frame i of three of a mean face that turns, on smooth colours; no engine finds the face."""
+        colours = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+        picture = F.interpolate(colours, size=self.frame_size, mode="bicubic").clamp(0, 1).to(self.device)
+        own = self.neutral()
+        turned = own.components["rotation"] + torch.tensor([[0.1, 0.2, 0.0]], device=self.device)
+        motions = [own.components["rotation"].lerp(turned, share) for share in (0.0, 0.5, 1.0)]
+        clip = [replace(own, components={**own.components, "rotation": rotation}) for rotation in motions]
+        state = self.encode(picture, self._neutral_points())
+        return lambda i: self.animate(state, own, clip[i % len(clip)])
+
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
         pose = fit_pose(points, self.topology.mean)
@@ -233,7 +216,7 @@ class Mesh(Backbone):
             "shift": pose.shift[:, :2],
             "scale": pose.scale.log()[:, None],
             "expression": self.expression.project(pose.undo(points) - self.topology.mean),
-        }
+        } | ({"scene": points.new_zeros(len(points), SCENE)} if self.config.scene else {})
 
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> MeshSource:
@@ -287,7 +270,7 @@ class Mesh(Backbone):
     def render(self, source: Source, motion: Motion, size: int | None = None) -> Tensor:
         """Animate a source by absolute motion: frames (T, 3, n, n) in [0, 1], `size` n or the source's.
 
-        Pixels are read from the source at its own resolution; only what is new is drawn small and enlarged.
+        Pixels are read from the source at its own resolution; only new content is rendered small and enlarged.
         """
         side = size or source.picture.shape[-1]
         picture = resize(source.picture, side) if side < source.picture.shape[-1] else source.picture
@@ -296,7 +279,7 @@ class Mesh(Backbone):
     def _frames(
         self, state: MeshSource, source: Motion, driving: Motion, picture: Tensor, side: int | None = None
     ) -> Tensor:
-        """Draw frames of `side` pixels, or of the picture's own."""
+        """Render frames of `side` pixels, or of the picture's own size."""
         self._check_pair(source, driving)
         side = side or picture.shape[-1]
         frames = []
@@ -313,7 +296,7 @@ class Mesh(Backbone):
 
     @torch.inference_mode()
     def layer(self, source: Source, motion: Motion) -> Layer:
-        """Animate a source by absolute motion: what changes in its picture, around the head and what moves with it."""
+        """Animate a source with absolute motion: the changes of its picture, around the head and what moves with it."""
         self._check_pair(source.motion, motion)
         motion = _held(motion.to(self.device), source.motion)
         layers = []
@@ -325,7 +308,7 @@ class Mesh(Backbone):
         return Layer.joined(layers)
 
     def _drawn(self, state: MeshSource, source: Motion, driving: Motion) -> tuple[Rendered, Pose, Pose]:
-        """Draw frames in the network's own size; returns also the source's pose and the driven ones, (T,) both."""
+        """Render frames in the network's own size; returns also the source's pose and the driven ones, (T,) both."""
         there, change = driving.components, driving.components["expression"] - source.components["expression"]
         count = len(driving)
         own = fit_pose(state.points, self.topology.mean)
@@ -336,7 +319,11 @@ class Mesh(Backbone):
         )
         own = Pose(*(part.expand(count, *part.shape[1:]) for part in own))
         drawing = draw(state.points.expand(count, -1, -1), pose.place(shape), self.topology, self.config.size // 2)
-        return self.network(state.maps, drawing, *candidates(drawing, own, pose, self.topology)), own, pose
+        scene = None
+        if self.config.scene:
+            scene = self._with_scene(driving).components["scene"] - self._with_scene(source).components["scene"]
+        flows, prior = candidates(drawing, own, pose, self.topology, scene)
+        return self.network(state.maps, drawing, flows, prior), own, pose
 
     def adapts_scale(self, source: Motion, initial: Motion) -> bool:
         """Return True: every pose has a size."""
@@ -355,22 +342,58 @@ class Mesh(Backbone):
             "scale": src["scale"] + drv["scale"] - ini["scale"],
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
+        if {"scene"} <= src.keys() & drv.keys() & ini.keys():
+            components["scene"] = src["scene"] + drv["scene"] - ini["scene"]
         return replace(driving, components=components)
 
+    def since(self, motion: Motion, reference: Motion) -> Motion:
+        """Count the movement of background and shoulders from `reference` (1) on: there they have not moved."""
+        if "scene" not in motion.components or "scene" not in reference.components:
+            return motion
+        moved = motion.components["scene"] - reference.components["scene"]
+        return replace(motion, components={**motion.components, "scene": moved})
+
     def check_transfer(self, options: Transfer) -> None:
-        """Accept all: the mesh has every option."""
+        """Accept all options."""
+
+    def reference(self, source: Motion, driving: Motion) -> int:
+        """Return the frame that is most like the source and the least of an expression: see `most_alike`."""
+        self._check_pair(source, driving)
+        return most_alike(self._controls(), source.to("cpu"), driving.to("cpu"))
+
+    def _controls(self) -> Controls:
+        return Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
 
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
     ) -> Retargeter:
         """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
         self._check_pair(source, initial)
-        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        controls = self._controls()
         adapt = True if adapt_scale is None else adapt_scale
-        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
+        scores = MouthScores(self.topology.mean, self.expression.basis / self.expression.weights, controls)
+        return MeshRetargeter(controls, scores, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
+
+    def _check_motion(self, motion: Motion) -> None:
+        """Check as every backbone does; motion without the scene is of one that does not move."""
+        super()._check_motion(self._with_scene(motion))
+
+    def _with_scene(self, motion: Motion) -> Motion:
+        if not self.config.scene or motion.backbone != self.name or "scene" in motion.components:
+            return motion
+        none = motion.components["shift"].new_zeros(len(motion), SCENE)
+        return replace(motion, components={**motion.components, "scene": none})
+
+    def unflatten(self, vectors: Tensor) -> Motion:
+        """Return the motion of vectors (T, D); those that end before the scene are of one that does not move."""
+        if self.config.scene and vectors.shape[1] == self.motion_dim - SCENE:
+            vectors = F.pad(vectors, (0, SCENE))
+        return super().unflatten(vectors)
 
     def _template(self) -> Motion:
         widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": self.config.expression}
+        if self.config.scene:
+            widths["scene"] = SCENE
         return Motion(self.name, {n: torch.zeros(0, w) for n, w in widths.items()}, frame_size=self.frame_size)
 
     @classmethod

@@ -1,4 +1,4 @@
-r"""What the mesh leaves open, drawn by a small network: which surface a place belongs to, and what comes into view.
+r"""A small network for what the mesh leaves open: which surface each place belongs to, and newly visible content.
 
     source ----> encoder -> maps of 64, 32, 16 --\ (once a source)
     drawing, candidates -> motion net -> flow -----+-> warped source, warped maps -> render net -> new pixels, mask
@@ -21,7 +21,10 @@ from kinecast.models.mesh.drawing import CHANNELS, LAYERS, Drawing, grid_of
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """Sizes of the network: `size` n of the picture it sees, channels of the motion net and of the render net."""
+    """Sizes of the network: `size` n of the picture it sees, channels of the motion net and of the render net.
+
+    With `scene`, background and shoulders move too (see `scene`): four numbers per frame more.
+    """
 
     size: int = 256
     expression: int = 32
@@ -29,6 +32,7 @@ class MeshConfig:
     render_widths: tuple[int, ...] = (32, 64, 96, 128)
     bottleneck_blocks: int = 2
     hints: int = 5
+    scene: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1 or self.size % self.frame_multiple:
@@ -80,7 +84,7 @@ class _Residual(nn.Module):
 
 
 def _ready(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a network's input as its convolutions want it."""
+    """Return a network's input in its convolutions' dtype and memory format."""
     return x.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
@@ -158,7 +162,7 @@ class RenderNet(nn.Module):
         nn.init.zeros_(self.light.weight)
         nn.init.zeros_(self.light.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, warped: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, *warped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map what is known (B, C, n/2, n/2), and the source's warped maps."""
         maps = [self.first(_ready(x, self.dtype))]
         for layer, join, source in zip(self.down, self.join, warped, strict=True):
@@ -186,11 +190,12 @@ def resize(x: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class SourceMaps:
-    """What the source alone decides: the picture the network sees (B, 3, n, n), its maps, and hints."""
+    """The encoded source: the network's input picture (B, 3, n, n), its maps, and hints."""
 
     picture: Tensor
     maps: list[Tensor]
     small: Tensor  # (B, 3 + hints, n/4, n/4)
+    joined: list[Tensor] | None = None  # an engine's, of which the render net's joins are half made
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ class Rendered:
 
 
 def compose(warped: Tensor, pixels: Tensor, mask: Tensor, light: Tensor) -> Tensor:
-    """Put new pixels over the warped source (B, 3, H, W), whose size the others are brought to."""
+    """Blend new pixels over the warped source (B, 3, H, W), resizing them to it."""
     pixels, mask, light = (resize(each, warped.shape[-1]) for each in (pixels, mask, light))
     lit = warped + light
     return lit + mask * (pixels - lit)
@@ -223,7 +228,7 @@ class MeshNetwork(nn.Module):
         self.render = RenderNet(config)
 
     def dry_run(self) -> None:
-        """Run all parts once on nothing."""
+        """Run all parts once on zeros."""
         size = self.config.size
         zeros = torch.zeros(1, 3, size, size)
         empty = zeros[:, :1, ::2, ::2]
@@ -236,6 +241,10 @@ class MeshNetwork(nn.Module):
         maps, hints = self.encoder(picture, drawing.features)
         small = torch.cat((resize(picture, picture.shape[-1] // 4), hints), dim=1)
         return SourceMaps(picture, maps, small)
+
+    def warped(self, source: SourceMaps, flow: Tensor) -> list[Tensor]:
+        """Return the source's maps for the render net, read at flows (B, 2, n/2, n/2)."""
+        return [sample(m.expand(len(flow), -1, -1, -1), resize(flow, m.shape[-1])) for m in source.maps]
 
     def flow(self, source: SourceMaps, drawing: Drawing, flows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         """Return the flow (B, 2, n/2, n/2) and the candidates' shares (B, LAYERS, n/2, n/2)."""
@@ -256,7 +265,7 @@ class MeshNetwork(nn.Module):
         batch, side = len(flows), source.picture.shape[-1]
         flow, shares = self.flow(source, drawing, flows, prior)
         warped = sample(source.picture.expand(batch, -1, -1, -1), resize(flow, side))
-        maps = [sample(m.expand(batch, -1, -1, -1), resize(flow, m.shape[-1])) for m in source.maps]
+        maps = self.warped(source, flow)
         known = torch.cat((F.pixel_unshuffle(warped, 2), drawing.features, shares), dim=1)
-        pixels, mask, light = self.render(known, maps)
+        pixels, mask, light = self.render(known, *maps)
         return Rendered(compose(warped, pixels, mask, light), warped, pixels, mask, light, flow)

@@ -1,4 +1,4 @@
-"""The face mesh: its triangles, what tissue each is of, and its mean shape."""
+"""The face mesh: its triangles, their tissue, and its mean shape."""
 
 import torch
 from torch import Tensor, nn

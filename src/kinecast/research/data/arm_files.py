@@ -28,7 +28,7 @@ _SIDES = ("train", "test", "faults")
 
 @dataclass(frozen=True)
 class ArmDataConfig:
-    """What is generated: `clips` without a fault on both sides together, and `faults` clips of each kind of fault.
+    """The data set: `clips` without a fault, on both sides together, and `faults` clips of each kind of fault.
 
     An episode of a fault is one that no clip without a fault is of.
     """
@@ -130,6 +130,7 @@ def _write(folder: Path, clip: Planned, episode: Episode, recipe: dict[str, Any]
         "fps": FPS,
         "policy": episode.policy,
         "onset": episode.onset if episode.fault else None,
+        "failure": episode.failure,
         "joint": episode.joint,
     }
     with atomic_path(side / f"{clip.name}.json") as temporary:

@@ -1,4 +1,4 @@
-"""Robot arms that push objects about, simulated: motion with exact joint positions, and faults with known onsets.
+"""Simulated robot arms that push objects: motion with exact joint positions, and faults with known onsets.
 
 A KUKA iiwa of seven joints (pybullet_data) follows a random path a hand's breadth above a plane on which boxes stand;
 its tip pushes those it meets. Policies differ in how the path is drawn:
@@ -7,12 +7,13 @@ its tip pushes those it meets. Policies differ in how the path is drawn:
     push      to one side of a box, then through where it stood to the other
     circle    round a box, as wide as chance says, either way
 
-A fault begins between two frames and stays; what moved before is the same as without it:
+A fault starts between two frames and persists; everything before is the same as without it:
 
     jam       one joint stops where it is
     slip      one joint's drive gives way: it has a share only of the torque that it held the arm with
     drop      all drives lose their torque; friction alone holds the arm
     jitter    one joint's target swings about where it should be
+    wear      one joint swings more and more, and gives way at last: the one fault that has a precursor
 
 An episode depends on its seed and number alone. Physics are those of Bullet, 240 steps a second; pictures are its
 software renderer's, without a display or a graphics card.
@@ -33,7 +34,7 @@ import numpy as np
 from kinecast.errors import KinecastError
 from kinecast.packages import optional
 
-Fault = Literal["jam", "slip", "drop", "jitter"]
+Fault = Literal["jam", "slip", "drop", "jitter", "wear"]
 Policy = Literal["wander", "push", "circle"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -53,6 +54,8 @@ _FORCE = 300.0  # newton metres, by the arm's data sheet (URDF)
 _FASTEST = 2.0  # radians a second
 _ONSETS = (0.4, 0.7)  # of the clip, between which a fault begins
 _FAULTY_JOINTS = {"jam": (0, 1, 3), "slip": (1, 3), "jitter": (0, 1, 3)}  # slip: joints that bear the arm's weight
+_FAULTY_JOINTS["wear"] = _FAULTY_JOINTS["slip"]
+_WARNED = 8 / 30  # of the clip, from where wear begins to where the joint gives way
 _FRICTION = 5.0  # newton metres that hold a joint without a drive
 _SEEN = ("joints", "velocities", "torques", "tip", "objects", "pictures")  # at each frame
 _BEGUN, _FAULTED = 1, 2  # streams of random numbers: the scene and the path, and the fault
@@ -63,12 +66,13 @@ class Episode:
     """One clip. Angles in radians, speeds in radians a second, torques in newton metres, places in metres.
 
     `joints`, `velocities`, `torques` are (T, 7), `tip` (T, 3), `objects` (T, 3 O): x, y, z of each; `pictures` is
-    (T, S, S, 3) uint8, or None. `onset` is the first frame that a fault touched, T or more where there is none.
+    (T, S, S, 3) uint8, or None. `onset` is the first frame affected by a fault, T or more if there is none.
     """
 
     policy: Policy
     fault: Fault | None
     onset: int
+    failure: int | None  # wear: the frame in which the joint gives way
     joint: int | None  # that the fault is of
     joints: np.ndarray
     velocities: np.ndarray
@@ -93,6 +97,7 @@ class _Trouble:
     share: float  # slip: of the torque at the onset that is left
     swing: float  # jitter: radians
     rate: float  # jitter: turns a second
+    failure: int  # wear: the frame in which the joint gives way
 
 
 class ArmSimulator:
@@ -135,6 +140,7 @@ class ArmSimulator:
             policy=policy,
             fault=fault,
             onset=self.frames if trouble is None else trouble.onset,
+            failure=trouble.failure if trouble is not None and fault == "wear" else None,
             joint=None if trouble is None or fault == "drop" else trouble.joint,
             pictures=np.stack(pictures) if self.pictures else None,
             **{kind: np.array(column, np.float32) for kind, column in seen.items()},
@@ -242,11 +248,14 @@ class ArmSimulator:
                 )
             return
         forces = np.full(JOINTS, _FORCE)
+        worn = seconds * FPS / max(1, trouble.failure - trouble.onset)  # 1 where the joint gives way
         if trouble.kind == "jam":
             angles[trouble.joint] = stuck[trouble.joint]
             forces[trouble.joint] = 100 * _FORCE
-        elif trouble.kind == "slip":
+        elif trouble.kind == "slip" or (trouble.kind == "wear" and worn >= 1):
             forces[trouble.joint] = trouble.share * abs(held[trouble.joint])
+        elif trouble.kind == "wear":
+            angles[trouble.joint] += worn * trouble.swing * np.sin(2 * np.pi * trouble.rate * seconds)
         else:
             angles[trouble.joint] += trouble.swing * np.sin(2 * np.pi * trouble.rate * seconds)
         self._command(arm, angles, forces)
@@ -255,9 +264,11 @@ class ArmSimulator:
         if fault not in FAULTS:
             raise KinecastError(f"fault: expected one of {', '.join(FAULTS)}; found {fault!r}")
         first, last = (max(1, round(share * self.frames)) for share in _ONSETS)
+        onset = int(random.integers(first, last + 1))
         return _Trouble(
             fault,
-            onset=int(random.integers(first, last + 1)),
+            onset=onset,
+            failure=min(self.frames - 1, onset + max(1, round(_WARNED * self.frames))),
             joint=int(random.choice(_FAULTY_JOINTS.get(fault, (0,)))),
             share=random.uniform(0.1, 0.6),
             swing=random.uniform(0.02, 0.08),

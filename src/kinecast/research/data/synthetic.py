@@ -1,7 +1,7 @@
-"""Motion with a known answer: processes whose true future, given what was observed, can be sampled exactly.
+"""Simulated motion: processes whose true future, given observed frames, can be sampled exactly.
 
     oscillator   a point on a circle; the rate of its phase is hidden and inferred exactly from the observed frames
-    branching    a path that forks two ways: a bimodal future, with odds that the observed frames tell
+    branching    a path that forks two ways: a bimodal future, with odds that depend on the observed frames
     jumps        mean-reverting diffusion of three numbers with rare common jumps: heavy tails
     arm          three joints of an arm that swings by itself: curved, strongly dependent coordinates
 
@@ -36,7 +36,7 @@ class Process(ABC):
 
     @abstractmethod
     def simulate(self, count: int, frames: int, generator: torch.Generator) -> Tensor:
-        """Return independent series (B, T, D) from their beginning."""
+        """Return independent series (B, T, D) from their start."""
 
     @abstractmethod
     def _futures(self, observed: Tensor, horizon: int, generator: torch.Generator) -> Tensor:

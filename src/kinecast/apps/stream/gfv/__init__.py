@@ -1,1 +1,1 @@
-"""Video whose pictures carry GFV messages: written, read, drawn, converted from and to motion streams. docs/gfv.md."""
+"""Video with GFV messages: writing, reading, rendering, conversion from and to motion streams. See docs/gfv.md."""

@@ -1,4 +1,4 @@
-"""From a clip to video with GFV messages and back, in constant memory, with whatever backbone is given."""
+"""From a clip to video with GFV messages and back, in constant memory, with any backbone."""
 
 import time
 import warnings
@@ -51,7 +51,7 @@ def encode_gfv(
     options = options or EncodeOptions()
     check_output(output, GFV_OUTPUTS, "GFV stream", [clip])
     if options.kbps is not None:
-        raise KinecastError("rate: expected no budget with GFV messages, whose every picture has one, found one")
+        raise KinecastError("rate: expected no budget with GFV messages, which every picture carries, found one")
     layout = exact_layout(backbone_layout(backbone, DEFAULT_QUALITY if options.quality is None else options.quality))
     seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
     rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
@@ -80,12 +80,12 @@ def decode_gfv(
     progress: Progress = lambda stage, frames: None,
     sound: bool = True,
 ) -> dict[str, Any]:
-    """Draw the clip that GFV messages describe, with the sound beside it if `sound` is set.
+    """Render the clip described by GFV messages, with its sound if `sound` is set.
 
-    Every frame is drawn by the network, that of the base picture too. Damaged messages are skipped, with a warning.
+    Every frame is rendered by the network, including the base picture's. Damaged messages are skipped, with a warning.
 
     Raises:
-        KinecastError: no such video, one of another model, or with other numbers than the model's.
+        KinecastError: not such a video, one of another model, or with numbers that do not fit the model.
     """
     clip = GfvClip.open(stream)
     check_output(output, CLIP_OUTPUTS, "clip", [clip.path])
@@ -106,7 +106,7 @@ def decode_gfv(
 
 
 def read_gfv(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motion]:
-    """Return the base picture, (1, 3, H, W) in [0, 1], and the motion of its messages, to animate whatever is wanted.
+    """Return the base picture, (1, 3, H, W) in [0, 1], and the motion of its messages, to animate any source.
 
     Raises:
         KinecastError: as `decode_gfv`.
@@ -164,7 +164,7 @@ def _checked_layout(clip: GfvClip, backbone: "Backbone") -> Layout:
         if network is not None:
             found = f"the network {network.uri[:80]!r}" if network.data is None else "a network of its own"
             raise KinecastError(f"{clip.path}: expected a stream of this model, found one of {found}")
-        text = "it does not say of which network its messages are: they are taken for this model's"
+        text = "it does not name its network: messages are decoded as this model's"
         warnings.warn(KinecastWarning(f"{clip.path}: {text}"), stacklevel=4)
         return backbone_layout(backbone)
     identity = model_identity(backbone)
@@ -182,7 +182,7 @@ def backbone_layout(backbone: "Backbone", quality: int = 5) -> Layout:
 
 
 def report(writer: GfvWriter, seconds: float) -> dict[str, Any]:
-    """Return what was written, and its rates in kbps over so many seconds; messages and skipped pictures are motion."""
+    """Return sizes and rates in kbps over a duration in seconds; messages and skipped pictures count as motion."""
     sizes = writer.sizes | {"container_bytes": writer.path.stat().st_size - sum(writer.sizes.values())}
     parts = {
         "message": sizes["message_bytes"],

@@ -1,4 +1,4 @@
-"""Motion streams (.kcm) to video with GFV messages and back: the same whole numbers, without any network."""
+"""Motion streams (.kcm) to video with GFV messages and back: the same quantised values, without any network."""
 
 import warnings
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ from kinecast.media.sound import clip_sound
 def stream_to_gfv(
     stream: str | Path, output: str | Path, picture_quality: int = 60, sound: bool = False
 ) -> dict[str, Any]:
-    """Write a motion stream (.kcm) as a still with GFV messages of the same whole numbers; returns sizes and rates.
+    """Write a motion stream (.kcm) as a still with GFV messages of the same quantised values; returns sizes and rates.
 
     The first picture is coded anew, and later ones are passed over, with a warning. Frames that were left out or lost
     are interpolated, with a warning. Times go into an mp4, and so does sound if `sound` is set.
@@ -70,7 +70,7 @@ def stream_to_gfv(
         text = f"{path}: expected one picture, found {len(chosen)} choices of others: all is drawn from the first"
         warnings.warn(KinecastWarning(text), stacklevel=2)
     if filled:
-        text = f"{path}: {filled} frames that were left out or lost are interpolated"
+        text = f"{path}: {filled} skipped or lost frames are interpolated"
         warnings.warn(KinecastWarning(text), stacklevel=2)
     return report(writer, clock.seconds) | {"constant_rate": not clock.used}
 
@@ -86,27 +86,27 @@ def _noting(units: Iterator[BodyUnit], chosen: list[ChoiceUnit]) -> Iterator[Bod
 def gfv_to_stream(
     video: str | Path, output: str | Path, picture_quality: int = 60, sound_kbps: float | None = None
 ) -> dict[str, Any]:
-    """Write video with GFV messages of kinecast's own as a motion stream (.kcm) of the same whole numbers.
+    """Write video with GFV messages of kinecast's own as a motion stream (.kcm) of the same quantised values.
 
-    The base picture is coded anew. Times go along; sound does if `sound_kbps` says what it may cost.
+    The base picture is re-encoded. Times are kept; sound is kept if `sound_kbps` sets its rate.
 
     Raises:
-        KinecastError: no such video, one of another program, whose steps are not told, or a damaged one.
+        KinecastError: not such a video, one of another program, whose steps are unknown, or a damaged one.
     """
     clip = GfvClip.open(video)
     check_output(output, STREAM_OUTPUTS, "motion stream", [clip.path])
     sender = clip.sender
     if sender is None:
         raise KinecastError(
-            f"{clip.path}: expected a stream that kinecast wrote, whose steps and model are told, found another: "
-            "draw it by kinecast decode"
+            f"{clip.path}: expected a stream written by kinecast, which names steps and model, found another: render "
+            "it with kinecast decode"
         )
     layout, coder = sender.layout, FrameCoder(sender.layout)
     tables = profile_named("auto", sender.model_name, layout)
     rate = Fraction(clip.rate).limit_denominator(1001 if clip.rate > 1 else 1_000_000)
     sound = None if sound_kbps is None else clip_sound(clip.path)
     beside = Beside(not clip.constant, None if sound is None or sound_kbps is None else SoundWriter(sound, sound_kbps))
-    # Frames without a face are left out, as `encode_clip` does.
+    # Frames without a face are skipped, as in `encode_clip`.
     absent = any(frame.message.low_confidence for *_, frame in clip.frames())
     schedule = Present(lambda: beside.present) if absent else None
     height, width = clip.picture.shape[:2]

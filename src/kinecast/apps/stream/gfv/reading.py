@@ -1,4 +1,4 @@
-"""Video with GFV messages, read: the base picture, and the frames that are generated from it, with their times."""
+"""Reading video with GFV messages: the base picture, and the frames generated from it, with their times."""
 
 import warnings
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ from kinecast.media.video import probe, read_frames
 
 _LOOKED_AT = 16  # pictures among which the first message must be
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-_OTHERS = (".kcm", ".npz")  # what is no video, and need not be opened to know it
+_OTHERS = (".kcm", ".npz", ".csv")  # not video; recognised without opening
 
 
 def carries_gfv(path: str | Path) -> bool:
-    """Tell whether a file is video with GFV messages, by its first pictures. Whatever else it is, this is no error."""
+    """Return whether a file is video with GFV messages, judging by its first pictures. Other files are no error."""
     with suppress(KinecastError, av.error.FFmpegError):
         path = from_pipe(path, "clip")
         if not path.is_file() or path.suffix.lower() in _OTHERS:
@@ -42,9 +42,9 @@ class GfvClip:
     """A file with GFV messages.
 
     Attributes:
-        path: where it is.
-        rate: pictures a second, the mean one if they vary.
-        constant: whether each picture stays equally long and generates one frame.
+        path: its path.
+        rate: pictures per second, the mean if it varies.
+        constant: whether all pictures have the same duration and generate one frame each.
         sender: how kinecast wrote it; None if another program did.
         base: the message of the base picture.
         picture: the base picture, uint8 (H, W, 3).
@@ -60,10 +60,10 @@ class GfvClip:
 
     @classmethod
     def open(cls, path: str | Path) -> "GfvClip":
-        """Look at a file: all of it is read once, and one picture decoded.
+        """Open a file: all of it is read once, and one picture is decoded.
 
         Raises:
-            KinecastError: no video, none with a base picture among its messages, or one of a later version.
+            KinecastError: not a video, no base picture among its messages, or a later version.
         """
         path = existing_file(path, "video with GFV messages")
         info = probe(path)
@@ -77,10 +77,10 @@ class GfvClip:
         return cls(path, info.fps, info.constant_rate and even, sender, base, picture, info.duration)
 
     def frames(self) -> Iterator[Shown[GfvFrame]]:
-        """Yield when each frame is shown, seconds from and until, and what its message says.
+        """Yield start and end of each frame's display in seconds, and its message.
 
-        Pictures without a message, or with a damaged one, go on showing the frame before; the latter is warned of. At
-        a constant rate that is one frame a picture, as a copy where there is no other.
+        Pictures without a message, or, with a warning, with a damaged one, keep showing the previous frame. At a
+        constant rate there is one frame per picture, repeated where necessary.
         """
         damaged, last = 0, list[GfvFrame]()
         decoder = GfvDecoder()
@@ -106,7 +106,7 @@ class GfvClip:
             for number, frame in enumerate(frames):
                 yield begin + number * step, begin + (number + 1) * step, frame
         if damaged:
-            text = f"{self.path}: {damaged} damaged messages were skipped: the frame before each stays"
+            text = f"{self.path}: {damaged} damaged messages were skipped: the previous frame is held"
             warnings.warn(KinecastWarning(text), stacklevel=2)
 
 
@@ -114,7 +114,7 @@ def _find_base(path: Path) -> tuple[int, GfvMessage]:
     """Return number and message of the first picture that is a base picture.
 
     Raises:
-        KinecastError: there is none; the first message's fault is then told.
+        KinecastError: there is none; the message names the first fault.
     """
     fault, seen = "no GFV message", False
     for index, (_, payloads) in enumerate(_pictures(path)):
@@ -141,7 +141,7 @@ def _pictures(path: Path) -> Iterator[tuple[float | None, list[bytes]]]:
             name = stream.codec_context.name if stream.codec_context else "an unknown codec"
             raise KinecastError(f"{path}: expected H.264 or H.265 with GFV messages, found {name}: name another file")
         start: float | None = None
-        with suppress(av.error.FFmpegError):  # the damage is told of when the picture is decoded
+        with suppress(av.error.FFmpegError):  # the damage is reported when the picture is decoded
             for packet in _annex_b(container, stream, codec):
                 time = None if packet.pts is None else float(packet.pts * packet.time_base)
                 start = time if start is None else start

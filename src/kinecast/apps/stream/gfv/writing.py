@@ -1,7 +1,7 @@
-"""A still that any player shows, whose pictures carry GFV messages: mp4 and raw H.264 by x264, raw H.265 by x265.
+"""Writing a still with GFV messages, playable anywhere: mp4 and raw H.264 by x264, raw H.265 by x265.
 
-The first picture is coded as pictures are; all others are skipped ones, of some 10 bytes, whose every block is a copy.
-So that nothing is left to code in them, the encoder is given what its own first picture looks like decoded.
+The first picture is coded normally; all others are skipped pictures of about 10 bytes, in which every block is a copy.
+The encoder is fed its own first picture, decoded, so that there is nothing left to code in them.
 """
 
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ from kinecast.media.sound import SoundSource, SoundTrack
 
 _FORMATS = {".mp4": ("mp4", "libx264"), ".h264": ("h264", "libx264"), ".h265": ("hevc", "libx265")}
 _OPTIONS = {
-    # CAVLC: it costs the first picture a twentieth, and saves each skipped one four bytes.
+    # CAVLC costs the first picture 5 %, and saves four bytes per skipped one.
     "libx264": (
         "x264-params",
         "cabac=0:keyint=infinite:scenecut=0:bframes=0:ref=1:weightp=0:sliced-threads=0:threads=1",
@@ -36,8 +36,8 @@ _OPTIONS = {
 }
 # Constant rate factors of x264 and x265 at which a portrait has the PSNR of WebP at a quality; H.265 has 1 dB more.
 _QUALITIES, _FACTORS = (1, 40, 60, 80, 90, 100), (41.0, 31.5, 29.0, 24.0, 17.5, 10.0)
-_BT601 = 6  # said in the file, or players guess another for large pictures
-_TICKS = 90_000  # a second, of frames of a rate that varies
+_BT601 = 6  # written to the file, since players guess another for large pictures
+_TICKS = 90_000  # ticks per second, for a variable frame rate
 
 
 class GfvWriter:
@@ -73,7 +73,7 @@ class GfvWriter:
             )
         if suffix != ".mp4" and not constant:
             raise KinecastError(
-                f"{path}: expected frames of a constant rate, since {suffix} tells no times, found a rate that varies: "
+                f"{path}: expected frames of a constant rate, since {suffix} has no times, found a variable rate: "
                 "name an .mp4, or resample with --fps"
             )
         if suffix != ".mp4" and sound is not None:
@@ -83,7 +83,7 @@ class GfvWriter:
         self._picture, self._constant, self._sound = picture, constant, sound
         self._rate = Fraction(rate).limit_denominator(1001 if rate > 1 else 1_000_000)
         self._factor = float(np.interp(quality, _QUALITIES, _FACTORS))
-        self._frame: Any = None  # what is coded next
+        self._frame: Any = None  # the next picture to code
         self._track: SoundTrack | None = None
         self.sizes = {"picture_bytes": 0, "message_bytes": 0, "skipped_bytes": 0}
         self.frames = 0
