@@ -15,7 +15,6 @@ LONGEST_FUNCTION = 60  # lines, without signature and docstring
 LONGER = {
     "apps/call/exchange.py": "both loops of a call share one state: its connection, counters and faults",
     "apps/call/session.py": "the public methods of a call, most of them a docstring and one line",
-    "apps/stream/clips.py": "a clip to a stream and back, which check each other's properties",
     "models/mesh/model.py": "all of the contract of a backbone, whose parts are in files of their own",
     "cli/animate.py animate": "a list of options, passed on by name",
 }

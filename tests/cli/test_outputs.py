@@ -369,4 +369,4 @@ def test_a_recipe_is_checked_before_its_clips_are_read(
 
 def test_distances_of_pictures_need_a_budget(run: Callable[..., Any], place: Path, idle: None) -> None:
     result = run("encode", "in.mp4", "-o", "x.kcm", "--terms", "pictures")
-    assert result.code == 1 and "--rate-kbps" in result.error_lines[0]
+    assert result.code == 1 and "--kbps" in result.error_lines[0]

@@ -152,7 +152,7 @@ def test_streams_are_converted_without_loss(clip, tmp_path, suffix, quality):
 
 
 def test_frames_that_were_left_out_are_interpolated(clip, tmp_path):
-    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(rate_kbps=0.5, model_name="tiny"))
+    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(kbps=0.5, model_name="tiny"))
     missing = 12 - report["frames_sent"]
     with pytest.warns(KinecastWarning, match=f"{missing} skipped or lost frames are interpolated"):
         assert stream_to_gfv(tmp_path / "low.kcm", tmp_path / "low.h264")["frames"] == 12
@@ -341,7 +341,7 @@ def test_writing_refuses_in_one_line(clip, tmp_path):
     with pytest.raises(KinecastError, match="expected a GFV stream name ending in .mp4, .h264, .h265"):
         GfvWriter(tmp_path / "a.mkv", odd, 25)
     with pytest.raises(KinecastError, match="expected no budget with GFV messages"):
-        encode_gfv(MODEL, clip, tmp_path / "a.mp4", EncodeOptions(rate_kbps=1))
+        encode_gfv(MODEL, clip, tmp_path / "a.mp4", EncodeOptions(kbps=1))
     with pytest.raises(KinecastError, match="expected at least one frame"), GfvWriter(tmp_path / "a.mp4", odd[1:], 25):
         pass
     assert not list(tmp_path.iterdir())
