@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 import toy_backbone
-from faces_in_motion import tiny_mesh
+from faces_in_motion import face_frames, tiny_mesh
 from helpers import write_clip
 from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, read_motion
+from kinecast.apps.stream.drawing import Drawer
 from kinecast.apps.stream.key_pictures import code_to_size
+from kinecast.apps.stream.options import layout_for_quality
 from kinecast.codec import Header, MotionPacket, ReferenceChunk, StreamReader, split_picture
+from kinecast.codec.decoder import DecodedFrame
 from kinecast.codec.filling import hold
 from kinecast.codec.packets import EXTENDED, REFERENCES
 from kinecast.codec.references import ChoiceUnit
@@ -209,8 +212,6 @@ def test_pictures_are_as_good_as_their_bytes_allow(most):
 
 
 def test_a_mesh_keeps_a_picture_that_shows_its_face(tmp_path):
-    from faces_in_motion import face_frames
-
     frames = (face_frames(8).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     clip = write_clip(tmp_path / "face.mp4", frames)
     model = tiny_mesh()
@@ -220,3 +221,24 @@ def test_a_mesh_keeps_a_picture_that_shows_its_face(tmp_path):
     assert decode_clip(model, tmp_path / "face.kcm", tmp_path / "out.mp4")["frames"] == 8
     with (tmp_path / "face.kcm").open("rb") as file:
         assert StreamReader(io.BytesIO(file.read())).header.version == REFERENCES
+
+
+def test_background_and_shoulders_of_a_mesh_are_counted_from_each_picture(monkeypatch):
+    model, frames = tiny_mesh(scene=True), face_frames(4)
+    motion = model.detect(frames)
+    header = Header(layout_for_quality(motion), (25, 1), model.frame_size, version=REFERENCES)
+    drawer = Drawer(model, header, Path("a.kcm"))
+    for number, first in ((0, 0), (1, 2)):
+        data, mime = code_picture((frames[first].permute(1, 2, 0).numpy() * 255).astype(np.uint8), 95)
+        units = iter((*split_picture(data, mime, number), ChoiceUnit(first, number)))
+        if number == 0:
+            drawer.start(units)
+        for _ in drawer.watch(units):
+            pass
+    moved: list[np.ndarray] = []
+    animate = model.animate
+    monkeypatch.setattr(model, "animate", lambda *a: moved.append(a[2].components["scene"].numpy()) or animate(*a))
+    vectors = motion.vectors().numpy()
+    drawer.draw([DecodedFrame(i, np.zeros(14, np.int32), vectors[i], False, number=i) for i in range(4)])
+    assert [len(part) for part in moved] == [2, 2] and not moved[0][0].any() and not moved[1][0].any()
+    assert moved[1][1] == pytest.approx(vectors[3, -4:] - vectors[2, -4:])
