@@ -226,7 +226,7 @@ def test_a_mesh_keeps_a_picture_that_shows_its_face(tmp_path):
 def test_background_and_shoulders_of_a_mesh_are_counted_from_each_picture(monkeypatch):
     model, frames = tiny_mesh(scene=True), face_frames(4)
     motion = model.detect(frames)
-    header = Header(layout_for_quality(motion), (25, 1), model.frame_size, version=REFERENCES)
+    header = Header(layout_for_quality(motion), (25, 1), tuple(frames.shape[2:]), version=REFERENCES)
     drawer = Drawer(model, header, Path("a.kcm"))
     for number, first in ((0, 0), (1, 2)):
         data, mime = code_picture((frames[first].permute(1, 2, 0).numpy() * 255).astype(np.uint8), 95)
