@@ -213,13 +213,16 @@ fairer figures, of fewer people, some of whom may have been filmed twice in one 
 
 ## In plain words
 
-- In pictures, nobody comes out as the person who moves them. Absolute motion bends the chosen picture towards that person
-  (it is farther from the chosen picture, and a little nearer to the person); relative motion, which a call sends, hardly
+- In pictures, nobody comes out as the person who moves them. Absolute motion bends the chosen picture towards that
+  person
+    (it is farther from the chosen picture, and a little nearer to the person); relative motion, which a call sends,
+  hardly
   does. Of so few people the share that is named is not resolved from chance.
 - Sent as it is, motion holds the face's own shape: it names most people.
 - For an avatar, changes since the first frame are sent, on the shape of the avatar; mouth and eyes open as far as
   theirs do. That lowers the share of people who are
-  recognised. It does not bring it to chance: how strongly and fast somebody nods, blinks and speaks is that person's own. `moves alone` shows how much of
+    recognised. It does not bring it to chance: how strongly and fast somebody nods, blinks and speaks is that
+  person's own. `moves alone` shows how much of
   it is style.
 - A 3-D head is sent the same numbers as a picture, and hides as much and as little of the motion.
 - Voices are not changed. What is said, the background in a picture of yourself, times and network addresses were not
