@@ -44,6 +44,8 @@ class Convolution(nn.Module):
         groups: of a convolution that is not transposed: of channels in and out that have no part in each other.
     """
 
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         weight: Tensor,
