@@ -177,6 +177,13 @@ class Backbone(nn.Module, ABC):
         """
         options.refuse(self.name)
 
+    def reference(self, source: Motion, driving: Motion) -> int:
+        """Return which frame of a driving clip (T), known beforehand, changes are counted from on a source (1).
+
+        Here the first.
+        """
+        return 0
+
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
     ) -> Retargeter:

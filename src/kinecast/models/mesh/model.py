@@ -28,8 +28,9 @@ from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.following import POINTS, Follower, points_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
-from kinecast.models.mesh.retargeting import MeshRetargeter
+from kinecast.models.mesh.retargeting import MeshRetargeter, most_alike
 from kinecast.models.mesh.scene import NUMBERS as SCENE
+from kinecast.models.mesh.scores import MouthScores
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
 from kinecast.models.transfer import Retargeter, Transfer
@@ -355,14 +356,23 @@ class Mesh(Backbone):
     def check_transfer(self, options: Transfer) -> None:
         """Accept all options."""
 
+    def reference(self, source: Motion, driving: Motion) -> int:
+        """Return the frame that is most like the source and the least of an expression: see `most_alike`."""
+        self._check_pair(source, driving)
+        return most_alike(self._controls(), source.to("cpu"), driving.to("cpu"))
+
+    def _controls(self) -> Controls:
+        return Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
     ) -> Retargeter:
         """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
         self._check_pair(source, initial)
-        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        controls = self._controls()
         adapt = True if adapt_scale is None else adapt_scale
-        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
+        scores = MouthScores(self.topology.mean, self.expression.basis / self.expression.weights, controls)
+        return MeshRetargeter(controls, scores, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
     def _check_motion(self, motion: Motion) -> None:
         """Check as every backbone does; motion without the scene is of one that does not move."""
