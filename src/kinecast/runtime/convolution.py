@@ -23,11 +23,6 @@ def bfloat16_available() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def amx_available() -> bool:
-    """Whether this processor has AMX, whose bfloat16 is ten times as fast as float32; without it, twice."""
-    return bfloat16_available() and torch.cpu._is_amx_tile_supported()
-
-
 class Convolution(nn.Module):
     """A convolution, or a transposed one, and a ReLU if wanted.
 
