@@ -72,15 +72,18 @@ class _Described(Face):
         landmarker: what reads the expression.
     """
 
+    _size: tuple[int, int]
+    _landmarker: "Landmarker"
+
     def __init__(self, landmarks: np.ndarray, presence: float, size: tuple[int, int], landmarker: "Landmarker") -> None:
         self.__dict__.update(landmarks=landmarks, presence=presence, _size=size, _landmarker=landmarker)
 
     @cached_property
-    def blendshapes(self) -> np.ndarray:  # type: ignore[override]
+    def blendshapes(self) -> np.ndarray:
         return self._landmarker.expression(self.landmarks)
 
     @cached_property
-    def pose(self) -> np.ndarray:  # type: ignore[override]
+    def pose(self) -> np.ndarray:
         mean = mean_face()
         return pose(self.landmarks, mean.vertices, mean.pose_weights, *self._size)
 
