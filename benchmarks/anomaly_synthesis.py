@@ -168,7 +168,22 @@ def page(runs: list[dict[str, Any]], options: argparse.Namespace, seconds: float
     ):
         head, body = cells(table, figure)
         text += markdown(name, ["trained on", *head[1:]], body) + "\n"
-    return text, facts | {"seeds": options.seeds, "seconds": round(seconds), "table": plain(table), "paired": found}
+    return text, facts | {
+        "seeds": options.seeds,
+        "seconds": round(seconds),
+        "table": plain(table),
+        "paired": found,
+        "runs": numbers(runs),
+    }
+
+
+def numbers(values: Any) -> Any:
+    """Return figures of runs as JSON has them: what is not known is null."""
+    if isinstance(values, dict):
+        return {key: numbers(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [numbers(value) for value in values]
+    return None if math.isnan(values) else round(values, 5)
 
 
 def told(cell: Interval) -> str:

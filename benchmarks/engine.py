@@ -2,7 +2,8 @@
 
 The published forward looks for the driving frame's keypoints and runs the whole generator, source encoder included, one
 frame at a time. Each engine detects and animates the same frames from a source encoded once. Everything is timed in
-turn, round after round, so that other work on the machine falls on all; medians and ratios of medians are reported.
+turn, round after round, so that other work on the machine falls on all; medians and ratios of medians are reported,
+and beside them the least time that the process itself took of the processors, which other work changes little.
 FOMM-256 has the published sizes; its weights are those of the reference's golden vectors if --reference names that
 folder, and random otherwise. int8 is calibrated on --clips, of which the last is kept back to measure quality.
 
@@ -10,12 +11,13 @@ folder, and random otherwise. int8 is calibrated on --clips, of which the last i
 """
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ from kinecast.metrics.pixel import mae, ssim
 from kinecast.models.base import Backbone
 from kinecast.models.fomm import FOMM, FOMMConfig
 from kinecast.research.cost import count_macs
-from kinecast.runtime import accelerate
+from kinecast.runtime import SUPPORTED, accelerate, folded
 from kinecast.runtime.calibration import calibrate
+from kinecast.runtime.convolution import bfloat16_available
 from kinecast.zoo import load_forecaster
 from machine import describe, table, write_results
 
@@ -104,10 +107,12 @@ def frames_of(clips: list[Path], model: Backbone, limit: int) -> torch.Tensor:
     return torch.cat(batches)[:limit]
 
 
-def engines_of(model: FOMM) -> dict[str, Backbone]:
+def engines_of(model: FOMM, names: Sequence[str] = tuple(SUPPORTED)) -> dict[str, Backbone]:
     """Return every engine that can be had here; those that cannot are said."""
     found: dict[str, Backbone] = {}
     for engine, precision in PAIRS:
+        if engine not in names:
+            continue
         try:
             found[f"{engine} {precision}"] = accelerate(model, engine, precision)
         except KinecastError as error:
@@ -115,7 +120,29 @@ def engines_of(model: FOMM) -> dict[str, Backbone]:
     return found
 
 
-def compare(model: FOMM, test: torch.Tensor, rounds: int) -> dict[str, dict[str, Any]]:
+def others_of(model: FOMM, names: Sequence[str]) -> dict[str, Backbone]:
+    """Return what the engine `fast` is to be compared with: torch.compile, and itself without Winograd's algorithm."""
+    found: dict[str, Backbone] = {}
+    if "torch.compile" in names:
+        torch._inductor.config.freezing = True  # type: ignore[attr-defined]
+        compiled = copy.deepcopy(model)
+        compiled.find, compiled.draw = torch.compile(model.find), torch.compile(model.draw)  # type: ignore[method-assign]
+        found["torch.compile exact"] = compiled
+    if "direct" in names:
+        width, folded._winograd_channels = folded._winograd_channels, lambda dtype: sys.maxsize
+        for precision in ("exact", *bfloat16()):
+            found[f"fast {precision}, direct"] = accelerate(model, "fast", precision)
+        folded._winograd_channels = width
+    return found
+
+
+def bfloat16() -> list[str]:
+    return ["bf16"] if bfloat16_available() else []
+
+
+def compare(
+    model: FOMM, test: torch.Tensor, rounds: int, names: Sequence[str], others: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Time every engine's stages in turn with the published forward; measure its differences and its quality."""
     source, driving = test[:1], test[1 : SHOWN + 1].split(1)
     with torch.inference_mode():
@@ -134,13 +161,13 @@ def compare(model: FOMM, test: torch.Tensor, rounds: int) -> dict[str, dict[str,
             "both": lambda i: backbone.animate(state, anchor, backbone.detect(driving[i])),
         }
 
-    engines = engines_of(model)
+    engines = engines_of(model, names) | others_of(model, others)
     timed: dict[tuple[str, str], Callable[[int], Any]] = {("published", "both"): published}
     for name, backbone in engines.items():
         timed |= {(name, stage): function for stage, function in stages(backbone).items()}
     samples = measure(timed, rounds)
-    base = float(np.median(samples["published", "both"]))
-    results: dict[str, dict[str, Any]] = {"published": {"both_ms": base}}
+    base, busy = float(np.median(samples["published", "both"])), min(samples.cpu["published", "both"])
+    results: dict[str, dict[str, Any]] = {"published": {"both_ms": base, "cpu_ms": busy}}
     motion = model.detect(test)
     reference = model.animate(model.encode_source(source), motion[:1], motion)
     for name, backbone in engines.items():
@@ -151,6 +178,8 @@ def compare(model: FOMM, test: torch.Tensor, rounds: int) -> dict[str, dict[str,
         results[name] = {
             **medians,
             "ratio": base / medians["both_ms"],
+            "cpu_ms": min(samples.cpu[name, "both"]),
+            "cpu_ratio": busy / min(samples.cpu[name, "both"]),
             "largest_difference": float(difference.max()),
             "mean_difference": float(difference.mean()),
             "mae": float(mae(frames, test).mean()),
@@ -223,48 +252,51 @@ def check_macs(model: Backbone) -> dict[str, dict[str, float]]:
     }
 
 
-def main() -> None:
-    """Measure, print the tables, and write the JSON."""
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="face-128", help="name or file, beside FOMM-256 (%(default)s)")
     parser.add_argument("--fomm", action=argparse.BooleanOptionalAction, default=True, help="measure FOMM-256 too")
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        choices=["torch.compile", "direct"],
+        default=[],
+        help="measure these too: torch.compile, which needs a C++ compiler, and fast without Winograd's algorithm",
+    )
+    parser.add_argument("--live", action=argparse.BooleanOptionalAction, default=True, help="measure it end to end too")
     parser.add_argument("--reference", type=Path, help="folder with fill.py and the published names")
     parser.add_argument("--clips", type=Path, nargs="+", default=[], help="calibrate on these, test on the last")
+    parser.add_argument(
+        "--calibration", type=int, default=200, help="frames to calibrate int8 on, 0: none (%(default)s)"
+    )
+    parser.add_argument("--engines", nargs="+", default=list(SUPPORTED), help="those that are measured (all)")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="threads of torch (2 1)")
     parser.add_argument("--rounds", type=int, default=15, help="rounds (%(default)s)")
+    parser.add_argument("--frames", type=int, help="frames to measure differences on (16 and 64)")
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    args = parser.parse_args()
-    results: dict[str, Any] = {"machine": describe(), "rounds": args.rounds, "models": {}}
-    torch.manual_seed(0)
-    bundled = load_backbone(args.model, "cpu", "eager")
-    models: dict[str, Backbone] = {"FOMM-256": fomm_256(args.reference)} if args.fomm else {}
-    models[Path(args.model).stem] = bundled
-    for name, model in models.items():
-        assert isinstance(model, FOMM)
-        results["models"][name] = {}
-        calibrate(model, frames_of(args.clips[:-1], model, 200).split(8), limit=200)
-        test = frames_of(args.clips[-1:], model, 16 if name == "FOMM-256" else 64)
-        for threads in args.threads:
-            torch.set_num_threads(threads)
-            found = results["models"][name][f"{threads} threads"] = compare(model, test, args.rounds)
-            print(f"\n{name}, {threads} threads, {args.rounds} rounds")
-            rows = [
-                [
-                    engine,
-                    *(f"{r[k]:.1f}" if k in r else "" for k in ("detect_ms", "animate_ms", "both_ms")),
-                    f"{r.get('ratio', 1):.2f}x",
-                    *(f"{r[k]:.1e}" if k in r else "" for k in ("largest_difference", "mean_difference")),
-                    *(f"{r[k]:.4f}" if k in r else "" for k in ("mae", "ssim")),
-                ]
-                for engine, r in found.items()
-            ]
-            head = ["engine", "detect ms", "animate ms", "both ms", "ratio", "largest", "mean diff.", "MAE", "SSIM"]
-            print(table(head, rows))
-    torch.set_num_threads(max(args.threads))
-    if args.fomm:
-        results["macs"] = check_macs(models["FOMM-256"])
-        for stage, each in results["macs"].items():
-            print(f"{stage}: {each['counted']:.3f} GMAC counted, {each['reference']} in the reference")
+    return parser.parse_args()
+
+
+def shown(found: dict[str, dict[str, Any]]) -> str:
+    """Return the table of what `compare` found."""
+    rows = [
+        [
+            engine,
+            *(f"{r[k]:.1f}" if k in r else "" for k in ("detect_ms", "animate_ms", "both_ms")),
+            f"{r.get('ratio', 1):.2f}x",
+            f"{r['cpu_ms']:.1f}",
+            f"{r.get('cpu_ratio', 1):.2f}x",
+            *(f"{r[k]:.1e}" if k in r else "" for k in ("largest_difference", "mean_difference")),
+            *(f"{r[k]:.4f}" if k in r else "" for k in ("mae", "ssim")),
+        ]
+        for engine, r in found.items()
+    ]
+    times = ["detect ms", "animate ms", "both ms", "ratio", "CPU ms", "ratio"]
+    return table(["engine", *times, "largest", "mean diff.", "MAE", "SSIM"], rows)
+
+
+def end_to_end(args: argparse.Namespace, bundled: Backbone, results: dict[str, Any]) -> None:
+    """Measure the bundled model as it is used, into `results`, and print the table."""
     test = frames_of(args.clips[-1:], bundled, 64)
     forecaster = load_forecaster("gru", "cpu")
     results["live"], results["receivers"], results["start"] = {}, {}, {}
@@ -287,6 +319,35 @@ def main() -> None:
     )
     head = ["engine", "p50 ms", "p95 ms", "fps", "1 rec.", "2 rec.", "4 rec.", "torch s", "load s", "frame s", "all s"]
     print(table([*head, "peak MiB"], rows))
+
+
+def main() -> None:
+    """Measure, print the tables, and write the JSON."""
+    args = arguments()
+    results: dict[str, Any] = {"machine": describe(), "rounds": args.rounds, "models": {}}
+    torch.manual_seed(0)
+    bundled = load_backbone(args.model, "cpu", "eager")
+    models: dict[str, Backbone] = {"FOMM-256": fomm_256(args.reference)} if args.fomm else {}
+    models[Path(args.model).stem] = bundled
+    for name, model in models.items():
+        assert isinstance(model, FOMM)
+        results["models"][name] = {}
+        if args.calibration:
+            calibrate(model, frames_of(args.clips[:-1], model, args.calibration).split(8), limit=args.calibration)
+        test = frames_of(args.clips[-1:], model, args.frames or (16 if name == "FOMM-256" else 64))
+        for threads in args.threads:
+            torch.set_num_threads(threads)
+            found = compare(model, test, args.rounds, args.engines, args.compare)
+            results["models"][name][f"{threads} threads"] = found
+            print(f"\n{name}, {threads} threads, {args.rounds} rounds")
+            print(shown(found))
+    torch.set_num_threads(max(args.threads))
+    if args.fomm:
+        results["macs"] = check_macs(models["FOMM-256"])
+        for stage, each in results["macs"].items():
+            print(f"{stage}: {each['counted']:.3f} GMAC counted, {each['reference']} in the reference")
+    if args.live:
+        end_to_end(args, bundled, results)
     write_results(args.output, results)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kinecast.files import atomic_path
-from kinecast.machine.processor import processor
+from kinecast.machine.processor import instruction_sets, processor
 
 
 def describe() -> dict[str, Any]:
@@ -19,6 +19,8 @@ def describe() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "processor": processor(),
+        "instruction_sets": instruction_sets(),
+        "onednn_max_cpu_isa": os.environ.get("ONEDNN_MAX_CPU_ISA"),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,  # other work on the machine
         "python": platform.python_version(),

@@ -21,6 +21,7 @@ person, 95 % intervals by resampling people.
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -242,11 +243,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--fillers", nargs="*", help="beside hold: names or files. (default: damped, and all bundled)")
     parser.add_argument("--fit", nargs="*", default=[], help="forecasters fitted on training people: ridge, var")
+    parser.add_argument("--loops", type=int, help="people whose closed loops are measured, which takes long. (all)")
     parser.add_argument("--pictures", type=int, default=0, help="people whose frames are drawn too")
     parser.add_argument("--drawn", type=int, default=6, help="frames that are drawn of each kind")
     parser.add_argument("--face-api", type=Path, help="weights of @vladmandic/face-api, for identity")
     parser.add_argument(
-        "--cache", type=Path, required=True, help="folder of a file a person: another run goes on there"
+        "--cache",
+        type=Path,
+        required=True,
+        help="folder where an interrupted run goes on; of other weights of one name take another",
     )
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
@@ -258,16 +263,20 @@ def main() -> None:
     clips = {p.stem: p for folder in ("people", "voxceleb", "portraits") for p in (options.data / folder).glob("*.mp4")}
     paths = picked(options.motion, options.people)
     fillers = load_fillers(options.fillers, model.motion_dim) | fitted(options.motion, options.fit, paths)
-    options.cache.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps([list(fillers), options.frames, options.drawn, QUALITY, TOLERANCES, QUALITIES, LOSSES, DRAWS])
+    cache = options.cache / hashlib.sha256(settings.encode()).hexdigest()[:12]
+    cache.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"about": describe(), "frames": options.frames, "fillers": list(fillers), "clips": []}
     results["validating"] = sum(path.name.startswith("validate-") for path in paths)
     for i, path in enumerate(paths):
         motion = Motion.load(path)[: options.frames]
         options.clip = clips[path.stem.split("-", 2)[2]]
-        parts = {"motion": of_motion, "loops": of_loops} | ({"pictures": of_pictures} if i < options.pictures else {})
+        parts = {"motion": of_motion}
+        parts |= {"loops": of_loops} if options.loops is None or i < options.loops else {}
+        parts |= {"pictures": of_pictures} if i < options.pictures else {}
         found: dict[str, Any] = {"clip": path.stem}
         for name, part in parts.items():
-            kept = options.cache / f"{path.stem}-{name}.json"
+            kept = cache / f"{path.stem}-{name}.json"
             if not kept.exists():
                 with torch.inference_mode():
                     measured = part(model, motion, fillers, options)

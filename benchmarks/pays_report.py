@@ -63,7 +63,12 @@ class _Tables:
         curves = {"every frame, coarser steps": ("steps",)}
         curves |= {f"closed loop, {name}": ("closed loop", name) for name in self.fillers}
         at = {
-            title: np.array([at_rate(_of(c, keys), kbps) for c, kbps in zip(self.clips, target, strict=True)])
+            title: np.array(
+                [
+                    at_rate(_of(clip, keys), kbps) if keys[0] in clip else np.nan
+                    for clip, kbps in zip(self.clips, target, strict=True)
+                ]
+            )
             for title, keys in curves.items()
         }
         held, line = f"{HALF}, hold", f"{HALF}, {INTERPOLATE}"
@@ -81,11 +86,13 @@ class _Tables:
         return table(["", "people", "landmarks off, px of 256", "against hold", "against interpolation"], rows)
 
     def loops(self) -> str:
-        rows = []
+        rows, measured = [], [clip for clip in self.clips if "closed loop" in clip]
+        if not measured:
+            return "None measured."
         for name in self.fillers:
-            points = np.array([clip["closed loop"][name] for clip in self.clips]).mean(axis=0)
+            points = np.array([clip["closed loop"][name] for clip in measured]).mean(axis=0)
             rows.append([name, *(f"{kbps:.2f} kbps, {px:.2f} px" for kbps, px in points)])
-        return table(["", *(f"tolerance {i + 1}" for i in range(len(rows[0]) - 1))], rows)
+        return table([f"{len(measured)} people", *(f"tolerance {i + 1}" for i in range(len(rows[0]) - 1))], rows)
 
     def lost(self) -> str:
         rows = []
@@ -104,7 +111,7 @@ class _Tables:
                     ]
                 )
         header = ["", "delay", "kbps", "px", "px a lost packet", "frames filled a lost packet"]
-        return table([*header, "less hold", "less interpolation"], rows)
+        return table([*header, "minus hold", "minus interpolation"], rows)
 
     def pictures(self) -> str:
         shown = [clip for clip in self.clips if "pictures" in clip]

@@ -143,7 +143,7 @@ def test_forecasts_are_made_at_a_constant_rate_which_is_said(varied, tmp_path):
     assert abs(_flash_beside(tmp_path / "out.mp4") - 1.8) < 0.04
 
 
-@pytest.mark.parametrize("options", [{}, {"rate_kbps": 2.0}, {"limit": 30}])
+@pytest.mark.parametrize("options", [{}, {"kbps": 2.0}, {"limit": 30}])
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif"])
 def test_streams_keep_the_times(varied, tmp_path, options, suffix):
     stream = tmp_path / "clip.kcm"

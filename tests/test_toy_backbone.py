@@ -1,6 +1,7 @@
 """A backbone of somebody else's goes the whole way, and nothing in the package has to be changed for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from helpers import make_clip
 from kinecast import Motion, load_backbone
 from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.cli import main
+from kinecast.codec import model_identity
 from kinecast.errors import KinecastError
 from kinecast.media.video import probe
 from kinecast.models import BACKBONES, register_backbone
 from kinecast.motion_spec import _SPECS, Component, MotionSpec
+from kinecast.runtime import TOLERANCES, accelerate
+from kinecast.runtime.calibration import calibrate
+from kinecast.runtime.convolution import bfloat16_available
+from kinecast.runtime.offers import OFFERS, register_engine
 from kinecast.training.methods import METHODS
 from toy_backbone import Toy
 
@@ -23,7 +29,7 @@ from toy_backbone import Toy
 @pytest.fixture(autouse=True)
 def registered():
     """Register the toy, and forget it afterwards: other tests count what there is."""
-    tables: tuple[dict, ...] = (BACKBONES, METHODS, _SPECS)
+    tables: tuple[dict, ...] = (BACKBONES, METHODS, _SPECS, OFFERS)
     before = [dict(table) for table in tables]
     toy_backbone.register()
     yield
@@ -56,7 +62,7 @@ def trained(clip: Path, tmp_path: Path) -> Path:
 def test_it_trains_and_goes_through_every_command(trained, clip, tmp_path, capsys):
     assert set(json.loads((trained.parent / "metrics.json").read_text())) > {"mae", "ssim"}
     model = load_backbone(trained, "cpu")
-    assert isinstance(model, Toy) and "toy" in model.reason
+    assert isinstance(model, Toy) and "fastest of eager exact" in model.reason
 
     def command(*arguments: object) -> None:
         assert main([str(a) for a in arguments]) == 0, capsys.readouterr().err
@@ -94,8 +100,47 @@ def test_it_makes_a_call():
     run(work(), 60)
 
 
+@pytest.mark.parametrize(
+    ("engine", "precision"),
+    [
+        ("fast", "exact"),
+        ("fast", "bf16"),
+        pytest.param("openvino", "exact", marks=pytest.mark.slow),  # see tests/runtime/conftest.py
+        pytest.param("openvino", "int8", marks=pytest.mark.slow),
+    ],
+)
+def test_engines_run_what_it_offers(engine, precision, tmp_path, monkeypatch):
+    monkeypatch.setenv("KINECAST_CACHE", str(tmp_path))
+    if precision == "bf16" and not bfloat16_available():
+        pytest.skip("no bfloat16 on this processor")
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    toy, frames = Toy(toy_backbone.ToyConfig()).eval(), torch.rand(4, 3, 32, 32)
+    if precision == "int8":
+        pytest.importorskip("nncf")
+        calibrate(toy, frames.split(2))
+    run = accelerate(toy, engine, precision)
+    assert isinstance(run, Toy) and (run.engine, run.precision) == (engine, precision)
+    motion = toy.detect(frames)
+    expected, found = (model.animate(model.encode_source(frames[:1]), motion[:1], motion) for model in (toy, run))
+    difference = (found - expected).abs()
+    limit = TOLERANCES[precision]
+    assert difference.max() <= limit.largest and difference.mean() <= limit.mean
+    assert precision == "exact" or not torch.equal(found, expected)  # it is not plain torch that ran
+    assert model_identity(run) == model_identity(toy)
+
+
+def test_auto_measures_its_engines(tmp_path, monkeypatch):
+    monkeypatch.setenv("KINECAST_CACHE", str(tmp_path))
+    chosen = accelerate(Toy(toy_backbone.ToyConfig()).eval())
+    assert "fastest of eager exact" in chosen.reason and "fast exact" in chosen.reason
+
+
 def test_a_name_is_given_once():
     toy_backbone.register()  # the same again
+    with pytest.raises(KinecastError, match="engine of toy: expected to be registered once"):
+        register_engine(Toy, replace(toy_backbone.OFFER, quantised=None))
     with pytest.raises(KinecastError, match="motion of backbone 'toy': expected a name that is free"):
         register_backbone(Toy, MotionSpec(((Component("other", "", ""),),)))
     other = type("Other", (Toy,), {})

@@ -12,6 +12,8 @@ from kinecast.models import register_backbone
 from kinecast.models.base import Backbone, check_frames, check_source
 from kinecast.motion import Motion
 from kinecast.motion_spec import Component, MotionSpec
+from kinecast.runtime.folded import Style, tensors_of
+from kinecast.runtime.offers import Engined, Offer, Part, register_engine
 from kinecast.training.losses import manhattan_kernel
 from kinecast.training.methods import Method, register_method
 
@@ -95,6 +97,40 @@ METHOD = Method(
 )
 
 
+class EngineToy(Engined, Toy):
+    """The toy with another mixer of colours; all else is its own."""
+
+    def __init__(self, model: Toy, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__(model)
+        self.strength = parts["mixer"]  # type: ignore[assignment]
+
+
+def folded_parts(model: Toy, precision: str, native: bool) -> dict[str, nn.Module]:
+    style = Style(torch.bfloat16 if precision == "bf16" else torch.float32, native)
+    return {"mixer": Mixer(model.strength, style, model.frame_size)}
+
+
+class Mixer(nn.Module):
+    """Its one convolution, float32 at both ends as the engines want it."""
+
+    def __init__(self, conv: nn.Conv2d, style: Style, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.style, self.conv = style, style.convolution(*tensors_of(conv), 0, size)
+
+    def forward(self, tints: Tensor) -> Tensor:
+        return self.conv(self.style.input(tints)).float()
+
+
+OFFER = Offer(
+    parts={"mixer": Part(single=True, outputs=("tinted",))},
+    fold=folded_parts,
+    examples=lambda model: {"mixer": {"tints": torch.zeros(1, 3, *model.frame_size)}},
+    run=EngineToy,
+    quantised="mixer",
+)
+
+
 def register() -> None:
     register_backbone(Toy, MOTION)
     register_method(Toy, METHOD)
+    register_engine(Toy, OFFER)

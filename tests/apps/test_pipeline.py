@@ -172,7 +172,7 @@ def test_best_frame_of_coincident_points():
         (_coincident(motion, slice(None)), motion[4]),
         (motion, _coincident(motion[4], slice(None))),
     ):
-        with pytest.raises(KinecastError, match="3 or more key points .* drop --best-frame"):
+        with pytest.raises(KinecastError, match="3 or more keypoints .* drop --best-frame"):
             best_frame(driving, source, shown)
 
 

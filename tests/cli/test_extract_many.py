@@ -35,7 +35,7 @@ def test_a_folder_becomes_a_folder_of_what_single_clips_give(run, tiny: Path, fo
     assert result.code == 0, result.err
     facts = json.loads(result.out)
     assert facts["clips"] == {"a": 8, "b": 9, "c": 9} and list(facts["left_out"]) == ["broken"]
-    assert "left out: " in result.err and "broken.mp4: expected a clip" in result.err
+    assert "skipped: " in result.err and "broken.mp4: expected a clip" in result.err
     for name in "abc":
         alone = tmp_path / f"{name}.npz"
         assert run(*command[:1], folder / f"{name}.mp4", "-o", alone, *command[4:]).code == 0

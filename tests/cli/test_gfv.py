@@ -45,7 +45,7 @@ def test_users_mistakes_are_one_line(run, tiny, video, clip, tmp_path):
             "expected .kcm without --gfv, found '.mp4': rename the output, or add",
         ),
         (("encode", clip, *kcm, "--gfv"), "expected .mp4 or .h264 or .h265 with --gfv, found '.kcm'"),
-        (("encode", clip, *gfv, "--rate-kbps", 3), "expected no budget with --gfv"),
+        (("encode", clip, *gfv, "--kbps", 3), "expected no budget with --gfv"),
         (("encode", clip, *gfv, "--profile", "generic"), "expected none with --gfv"),
         (("encode", path, *gfv), "found GFV messages: drop --gfv to convert it"),
         (("encode", tmp_path / "a.kcm", "-o", tmp_path / "y.kcm"), "found a .kcm: add --gfv to convert it"),

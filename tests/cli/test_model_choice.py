@@ -101,7 +101,7 @@ def test_a_trained_forecaster_is_of_the_motion_whose_numbers_it_has(face: Path, 
     from kinecast.forecasting import build_forecaster
     from kinecast.forecasting.storage import save_forecaster
 
-    for dim, taken in ((38, FACES), (60, DEFAULT_BACKBONE)):
+    for dim, taken in ((42, FACES), (60, DEFAULT_BACKBONE)):
         save_forecaster(build_forecaster("gru", dim), tmp_path / "f.safetensors")
         assert choose_model(AUTO, face, None, CROPS, str(tmp_path / "f.safetensors")) == taken
 

@@ -78,7 +78,7 @@ def test_a_forecaster_learns_and_the_codec_sends_their_motion(run, kind, clip, t
     coarsest = max(component.step for component in motion_spec(model.name))
     assert (found - true).abs().max() <= coarsest / 2**9 / 2 + 1e-6
     stream = tmp_path / "few.kcm"
-    result = run("encode", clip, "-o", stream, "--model", weights, "--rate-kbps", 1, "--forecast", vrnn, "--json")
+    result = run("encode", clip, "-o", stream, "--model", weights, "--kbps", 1, "--forecast", vrnn, "--json")
     assert result.code == 0, result.err
     sent = json.loads(result.out)["frames_sent"]
     assert 2 <= sent < 12

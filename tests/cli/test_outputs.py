@@ -222,7 +222,7 @@ def test_imported_weights_take_no_name_that_is_taken(run: Callable[..., Any], pl
     (place / "in.pth.tar").write_bytes(b"weights")
     before = _contents(place)
     result = run("zoo", "import", "in.pth.tar")
-    assert result.code == 1 and "name it with -o to replace it" in result.error_lines[0]
+    assert result.code == 1 and "use -o to replace it" in result.error_lines[0]
     assert _contents(place) == before
 
 
@@ -369,4 +369,4 @@ def test_a_recipe_is_checked_before_its_clips_are_read(
 
 def test_distances_of_pictures_need_a_budget(run: Callable[..., Any], place: Path, idle: None) -> None:
     result = run("encode", "in.mp4", "-o", "x.kcm", "--terms", "pictures")
-    assert result.code == 1 and "--rate-kbps" in result.error_lines[0]
+    assert result.code == 1 and "--kbps" in result.error_lines[0]

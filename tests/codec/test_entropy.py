@@ -90,6 +90,6 @@ def test_tables_of_another_shape_are_refused():
 
 def test_a_number_outside_every_interval_is_refused():
     decoder = entropy.Decoder(b"\xff" * 64)
-    with pytest.raises(KinecastError, match="motion packet: expected levels that an encoder writes"):
+    with pytest.raises(KinecastError, match="motion packet: expected valid levels"):
         for _ in range(1000):
             decoder.code(0, 0, 256)

@@ -166,7 +166,7 @@ def test_messages_that_the_syntax_cannot_tell_are_refused(arguments, message):
         (lambda: MatrixGroup(2, (2, 1, 1), (0,) * 2), "a shape of type 2"),
         (lambda: MatrixGroup(64, (1, 1, 1), (0,)), "type from 0 to 63"),
         (lambda: MatrixGroup(9, (1, 1, 2), (0,)), "elements, found 1"),
-        (lambda: Network("t", "u", b""), "as bytes or by its address"),
+        (lambda: Network("t", "u", b""), "as bytes or as an address"),
         (lambda: Network("a\0", "u"), "without zero characters"),
     ],
 )

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinecast.codec import Header, Layout, MotionPacket, ReferenceChunk, SoundUnit, TimesUnit, parse_unit, split_picture
-from kinecast.codec.packets import CHUNK, DATAGRAM, EXTENDED, MAX_FRAMES, MAX_PICTURE, VERSION, Unit
+from kinecast.codec.packets import CHUNK, DATAGRAM, EXTENDED, MAX_FRAMES, MAX_PICTURE, REFERENCES, VERSION, Unit
+from kinecast.codec.references import ChoiceUnit
 from kinecast.codec.wire import checksum, put_varint, take_varint
 from kinecast.errors import KinecastError
 
@@ -21,6 +22,8 @@ UNITS: dict[str, Unit] = {
     "live_packet": LIVE,
     "picture_chunk": CHUNK_OF_PICTURE,
     "extended_header": replace(HEADER, version=EXTENDED),
+    "references_header": replace(HEADER, version=REFERENCES),
+    "choice": ChoiceUnit(300, 7),
     "times": TimesUnit(120, 4000, (33, 33, 34, 100, 0, 33)),
     "sound": SoundUnit(7, (b"not really opus", b"", b"packets")),
 }
@@ -85,8 +88,8 @@ def test_arbitrary_bytes_are_an_error_or_a_unit(data):
 
 def test_a_later_version_is_refused():
     data = bytearray(bytes(HEADER))
-    data[3] = EXTENDED + 1
-    wanted = f"expected format version {VERSION} or {EXTENDED}, found {EXTENDED + 1}: update kinecast"
+    data[3] = REFERENCES + 1
+    wanted = f"expected format version {VERSION} to {REFERENCES}, found {REFERENCES + 1}: update kinecast"
     with pytest.raises(KinecastError, match=wanted):
         Header.parse(bytes(data))
 

@@ -108,7 +108,7 @@ def test_what_a_packing_cannot_tell_is_refused():
     with pytest.raises(KinecastError, match="none before the first"):
         encoder.push(LEVELS[0], 1)
     encoder.push(LEVELS[0])
-    with pytest.raises(KinecastError, match="0 to 63 frames left out"):
+    with pytest.raises(KinecastError, match="0 to 63 skipped frames"):
         encoder.push(LEVELS[1], MAX_SKIP + 1)
 
 

@@ -207,7 +207,7 @@ def _large(path: Path) -> None:
     "make, kind, words",
     [
         (_mirrored, "mirrored", "shown mirrored"),
-        (_turned, "turned", "turned by 90 degrees"),
+        (_turned, "turned", "rotated by 90 degrees"),
         (_uneven, "rate", "variable frame rate"),
         (_too_fast, "header", "the header claims 1000 fps, the frames have "),
         (_hdr, "hdr", "HDR (HLG), tone mapped"),

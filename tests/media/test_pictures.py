@@ -177,7 +177,7 @@ def test_grids_that_do_not_fit():
     cases = [
         (lambda: grid([frames, frames[:2]]), "grid: expected rows of one length, found lengths [2, 3]: fill the short"),
         (lambda: grid([]), "grid: expected rows of one length, found lengths []: fill the short ones"),
-        (lambda: grid([frames], titles=["a"]), "grid: expected 3 titles, one a column, found 1"),
+        (lambda: grid([frames], titles=["a"]), "grid: expected 3 titles, one per column, found 1"),
         (
             lambda: side_by_side([frames[0], other]),
             "pictures side by side: expected one or more of one size, found heights [10, 12]: resize",

@@ -83,7 +83,7 @@ def test_rows_with_and_without_weights(little: None, weights: Path, film: Path, 
     coded = tables[3]
     assert all(row[-3:] == ("-", "-", "-") for row in coded.rows[:2])
     assert coded.rows[2][-2] == f"{mine['coded']['kbps']:.2f}"
-    assert any(note.startswith("No rate as coded: what an untrained detector") for note in coded.notes)
+    assert any(note.startswith("No coded rate: the output of an untrained detector") for note in coded.notes)
     assert "one round of 12 output frames, scaled to 30" in tables[0].notes[0]
     for table in tables:
         assert {len(row) for row in table.rows} == {len(table.header)}

@@ -79,5 +79,5 @@ def test_people_are_dealt_to_groups_once() -> None:
     groups = groups_of(people, 3)
     assert sorted(sum(groups, [])) == sorted(people) and {len(group) for group in groups} == {3, 4}
     assert groups == groups_of(people[::-1], 3) != groups_of(people, 3, seed=1)
-    with pytest.raises(KinecastError, match="folds: expected 2 to 11 of as many people, found 12"):
+    with pytest.raises(KinecastError, match="folds: expected 2 to 11 for as many people, found 12"):
         groups_of(people, 12)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from faces_in_motion import tiny_mesh
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.models.base import Backbone
 from kinecast.models.fomm import FOMM
 from kinecast.runtime import accelerate, auto, fast
-from kinecast.runtime.fast import FAST
-from kinecast.runtime.fomm import EngineFOMM
-from kinecast.runtime.parts import Parts
+from kinecast.runtime.fomm import EngineFOMM, folded_parts
 from tiny import pictures, tiny_fomm
 
 
@@ -34,20 +34,25 @@ def offer(monkeypatch: pytest.MonkeyPatch, builders: dict[tuple[str, str], Any])
 
 def times(monkeypatch: pytest.MonkeyPatch, ms: dict[str, float]) -> None:
     """Replace the clock: milliseconds of each engine."""
-    monkeypatch.setattr(auto, "_times", lambda able, frames: {pair: ms[pair[0]] for pair in able})
+    monkeypatch.setattr(auto, "_times", lambda clips: {pair: ms[pair[0]] for pair in clips})
 
 
-def build_fast(model: FOMM, precision: str) -> EngineFOMM:
-    engine = FAST[FOMM](model, precision)
-    assert isinstance(engine, EngineFOMM)
+def built(model: FOMM, level: str, **parts: nn.Module) -> EngineFOMM:
+    """Build a `fast` engine, exact on every processor, that says it is of a precision."""
+    engine = EngineFOMM(model, folded_parts(model) | parts)
+    engine.engine, engine.precision = "fast", level
     return engine
 
 
+class Grey(nn.Module):
+    """A renderer whose pictures are all grey."""
+
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(maps[0]), 3, 64, 64), 0.5)
+
+
 def wrong(model: FOMM, precision: str) -> EngineFOMM:
-    """Build an engine whose pictures are all grey."""
-    right = build_fast(model, "exact").parts
-    parts = Parts(right.detector, right.encoder, right.hourglass, lambda *maps: 0.5 + 0 * right.renderer(*maps))
-    return EngineFOMM(model, parts, "fast", precision)
+    return built(model, precision, renderer=Grey())
 
 
 def test_the_fastest_is_taken_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +106,7 @@ def test_what_cannot_be_had_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KinecastError("expected a calibrated model, found none")
 
     def bf16(model: FOMM, precision: str) -> Backbone:
-        return EngineFOMM(model, build_fast(model, "exact").parts, "fast", precision)  # on every processor
+        return built(model, precision)
 
     offer(monkeypatch, {("fast", "bf16"): bf16, ("openvino", "int8"): missing})
     times(monkeypatch, {"eager": 10, "fast": 5})
@@ -133,13 +138,13 @@ def test_what_cannot_be_had_is_said_every_time(monkeypatch: pytest.MonkeyPatch) 
 def test_what_can_be_had_since_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     times(monkeypatch, {"eager": 10, "fast": 5})
     model = tiny_fomm()
-    offer(monkeypatch, {("fast", "exact"): build_fast})
+    offer(monkeypatch, {("fast", "exact"): built})
     with pytest.warns(KinecastWarning, match="precision int8 is unavailable: expected a calibrated model"):
         accelerate(model, precision="int8")
     monkeypatch.setattr(auto, "lack_of", lambda model, precision: "")  # it was calibrated
     offer(
         monkeypatch,
-        {("fast", "int8"): lambda model, level: EngineFOMM(model, build_fast(model, "exact").parts, "fast", level)},
+        {("fast", "int8"): built},
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -165,6 +170,24 @@ def test_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "openvino", sys)  # no part of it is reached
         with pytest.raises(KinecastError, match="precision bf16: expected a processor with AVX-512 or AMX, found"):
             accelerate(tiny_fomm(), engine, "bf16")
+
+
+def test_a_mesh_is_measured_without_a_face_to_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_mesh()
+    reason = accelerate(model).reason
+    assert "fastest of eager exact" in reason and "fast exact" in reason
+    assert auto.remembered(model, "exact") == reason and auto.remembered(tiny_fomm(), "exact") == ""
+    monkeypatch.setattr(auto, "_measured_choice", None)
+    assert accelerate(model).reason == f"{reason} (measured earlier)"
+
+
+def test_another_set_of_instructions_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(monkeypatch, {"eager": 10, "fast": 5})
+    model = tiny_fomm()
+    accelerate(model)
+    assert auto.remembered(model, "exact").startswith("auto: fast exact was fastest")
+    monkeypatch.setattr(auto, "instruction_sets", lambda: ["avx2"])
+    assert not auto.remembered(model, "exact")
 
 
 def test_a_backbone_without_engines_says_that_it_has_one_precision() -> None:

@@ -9,7 +9,8 @@ from torch import nn
 
 from kinecast.models.blocks.layers import DownBlock2d, Hourglass, ResBlock2d, SameBlock2d, UpBlock2d, warp
 from kinecast.runtime import folded
-from kinecast.runtime.fomm import warp_features
+from kinecast.runtime.convolution import Convolution, bfloat16_available
+from kinecast.runtime.warping import warp_features
 from kinecast.runtime.winograd import WinogradConv2d
 from tiny import shake
 
@@ -30,7 +31,9 @@ def test_winograd_is_the_convolution(size: tuple[int, int], batch: int) -> None:
     x = torch.randn(batch, 6, *size, generator=torch.Generator().manual_seed(0))
     assert conv.bias is not None
     with torch.inference_mode():
-        torch.testing.assert_close(WinogradConv2d(conv.weight, conv.bias)(x), conv(x), atol=2e-5, rtol=0)
+        for relu, packed_for in ((False, None), (True, size)):
+            found = WinogradConv2d(conv.weight, conv.bias, relu, packed_for)(x)
+            torch.testing.assert_close(found, F.relu(conv(x)) if relu else conv(x), atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (3, 5), (1, 1)])
@@ -83,6 +86,63 @@ def test_head_of_four_pixels(kernel: int, style: folded.Style) -> None:
     x = torch.randn(2, 4, 8, 12, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(folded.PixelHead(conv, (8, 12), style)(x), conv(x), atol=1e-5, rtol=0)
+
+
+def test_warping_continues_the_border() -> None:
+    random = torch.Generator().manual_seed(0)
+    features = torch.randn(1, 5, 12, 16, generator=random)
+    flow = 1.5 * torch.randn(3, 2, 12, 16, generator=random)
+    expected = F.grid_sample(
+        features.expand(3, -1, -1, -1), flow.permute(0, 2, 3, 1), padding_mode="border", align_corners=False
+    )
+    with torch.inference_mode():
+        torch.testing.assert_close(warp_features(features, flow, border=True), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("size", [(8, 6), None], ids=["packed", "plain"])
+def test_a_convolution_adds_before_its_relu(size: tuple[int, int] | None, relu: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(5, 4, 3, 3, generator=random), torch.randn(5, generator=random)
+    x, more = torch.randn(2, 4, 8, 6, generator=random), torch.randn(2, 5, 8, 6, generator=random)
+    expected = F.conv2d(x, weight, bias, padding=1) + more
+    with torch.inference_mode():
+        found = Convolution(weight, bias, 1, relu=relu, size=size)(x, more)
+        torch.testing.assert_close(found, F.relu(expected) if relu else expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", [4, 16])  # below and above where a transposed convolution is taken
+@STYLES
+def test_up_sampling_beside_another_input(side: int, style: folded.Style) -> None:
+    conv, norm = shaken(nn.Conv2d(6 + 5, 5, 3, padding=1, bias=False)), shaken(nn.BatchNorm2d(5))
+    random = torch.Generator().manual_seed(0)
+    x, other = torch.randn(2, 6, side, side, generator=random), torch.randn(2, 5, 2 * side, 2 * side, generator=random)
+    with torch.inference_mode():
+        both = torch.cat((F.interpolate(x, scale_factor=2.0), other), dim=1)
+        found = folded.FoldedUpJoin(conv, norm, (side, side), style)(x, other)
+        torch.testing.assert_close(found, F.relu(norm(conv(both))), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("native", [True, False])
+def test_inputs_keep_their_values(dtype: torch.dtype, native: bool) -> None:
+    x = torch.randn(2, 5, 6, 4, generator=torch.Generator().manual_seed(0))
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        found = folded.Style(dtype, native).input(given)
+        assert torch.equal(found, x.to(dtype)) and found.is_contiguous(memory_format=torch.channels_last) >= native
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_winograd_stands_in_for_bfloat16_without_amx(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folded, "amx_available", lambda: amx)
+    block = shaken(ResBlock2d(256))
+    assert isinstance(folded.FoldedRes(block, (8, 8), folded.Style(torch.bfloat16, False)).conv1, Convolution)
+    if bfloat16_available():
+        fast = folded.FoldedRes(block, (8, 8), folded.Style(torch.bfloat16))
+        assert isinstance(fast.conv1, WinogradConv2d) != amx
+        x = torch.randn(1, 256, 8, 8, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            torch.testing.assert_close(fast(x).float(), block(x), atol=0.05 if amx else 1e-3, rtol=0)
 
 
 def test_a_norm_without_statistics_is_refused() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from faces_in_motion import tiny_mesh
 from kinecast.errors import KinecastError
+from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
-from kinecast.runtime.compiled import example_inputs
+from kinecast.runtime.offers import offer_of
 from kinecast.runtime.onnx_export import export_onnx
-from kinecast.runtime.parts import folded_parts
 from tiny import COMPACT, pictures, tiny_fomm
 
 pytest.importorskip("onnx")
@@ -23,15 +24,29 @@ def test_parts_agree_with_torch(variant: dict[str, Any], tmp_path: Path) -> None
     model = tiny_fomm(**variant)
     files = export_onnx(accelerate(model, "fast"), tmp_path)  # an engine's model too
     assert json.loads((tmp_path / "model.json").read_text())["config"]["num_keypoints"] == 4
-    parts = folded_parts(model, native=False)
+    check_parts(model, files)
+
+
+def test_parts_of_a_mesh_agree_with_torch(tmp_path: Path) -> None:
+    model = tiny_mesh()
+    files = export_onnx(model, tmp_path)
+    assert set(files) == {"motion", "render"}
+    check_parts(model, files)
+
+
+def check_parts(model: Backbone, files: dict[str, Path]) -> None:
+    offer = offer_of(model)
+    assert offer is not None
+    parts, examples = offer.fold(model, "exact", False), offer.examples(model)
     for part, path in files.items():
         session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        assert [taken.name for taken in session.get_inputs()] == list(examples[part])
         for batch, factor in ((1, 1), (2, 2)):
-            shapes = [[batch, *example.shape[1:]] for example in example_inputs(model, part)]
+            shapes = [[batch, *example.shape[1:]] for example in examples[part].values()]
             random = torch.Generator().manual_seed(0)
             inputs = [torch.rand([*shape[:3], shape[3] * factor], generator=random) for shape in shapes]
             with torch.inference_mode():
-                expected = getattr(parts, part)(*inputs)
+                expected = parts[part](*inputs)
             expected = expected if isinstance(expected, tuple) else (expected,)
             names = (taken.name for taken in session.get_inputs())
             found = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
@@ -53,5 +68,5 @@ def test_other_backbones_are_refused(tmp_path: Path) -> None:
     class Other:
         name = "other"
 
-    with pytest.raises(KinecastError, match="expected a fomm, found other"):
+    with pytest.raises(KinecastError, match="expected a fomm or mesh, found other"):
         export_onnx(Other(), tmp_path)  # type: ignore[arg-type]

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 import torch
 
+from faces_in_motion import face_frames, tiny_mesh
 from kinecast.errors import KinecastError
 from kinecast.machine import openvino as openvino_module
 from kinecast.models.base import Backbone
 from kinecast.runtime import TOLERANCES, accelerate
-from kinecast.runtime.compiled import PARTS, converted, model_folder
+from kinecast.runtime.compiled import converted, model_folder
+from kinecast.runtime.convolution import bfloat16_available
+from kinecast.runtime.fomm import OFFER
 from tiny import COMPACT, pictures, tiny_fomm
 
 
@@ -33,14 +36,14 @@ def test_conversion_is_kept_under_the_weights_identity(own_cache: Path, monkeypa
     first = render(accelerate(model, "openvino"), frames)
     folder = model_folder(model)
     assert folder.is_relative_to(own_cache)
-    assert {path.name for path in folder.iterdir()} == {f"{p}.{s}" for p in PARTS for s in ("xml", "bin")}
+    assert {path.name for path in folder.iterdir()} == {f"{p}.{s}" for p in OFFER.parts for s in ("xml", "bin")}
     assert model_folder(tiny_fomm(seed=1)) != folder
 
     def fail(*_: object) -> None:
         raise AssertionError("converted again")
 
     monkeypatch.setattr(openvino_module, "_convert", fail)
-    assert converted(model) == folder
+    assert converted(model, OFFER) == folder
     assert torch.equal(render(accelerate(model, "openvino"), frames), first)
 
 
@@ -59,6 +62,26 @@ def test_int8_needs_calibration_and_is_found_after_it(more: dict[str, Any], quan
     expected, found = (render(b, frames[:3]) for b in (model, accelerate(model, "openvino", "int8")))
     difference = (found - expected).abs()
     assert 1e-5 < difference.mean() <= TOLERANCES["int8"].mean  # quantised it is, and well
+
+
+@pytest.mark.parametrize("precision", ["exact", *(["bf16"] if bfloat16_available() else []), "int8"])
+def test_a_mesh_is_drawn_within_the_tolerance(precision: str) -> None:
+    pytest.importorskip("openvino")
+    model, frames = tiny_mesh(), face_frames()
+    if precision == "int8":
+        pytest.importorskip("nncf")
+        from kinecast.runtime.calibration import calibrate
+
+        calibrate(model, [torch.full((1, 3, 256, 256), 0.5), frames[:2], frames[2:]])  # the first shows no face
+    motion = model.detect(frames)
+    fast = accelerate(model, "openvino", precision)
+    expected, found = (b.animate(b.encode_source(frames[:1]), motion[:1], motion) for b in (model, fast))
+    difference, limit = (found - expected).abs(), TOLERANCES[precision]
+    assert difference.max() <= limit.largest and difference.mean() <= limit.mean
+    assert precision == "exact" or difference.max() > 1e-5
+    torch.testing.assert_close(  # a source that plain torch encoded serves too
+        fast.animate(model.encode_source(frames[:1]), motion[:1], motion), found, atol=1e-6, rtol=0
+    )
 
 
 def test_calibration_without_frames_is_refused() -> None:

@@ -139,7 +139,7 @@ def test_an_engine_is_the_same_model() -> None:
     assert torch.equal(fast.unflatten(model.flatten(motion)).vectors(), motion.vectors())
     moved = [b.relative_motion(motion[:1], motion, motion[:1], False).vectors() for b in (model, fast)]
     assert torch.equal(*moved)
-    with pytest.raises(KinecastError, match="make the engine anew"):
+    with pytest.raises(KinecastError, match="build the engine again"):
         fast.load_state_dict(model.state_dict())
 
 

@@ -97,7 +97,10 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path, record_propert
 def test_processes_must_share_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
     config = BackboneTrainingConfig.read(recipe(tmp_path, tmp_path, "run"))
-    for local, world, words in (("3", "3", "3 processes can share, found 4"), ("2", "3", "found 3 in all and 2 here")):
+    for local, world, words in (
+        ("3", "3", "3 processes can share, found 4"),
+        ("2", "3", "found 3 in total and 2 here"),
+    ):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
         monkeypatch.setenv("WORLD_SIZE", world)
         with pytest.raises(KinecastError, match=words):

@@ -186,12 +186,15 @@ class Clock:
             self.seconds[stage] += time.perf_counter() - started
 
 
-def transfer_report(frames: int, fps: float, dim: int, picture: np.ndarray, clock: Clock) -> Report:
+def transfer_report(
+    frames: int, fps: float, dim: int, picture: np.ndarray, clock: Clock, without_face: int = 0
+) -> Report:
     """Return the report of a transfer with all frames' D numbers known; `picture` (H, W, 3) is the source."""
     return Report(
         mode="transfer",
         frames=frames,
         frames_sent=frames,
+        frames_without_face=without_face,
         fps=fps,
         motion_dim=dim,
         rate=rates(dim, fps, np.zeros(frames, dtype=bool), 1.0, picture),

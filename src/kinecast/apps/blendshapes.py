@@ -1,11 +1,14 @@
 """A face's expression as a table: Apple's 52 ARKit blendshapes and the head pose per frame, for 3-D avatars.
 
 kinecast extract clip.mp4 -o motion.npz --blendshapes clip.csv
+kinecast call INVITATION --blendshapes seen.csv
 """
 
 import csv
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +17,9 @@ from kinecast.errors import KinecastError
 from kinecast.faces import topology
 from kinecast.faces.landmarker import Face
 from kinecast.files import atomic_path
+from kinecast.models.base import Backbone
 from kinecast.models.mesh.geometry import rotation_vector
+from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
 TONGUE = "tongueOut"  # ARKit's 52nd, which the network does not score
@@ -51,8 +56,64 @@ class Blendshapes:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for i, (begin, row) in enumerate(zip(motion.edges(), self.rows, strict=False)):
-                cells = [""] * (len(COLUMNS) - 3) if row is None else [f"{value:.5f}" for value in row]
-                writer.writerow((i, f"{begin:.4f}", int(row is not None), *cells))
+                writer.writerow(_cells(i, float(begin), row))
+
+
+class BlendshapeFile:
+    """Writes the same table row by row, while a call goes on. The file is there, whole, after `close`.
+
+    Args:
+        path: of the CSV.
+
+    Raises:
+        KinecastError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        with ExitStack() as stack:
+            self._file = stack.enter_context(stack.enter_context(atomic_path(path)).open("w", newline=""))
+            self._stack = stack.pop_all()
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(COLUMNS)
+        self._count = 0
+
+    def add(self, time: float, face: Face | None) -> None:
+        """Write what a face shows at a time in seconds, None for a frame without one."""
+        self._writer.writerow(_cells(self._count, time, None if face is None else _row(face)))
+        self._count += 1
+
+    def close(self) -> None:
+        """Finish the file; of no frame there is none.
+
+        Raises:
+            KinecastError: nothing was written, or it cannot be.
+        """
+        with self._stack:
+            if not self._count:
+                raise KinecastError("blendshapes: expected frames of a face, found none: there is no file")
+
+
+def face_of(backbone: Backbone, motion: Motion) -> Face:
+    """Return the face that one frame (1) of motion stands for, in pixels of the backbone's frames.
+
+    Raises:
+        KinecastError: the backbone is no mesh.
+    """
+    if not isinstance(backbone, Mesh):
+        raise KinecastError(
+            f"blendshapes: expected the model mesh, which finds faces, found {backbone.name}: leave it out"
+        )
+    height, width = backbone.frame_size
+    points = backbone.points_of_motion(motion)[0]
+    scale = max(height, width) / 2
+    points = points * scale + points.new_tensor([width / 2, height / 2, 0])
+    (face,) = backbone.landmarker.describe(points.cpu().numpy()[None], [1.0], [(height, width)])
+    return face
+
+
+def _cells(number: int, time: float, row: Row | None) -> tuple[Any, ...]:
+    cells = [""] * (len(COLUMNS) - 3) if row is None else [f"{value:.5f}" for value in row]
+    return (number, f"{time:.4f}", int(row is not None), *cells)
 
 
 def _row(face: Face) -> Row:

@@ -26,10 +26,11 @@ from kinecast.cli.model_choice import AUTO, choose_model
 from kinecast.cli.outputs import WRITES_CLIPS, WRITES_PICTURE, WRITES_REPORT
 from kinecast.cli.portrait import Portraits, check_clip_named
 from kinecast.cli.transfer_options import EyesOption, LipsOption, RegionOption, StrengthOption, transfer_of
+from kinecast.cli.workers import RayOption, WorkersOption
 from kinecast.errors import KinecastError
 
 _STREAM = ".kcm"
-_MOTION = (".npz", _STREAM)
+_MOTION = (".npz", ".csv", _STREAM)
 
 
 def animate(
@@ -37,7 +38,7 @@ def animate(
         Path,
         typer.Option(
             "--driving",
-            help="Driving clip, motion file (.npz, .kcm) or video with GFV messages; - for standard input.",
+            help="Driving clip, motion (.npz, .kcm), ARKit blendshapes (.csv) or video with GFV messages; - is stdin.",
         ),
     ],
     output: Annotated[
@@ -142,6 +143,8 @@ def animate(
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
     device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    ray: RayOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
@@ -187,8 +190,8 @@ def animate(
     clip = driving if of_motion else clip_named(driving, strip)
     portraits = Portraits(
         PortraitOptions(
-            face or "largest",
-            square,
+            face=face or "largest",
+            square=square,
             relative=relative is not False,
             transfer=transfer,
             crop=crop,
@@ -200,6 +203,8 @@ def animate(
         output,
         preview,
         overwrite,
+        workers,
+        ray,
     )
     others = {"mode reconstruction": options.mode == "reconstruction", "forecast": forecast, "compare": compare}
     others |= {"samples": samples > 1, "avd": avd, "background": background, "best-frame": best_frame}
@@ -279,15 +284,15 @@ def _check_motion(driving: Path, source: Path | None, mode: str | None, has_pict
 
 def _read_motion(backbone: Any, driving: Path) -> tuple[Any, Any, Any]:
     """Return picture, motion and sound of a motion stream; of a motion file, None for picture and sound."""
+    from kinecast.apps.blendshape_driving import load_motion
     from kinecast.apps.stream.clips import read_motion
     from kinecast.apps.stream.gfv.clips import read_gfv
     from kinecast.apps.stream.sound import stream_sound
     from kinecast.media.sound import clip_sound
-    from kinecast.motion import Motion
 
     if driving.suffix.lower() == _STREAM:
         picture, motion = read_motion(backbone, driving)
         return picture, motion, stream_sound(driving, motion.edges()[0])
     if driving.suffix.lower() in _MOTION:
-        return None, Motion.load(driving), None
+        return None, load_motion(backbone, driving), None
     return *read_gfv(backbone, driving), clip_sound(driving)

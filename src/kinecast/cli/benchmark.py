@@ -126,4 +126,5 @@ def _calibrate(model: str, clip: Path) -> None:
     from kinecast.zoo import load_backbone
 
     network = load_backbone(model, "cpu", engine="eager")
-    say(f"calibrated: {calibrate(network, read_batches(clip, network.frame_size, 'center', 8, 300))}")
+    crop = "face" if network.needs_face else "center"
+    say(f"calibrated: {calibrate(network, read_batches(clip, network.frame_size, crop, 8, 300))}")

@@ -18,7 +18,7 @@ from kinecast.cli.common import (
     say,
 )
 from kinecast.cli.model_choice import AUTO, AutoModelOption, choose_for_call
-from kinecast.cli.outputs import WRITES_CLIP
+from kinecast.cli.outputs import WRITES_CLIP, WRITES_TABLE
 from kinecast.errors import KinecastError
 
 if TYPE_CHECKING:
@@ -36,8 +36,18 @@ def call(
         str | None, typer.Option("--server", help="Room server (`kinecast serve`) to invite from, http(s)://HOST:PORT.")
     ] = None,
     avatar: Annotated[
+        str | None,
+        typer.Option(
+            "--avatar",
+            metavar="FILE|head",
+            help="Picture shown to the other side in place of you, moved by your motion; `head` for a 3-D head.",
+        ),
+    ] = None,
+    head: Annotated[
         Path | None,
-        typer.Option("--avatar", help="Picture shown to the other side in place of you, animated by your motion."),
+        typer.Option(
+            "--head", help="3-D head (.glb) drawn for another side that chose to be one. (default: kinecast's)"
+        ),
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
     fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
@@ -60,6 +70,11 @@ def call(
     ] = "",
     record: Annotated[
         Path | None, WRITES_CLIP, typer.Option("--record", help="Record what you see to this file.")
+    ] = None,
+    blendshapes: Annotated[
+        Path | None,
+        WRITES_TABLE,
+        typer.Option("--blendshapes", help="CSV of ARKit's 52 blendshapes and the head's pose per frame that you see."),
     ] = None,
     model: AutoModelOption = AUTO,
     engine: EngineOption = "auto",
@@ -105,22 +120,34 @@ def call(
     from kinecast.media.framing import around_face
 
     needs_live()
-    for path, what in ((avatar, "picture"), (input, "clip")):
+    shown = None if avatar is None or avatar == "head" else Path(avatar)
+    if shown is not None and shown.suffix.lower() in (".glb", ".gltf"):
+        raise KinecastError(
+            f"{shown}: expected a picture, or the word head, found a 3-D file: --avatar head makes you one, and each "
+            "side draws the head that it chose by --head"
+        )
+    for path, what in ((shown, "picture"), (input, "clip"), (head, "3-D head")):
         if path is not None:
             existing_file(path, what)
+    if head is not None:
+        from kinecast.apps.heads.glb import read_head
+
+        read_head(head)  # before anybody is called
     crop = around_face(crop, face)
     config = CallConfig(
-        model=choose_for_call(model, input, avatar, crop, forecast),
+        model=choose_for_call(model, input, shown, crop, forecast),
         engine=engine,
         precision=precision,
         fps=fps,
         quality=quality,
         forecaster=forecast,
-        avatar=avatar,
+        avatar="head" if avatar == "head" else shown,
+        head=head,
         crop=crop,
         jitter_ms=jitter_ms,
         ice_servers=_ice_servers(stun or [], turn, turn_user, turn_password),
         record=record,
+        blendshapes=blendshapes,
         seed=seed,
     )
     if headless:

@@ -159,9 +159,7 @@ class _Feed:
 
         if self._clip is not None:
             return read_clip(self._clip, newest, self._repeat)
-        frames = camera_frames(self._number, None, self._fps, _CAMERA_LONGEST)
-        read_camera(frames, newest)
-        return asyncio.Event().wait()  # the thread says when it ends
+        return read_camera(camera_frames(self._number, None, self._fps, _CAMERA_LONGEST), newest)
 
 
 async def _run(

@@ -6,10 +6,10 @@ Rows = dict[str, str]  # check, finding
 
 
 def doctor(json: JsonOption = False) -> None:
-    """Check the installation: versions, devices, bundled weights, video codecs, optional packages, training."""
+    """Check the installation: versions, devices, weights, video codecs, optional packages, engines, training."""
     from kinecast.cli.terminal import show
 
-    rows = _versions() | _devices() | _encoders() | _extras() | _weights() | _training()
+    rows = _versions() | _devices() | _encoders() | _extras() | _weights() | _engines() | _training()
     if json:
         print_json(rows)
         return
@@ -31,10 +31,11 @@ def _devices() -> Rows:
 
     from kinecast.device import DEVICES, choose_device
     from kinecast.errors import KinecastError
-    from kinecast.machine.processor import processor
+    from kinecast.machine.processor import instruction_sets, processor
     from kinecast.runtime.convolution import bfloat16_available
 
     rows = {"processor": processor(), "threads": str(torch.get_num_threads())}
+    rows["instruction sets"] = ", ".join(instruction_sets()) or "none of those that are looked for"
     rows["bfloat16"] = "available" if bfloat16_available() else "not available: --precision bf16 runs as exact here"
     for device in DEVICES[1:]:
         try:
@@ -78,6 +79,25 @@ def _weights() -> Rows:
             rows[f"weights {entry.name}"] = "good"
         except KinecastError as error:
             rows[f"weights {entry.name}"] = str(error)
+    return rows
+
+
+def _engines() -> Rows:
+    """Return which engine `auto` takes here for each bundled backbone, measured if it was not yet, and why."""
+    from kinecast.errors import KinecastError
+    from kinecast.runtime.auto import remembered
+    from kinecast.zoo import load_backbone, names
+
+    rows = {}
+    for name in names("backbone"):
+        try:
+            plain = load_backbone(name, "cpu", "eager")
+            rows[f"engine {name}"] = load_backbone(name, "cpu").reason
+        except KinecastError as error:
+            rows[f"engine {name}"] = str(error)
+            continue
+        if reason := remembered(plain, "bf16"):
+            rows[f"engine {name}, bf16"] = reason
     return rows
 
 

@@ -58,27 +58,34 @@ def encode(
         typer.Option(
             "--quality",
             help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians; with --gfv powers of "
-            "two at least as fine. (default: 5)",
+            "two at least as fine. (default: 5, or as the budget allows)",
         ),
     ] = None,
-    rate_kbps: Annotated[
+    kbps: Annotated[
         float | None,
         typer.Option(
-            "--rate-kbps",
-            help="Motion budget, excluding header and picture: the least important frames are skipped until it is met. "
-            "(default: send every frame)",
+            "--kbps",
+            help="Budget for all but sound, kept over 10 s: chooses steps and frame rate of the motion, and sends "
+            "further pictures where the face as drawn is off. (default: every frame, one picture)",
         ),
     ] = None,
-    terms: Annotated[
-        str,
-        typer.Option("--terms", help="With --rate-kbps: measure the error of skipping on keypoints or on renders."),
-    ] = "keypoints",
     forecast: Annotated[
         str,
-        typer.Option("--forecast", help="Concealment of skipped frames: hold, damped, gru, vrnn, or a file."),
-    ] = "damped",
+        typer.Option(
+            "--forecast",
+            help="Concealment of lost and skipped frames: interpolate, hold, damped, gru, vrnn, or a file. (default: "
+            "damped; with --kbps interpolate)",
+        ),
+    ] = "auto",
+    terms: Annotated[
+        str,
+        typer.Option("--terms", help="With --kbps and a forecast: measure its error on keypoints or on pictures."),
+    ] = "keypoints",
     picture_quality: Annotated[
-        int, typer.Option("--picture-quality", help="WebP quality of the first frame, 1-100; approximate with --gfv.")
+        int,
+        typer.Option(
+            "--picture-quality", help="WebP quality of the first frame, 1-100; approximate with --gfv, not with --kbps."
+        ),
     ] = 60,
     profile: Annotated[
         str, typer.Option("--profile", help="Prediction tables: auto, generic, or a name of trained ones.")
@@ -106,16 +113,16 @@ def encode(
     seeds a forecaster that samples.
     """
     needs("kinecast encode", "codec")
-    from kinecast.apps.stream.clips import DEFAULT_QUALITY, EncodeOptions, encode_clip
+    from kinecast.apps.stream.clips import EncodeOptions, encode_clip
     from kinecast.apps.stream.gfv.clips import encode_gfv
     from kinecast.media.framing import around_face
 
     _check_kind(output, gfv)
-    _check_budget(gfv, rate_kbps, terms, profile)
+    _check_budget(gfv, kbps, forecast, terms, profile)
     crop, source = around_face(crop, face), clip_named(clip, strip)
     options = EncodeOptions(
-        DEFAULT_QUALITY if quality is None else quality,
-        rate_kbps,
+        quality,
+        kbps,
         picture_quality=picture_quality,
         profile=profile,
         crop=crop,
@@ -125,16 +132,19 @@ def encode(
         true_fps=true_fps,
         sound_kbps=sound_kbps if sound else None,
     )
-    given = {"--quality": quality, "--rate-kbps": rate_kbps, "--fps": fps, "--true-fps": true_fps, "--limit": limit}
+    given = {"--quality": quality, "--kbps": kbps, "--fps": fps, "--true-fps": true_fps, "--limit": limit}
     converter = _converter(clip, gfv, given)
     if converter is not None:
         report = converter(output, picture_quality, sound, sound_kbps)
     else:
         from kinecast.apps.stream.fillers import load_filler
+        from kinecast.codec.filling import DEFAULT_FILLER, INTERPOLATE
 
-        model = choose_for_clip(model, source, crop, forecast)
+        forecast = (DEFAULT_FILLER if kbps is None else INTERPOLATE) if forecast == "auto" else forecast
+        model = choose_for_clip(model, source, crop, DEFAULT_FILLER if forecast == INTERPOLATE else forecast)
         backbone = load_model(model, device, engine, precision)
-        filler = Path(forecast).name, load_filler(forecast, backbone.motion_dim, seed)
+        loaded = None if forecast == INTERPOLATE else load_filler(forecast, backbone.motion_dim, seed)
+        filler = Path(forecast).name, loaded
         options = replace(options, filler=filler, model_name=Path(model).name)
         with progress() as update:
             report = (encode_gfv if gfv else encode_clip)(backbone, source, output, options, update)
@@ -151,11 +161,14 @@ def _check_kind(output: Path, gfv: bool) -> None:
         raise KinecastError(f"{output}: expected {' or '.join(expected)} {found} --gfv, found {output.suffix!r}: {fix}")
 
 
-def _check_budget(gfv: bool, rate_kbps: float | None, terms: str, profile: str) -> None:
-    if terms != "keypoints" and rate_kbps is None:
-        raise KinecastError(f"terms: expected a budget with {terms}, found none: add --rate-kbps, or leave --terms out")
-    if gfv and rate_kbps is not None:
-        raise KinecastError("rate: expected no budget with --gfv, which sends every frame: drop --rate-kbps")
+def _check_budget(gfv: bool, kbps: float | None, forecast: str, terms: str, profile: str) -> None:
+    if terms != "keypoints" and (kbps is None or forecast in ("auto", "interpolate")):
+        raise KinecastError(
+            f"terms: expected a budget and a forecast with {terms}, found {'none' if kbps is None else 'no forecast'}: "
+            "add --kbps and --forecast, or leave --terms out"
+        )
+    if gfv and kbps is not None:
+        raise KinecastError("rate: expected no budget with --gfv, which sends every frame: drop --kbps")
     if gfv and profile != "auto":
         raise KinecastError(
             f"profile: expected none with --gfv, whose coding the standard fixes, found {profile}: drop --profile"
@@ -195,11 +208,12 @@ def _summary(report: Mapping[str, Any]) -> str:
     inside = f"{report['overhead_kbps']:.2f} of it framing" if "overhead_kbps" in report else ""
     if "message_kbps" in report:
         inside = f"{report['message_kbps']:.2f} of it messages, the rest skipped pictures"
+    pictures = "picture" if report.get("pictures", 1) == 1 else f"{report['pictures']} pictures"
     parts = [("times of frames", report.get("times_kbps")), ("sound", report.get("sound_kbps"))]
     beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)
     unseen = report.get("frames_without_face")
     beside += f", no face in {unseen} frames" if unseen else ""
     return (
-        f"{frames}, motion {report['motion_kbps']:.2f} kbps{f' ({inside})' if inside else ''}, picture "
+        f"{frames}, motion {report['motion_kbps']:.2f} kbps{f' ({inside})' if inside else ''}, {pictures} "
         f"{report['picture_bytes']} bytes{beside}, {report['total_kbps']:.2f} kbps in all"
     )

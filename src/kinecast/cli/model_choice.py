@@ -41,7 +41,7 @@ def choose_model(
 
     if named != AUTO:
         return named
-    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".kcm") or carries_gfv(driving)):
+    if isinstance(driving, Path) and (driving.suffix.lower() in (".npz", ".csv", ".kcm") or carries_gfv(driving)):
         return model_of(driving)
     shown = [("driving clip", driving, crops[0]), ("source", source, crops[1])]
     return _faces_or_other(shown, "animated by", forecaster)
@@ -86,6 +86,8 @@ def model_of(motion: Path) -> str:
     from kinecast.motion import Motion
     from kinecast.zoo import names
 
+    if motion.suffix.lower() == ".csv":
+        return FACES
     if motion.suffix.lower() == ".npz":
         return FACES if Motion.load(motion).backbone == FACES else DEFAULT_BACKBONE
     if motion.suffix.lower() == ".kcm":

@@ -1,6 +1,7 @@
 """`kinecast animate` for portraits: one, a folder of them, or only a preview."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ class Portraits:
     output: Path | None
     preview: Path | None
     overwrite: bool
+    workers: int | None = None
+    ray: str | None = None
 
     @property
     def many(self) -> bool:
@@ -42,6 +45,8 @@ class Portraits:
         """
         if self.many:
             self._check_many()
+        else:
+            self._check_workers()
         wanted = [name for name, given in asked.items() if given]
         against = [name for name, given in others.items() if given]
         if self.source is None and wanted:
@@ -57,6 +62,13 @@ class Portraits:
 
         if not is_batch(self.source, Path(self.driving)):
             check_clip_named(self.output)
+            self._check_workers()  # a clip of one source, whose name has no suffix
+
+    def _check_workers(self) -> None:
+        if self.workers is not None or self.ray is not None:
+            raise KinecastError(
+                "workers and ray: expected a folder of sources or of clips, found one of each: drop the option"
+            )
 
     def choose_model(self, named: str) -> str:
         """Return the name of the backbone to load: of a folder, the one for faces.
@@ -91,8 +103,19 @@ class Portraits:
             if given:
                 raise KinecastError(f"{name}: expected one source and one clip, found a folder: leave --{name} out")
         tasks = plan(self.source, Path(self.driving), self.output)
-        done = run_batch(backbone, tasks, self.options, model, self.overwrite, update, say)
+        with self._pool(backbone, model) as pool:
+            done = run_batch(backbone, tasks, self.options, model, self.overwrite, update, say, pool)
         return {"done": done, "outputs": [str(task.output) for task in tasks]}
+
+    def _pool(self, backbone: Any, model: str) -> AbstractContextManager[Any]:
+        """Return what does the work, if not this process."""
+        from kinecast.apps.portrait.batch_worker import BatchSettings, PortraitWorker
+        from kinecast.jobs.pool import WorkerPool
+
+        if self.workers is None and self.ray is None:
+            return nullcontext()
+        used = (str(backbone.device), backbone.engine, backbone.precision)
+        return WorkerPool(PortraitWorker(BatchSettings(model, *used, self.options)), self.workers, self.ray)
 
 
 def check_clip_named(output: Path | None) -> Path:

@@ -10,6 +10,7 @@ from typing import Self
 
 from kinecast.codec.absences import ABSENCE, AbsenceUnit
 from kinecast.codec.quantizer import FINE, MAX_COMPONENTS, MAX_DIM, Component, Layout
+from kinecast.codec.references import CHOICE, ChoiceUnit
 from kinecast.codec.times import TIMES, TimesUnit
 from kinecast.codec.wire import (
     checksum,
@@ -24,7 +25,8 @@ from kinecast.codec.wire import (
 )
 from kinecast.errors import KinecastError
 
-VERSION, EXTENDED = 1, 2  # with times or sound beside the motion it is the second
+# With times or sound beside the motion it is the second, with pictures after the first one the third.
+VERSION, EXTENDED, REFERENCES = VERSIONS = 1, 2, 3
 MAGIC = b"KCM"
 DATAGRAM = 1200  # bytes of one unit: below IPv6's minimum MTU of 1280 with IP, UDP and DTLS headers
 MAX_HEADER = 1024
@@ -46,9 +48,9 @@ class Header:
 
     `model` is the sha256 of the backbone (`codec.identity`), `model_name` is for error messages only.
     `rate` is the frame rate as a fraction, `frame_size` (height, width). `profile` names the prediction tables, and
-    `fingerprint` their content, the entropy tables included. `filler` is how the sender expects skipped frames to be
-    concealed (`codec.filling`); it is a suggestion and affects no bit. `version` is EXTENDED if the stream has times of
-    frames or sound.
+    `fingerprint` their content, the entropy tables included. `filler` says how the sender expects frames that it
+    leaves out to be filled (`codec.filling`), and is advice: it decides no bit. `version` is EXTENDED where the stream
+    has times of frames or sound, REFERENCES where it has several pictures, or smaller ones than its frames.
     """
 
     layout: Layout
@@ -100,9 +102,10 @@ class Header:
                 f"{what}: expected it to start with {MAGIC!r}, found {magic!r}: this is not a .kcm stream"
             )
         version, rest = take_number(rest, 1, what)
-        if version not in (VERSION, EXTENDED):
+        if version not in VERSIONS:
             raise KinecastError(
-                f"{what}: expected format version {VERSION} or {EXTENDED}, found {version}: update kinecast to read it"
+                f"{what}: expected format version {VERSION} to {VERSIONS[-1]}, found {version}: update kinecast to "
+                "read it"
             )
         size, rest = take_varint(rest, what, MAX_HEADER)
         body, rest = take(rest, size, what)
@@ -310,7 +313,7 @@ class SoundUnit:
         return cls(first, tuple(packets)), rest
 
 
-Unit = Header | TimesUnit | AbsenceUnit | SoundUnit | ReferenceChunk | MotionPacket
+Unit = Header | TimesUnit | AbsenceUnit | SoundUnit | ReferenceChunk | ChoiceUnit | MotionPacket
 
 
 def parse_unit(data: bytes) -> tuple[Unit, bytes]:
@@ -325,6 +328,8 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
         return Header.parse(data)
     if data[0] == _REFERENCE:
         return ReferenceChunk.parse(data)
+    if data[0] == CHOICE:
+        return ChoiceUnit.parse(data)
     if data[0] == TIMES:
         return TimesUnit.parse(data)
     if data[0] == ABSENCE:

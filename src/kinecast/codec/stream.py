@@ -20,10 +20,19 @@ from kinecast.codec.packets import (
     parse_unit,
     split_picture,
 )
+from kinecast.codec.references import ChoiceUnit
 from kinecast.codec.times import TimesUnit
 from kinecast.errors import KinecastError
 
-BodyUnit = ReferenceChunk | TimesUnit | AbsenceUnit | SoundUnit | MotionPacket  # what follows a header
+BodyUnit = ReferenceChunk | ChoiceUnit | TimesUnit | AbsenceUnit | SoundUnit | MotionPacket  # what follows a header
+_KINDS = {  # of what is not motion, in the sizes
+    ReferenceChunk: "picture",
+    ChoiceUnit: "picture",
+    AbsenceUnit: "overhead",
+    TimesUnit: "times",
+    SoundUnit: "sound",
+}
+SHRINKS = (1, 2, 4)  # of a picture's sides beside the frame's
 _PIXELS = 1 << 24  # of a reference picture, at most: a few hostile bytes may promise any size
 
 
@@ -98,7 +107,7 @@ class StreamReader:
         while (
             step < len(self._buffer)
             and self._buffer[step] & 0xE0 != 0x80
-            and self._buffer[step] not in b"ARST" + MAGIC[:1]
+            and self._buffer[step] not in b"APRST" + MAGIC[:1]
         ):
             step += 1
         self._buffer = self._buffer[step:]
@@ -106,15 +115,12 @@ class StreamReader:
 
 
 def write_stream(
-    file: BinaryIO,
-    header: Header,
-    picture: bytes,
-    mime: str,
-    units: Iterable[MotionPacket] | Iterable[MotionPacket | TimesUnit | AbsenceUnit | SoundUnit],
+    file: BinaryIO, header: Header, picture: bytes, mime: str, units: Iterable[BodyUnit]
 ) -> dict[str, int]:
-    """Write a stream as its units come; returns the bytes of header, picture, times, sound and motion packets.
+    """Write a stream as its units come; returns the bytes of header, pictures, times, sound, and of motion packets.
 
-    For the latter, payload and overhead are counted separately; absence units are overhead.
+    Of these, payload and overhead are counted apart; what says that frames were absent is overhead. What says which
+    picture is drawn from counts as the pictures'.
     """
     kinds = ("header", "picture", "times", "sound", "payload", "overhead")
     sizes = dict.fromkeys((f"{kind}_bytes" for kind in kinds), 0)
@@ -126,10 +132,8 @@ def write_stream(
         if isinstance(unit, MotionPacket):
             sizes["payload_bytes"] += len(unit.payload)
             sizes["overhead_bytes"] += size - len(unit.payload)
-        elif isinstance(unit, AbsenceUnit):
-            sizes["overhead_bytes"] += size
         else:
-            sizes["times_bytes" if isinstance(unit, TimesUnit) else "sound_bytes"] += size
+            sizes[f"{_KINDS[type(unit)]}_bytes"] += size
     return sizes
 
 
@@ -145,20 +149,24 @@ def code_picture(picture: np.ndarray, quality: int = 60) -> tuple[bytes, str]:
         return out.getvalue(), "image/jpeg"
 
 
-def open_picture(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """Decode a reference picture to uint8 (H, W, 3).
+def open_picture(data: bytes, size: tuple[int, int], smaller: bool = False) -> np.ndarray:
+    """Decode a reference picture to uint8 (H, W, 3); with `smaller` also one of half or a quarter, which is enlarged.
 
     Raises:
         KinecastError: it cannot be decoded, or is not of `size` (height, width).
     """
+    sizes = [(size[1] // by, size[0] // by) for by in (SHRINKS if smaller else SHRINKS[:1])]
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP", "JPEG", "PNG", "AVIF")) as image:
-            if image.size != (size[1], size[0]) or size[0] * size[1] > _PIXELS:
+            if image.size not in sizes or size[0] * size[1] > _PIXELS:
                 raise KinecastError(
                     f"reference picture: expected {size[1]}x{size[0]} as in the header, at most {_PIXELS} pixels, "
                     f"found {image.size[0]}x{image.size[1]}: it is of another stream"
                 )
-            return np.array(image.convert("RGB"))  # a copy: torch needs a writable array
+            picture = image.convert("RGB")
+            if picture.size != sizes[0]:
+                picture = picture.resize(sizes[0], Image.Resampling.BICUBIC)
+            return np.array(picture)  # a copy: torch wants to be able to write
     except KinecastError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds of error for damaged data

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,6 +60,29 @@ class Face:
         """The landmark network's input square in the next frame."""
         points = self.landmarks[:, :2].astype(np.float64)
         return around(points, points[topology.RIGHT_EYE_CORNER], points[topology.LEFT_EYE_CORNER])
+
+
+class _Described(Face):
+    """A face whose expression and pose are computed when first asked for; following it asks for none.
+
+    Args:
+        landmarks: as `Face` has them.
+        presence: likewise.
+        size: height and width of the picture.
+        landmarker: what reads the expression.
+    """
+
+    def __init__(self, landmarks: np.ndarray, presence: float, size: tuple[int, int], landmarker: "Landmarker") -> None:
+        self.__dict__.update(landmarks=landmarks, presence=presence, _size=size, _landmarker=landmarker)
+
+    @cached_property
+    def blendshapes(self) -> np.ndarray:  # type: ignore[override]
+        return self._landmarker.expression(self.landmarks)
+
+    @cached_property
+    def pose(self) -> np.ndarray:  # type: ignore[override]
+        mean = mean_face()
+        return pose(self.landmarks, mean.vertices, mean.pose_weights, *self._size)
 
 
 class Landmarker:
@@ -140,11 +164,10 @@ class Landmarker:
             faces += self.describe(landmarks, presence, [(p.shape[1], p.shape[2]) for p in pictures])
         return faces
 
-    @torch.inference_mode()
     def describe(
         self, landmarks: np.ndarray, presence: Sequence[float], sizes: Sequence[tuple[int, int]]
     ) -> list[Face]:
-        """Return faces with expression and pose computed from their landmarks.
+        """Return faces with expression and pose, computed from their landmarks when first asked for.
 
         Args:
             landmarks: (N, 478, 3), as in `Face`.
@@ -152,12 +175,13 @@ class Landmarker:
             sizes: height and width of the picture of each.
         """
         points = np.asarray(landmarks, np.float32)
-        read = torch.from_numpy(points[:, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
-        scores, mean = self.networks.blendshapes(read).cpu().numpy(), mean_face()
-        return [
-            Face(one, shapes, sure, pose(one, mean.vertices, mean.pose_weights, *size))
-            for one, shapes, sure, size in zip(points, scores, presence, sizes, strict=True)
-        ]
+        return [_Described(*each, self) for each in zip(points, presence, sizes, strict=True)]
+
+    @torch.inference_mode()
+    def expression(self, landmarks: np.ndarray) -> np.ndarray:
+        """Return the blendshapes (52,) of landmarks (478, 3), as `Face` has both."""
+        read = torch.from_numpy(landmarks[None, topology.BLENDSHAPE_POINTS, :2]).to(self.device)
+        return self.networks.blendshapes(read)[0].cpu().numpy()
 
     @torch.inference_mode()
     def _points(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> tuple[np.ndarray, list[float]]:

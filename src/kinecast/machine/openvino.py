@@ -27,7 +27,7 @@ def openvino() -> Any:
     return optional("engine openvino", "openvino")
 
 
-class CompiledPart:
+class CompiledPart(nn.Module):
     """One part, compiled for each input size at first use. The frames of a batch run one by one.
 
     Args:
@@ -37,11 +37,12 @@ class CompiledPart:
     """
 
     def __init__(self, path: Path, hint: str, single: bool = False) -> None:
+        super().__init__()
         self.path, self.hint, self.single = path, hint, single
-        self._compiled: dict[_Sizes, Any] = {}
+        self._networks: dict[_Sizes, Any] = {}
         self._own = threading.local()  # requests hold buffers: one per thread
 
-    def __call__(self, *inputs: Tensor) -> Any:
+    def forward(self, *inputs: Tensor) -> Any:
         """Run inputs (B, C, h, w); returns a tensor, or a tuple of tensors."""
         request = self._request(tuple(tuple(x.shape[1:]) for x in inputs))
         frames = []
@@ -57,9 +58,9 @@ class CompiledPart:
     def _request(self, sizes: _Sizes) -> Any:
         requests = self._own.__dict__.setdefault("requests", {})
         if sizes not in requests:
-            if sizes not in self._compiled:
-                self._compiled[sizes] = self._compile(sizes)
-            requests[sizes] = self._compiled[sizes].create_infer_request()
+            if sizes not in self._networks:
+                self._networks[sizes] = self._compile(sizes)
+            requests[sizes] = self._networks[sizes].create_infer_request()
         return requests[sizes]
 
     def _compile(self, sizes: _Sizes) -> Any:

@@ -86,6 +86,18 @@ class Backbone(nn.Module, ABC):
         self.animate(self.encode_source(picture), motion, motion)
         return motion
 
+    def rehearse(self) -> Callable[[int], Tensor]:
+        """Return what renders frame i of a made-up clip of three, (1, 3, H, W), with all that a frame takes in use.
+
+        Engines are compared by it (`kinecast.runtime.auto`).
+        """
+        height, width = self.frame_size
+        coarse = torch.rand(1, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+        wide = F.interpolate(coarse, size=(height, width + 16), mode="bicubic", align_corners=False).clamp(0, 1)
+        frames = torch.cat([wide[..., shift : shift + width] for shift in (0, 4, 8)]).to(self.device)
+        state, own = self.encode_source(frames[:1]), self.detect(frames[:1])
+        return lambda i: self.animate(state, own, self.detect(frames[i % len(frames)][None]))
+
     @abstractmethod
     def encode_source(self, image: Tensor) -> Any:
         """Precompute everything that depends on the source image (1, 3, H, W) in [0, 1] alone."""
@@ -164,6 +176,13 @@ class Backbone(nn.Module, ABC):
             KinecastError: it does not.
         """
         options.refuse(self.name)
+
+    def reference(self, source: Motion, driving: Motion) -> int:
+        """Return which frame of a driving clip (T), known beforehand, changes are counted from on a source (1).
+
+        Here the first.
+        """
+        return 0
 
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None

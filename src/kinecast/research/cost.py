@@ -22,7 +22,7 @@ from kinecast.forecasting.base import Forecaster
 from kinecast.models import FOMM, TPS, FaceVid2Vid
 from kinecast.models.base import Backbone
 from kinecast.models.blocks.layers import AntiAliasDownsample
-from kinecast.runtime.fomm import EngineFOMM
+from kinecast.runtime.offers import plain
 
 OBSERVED = HORIZON = 6
 FPS = 30
@@ -71,7 +71,7 @@ def count_macs(model: Backbone) -> dict[str, int]:
     Raises:
         KinecastError: not one of `COUNTED`.
     """
-    network = model.model if isinstance(model, EngineFOMM) else model
+    network = plain(model)
     if not isinstance(network, COUNTED):
         able = ", ".join(kind.name for kind in COUNTED)
         raise KinecastError(f"cost: expected one of {able}, found {model.name}: its products are not counted yet")

@@ -36,7 +36,7 @@ class Distortions:
             self._features = load_features("mobilenet-v2")
         except KinecastError as error:
             self.missing["perceptual"] = str(error)
-        self._faces = FaceDistances(face_api)
+        self.faces = FaceDistances(face_api)
         if face_api is None:
             self.missing["identity"] = (
                 "identity: expected the weights of a face recognition network, found none named: "
@@ -63,7 +63,7 @@ class Reference:
 
     def __init__(self, measures: Distortions, truth: Tensor) -> None:
         self.truth, self._measures = truth, measures
-        self._faces = {t: measures._faces.look(truth[t]) for t in range(0, len(truth), measures.face_every)}
+        self._faces = {t: measures.faces.look(truth[t]) for t in range(0, len(truth), measures.face_every)}
 
     def compare(self, frames: Tensor) -> dict[str, np.ndarray]:
         """Compare frames (T, 3, H, W) with the true ones: (T,) each; NaN where a frame is left out or has no face."""
@@ -76,17 +76,21 @@ class Reference:
         if self._measures._features is not None:
             chunks = zip(frames.split(_BATCH), self.truth.split(_BATCH), strict=True)
             out["perceptual"] = np.concatenate([self._perceptual(a, b) for a, b in chunks])
-        each = {t: self._measures._faces.compare(frames[t], face) for t, face in self._faces.items()}
+        each = {t: self._measures.faces.compare(frames[t], face) for t, face in self._faces.items()}
         for name in next(iter(each.values()), {}):
             out[name] = np.full(len(frames), np.nan)
             out[name][list(each)] = [one[name] for one in each.values()]
         return out
 
     def _perceptual(self, frames: Tensor, truth: Tensor) -> np.ndarray:
-        """Mean over the network's maps of their L1 distance, each relative to the true map's mean magnitude."""
-        pairs = zip(self._measures.features(frames), self._measures.features(truth), strict=True)
-        distances = [(x - y).abs().mean(dim=(1, 2, 3)) / y.abs().mean(dim=(1, 2, 3)) for x, y in pairs]
-        return torch.stack(distances).mean(dim=0).numpy()
+        return features_apart(self._measures.features(frames), self._measures.features(truth))
+
+
+def features_apart(maps: list[Tensor], truth: list[Tensor]) -> np.ndarray:
+    """Return the perceptual distance (T,): the mean over maps of their L1 distance, each over the true one's mean."""
+    pairs = zip(maps, truth, strict=True)
+    distances = [(x - y).abs().mean(dim=(1, 2, 3)) / y.abs().mean(dim=(1, 2, 3)) for x, y in pairs]
+    return torch.stack(distances).mean(dim=0).numpy()
 
 
 def summary(values: list[dict[str, np.ndarray]]) -> dict[str, float]:

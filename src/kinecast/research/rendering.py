@@ -41,7 +41,8 @@ class Stage:
         """
         motion = self.motion.with_vectors(vectors)
         if self.relative:
-            motion = self.backbone.relative_motion(self._source_motion.to("cpu"), motion, self.motion[0], False)
+            source = self._source_motion.to("cpu")
+            motion = self.backbone.retarget(source, self.motion[0], adapt_scale=False)(motion)
         return self.backbone.animate(self._state, self._source_motion, motion.to(self.backbone.device)).cpu()
 
     def truths(self, vectors: Tensor, windows: Sequence[int], every: int = 1) -> Iterator[Tensor]:

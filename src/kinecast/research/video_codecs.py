@@ -10,7 +10,7 @@ Notation: T frames.
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -81,6 +81,29 @@ CODECS = {
         ),
         (63, 60, 56, 52, 47, 42, 36),
     ),
+}
+
+
+def _at_speed(name: str, crfs: tuple[int, ...], **options: str) -> VideoCodec:
+    """Return an encoder of CODECS with other options, and constant qualities worth looking at."""
+    known = CODECS[name]
+    return replace(known, options=tuple((dict(known.options) | options).items()), crfs=crfs)
+
+
+_X_STEPS, _AV_STEPS = (51, 44, 36), (63, 55, 44)
+# As slow as a low delay lets them be. libx265's veryslow runs at three pictures a second and gains a tenth: slow it is.
+SLOW_CODECS = {
+    "x264": _at_speed("x264", _X_STEPS),
+    "x265": _at_speed("x265", _X_STEPS),
+    "av1": _at_speed("av1", _AV_STEPS, preset="3", **{"svtav1-params": "pred-struct=1:lookahead=0:scd=0:lp=1"}),
+    "vp9": _at_speed("vp9", _AV_STEPS, deadline="good", **{"cpu-used": "0"}),
+}
+# As calls run them, next to a camera and a network: libwebrtc takes VP9 at speed 7 for small pictures.
+CALL_CODECS = {
+    "x264": _at_speed("x264", _X_STEPS, preset="veryfast"),
+    "x265": _at_speed("x265", _X_STEPS, preset="veryfast"),
+    "av1": _at_speed("av1", _AV_STEPS, preset="10"),
+    "vp9": _at_speed("vp9", _AV_STEPS, **{"cpu-used": "7"}),
 }
 
 

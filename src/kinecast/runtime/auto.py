@@ -1,41 +1,44 @@
 """`auto`: measure the engines on a few frames, take the fastest within the tolerance, and remember it.
 
-The choice depends on the machine, so it is measured there; it is kept in the cache folder, so that repeated runs do not
-measure again. The measurements are in `reason` and in the log `kinecast.runtime`.
+The choice depends on the machine, so it is measured there; it is kept in the cache folder, for a program that starts
+every minute should not measure every minute. What was measured is in `reason` and in the log `kinecast.runtime`.
 """
 
 import json
 import logging
+import os
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.codec.identity import model_identity
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import atomic_path, make_folder
 from kinecast.machine.cache import cache_folder, key_of
+from kinecast.machine.processor import instruction_sets, processor
 from kinecast.models.base import Backbone
-from kinecast.models.fomm import FOMM
-from kinecast.models.mesh.model import Mesh
 from kinecast.runtime import PRECISIONS, SUPPORTED, TOLERANCES, builder, check_able
+from kinecast.runtime.offers import offer_of
 
 Pair = tuple[str, str]  # engine, precision
+Clip = Callable[[int], Tensor]  # as `Backbone.rehearse` returns it
 
 LOG = logging.getLogger("kinecast.runtime")
 _FRAMES = 5  # timed, after one that is not
+_SECONDS = 2.0  # after which no more frames are timed than two
 _WORTH = 0.95  # a later candidate must take at most this share of the best time so far
-_VERSION = 2  # of the engines: raise it when a change makes old choices wrong
+_VERSION = 3  # of the engines: raise it when a change makes old choices wrong
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One candidate on the warm-up frames: milliseconds to detect and animate a frame, differences from plain torch."""
+    """One candidate on the frames of `Backbone.rehearse`: milliseconds per frame, differences from plain torch."""
 
     engine: str
     precision: str
@@ -56,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The cached choice: engine and precision, the reason, and why the requested precision is unavailable, if so."""
+    """What is remembered: a pair, why it was taken, and what was found wrong with all of the precision asked for."""
 
     engine: str
     precision: str
@@ -67,18 +70,16 @@ class _Choice:
 def choose(model: Backbone, precision: str) -> Backbone:
     """Return the model run by the fastest engine that keeps `precision`.
 
-    A request for int8 may give bf16 or exact, and one for bf16 exact, never the other way round. An unavailable
-    precision gives a warning each time, with the reason.
+    A wish for int8 may be answered by bf16 or exact, for bf16 by exact, never the other way round. That a precision
+    cannot be had here is warned of every time, with the reason.
     """
-    if isinstance(model, Mesh) and model.device.type == "cpu":
-        return _unmeasured(model, precision)
-    if not isinstance(model, FOMM) or model.device.type != "cpu":
+    if offer_of(model) is None or model.device.type != "cpu":
         model.reason = f"auto: the only engine for {model.name} on {model.device.type}"
         if precision != "exact":
             warn_of_lack(precision, f"{model.name} on {model.device.type} has none", model)
         return model
     lack = lack_of(model, precision)
-    path = cache_folder() / "choices" / f"{_key(model, precision, lack)}.json"
+    path = _path(model, precision, lack)
     known = _remembered(path, precision)
     chosen = None if known is None else _chosen_earlier(model, known)
     if chosen is None or known is None:
@@ -89,15 +90,10 @@ def choose(model: Backbone, precision: str) -> Backbone:
     return chosen
 
 
-def _unmeasured(model: Mesh, precision: str) -> Backbone:
-    """Return a mesh run by `fast`: it needs frames with a face in them, which there are none of to measure with."""
-    lack = lack_of(model, precision)
-    level = precision if not lack else "bf16" if precision == "int8" and not lack_of(model, "bf16") else "exact"
-    chosen = builder("fast")(model, level)
-    chosen.reason = "auto: the fastest engine for mesh"
-    if lack:
-        warn_of_lack(precision, lack, chosen)
-    return chosen
+def remembered(model: Backbone, precision: str) -> str:
+    """Return why an engine was taken for a model at a precision on this machine; nothing if none was measured yet."""
+    known = _remembered(_path(model, precision, lack_of(model, precision)), precision)
+    return "" if known is None else known.reason
 
 
 def lack_of(model: Backbone, precision: str) -> str:
@@ -122,7 +118,7 @@ def warn_of_lack(precision: str, lack: str, chosen: Backbone) -> None:
     )
 
 
-def _chosen_earlier(model: FOMM, known: _Choice) -> Backbone | None:
+def _chosen_earlier(model: Backbone, known: _Choice) -> Backbone | None:
     try:
         chosen = builder(known.engine)(model, known.precision)
     except KinecastError as error:  # a converted model was removed since: measure again
@@ -133,21 +129,22 @@ def _chosen_earlier(model: FOMM, known: _Choice) -> Backbone | None:
     return chosen
 
 
-def _measured_choice(model: FOMM, precision: str) -> tuple[Backbone, _Choice]:
-    frames = _warm_up_frames(model)
+def _measured_choice(model: Backbone, precision: str) -> tuple[Backbone, _Choice]:
     able: dict[Pair, Backbone] = {("eager", "exact"): model}
-    rendered = {("eager", "exact"): _render(model, frames)}
+    clips = {("eager", "exact"): model.rehearse()}
+    rendered = {("eager", "exact"): _rendered(clips["eager", "exact"])}
     missing = []
     for engine, level in _candidates(precision):
         try:
             candidate = builder(engine)(model, level)
-            rendered[engine, level] = _render(candidate, frames)  # OpenVINO compiles at the first run
-            able[engine, level] = candidate
+            clip = candidate.rehearse()
+            rendered[engine, level] = _rendered(clip)  # OpenVINO compiles at the first run
+            able[engine, level], clips[engine, level] = candidate, clip
         except KinecastError as error:
             LOG.info("auto: %s %s: %s", engine, level, error)
             if level == precision:
                 missing.append(str(error))
-    times = _times(able, frames)
+    times = _times(clips)
     found = []
     for pair in able:
         difference = (rendered[pair] - rendered["eager", "exact"]).abs()
@@ -171,37 +168,33 @@ def _candidates(precision: str) -> list[Pair]:
     return [(engine, level) for engine in engines for level in levels if level in SUPPORTED[engine]]
 
 
-def _times(able: dict[Pair, Backbone], frames: Tensor) -> dict[Pair, float]:
-    """Return milliseconds to detect and animate one frame: medians over interleaved rounds."""
-    started = {pair: (each.encode_source(frames[:1]), each.detect(frames[:1])) for pair, each in able.items()}
-    times: dict[Pair, list[float]] = {pair: [] for pair in able}
+def _times(clips: dict[Pair, Clip]) -> dict[Pair, float]:
+    """Return milliseconds per frame: medians of rounds in which all take turns."""
+    times: dict[Pair, list[float]] = {pair: [] for pair in clips}
+    started = time.perf_counter()
     for turn in range(_FRAMES + 1):
-        for pair, each in able.items():
+        if turn > 2 and time.perf_counter() - started > _SECONDS:
+            break
+        for pair, clip in clips.items():
             begun = time.perf_counter()
-            each.animate(*started[pair], each.detect(frames[turn % len(frames)][None]))
+            clip(turn)
             times[pair].append(1000 * (time.perf_counter() - begun))
-    return {pair: sorted(each[1:])[_FRAMES // 2] for pair, each in times.items()}
+    return {pair: sorted(each[1:])[(len(each) - 1) // 2] for pair, each in times.items()}
 
 
-def _render(model: Backbone, frames: Tensor) -> Tensor:
-    motion = model.detect(frames)
-    return model.animate(model.encode_source(frames[:1]), motion[:1], motion)
+def _rendered(clip: Clip) -> Tensor:
+    return torch.cat([clip(i) for i in range(3)])
 
 
-def _warm_up_frames(model: Backbone) -> Tensor:
-    """Return three pictures (3, 3, H, W) of smooth colours, each a little further to the side."""
-    height, width = model.frame_size
-    coarse = torch.rand(1, 3, 9, 11, generator=torch.Generator().manual_seed(0))
-    wide = F.interpolate(coarse, size=(height, width + 16), mode="bicubic", align_corners=False).clamp(0, 1)
-    return torch.cat([wide[..., shift : shift + width] for shift in (0, 4, 8)])
+def _path(model: Backbone, precision: str, lack: str) -> Path:
+    return cache_folder() / "choices" / f"{_key(model, precision, lack)}.json"
 
 
-def _key(model: FOMM, precision: str, lack: str) -> str:
-    from kinecast.machine.processor import processor
-
+def _key(model: Backbone, precision: str, lack: str) -> str:
     identity, threads = model_identity(model).hex(), torch.get_num_threads()
     versions = [_installed(package) for package in ("torch", "openvino")]
-    return key_of(_VERSION, identity, precision, processor(), threads, *versions, lack)
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    return key_of(_VERSION, identity, precision, processor(), *instruction_sets(), limit, threads, *versions, lack)
 
 
 def _installed(package: str) -> str:
@@ -216,7 +209,7 @@ def _remembered(path: Path, precision: str) -> _Choice | None:
         values = json.loads(path.read_text())
         known = _Choice(*(str(values[field.name]) for field in fields(_Choice)))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # missing or edited: measured again
+        return None  # not measured yet, or by a hand: it is measured anew
     allowed = PRECISIONS[: PRECISIONS.index(precision) + 1]
     fits = known.precision in SUPPORTED.get(known.engine, ()) and known.precision in allowed
     return known if fits else None
@@ -228,4 +221,4 @@ def _remember(path: Path, choice: _Choice) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(asdict(choice)) + "\n")
     except KinecastError as error:
-        LOG.info("auto: the choice could not be cached: %s", error)
+        LOG.info("auto: the choice is not remembered: %s", error)

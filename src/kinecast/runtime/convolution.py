@@ -23,12 +23,17 @@ def bfloat16_available() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def amx_available() -> bool:
+    """Whether this processor has AMX, whose bfloat16 is ten times as fast as float32; without it, twice."""
+    return bfloat16_available() and torch.cpu._is_amx_tile_supported()
+
+
 class Convolution(nn.Module):
     """A convolution, or a transposed one, and a ReLU if wanted.
 
     Args:
-        weight: (O, I, k, k), or (I, O, k, k) of a transposed convolution.
-        bias: (O,).
+        weight: (O, I / groups, k, k), or (I, O, k, k) of a transposed convolution.
+        bias: (O,), or None.
         padding: on all four sides.
         stride: in both directions.
         relu: whether a ReLU follows.
@@ -36,24 +41,28 @@ class Convolution(nn.Module):
         dtype: of weights, input and output.
         size: height and width of the inputs to expect, for which weights are packed; other inputs are computed too.
             None leaves the weights as they are, so that the module can be exported.
+        groups: of a convolution that is not transposed: of channels in and out that have no part in each other.
     """
 
     def __init__(
         self,
         weight: Tensor,
-        bias: Tensor,
+        bias: Tensor | None,
         padding: int,
         stride: int = 1,
         relu: bool = False,
         transposed: bool = False,
         dtype: torch.dtype = torch.float32,
         size: tuple[int, int] | None = None,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.padding, self.stride, self.relu, self.transposed = padding, stride, relu, transposed
-        self.in_channels = weight.shape[0 if transposed else 1]
+        self.groups = groups
+        self.in_channels = weight.shape[0] if transposed else weight.shape[1] * groups
         self.packed = size is not None and packing_available()
-        self.bias = nn.Parameter(bias.detach().to(dtype).clone(), requires_grad=False)
+        kept = None if bias is None else nn.Parameter(bias.detach().to(dtype).clone(), requires_grad=False)
+        self.register_parameter("bias", kept)
         weight = weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
         if not self.packed:
             self.weight = nn.Parameter(weight, requires_grad=False)
@@ -66,25 +75,35 @@ class Convolution(nn.Module):
                     weight, pair[0], (0, 0), pair[1], pair[2], 1, shape
                 )
             else:
-                self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *pair, 1, shape)
+                self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *pair, groups, shape)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, I, h, w) to (B, O, h', w')."""
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """Map (B, I, h, w) to (B, O, h', w').
+
+        Args:
+            x: channels last.
+            add: (B, O, h', w'), added before the ReLU; not of a transposed convolution.
+        """
         if self.packed:
-            return self._run_packed(x)
+            return self._run_packed(x, add)
         if self.transposed:
             out = F.conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding)
         else:
-            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+            out = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, groups=self.groups)
+        out = out if add is None else out + add
         return F.relu(out) if self.relu else out
 
-    def _run_packed(self, x: Tensor) -> Tensor:
+    def _run_packed(self, x: Tensor, add: Tensor | None) -> Tensor:
         padding, stride = (self.padding, self.padding), (self.stride, self.stride)
         then = "relu" if self.relu else "none"
         if self.transposed:
             return torch.ops.mkldnn._convolution_transpose_pointwise(
                 x, self._weight, self.bias, padding, (0, 0), stride, (1, 1), 1, then, [], ""
             )
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self.bias, padding, stride, (1, 1), 1, then, [], ""
+        shape = padding, stride, (1, 1), self.groups
+        if add is None:
+            return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self.bias, *shape, then, [], "")
+        unary = "relu" if self.relu else None
+        return torch.ops.mkldnn._convolution_pointwise.binary(
+            x, add, self._weight, self.bias, *shape, "add", 1.0, unary, [], None
         )

@@ -1,47 +1,34 @@
-"""The `fast` engine: folded parts, run by torch. Each backbone that it can run has an entry in `FAST`."""
-
-from collections.abc import Callable
-from typing import Any
+"""The `fast` engine: folded parts, run by torch."""
 
 from kinecast.errors import KinecastError
 from kinecast.machine.processor import processor
 from kinecast.models.base import Backbone
-from kinecast.models.fomm import FOMM
-from kinecast.models.mesh.model import Mesh
 from kinecast.runtime.convolution import bfloat16_available
-from kinecast.runtime.fomm import EngineFOMM
-from kinecast.runtime.mesh import FastMesh
-from kinecast.runtime.parts import folded_parts
-
-# How a backbone of a class is run, at a precision.
-FAST: dict[type[Backbone], Callable[[Any, str], Backbone]] = {
-    FOMM: lambda model, precision: EngineFOMM(model, folded_parts(model, precision), "fast", precision),
-    Mesh: FastMesh,
-}
+from kinecast.runtime.offers import Offer, no_offer, offer_of
 
 
 def build_fast(model: Backbone, precision: str) -> Backbone:
     """Fold a backbone on the CPU.
 
     Raises:
-        KinecastError: another backbone or another device, or a processor without bfloat16.
+        KinecastError: a backbone that offers no parts, another device, or a processor without bfloat16.
     """
-    check_fast(model, precision)
-    return FAST[type(model)](model, precision)
+    offer = check_fast(model, precision)
+    engined = offer.run(model, offer.fold(model, precision, True))
+    engined.engine, engined.precision, engined.reason = "fast", precision, "requested"
+    return engined
 
 
-def check_fast(model: Backbone, precision: str) -> None:
-    """Check that this engine can run a model here.
+def check_fast(model: Backbone, precision: str) -> Offer:
+    """Return what a model offers if this engine can run it here.
 
     Raises:
         KinecastError: as `build_fast`.
     """
-    if type(model) not in FAST:
-        able = " or ".join(kind.name for kind in FAST)
-        raise KinecastError(f"engine fast: expected a {able}, found {model.name}: use engine eager or auto")
-    needs_cpu(model, "fast")
+    offer = needs_offer(model, "fast")
     if precision == "bf16":
         needs_bfloat16()
+    return offer
 
 
 def needs_bfloat16() -> None:
@@ -56,23 +43,15 @@ def needs_bfloat16() -> None:
         )
 
 
-def needs_fomm_on_cpu(model: Backbone, engine: str) -> FOMM:
-    """Return the model if these engines can run it.
+def needs_offer(model: Backbone, engine: str) -> Offer:
+    """Return what a model offers to the engines of the CPU.
 
     Raises:
-        KinecastError: another backbone or another device.
+        KinecastError: nothing, or it is on another device.
     """
-    if not isinstance(model, FOMM):
-        raise KinecastError(f"engine {engine}: expected a fomm, found {model.name}: use engine eager or auto")
-    needs_cpu(model, engine)
-    return model
-
-
-def needs_cpu(model: Backbone, engine: str) -> None:
-    """Check that a model is on the CPU.
-
-    Raises:
-        KinecastError: it is elsewhere.
-    """
+    offer = offer_of(model)
+    if offer is None:
+        raise no_offer(f"engine {engine}", model, "use engine eager or auto")
     if model.device.type != "cpu":
         raise KinecastError(f"engine {engine}: expected device cpu, found {model.device}: use engine eager or auto")
+    return offer

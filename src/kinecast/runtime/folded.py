@@ -8,6 +8,7 @@ convolutions go by Winograd's algorithm.
 `size` is the height and width of the inputs to expect: rewriting and packing are chosen for it, and right for any.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.models.blocks.layers import DownBlock2d, Hourglass, ResBlock2d, SameBlock2d, UpBlock2d
-from kinecast.runtime.convolution import Convolution
+from kinecast.runtime.convolution import Convolution, amx_available
 from kinecast.runtime.winograd import WinogradConv2d
 
 Size = tuple[int, int]
 
-_WINOGRAD_CHANNELS = 128  # below it the transforms cost what the products save (measured with AVX-512)
 _TRANSPOSED_SIDE = {torch.float32: 8, torch.bfloat16: 16}  # below, its larger kernel costs more than it saves
 _SAFE_CHANNELS = 16  # oneDNN 3 (torch 2.13) with AMX computes bfloat16 8x8 kernels of stride 2 wrongly for 8 and 12
 
@@ -36,9 +36,19 @@ class Style:
     dtype: torch.dtype = torch.float32
     native: bool = True
 
-    def convolution(self, weight: Tensor, bias: Tensor, padding: int, size: Size, **options: Any) -> Convolution:
+    def convolution(self, weight: Tensor, bias: Tensor | None, padding: int, size: Size, **options: Any) -> Convolution:
         """Return a `Convolution` in this style."""
         return Convolution(weight, bias, padding, dtype=self.dtype, size=size if self.native else None, **options)
+
+    def input(self, x: Tensor) -> Tensor:
+        """Return a network's input (B, C, h, w) as its convolutions want it."""
+        x = x.to(self.dtype)
+        if not self.native or x.is_contiguous(memory_format=torch.channels_last):
+            return x
+        out = torch.empty_like(x, memory_format=torch.channels_last)
+        for frame, given in zip(out, x, strict=True):  # torch transposes matrices faster than it orders four dimensions
+            frame.permute(1, 2, 0).flatten(0, 1).copy_(given.flatten(1).T)
+        return out
 
 
 def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -82,7 +92,25 @@ class FoldedSame(nn.Module):
         return F.avg_pool2d(out, 2) if self.pool else out
 
 
-class FoldedUp(nn.Module):
+class UpConvolution(nn.Module):
+    """Nearest up-sampling by 2 and a 3x3 convolution: a transposed convolution of four taps, where that is faster."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, size: Size, style: Style, relu: bool) -> None:
+        super().__init__()
+        self.transposed = min(size) >= _TRANSPOSED_SIDE[style.dtype]
+        if self.transposed:
+            taps = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+            kernel = torch.einsum("ax,by,oixy->ioab", taps, taps, weight)
+            self.conv = style.convolution(kernel, bias, 1, size, stride=2, relu=relu, transposed=True)
+        else:
+            self.conv = style.convolution(weight, bias, 1, (2 * size[0], 2 * size[1]), relu=relu)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C', 2h, 2w)."""
+        return self.conv(x if self.transposed else F.interpolate(x, scale_factor=2.0))
+
+
+class FoldedUp(UpConvolution):
     """`UpBlock2d`.
 
     In one dimension, output 2i of up-sampling and convolution is w0 x[i-1] + (w1 + w2) x[i], and output 2i+1 is
@@ -90,19 +118,29 @@ class FoldedUp(nn.Module):
     """
 
     def __init__(self, block: UpBlock2d, size: Size, style: Style) -> None:
-        super().__init__()
-        weight, bias = fold_norm(block.conv, block.norm)
-        self.transposed = min(size) >= _TRANSPOSED_SIDE[style.dtype]
-        if self.transposed:
-            taps = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-            kernel = torch.einsum("ax,by,oixy->ioab", taps, taps, weight)
-            self.conv = style.convolution(kernel, bias, 1, size, stride=2, relu=True, transposed=True)
-        else:
-            self.conv = style.convolution(weight, bias, 1, (2 * size[0], 2 * size[1]), relu=True)
+        super().__init__(*fold_norm(block.conv, block.norm), size, style, relu=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C', 2h, 2w)."""
-        return self.conv(x if self.transposed else F.interpolate(x, scale_factor=2.0))
+
+class FoldedUpJoin(nn.Module):
+    """Up-sampling by 2, another input beside it, and a 3x3 convolution of both: the sum of one of each.
+
+    Args:
+        conv: over the up-sampled channels and then those of the other input.
+        norm: after it; a ReLU follows.
+        size: of what is up-sampled.
+        style: how it is rewritten.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, size: Size, style: Style) -> None:
+        super().__init__()
+        weight, bias = fold_norm(conv, norm)
+        other = len(weight)  # channels: as many as come out
+        self.up = UpConvolution(weight[:, :-other], None, size, style, relu=False)
+        self.other = style.convolution(weight[:, -other:], bias, 1, (2 * size[0], 2 * size[1]), relu=True)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Map (B, C, h, w) and (B, C', 2h, 2w) to (B, C', 2h, 2w)."""
+        return self.other(other, self.up(x))
 
 
 class FoldedRes(nn.Module):
@@ -116,9 +154,18 @@ class FoldedRes(nn.Module):
         scale, shift = norm_line(block.norm1)
         self.register_buffer("scale", scale[:, None, None].clone())
         self.register_buffer("shift", shift[:, None, None].clone())
+        winograd = style.native and len(scale) >= _winograd_channels(style.dtype)
+        if winograd:
+            style = Style(torch.float32)
         self.dtype = style.dtype
-        self.conv1 = _wide_convolution(*fold_norm(block.conv1, block.norm2), size, style, relu=True)
-        self.conv2 = _wide_convolution(*tensors_of(block.conv2), size, style, relu=False)
+
+        def convolution(weight: Tensor, bias: Tensor, relu: bool) -> nn.Module:
+            if winograd:
+                return WinogradConv2d(weight, bias, relu, size)
+            return style.convolution(weight, bias, 1, size, relu=relu)
+
+        self.conv1 = convolution(*fold_norm(block.conv1, block.norm2), relu=True)
+        self.conv2 = convolution(*tensors_of(block.conv2), relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float32 (B, C, h, w) to the same shape."""
@@ -126,10 +173,15 @@ class FoldedRes(nn.Module):
         return x + self.conv2(self.conv1(out))
 
 
-def _wide_convolution(weight: Tensor, bias: Tensor, size: Size, style: Style, relu: bool) -> nn.Module:
-    if style.native and style.dtype == torch.float32 and len(weight) >= _WINOGRAD_CHANNELS:
-        return WinogradConv2d(weight, bias, relu)
-    return style.convolution(weight, bias, 1, size, relu=relu)
+def _winograd_channels(dtype: torch.dtype) -> int:
+    """Return from how many channels on Winograd's algorithm, in float32, is faster than a direct convolution.
+
+    Below, its transforms cost what its products save (measured with AVX-512). Direct convolutions in bfloat16 are
+    faster with AMX at any width, and without it as long as they are narrow.
+    """
+    if dtype == torch.float32:
+        return 128
+    return sys.maxsize if amx_available() else 256
 
 
 class FoldedHourglass(nn.Module):

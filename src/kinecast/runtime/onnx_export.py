@@ -1,65 +1,50 @@
 """ONNX files of a backbone's parts, for other run-times.
 
-What is exported: the four parts of a FOMM (`kinecast.runtime.parts`), float32, with any batch, height and width that
-the weights take. What is not: the motion algebra between them (inverse 2x2 matrices, heatmaps, the warping of the
-source), which is a page of arithmetic in `kinecast.runtime.fomm` that must stay float32, and backbones other than FOMM.
-How the warping reads its grid is `align_corners` of the config in `model.json`.
+What is exported: the parts that a backbone offers to the engines (`kinecast.runtime.offers`), float32, with any batch,
+height and width that the weights take. What is not: the algebra between them, which must stay float32 (of a FOMM:
+inverse 2x2 matrices, heatmaps, the warping of the source; a page of arithmetic in `kinecast.runtime.fomm`). How the
+warping of a FOMM reads its grid is `align_corners` of the config in `model.json`.
 """
 
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from kinecast.errors import KinecastError
 from kinecast.files import atomic_path
 from kinecast.models.base import Backbone
-from kinecast.models.fomm import FOMM
 from kinecast.packages import optional
-from kinecast.runtime.compiled import PARTS, example_inputs
-from kinecast.runtime.fomm import EngineFOMM
-from kinecast.runtime.parts import folded_parts
+from kinecast.runtime.offers import no_offer, offer_of, plain
 
 _OPSET = 18
-_SKIPS = [f"skip{i}" for i in range(8)]  # those that a generator has
-_INPUTS = {"detector": ["frame"], "encoder": ["source"], "hourglass": ["maps"], "renderer": ["features", *_SKIPS]}
-_PASSED = "source_warped"  # the renderer's last input, if the source's pixels are passed through
-_OUTPUTS = {
-    "detector": ["value", "jacobian"],
-    "encoder": ["features", *_SKIPS],
-    "hourglass": ["mask", "occlusion"],
-    "renderer": ["frame_rendered"],
-}
 
 
 def export_onnx(model: Backbone, folder: str | Path) -> dict[str, Path]:
-    """Write `detector.onnx`, `encoder.onnx`, `hourglass.onnx`, `renderer.onnx` and `model.json` (sizes, temperature).
+    """Write each part, of a FOMM `detector.onnx`, `encoder.onnx`, `hourglass.onnx`, `renderer.onnx`, and `model.json`.
 
     Returns:
         The files by part.
 
     Raises:
-        KinecastError: another backbone than FOMM, or the extra is missing.
+        KinecastError: a backbone that offers no parts, or the extra is missing.
     """
-    network = model.model if isinstance(model, EngineFOMM) else model
-    if not isinstance(network, FOMM):
-        raise KinecastError(f"onnx: expected a fomm, found {model.name}: its parts cannot be exported yet")
+    network = plain(model)
+    offer = offer_of(network)
+    if offer is None:
+        raise no_offer("onnx", model, "its parts cannot be exported yet")
     optional("onnx", "onnx")
-    parts = folded_parts(network, native=False)
+    parts, inputs_of = offer.fold(network, "exact", False), offer.examples(network)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
-    for part in PARTS:
-        module: Any = getattr(parts, part)
-        examples = tuple(example.to(network.device) for example in example_inputs(network, part))
+    for part, known in offer.parts.items():
+        module = parts[part]
+        inputs = list(inputs_of[part])
+        examples = tuple(example.to(network.device) for example in inputs_of[part].values())
         with torch.inference_mode():
             result = module(*examples)
-        inputs = _INPUTS[part][: len(examples)]
-        if part == "renderer" and network.config.generator.pass_through:
-            inputs[-1] = _PASSED
-        names = _OUTPUTS[part][: len(result) if isinstance(result, tuple) else 1]
+        names = list(known.outputs[: len(result) if isinstance(result, tuple) else 1])
         path = folder / f"{part}.onnx"
         with atomic_path(path) as temporary, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing tells of branches on shapes, which are the same for every size

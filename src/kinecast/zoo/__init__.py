@@ -81,9 +81,9 @@ TABLE: tuple[Entry, ...] = (
         "mesh",
         "backbone",
         "mesh.safetensors",
-        "401a760e2647660a551930647c9614324fdf74c053ab355c23b4bfc6f7440c67",
+        "c2a12fa3a69816dd30f529633eba2feed33989dc47137e09d69e5614336589a0",
         "Apache-2.0",
-        "face mesh, trained here on 244 people (recipes/mesh.toml, recipes/mesh-256.toml)",
+        "face mesh, trained here on 244 people (recipes/mesh*.toml)",
     ),
     Entry(
         "gru",

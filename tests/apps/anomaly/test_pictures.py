@@ -27,6 +27,7 @@ def toy() -> Iterator[Toy]:
     model = Toy(ToyConfig()).eval()
     with torch.no_grad():
         nn.init.dirac_(model.strength.weight)
+        assert model.strength.bias is not None
         model.strength.bias.zero_()
     yield model
     for table, entries in zip(tables, before, strict=True):

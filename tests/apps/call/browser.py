@@ -22,6 +22,8 @@ _FLAGS = (
     "--headless=new",
     "--no-sandbox",  # containers run as root
     "--disable-gpu",
+    "--use-angle=swiftshader",  # WebGL by the processor
+    "--enable-unsafe-swiftshader",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",

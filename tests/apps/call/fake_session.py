@@ -12,6 +12,8 @@ import numpy as np
 
 from kinecast.apps.call.config import CallConfig, CallStats, CameraFrame, ShownFrame
 from kinecast.apps.call.session import CallSession
+from kinecast.apps.heads.expression import SHAPES, HeadPose
+from kinecast.apps.heads.glb import Head, own_head
 from kinecast.errors import KinecastError
 
 INVITATION = "https://rooms.example.org/#kinecast-1-abcdefghijklmnopqrstuvwxyz"
@@ -43,6 +45,8 @@ class FakeSession(CallSession):
         self.track: Any = None
         self.figures: dict[str, Any] = {}
         self.mark = "received"
+        self.draws = True
+        self.echoes = True
         FakeSession.made.append(self)
 
     def go(self, state: str) -> None:
@@ -84,7 +88,7 @@ class FakeSession(CallSession):
 
     def submit(self, frame: CameraFrame) -> None:
         self.frames.append(frame)
-        if self.state in ("connected", "interrupted", "reconnecting"):
+        if self.echoes and self.state in ("connected", "interrupted", "reconnecting"):
             picture = np.ascontiguousarray(frame.picture[:128, :128])
             state = "forecast" if self.mark == "received" and frame.number % 5 == 0 else self.mark
             self.on_frame(ShownFrame(picture, frame.number, frame.captured, state))  # type: ignore[arg-type]
@@ -92,8 +96,22 @@ class FakeSession(CallSession):
     def set_muted(self, video: bool, audio: bool) -> None:
         self.calls.append(("muted", video, audio))
 
-    def set_avatar(self, picture: np.ndarray | None) -> None:
+    def set_avatar(self, picture: Any) -> None:
         self.avatar = picture
+
+    @property
+    def head(self) -> Head:
+        return own_head()
+
+    def draw_heads(self, wanted: bool) -> None:
+        self.draws = wanted
+
+    def show_head(self, number: int, rotation: tuple[float, float, float] = (0, 0, 0), **shapes: float) -> None:
+        """Show what a 3-D head does, as a session does where the other side is seen as one."""
+        weights = np.array([shapes.get(name, 0.0) for name in SHAPES], np.float32)
+        pose = HeadPose(weights, np.float32(rotation), np.zeros(2, np.float32), 1.0)
+        picture = np.full((128, 128, 3), 90, np.uint8) if self.draws else np.zeros((0, 0, 3), np.uint8)
+        self.on_frame(ShownFrame(picture, number, None, "received", pose))
 
     def stats(self) -> CallStats:
         n = len(self.frames)

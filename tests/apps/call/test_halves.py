@@ -17,7 +17,7 @@ from faces_in_motion import face_frames, tiny_mesh
 from helpers import draw_frames
 from kinecast.apps.call.concealment import Concealment, Idle
 from kinecast.apps.call.config import CameraFrame
-from kinecast.apps.call.messages import Hello, Use, parse_control
+from kinecast.apps.call.messages import Hello, Use, UseHead, parse_control
 from kinecast.apps.call.models import Models
 from kinecast.apps.call.receiving import MAX_PICTURE, Receiver
 from kinecast.apps.call.sending import GAIN, Sender
@@ -37,12 +37,12 @@ from tiny_backbones import tiny_face_vid2vid, tiny_tps
 class Wire:
     """A sender whose messages go straight to a receiver; its clock is the frames' own."""
 
-    def __init__(self, avatar: np.ndarray | None = None, loaded: Models | None = None, **changes) -> None:
+    def __init__(self, avatar: Any = None, loaded: Models | None = None, **changes) -> None:
         self.now = 1000.0
         loaded = loaded or models()
         model, settings = (loaded.backbone, loaded.identity), config(**changes)
         self.sender: Any = Sender(*model, settings, avatar, lambda: self.now)
-        self.receiver: Any = Receiver(*model, settings, damped, None, lambda: self.now)
+        self.receiver: Any = Receiver(*model, settings, damped, None, lambda: self.now, loaded.heads)
         self.messages: list[tuple[str, bytes]] = []
         self.events: list[object] = []
 
@@ -68,7 +68,7 @@ class Wire:
             self.events.append(message)
             if isinstance(message, Hello):
                 self.receiver.take_hello(message)
-            elif isinstance(message, Use):
+            elif isinstance(message, Use | UseHead):
                 self.receiver.take_use(message)
 
     def show(self, paused: bool = False) -> Any:
@@ -509,7 +509,7 @@ def test_motion_before_the_header_or_of_another_packing_is_refused():
         MotionPacket(0, 0, 1, b"x", skips=True),
         MotionPacket(9, 0, 1, b"", 7),
     ):
-        with pytest.raises(KinecastError, match="one frame a packet"):
+        with pytest.raises(KinecastError, match="one frame per packet"):
             one.take_packet(packet, 0.0)
 
 

@@ -53,7 +53,7 @@ def test_only_the_other_side_of_the_same_room_opens_a_seal():
     sealed = host.close({"type": "offer", "sdp": "v=0"})
     assert guest.open(sealed) == {"type": "offer", "sdp": "v=0"}
     for stranger in (host, Seal(new_secret(), "guest")):  # one's own words played back; another room
-        with pytest.raises(KinecastError, match="sealed by the other side"):
+        with pytest.raises(KinecastError, match="encrypted by the other side"):
             stranger.open(sealed)
     for damaged in (
         sealed[:-4],
@@ -62,7 +62,7 @@ def test_only_the_other_side_of_the_same_room_opens_a_seal():
         "é",
         "A" * 30_000,
     ):
-        with pytest.raises(KinecastError, match="sealed by the other side"):
+        with pytest.raises(KinecastError, match="encrypted by the other side"):
             guest.open(damaged)
     assert host.close({"a": 1}) != host.close({"a": 1})
 

@@ -88,7 +88,7 @@ def test_texts_by_hand_are_good_once_and_for_their_call():
             answer = await other.session.accept_offer(offer)
             assert "answered already" in await refused(other.session.accept_offer(offer))
             foreign = await third.session.accept_offer(await other.session.make_offer())
-            assert "another: hand that offer over again" in await refused(one.session.accept_answer(foreign))
+            assert "another: hand over that offer again" in await refused(one.session.accept_answer(foreign))
             await one.session.accept_answer(answer)
             assert "found another" in await refused(one.session.accept_answer(answer))
             assert "expected a text" in await refused(one.session.accept_answer("kinecast1:nonsense"))
@@ -323,7 +323,7 @@ def test_mute_and_a_camera_that_stops_are_told():
             assert one.lines("notice")[-1] == "the camera delivers no frames"
             assert other.state == "connected"
             one.session.submit = submit
-            await until(lambda: "the other side's camera is there again" in other.lines("notice"), 10, "told")
+            await until(lambda: "the other side's camera works again" in other.lines("notice"), 10, "told")
             before = other.shown["received"]
             await until(lambda: other.shown["received"] > before, RECOVERY_S + MARGIN_S, "seen again")
 
@@ -339,7 +339,7 @@ def test_another_model_is_told_to_both_in_a_line():
             await until(lambda: one.state == other.state == "ended", 15, "ended")
         said = one.lines("error") + other.lines("error") + one.lines("notice") + other.lines("notice")
         assert any("uses the model tiny with other weights" in line for line in said)
-        assert any("what is sent cannot be used" in line for line in said)
+        assert any("the stream cannot be used" in line for line in said)
 
     run(work())
 

@@ -127,7 +127,7 @@ def test_the_page_shows_and_steers(port, tmp_path):
             await tab.click(".avatar:first-of-type input")
             await wait(lambda: show.performer.current == 0)
             calibrated = []
-            show.calibrate = lambda: calibrated.append(True)  # type: ignore[method-assign]
+            show.calibrate = lambda: calibrated.append(True)
             await tab.press("c", 67)
             await wait(lambda: len(calibrated) == 1)
             await tab.click("#calibrate")

@@ -80,7 +80,7 @@ def test_an_output_is_written(model, portrait, clip, tmp_path):
         (np.zeros((4, 4), np.uint8), {}, "driving: expected frames"),
         (5, {}, "driving: expected a path, motion or frames, found int"),
         ([np.zeros((8, 8, 3), np.uint8)], {"start": 1.0}, "start: expected a clip as driving, found frames"),
-        ([], {"strangth": 1}, "animate: expected options face, square, .* found strangth"),
+        ([], {"strangth": 1}, "animate: expected options .*face, square, .* found strangth"),
         ([], {"size": 5}, "size: expected 16 to 2048 pixels, found 5"),
         ([], {"face": 9}, "face: expected a number up to 1, as the source shows one face, found 9"),
     ],

@@ -10,8 +10,11 @@ import pytest
 from kinecast import KinecastError
 from kinecast.apps.portrait import batch
 from kinecast.apps.portrait.batch import is_batch, plan, run_batch
+from kinecast.apps.portrait.batch_worker import BatchSettings, PortraitWorker
 from kinecast.apps.portrait.options import PortraitOptions
+from kinecast.jobs.pool import WorkerPool
 from kinecast.media.pictures import write_image
+from kinecast.models.checkpoints import save_backbone
 
 OPTIONS = PortraitOptions(size=64, limit=2)
 
@@ -60,7 +63,7 @@ def test_a_batch_resumes(model, people, clip, tmp_path, monkeypatch):
     assert run_batch(model, tasks, OPTIONS, "tiny", say=lines.append) == 1
     assert lines[:2] == ["1 of 2 outputs exist already", "[1/1] b10.png, driven by lean.mp4"]
     assert tasks[0].output.stat().st_mtime_ns == before
-    monkeypatch.setattr(batch, "prepared", lambda *a: pytest.fail("nothing was left to do"))
+    monkeypatch.setattr(batch, "make", lambda *a: pytest.fail("nothing was left to do"))
     assert run_batch(model, tasks, OPTIONS, "tiny") == 0
 
 
@@ -69,7 +72,7 @@ def test_what_was_made_otherwise_is_replaced_only_if_asked(model, people, clip, 
     run_batch(model, tasks, OPTIONS, "tiny")
     before = tasks[0].output.read_bytes()
     for options, name in ((PortraitOptions(size=80, limit=2), "tiny"), (OPTIONS, "another")):
-        with pytest.raises(KinecastError, match="expected no such file, or one made of the same inputs and options"):
+        with pytest.raises(KinecastError, match="expected no such file, or one with the same inputs and options"):
             run_batch(model, tasks, options, name)
     assert tasks[0].output.read_bytes() == before
     assert run_batch(model, tasks, PortraitOptions(size=80, limit=2), "tiny", overwrite=True) == 1
@@ -86,8 +89,29 @@ def test_one_that_fails_does_not_stop_the_others(model, people, clip, tmp_path):
     assert any(line.startswith("a.mp4: source: expected a face") for line in lines)
 
 
+def test_two_processes_make_what_one_makes(model, people, clip, tmp_path):
+    weights = tmp_path / "tiny.safetensors"
+    save_backbone(model, weights, {})
+    write_image(people / "a.png", np.full((80, 80, 3), 120, np.uint8))
+    here, there = plan(people, clip, tmp_path / "here"), plan(people, clip, tmp_path / "there")
+    with pytest.raises(KinecastError, match="1 of 3 could not be animated, a.mp4 first"):
+        run_batch(model, here, OPTIONS, str(weights))
+    lines: list[str] = []
+    with WorkerPool(PortraitWorker(BatchSettings(str(weights), "cpu", "eager", "exact", OPTIONS)), workers=2) as pool:
+        with pytest.raises(KinecastError, match="1 of 3 could not be animated, a.mp4 first"):
+            run_batch(model, there, OPTIONS, str(weights), say=lines.append, pool=pool)
+        assert run_batch(model, there[1:], OPTIONS, str(weights), say=lines.append, pool=pool) == 0
+    for one, other in list(zip(here, there, strict=True))[1:]:
+        assert one.output.read_bytes() == other.output.read_bytes()
+        assert json.loads(other.sidecar.read_text())["report"]["frames"] == 2
+    assert not there[0].output.exists() and not there[0].sidecar.exists()
+    assert sum(line.startswith("source: face 1 at") for line in lines) == 2
+    assert any(line.startswith("a.mp4: source: expected a face") for line in lines)
+    assert "2 of 2 outputs exist already" in lines
+
+
 def test_an_input_is_never_replaced(model, people, clip, tmp_path):
     shutil.copy(clip, people / "c.mp4")
     tasks = plan(people, people / "c.mp4", people)
-    with pytest.raises(KinecastError, match="expected another name than what is read"):
+    with pytest.raises(KinecastError, match="expected an output that is not an input"):
         run_batch(model, tasks, OPTIONS, "tiny", overwrite=True)

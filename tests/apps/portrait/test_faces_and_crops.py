@@ -1,13 +1,16 @@
 """Which faces a picture shows, which are meant, and what is cut out around them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from kinecast import KinecastError
 from kinecast.apps.portrait.crops import Crop, head_crop
-from kinecast.apps.portrait.faces import chosen, described, face_option, find_faces
+from kinecast.apps.portrait.faces import chosen, described, doubts, face_option, find_faces
 from kinecast.faces import Face
+from kinecast.faces.topology import BLENDSHAPES
 
 
 def test_faces_come_from_left_to_right(faces):
@@ -45,6 +48,22 @@ def test_a_line_says_where_they_are(faces):
         "(1 more from left to right: --face N, or all)"
     )
     assert described(faces, faces).endswith("pixels")
+
+
+def test_what_will_show_is_said(faces):
+    large, small = faces
+    assert doubts(faces, [large]) == []
+    landmarks = small.landmarks * 0.5
+    turn = np.eye(4)
+    turn[:3, :3] = [[0.5, 0, 0.75**0.5], [0, 1, 0], [-(0.75**0.5), 0, 0.5]]
+    shut = np.zeros(52, np.float32)
+    shut[[BLENDSHAPES.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]] = 0.9
+    poor = replace(small, landmarks=landmarks, pose=turn, blendshapes=shut)
+    lines = doubts([large, poor], [large, poor])
+    assert lines[0] == f"source: face 2 is {poor.size:.0f} pixels large: expect it soft; 96 or more are better"
+    assert lines[1].startswith("source: face 2 is turned away by 60 degrees: ")
+    assert lines[2].startswith("source: face 2 has its eyes shut: ") and len(lines) == 3
+    assert doubts([large, poor], [large]) == []  # it does not move
 
 
 def face_at(left: float, top: float, size: float) -> Face:

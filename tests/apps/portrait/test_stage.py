@@ -1,5 +1,7 @@
 """What moves in a picture, and that nothing else does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,23 @@ def test_relative_motion_begins_at_the_picture_as_it_is(model, group, faces, mot
     assert np.abs(first / 255 - still[0].permute(1, 2, 0).numpy()).max() < 0.01
     absolute = next(set_stage(model, group, [faces[1]], 64, relative=False).frames([motion], None))
     assert np.abs(absolute.astype(int) - first).max() > 20
+
+
+def test_movement_counts_from_the_frame_that_suits_each_head(model, group, faces, motion):
+    turned = motion.components["rotation"].clone()
+    turned[0, 1] += 0.7
+    away = replace(motion, components={**motion.components, "rotation": turned})
+    stage = set_stage(model, group, faces, size=64)
+    for actor in stage.actors:
+        assert model.reference(actor.source.motion, away) > 0
+    pose = Transfer(eyes=0, mouth=0)
+    own = stage.actors[0].source.motion
+    best = model.reference(own, away)
+    frames = list(set_stage(model, group, faces[:1], 64).frames([away], away, pose))
+    again = list(set_stage(model, group, faces[:1], 64).frames([away], away[best], pose))
+    from_first = list(set_stage(model, group, faces[:1], 64).frames([away], away[0], pose))
+    assert np.array_equal(np.stack(frames), np.stack(again))
+    assert not np.array_equal(np.stack(frames), np.stack(from_first))
 
 
 @pytest.mark.parametrize("size", [64, 200, 320])

@@ -68,7 +68,7 @@ def test_quality_chooses_the_steps():
 
 @pytest.mark.parametrize("interpolated", [False, True])
 def test_a_budget_leaves_frames_out_and_the_receiver_fills_them(clip, tmp_path, interpolated):
-    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(rate_kbps=0.5, model_name="tiny"))
+    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(kbps=0.5, model_name="tiny"))
     assert report["frames"] == 12 and 2 <= report["frames_sent"] < 12
     assert StreamReader((tmp_path / "low.kcm").open("rb")).header.filler == "damped"
     drawn = decode_clip(MODEL, tmp_path / "low.kcm", tmp_path / "out.mp4", interpolated=interpolated)
@@ -83,7 +83,7 @@ def with_filler(stream: Path, name: str, output: Path) -> Path:
 
 
 def test_a_filler_that_is_not_known_is_advice(clip, tmp_path):
-    encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(rate_kbps=0.5))
+    encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(kbps=0.5))
     foreign = with_filler(tmp_path / "low.kcm", "crystal-ball", tmp_path / "foreign.kcm")
     with pytest.warns(KinecastWarning, match="expected a known filler, found 'crystal-ball'") as caught:
         drawn = decode_clip(MODEL, foreign, tmp_path / "foreign.mp4")
@@ -95,8 +95,8 @@ def test_a_filler_that_is_not_known_is_advice(clip, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"rate_kbps": 0.0}, "rate: expected a budget above 0"),
-        ({"rate_kbps": float("nan")}, "rate: expected a budget above 0"),
+        ({"kbps": 0.0}, "rate: expected a budget above 0"),
+        ({"kbps": float("nan")}, "rate: expected a budget above 0"),
         ({"picture_quality": 0}, "picture quality: expected 1 to 100, found 0"),
         ({"fps": 0.0}, "fps: expected a rate"),
     ],
@@ -107,7 +107,7 @@ def test_options_out_of_range_are_refused(option, message):
 
 
 def test_a_budget_in_rendered_terms_is_coded(clip, tmp_path):
-    options = EncodeOptions(rate_kbps=1.0, terms="pictures")
+    options = EncodeOptions(kbps=1.0, terms="pictures")
     report = encode_clip(MODEL, clip, tmp_path / "clip.kcm", options)
     assert report["frames"] == 12 and 2 <= report["frames_sent"] <= 12
     assert decode_clip(MODEL, tmp_path / "clip.kcm", tmp_path / "out.mp4")["frames"] == 12

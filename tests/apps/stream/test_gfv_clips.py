@@ -152,7 +152,7 @@ def test_streams_are_converted_without_loss(clip, tmp_path, suffix, quality):
 
 
 def test_frames_that_were_left_out_are_interpolated(clip, tmp_path):
-    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(rate_kbps=0.5, model_name="tiny"))
+    report = encode_clip(MODEL, clip, tmp_path / "low.kcm", EncodeOptions(kbps=0.5, model_name="tiny"))
     missing = 12 - report["frames_sent"]
     with pytest.warns(KinecastWarning, match=f"{missing} skipped or lost frames are interpolated"):
         assert stream_to_gfv(tmp_path / "low.kcm", tmp_path / "low.h264")["frames"] == 12
@@ -203,7 +203,7 @@ def test_times_and_sound_stay_in_an_mp4(trembling, tmp_path):
 
 
 def test_raw_streams_refuse_times_and_sound(trembling, tmp_path):
-    with pytest.raises(KinecastError, match=r"expected frames of a constant rate, since \.h264 tells no times"):
+    with pytest.raises(KinecastError, match=r"expected frames of a constant rate, since \.h264 has no times"):
         encode_gfv(MODEL, trembling[0], tmp_path / "a.h264")
     options = EncodeOptions(fps=20, sound_kbps=24)
     with pytest.raises(KinecastError, match=r"expected no sound, which \.h265 cannot have"):
@@ -242,14 +242,14 @@ def test_streams_of_other_programs(clip, tmp_path, network):
         for _ in range(3):
             writer.write(encoder.push(levels))
     if network is None:
-        with pytest.warns(KinecastWarning, match="it does not say of which network its messages are"):
+        with pytest.warns(KinecastWarning, match="it does not name its network"):
             _, motion = read_gfv(MODEL, tmp_path / "foreign.h264")
         assert motion.vectors()[2, :3].tolist() == [5 / 128, -7 / 128, 0]
     else:
         found = "a network of its own" if network.data else "'https://example.org/net'"
         with pytest.raises(KinecastError, match=f"expected a stream of this model, found one of .*{found}"):
             read_gfv(MODEL, tmp_path / "foreign.h264")
-    with pytest.raises(KinecastError, match="expected a stream that kinecast wrote"):
+    with pytest.raises(KinecastError, match="expected a stream written by kinecast"):
         gfv_to_stream(tmp_path / "foreign.h264", tmp_path / "out.kcm")
 
 
@@ -264,7 +264,7 @@ def test_a_damaged_message_leaves_the_frame_before(videos, tmp_path):
     third = messages(videos[0] / "clip.h264")[2]
     bad = tmp_path / "bad.h264"
     bad.write_bytes(data.replace(START + third, START + sei_unit(CODECS["h264"], 223, b"\xff\x00")))
-    with pytest.warns(KinecastWarning, match="1 damaged messages were skipped: the frame before each stays"):
+    with pytest.warns(KinecastWarning, match="1 damaged messages were skipped: the previous frame is held"):
         motion = read_gfv(MODEL, bad)[1]
     vectors, whole = motion.vectors(), read_gfv(MODEL, videos[0] / "clip.h264")[1].vectors()
     assert len(motion) == 12 and vectors[2].equal(whole[1]) and vectors[3:].equal(whole[3:])
@@ -288,7 +288,7 @@ def test_several_frames_of_one_picture_share_its_time(clip, tmp_path):
     data = (tmp_path / "one.h264").read_bytes()
     last = START + messages(tmp_path / "one.h264")[-1]
     (tmp_path / "two.h264").write_bytes(data.replace(last, last + two))
-    with pytest.warns(KinecastWarning, match="does not say"):
+    with pytest.warns(KinecastWarning, match="does not name its network"):
         motion = read_gfv(MODEL, tmp_path / "two.h264")[1]
     assert np.allclose(motion.edges(), [0, 0.04, 0.06, 0.08])
     assert motion.vectors()[:, 0].tolist() == [0, 1 / 128, 3 / 128]
@@ -341,7 +341,7 @@ def test_writing_refuses_in_one_line(clip, tmp_path):
     with pytest.raises(KinecastError, match="expected a GFV stream name ending in .mp4, .h264, .h265"):
         GfvWriter(tmp_path / "a.mkv", odd, 25)
     with pytest.raises(KinecastError, match="expected no budget with GFV messages"):
-        encode_gfv(MODEL, clip, tmp_path / "a.mp4", EncodeOptions(rate_kbps=1))
+        encode_gfv(MODEL, clip, tmp_path / "a.mp4", EncodeOptions(kbps=1))
     with pytest.raises(KinecastError, match="expected at least one frame"), GfvWriter(tmp_path / "a.mp4", odd[1:], 25):
         pass
     assert not list(tmp_path.iterdir())

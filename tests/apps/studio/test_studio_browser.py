@@ -6,6 +6,7 @@ import hashlib
 import pytest
 
 from apps.call.browser import drive, start_chromium
+from apps.heads.heads_of_tests import glb, triangle_head
 from apps.studio.studio_server import model, portrait, run, serve
 from faces_in_motion import face_frames
 from helpers import write_clip
@@ -169,3 +170,50 @@ def test_a_file_that_is_too_large_is_refused_in_one_line(port, files, tmp_path):
             assert tab.problems == []
 
     run(test(), 60)
+
+
+def test_a_3d_head_follows_sliders_and_files_are_checked(port, files, tmp_path):
+    canvas = (
+        "(() => { const c = new OffscreenCanvas(48, 48).getContext('2d');"
+        "c.drawImage(document.getElementById('head'), 0, 0, 48, 48);"
+        "return c.getImageData(0, 0, 48, 48).data.join(); })()"
+    )
+    count = "Number(document.getElementById('head').dataset.count ?? 0)"
+
+    async def test():
+        async with serve() as page, drive(port) as chromium:
+            tab = await chromium.tab()
+            await tab.resize(900, 560)
+            await tab.goto(page.server.site.address)
+            await tab.wait_for(READY, 60)
+            await tab.click("#head-on")  # no portrait is needed
+            await tab.wait_for(shown("head"), 60)
+            await tab.wait_for(f"{count} >= 1", 60)
+            rest = await tab.evaluate(canvas)
+            before = await tab.evaluate(count)
+            await slide(tab, "slider-turn", 25)
+            await tab.wait_for(f"{count} > {before}", 60)
+            assert await tab.evaluate(canvas) != rest
+            assert await tab.evaluate("document.getElementById('make').disabled")
+            assert not await tab.evaluate("document.getElementById('picture').disabled")
+
+            bad = tmp_path / "head.glb"
+            bad.write_bytes(glb(triangle_head()[0] | {"images": [{"uri": "https://a.example/b.png"}]}, b"\0" * 52))
+            await tab.choose_file("#head-file", bad)
+            await tab.wait_for(text("error") + ".includes('everything inside the file')", 60)
+            assert await tab.evaluate(shown("head"))  # what was there stays
+
+            good = tmp_path / "triangle.glb"
+            good.write_bytes(glb(*triangle_head()))
+            await tab.choose_file("#head-file", good)
+            await tab.wait_for(text("head-hint") + ".includes('triangle.glb: 51 shapes')", 60)
+
+            await tab.choose_file(".portrait-file", files[0])
+            await tab.wait_for("!document.querySelector('[name=view][value=square]').disabled", 60)
+            await tab.click("label:has([name=view][value=square])")
+            await tab.wait_for(shown("preview"), 60)
+            assert not await tab.evaluate(shown("head"))
+            problems = [line for line in tab.problems if "422" not in line]
+            assert not problems
+
+    run(test(), 240)

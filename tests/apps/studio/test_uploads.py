@@ -73,5 +73,5 @@ def test_two_gigabytes_and_a_full_disk_are_refused_before_anything_is_read(tmp_p
     check_length(None, 500_000_000, tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda folder: usage._replace(free=uploads._LEFT_FREE + 1000))
-    with pytest.raises(TooLarge, match="expected room for 2 kB .* found 1 kB"):
+    with pytest.raises(TooLarge, match="expected free space for 2 kB .* found 1 kB"):
         check_length(2000, 500_000_000, tmp_path)

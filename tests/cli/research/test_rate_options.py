@@ -11,7 +11,7 @@ from kinecast.codec import Header
 @pytest.fixture
 def low(run, tiny, clip, tmp_path):
     path = tmp_path / "low.kcm"
-    result = run("encode", clip, "-o", path, "--model", tiny, "--rate-kbps", 0.4, "--forecast", "hold", "--json")
+    result = run("encode", clip, "-o", path, "--model", tiny, "--kbps", 0.4, "--forecast", "hold", "--json")
     assert result.code == 0, result.err
     return path, json.loads(result.out)
 
@@ -43,7 +43,7 @@ def test_a_filler_that_a_stream_names_in_vain_is_one_warning(run, tiny, low, tmp
 
 def test_users_mistakes_are_one_line(run, tiny, clip, low, tmp_path):
     for arguments, message in (
-        (("encode", clip, "-o", tmp_path / "x.kcm", "--rate-kbps", -1), "rate: expected a budget above 0"),
+        (("encode", clip, "-o", tmp_path / "x.kcm", "--kbps", -1), "rate: expected a budget above 0"),
         (
             ("encode", clip, "-o", tmp_path / "x.kcm", "--forecast", "nobody"),
             "forecast 'nobody': expected hold, damped",

@@ -178,7 +178,7 @@ def test_no_steps_and_no_step_size_change_nothing() -> None:
 def test_what_cannot_be_is_refused() -> None:
     joint = DensityEnergy(_joint_mixture().log_prob)
     cases = [
-        (lambda: refine(torch.zeros(3, 2), joint, KernelConfig()), "no sum over dimensions"),
+        (lambda: refine(torch.zeros(3, 2), joint, KernelConfig()), "not a sum over dimensions"),
         (lambda: KernelConfig("gibbs"), "expected kernel one of random-walk, langevin, found 'gibbs'"),  # type: ignore[arg-type]
         (lambda: KernelConfig(acceptance="always"), "expected acceptance one of joint, per-dimension"),  # type: ignore[arg-type]
         (lambda: KernelConfig(epsilon=-1.0), "of at least 0, found 2 and -1"),

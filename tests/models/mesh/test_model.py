@@ -146,6 +146,9 @@ def test_the_fast_engine_draws_the_same(model, motion, precision):
     limit = TOLERANCES[precision]
     assert difference.max() <= limit.largest and difference.mean() <= limit.mean
     assert model_identity(fast) == model_identity(model) and stream_identity(fast) == stream_identity(model)
+    state = model.encode_source(face_frames(1))  # of one engine serves another
+    torch.testing.assert_close(fast.animate(state, motion[:1], motion), animated(fast, motion), atol=1e-6, rtol=0)
+    assert fast.landmarker is model.landmarker
     with pytest.raises(KinecastError, match="an engine's weights are fixed"):
         fast.load_state_dict(model.state_dict())
 

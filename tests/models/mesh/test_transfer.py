@@ -131,7 +131,8 @@ def test_the_head_moves_by_mode(model, controls):
     torch.testing.assert_close(by["relative"].components["rotation"][:1], source.components["rotation"])
     for name in ("rotation", "shift", "scale"):
         torch.testing.assert_close(by["mixed"].components[name], driving.components[name], atol=1e-5, rtol=0)
-    assert torch.equal(*(by[mode].components["expression"] for mode in by))
+    # Scores are those of a turned head, hence not quite the same.
+    torch.testing.assert_close(*(openings(controls, by[mode]) for mode in by), atol=3e-3, rtol=0)
     assert model.retarget(source, driving[0], Transfer("absolute"))(driving) is driving
 
 

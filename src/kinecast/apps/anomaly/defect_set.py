@@ -128,7 +128,7 @@ def read_set(folder: Path) -> tuple[dict[str, Tensor], dict[str, Mapping[str, st
     if not (folder / LABELS).exists():
         raise KinecastError(f"{folder}: expected a set of defects with its labels.csv, found none: make it to its end")
     with (folder / LABELS).open(newline="") as file:
-        rows = {row["name"]: row for row in csv.DictReader(file)}
+        rows: dict[str, Mapping[str, str]] = {row["name"]: row for row in csv.DictReader(file)}
     series = load_series(folder / MOTION)
     return {name: series[name] for name in rows}, rows
 

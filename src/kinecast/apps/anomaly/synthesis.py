@@ -159,12 +159,13 @@ def changed(future: Tensor, last: Tensor, planned: Planned, units: Tensor, part:
     which = slice(planned.first, planned.first + part)
     steps = torch.arange(1, len(future) + 1, dtype=future.dtype)[:, None]
     result = future.clone()
+    amount, period = planned.amount or 0.0, planned.period or 1.0
     if planned.kind == "freeze":
         result[:, which] = last[which]
     elif planned.kind == "drift":
-        result[:, which] += planned.amount * units[which] * steps
+        result[:, which] += amount * units[which] * steps
     else:
-        result[:, which] += planned.amount * units[which] * torch.sin(2 * torch.pi * steps / planned.period)
+        result[:, which] += amount * units[which] * torch.sin(2 * torch.pi * steps / period)
     return result
 
 

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kinecast.apps.heads.expression import HeadPose
 from kinecast.apps.stream.clips import QUALITIES
 from kinecast.errors import KinecastError
+from kinecast.faces.landmarker import Face
 from kinecast.media.framing import check_reading
 
 PLAIN_VIDEO_KBPS = 500.0  # the papers' reference: a plain video call of a talking head
@@ -74,12 +76,15 @@ class CallConfig:
         picture_quality: WebP quality of reference pictures, 1 to 100.
         forecaster: concealment of missing frames: hold, damped, a forecaster of the zoo, or auto: the best that is
             bundled for this motion, otherwise damped.
-        avatar: None sends the camera's picture; otherwise this picture is sent, animated by the camera's motion.
+        avatar: None sends the camera's picture; otherwise this picture is sent, animated by the camera's motion; "head"
+            sends no picture, and the other side draws a 3-D head.
+        head: GLB file of the 3-D head drawn for another side that is seen as one; None is kinecast's own.
         crop: crop of the camera: center, face (found once; face:2 is the second from the left) or none.
         jitter_ms: maximum delay added by the jitter buffer; it adds what recent packets needed.
         ice_servers: STUN and TURN servers; without any, only addresses of this machine are offered.
         link: a simulated bad link, for tests.
         record: a clip to record what is shown.
+        blendshapes: CSV of ARKit's blendshapes and the head's pose in each frame that is shown.
         diverse_idle: their avatar keeps moving on sampled futures while the link is down, marked `idle`.
         seed: seed of everything random except keys and secrets.
     """
@@ -91,12 +96,14 @@ class CallConfig:
     quality: int = 5
     picture_quality: int = 60
     forecaster: str = "auto"
-    avatar: Path | None = None
+    avatar: Path | Literal["head"] | None = None
+    head: Path | None = None
     crop: str = "center"
     jitter_ms: float = 60.0
     ice_servers: tuple[IceServer, ...] = ()
     link: LinkFaults | None = None
     record: Path | None = None
+    blendshapes: Path | None = None
     diverse_idle: bool = True
     seed: int = 0
 
@@ -136,13 +143,17 @@ class ShownFrame:
 
     `number` is the sender's frame number, its time in frame periods; `captured` is its capture time on the sender's
     clock, to half a frame period. `state` is `received`; `forecast`, for a missing frame; `idle`, an avatar moving on
-    sampled futures while nothing arrives; or `frozen`, the last frame, repeated.
+    sampled futures while nothing arrives; or `frozen`, the last frame, repeated. `head` is the pose of the 3-D head
+    that the other side is seen as; `picture` may then be empty. `face` is what the motion says of the face, where
+    blendshapes are recorded.
     """
 
     picture: np.ndarray
     number: int
     captured: float | None
     state: ShownState
+    head: HeadPose | None = None
+    face: Face | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -70,14 +71,16 @@ class Exchange:
         self._loop, self._clock = asyncio.get_running_loop(), clock
         self.peer: Peer | None = None
         self.heard = 0.0  # time of the last message
-        self.avatar: np.ndarray | None = models.avatar
+        self.avatar: np.ndarray | Literal["head"] | None = models.avatar
         self.video_muted = self.audio_muted = False
         self.theirs = m.Sending(video=True, audio=True, camera=True)
         self._heard = False  # whether the other side's microphone was ever on
         self._said: m.Sending | None = None
         self._link: FaultyLink | None = None
         self._sender: Sender | None = None
-        self._receiver = Receiver(models.backbone, models.identity, config, models.forecast, models.sampler, clock)
+        self._receiver = Receiver(
+            models.backbone, models.identity, config, models.forecast, models.sampler, clock, models.heads
+        )
         self._workers = worker("kinecast-send"), worker("kinecast-play")
         self._slot: CameraFrame | None = None
         self._slot_lock = threading.Lock()
@@ -216,7 +219,7 @@ class Exchange:
                 self._receiver.take_hello(message)
             except KinecastError as error:
                 self._unusable(peer, str(error))
-        elif isinstance(message, m.Use):
+        elif isinstance(message, m.Use | m.UseHead):
             self._receiver.take_use(message)
         elif isinstance(message, m.Have) and sender is not None:
             sender.have = message.picture

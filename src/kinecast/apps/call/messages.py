@@ -38,6 +38,14 @@ class Use:
 
 
 @dataclass(frozen=True)
+class UseHead:
+    """Draw frames from number `frame` on with a 3-D head: no picture comes, and the motion is for the mean face."""
+
+    type: ClassVar[str] = "head"
+    frame: int
+
+
+@dataclass(frozen=True)
 class Have:
     """A reference picture was received and decoded."""
 
@@ -79,8 +87,8 @@ class Bye:
     reason: str
 
 
-Control = Hello | Use | Have | Again | Sending | Resume | Bye
-_KINDS: dict[str, type[Any]] = {kind.type: kind for kind in (Hello, Use, Have, Again, Sending, Resume, Bye)}
+Control = Hello | Use | UseHead | Have | Again | Sending | Resume | Bye
+_KINDS: dict[str, type[Any]] = {kind.type: kind for kind in (Hello, Use, UseHead, Have, Again, Sending, Resume, Bye)}
 _BOUNDS = {"picture": 255, "frame": _FRAME, "version": 1 << 16}
 
 

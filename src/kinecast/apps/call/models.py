@@ -3,11 +3,16 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
+from kinecast.apps.blendshapes import face_of
 from kinecast.apps.call.config import CallConfig
+from kinecast.apps.call.heads import AS_HEAD, Heads, heads_of
+from kinecast.apps.heads.expression import needs_mesh
 from kinecast.apps.stream.fillers import load_filler, of_forecaster
 from kinecast.codec import stream_identity
 from kinecast.codec.filling import FILLERS, Forecast
@@ -17,7 +22,7 @@ from kinecast.machine.process_state import threads
 from kinecast.models.base import Backbone
 from kinecast.runtime import accelerate
 from kinecast.runtime.auto import lack_of, warn_of_lack
-from kinecast.runtime.fast import FAST
+from kinecast.runtime.offers import offer_of
 from kinecast.zoo import FORECASTERS, forecaster_for, load_backbone
 
 SAMPLER = "direct"  # for weights that are not bundled, if their motion has as many numbers
@@ -28,14 +33,15 @@ class Models:
     """The loaded models of a call.
 
     A backbone with its engine, its identity, the concealment of frames, the sampler of an idle avatar's futures, and
-    the avatar's picture (H, W, 3) of any size.
+    the avatar's picture (H, W, 3) of any size, or "head"; what draws 3-D heads, if the backbone has faces.
     """
 
     backbone: Backbone
     identity: bytes
     forecast: Forecast
     sampler: Forecaster | None
-    avatar: np.ndarray | None
+    avatar: np.ndarray | Literal["head"] | None
+    heads: Heads | None = None
 
 
 def load_models(config: CallConfig) -> Models:
@@ -55,7 +61,13 @@ def _load(config: CallConfig) -> Models:
         forecast = of_forecaster(sampler, config.seed) if sampler is not None else FILLERS["damped"]
     else:
         forecast = load_filler(config.forecaster, backbone.motion_dim, config.seed)
-    models = Models(backbone, stream_identity(backbone), forecast, sampler, _avatar(config))
+    if config.avatar == AS_HEAD:
+        needs_mesh(backbone)
+    if config.blendshapes is not None:
+        face_of(backbone, backbone.warm_up())
+    models = Models(
+        backbone, stream_identity(backbone), forecast, sampler, _avatar(config), heads_of(backbone, config.head)
+    )
     warm_up(models)
     return models
 
@@ -69,7 +81,7 @@ def _backbone(config: CallConfig) -> Backbone:
     if config.engine != "auto":
         return load_backbone(config.model, "auto", config.engine, config.precision)
     plain = load_backbone(config.model, "auto", "eager")
-    if type(plain) not in FAST or plain.device.type != "cpu":
+    if offer_of(plain) is None or plain.device.type != "cpu":
         return plain
     wanted = "exact" if config.precision == "exact" else "bf16"
     lack = lack_of(plain, wanted)
@@ -119,13 +131,13 @@ def _sampler(model: str, motion_dim: int) -> Forecaster | None:
         return None
 
 
-def _avatar(config: CallConfig) -> np.ndarray | None:
-    if config.avatar is None:
-        return None
+def _avatar(config: CallConfig) -> np.ndarray | Literal["head"] | None:
+    if config.avatar is None or config.avatar == AS_HEAD:
+        return None if config.avatar is None else AS_HEAD
     from kinecast.files import existing_file
     from kinecast.media.pictures import open_picture
 
-    picture = open_picture(existing_file(config.avatar, "picture"))
+    picture = open_picture(existing_file(Path(config.avatar), "picture"))
     if picture is None:
         raise KinecastError(f"{config.avatar}: expected a picture (png, jpg, webp), found another file: choose one")
     return picture

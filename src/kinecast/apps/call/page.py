@@ -19,7 +19,7 @@ from kinecast.apps.call.page_link import PageLink
 from kinecast.apps.call.page_wire import MAX_BINARY, Avatar, Camera, Shown, parse_binary, parse_command
 from kinecast.apps.call.session import CallSession
 from kinecast.apps.call.signals import on_stop
-from kinecast.apps.local.site import Site, StaticFile, refusal
+from kinecast.apps.local.site import GLB, THREE_D, Site, StaticFile, refusal
 from kinecast.errors import KinecastError
 
 _CALL = "kinecast.apps.call"
@@ -31,6 +31,7 @@ _STATIC = {
     "/figures.js": StaticFile(_CALL, "figures.js", "text/javascript"),
     "/link.js": StaticFile(_CALL, "link.js", "text/javascript"),
     "/sound.js": StaticFile(_CALL, "sound.js", "text/javascript"),
+    **THREE_D,
 }
 HELLO_SECONDS = 5.0  # a socket must name the token within
 MAX_STRANGERS = 8  # sockets that have not yet
@@ -79,6 +80,7 @@ class PageServer:
         """
         app = self._site.application()
         app.router.add_get("/clip", self._serve_clip)
+        app.router.add_get("/head.glb", self._serve_head)
         app.router.add_get("/socket", self._serve_socket)
         await self._site.listen(app, port)
         await self.call.start()
@@ -99,6 +101,14 @@ class PageServer:
         if self.clip is None:
             return refusal(404, "expected a clip, found none: start with --input")
         return web.FileResponse(self.clip)
+
+    async def _serve_head(self, request: web.Request) -> web.StreamResponse:
+        if not self._site.has_token(request):
+            return refusal(401, "expected the page's token, found another or none")
+        data = self.call.head
+        if data is None:
+            return refusal(404, "expected a 3-D head, found none: use the model mesh")
+        return web.Response(body=data, content_type=GLB)
 
     async def _serve_socket(self, request: web.Request) -> web.StreamResponse:
         if self._strangers >= MAX_STRANGERS:

@@ -10,17 +10,19 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kinecast.apps.call import LOADING
 from kinecast.apps.call.audio import PageSound
 from kinecast.apps.call.config import CallConfig, CameraFrame, ShownFrame
+from kinecast.apps.call.heads import AS_HEAD
 from kinecast.apps.call.models import load_models
 from kinecast.apps.call.page_link import PageLink
 from kinecast.apps.call.page_wire import MAX_SIDE, Avatar, Camera
 from kinecast.apps.call.session import CallSession
+from kinecast.apps.heads.expression import SHAPES
 from kinecast.errors import KinecastError
 
 _log = logging.getLogger(__name__)
@@ -73,9 +75,11 @@ class PageCall:
         self._reporter: asyncio.Task[None] | None = None
         self._state = "loading"
         self._handed_over: dict[str, str] = {}  # the text that waits to be given to the other person, and its kind
-        self._avatar: np.ndarray | None = None
+        self._avatar: np.ndarray | Literal["head"] | None = AS_HEAD if config.avatar == AS_HEAD else None
+        self._head_told = False  # to the attached page, which then draws it, if it can
         self._has_avatar = config.avatar is not None
         self._muted = {"video": False, "audio": False}
+        self._page_draws = False
 
     # --- the page comes and goes ------------------------------------------------------------------------------------
 
@@ -84,6 +88,7 @@ class PageCall:
         if self._link:
             self._link.say({"type": "replaced"})
         self._link = link
+        self._draw_heads(True)  # until this page says that it does
         link.say(self._welcome())
 
     def detach(self, link: PageLink) -> None:
@@ -103,6 +108,8 @@ class PageCall:
             "invitation": self.choices.invitation,
             "clip": self.choices.clip,
             "avatar": self._has_avatar,
+            "as_head": self._avatar == AS_HEAD,
+            "shapes": SHAPES,
             "square": self.config.crop == "center",
             "side": self._side(),
             "fps": self.config.fps,
@@ -147,6 +154,7 @@ class PageCall:
         if self._avatar is not None or not self._has_avatar:  # otherwise the avatar is the command line's
             session.set_avatar(self._avatar)
         session.set_muted(**self._muted)
+        session.draw_heads(not self._page_draws)
         if self._sound:
             session.audio_in(self._sound.microphone())
         self._set_state("ready")
@@ -154,7 +162,11 @@ class PageCall:
     async def _open(self) -> CallSession:
         # The callbacks of a session that has been given up find that they are no longer meant.
         session: CallSession = self._make_session(
-            replace(self.config, record=self._recording()),
+            replace(
+                self.config,
+                record=self._recording(self.config.record),
+                blendshapes=self._recording(self.config.blendshapes),
+            ),
             lambda frame: self._on_frame(frame) if session is self._session else None,
             lambda kind, line: self._on_event(session, kind, line),
             self._models,
@@ -166,9 +178,8 @@ class PageCall:
             raise
         return session
 
-    def _recording(self) -> Path | None:
+    def _recording(self, path: Path | None) -> Path | None:
         """Return where the next call is recorded: seen.mp4, then seen-2.mp4."""
-        path = self.config.record
         if path is None or not self._recordings:
             return path
         return path.with_stem(f"{path.stem}-{self._recordings + 1}")
@@ -204,7 +215,14 @@ class PageCall:
             self._say({"type": "error", "line": f"internal error ({type(error).__name__}): see its terminal"})
 
     def _on_frame(self, frame: ShownFrame) -> None:
-        if self._link:
+        if not self._link:
+            return
+        if frame.head is not None and not self._head_told:
+            self._head_told = True
+            self._link.say({"type": "head"})
+        if frame.head is not None and self._page_draws:
+            self._link.pose(frame.number, frame.captured, frame.state, frame.head)
+        elif frame.picture.size:
             self._link.show(frame.number, frame.captured, frame.state, frame.picture)
 
     def _on_event(self, session: CallSession, kind: str, line: str) -> None:
@@ -252,6 +270,28 @@ class PageCall:
         if self._session:
             self._session.set_avatar(self._avatar)
 
+    def _be_head(self) -> None:
+        """Show the other side a 3-D head instead of me.
+
+        Raises:
+            KinecastError: the model knows no heads.
+        """
+        if self._session:
+            self._session.set_avatar(AS_HEAD)
+        self._avatar, self._has_avatar = AS_HEAD, True
+
+    @property
+    def head(self) -> bytes | None:
+        """The file of the 3-D head that this side draws, None where the model knows none."""
+        head = self._session.head if self._session else None
+        return head.data if head is not None else None
+
+    def _draw_heads(self, wanted: bool) -> None:
+        self._page_draws = not wanted
+        self._head_told = self._head_told and self._page_draws
+        if self._session:
+            self._session.draw_heads(wanted)
+
     def command(self, command: dict[str, Any]) -> None:
         """Carry out a command of `page_wire.COMMANDS`; what takes time goes on by itself and tells the page.
 
@@ -265,6 +305,10 @@ class PageCall:
                 self._session.set_muted(**self._muted)
         elif kind == "avatar-off":
             self.avatar(None)
+        elif kind == "avatar-head":
+            self._be_head()
+        elif kind == "heads":
+            self._draw_heads(not command["drawn"])
         elif kind == "reconnect":
             if self._session and self._state in _CALLING:
                 self._session.reconnect()

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-from kinecast.apps.call.page_wire import WINDOW, pack_picture
+from kinecast.apps.call.page_wire import WINDOW, pack_head, pack_picture
 
 MAX_EVENTS = 64  # a page that is stuck loses the oldest lines, not the server its memory
 
@@ -24,7 +24,7 @@ class PageLink:
         self.dropped = 0
         self._events: deque[Mapping[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._figures: Mapping[str, Any] | None = None
-        self._picture: tuple[Any, ...] | None = None
+        self._picture: Callable[[], bytes] | None = None
         self._sent = self._drawn = 0
         self._wake = asyncio.Event()
 
@@ -40,8 +40,15 @@ class PageLink:
 
     def show(self, *picture: Any) -> None:
         """Queue a picture, the arguments of `pack_picture`, in place of one that still waits."""
+        self._queue(lambda: pack_picture(*picture))
+
+    def pose(self, *pose: Any) -> None:
+        """Queue what a 3-D head does, the arguments of `pack_head`, in place of a picture that still waits."""
+        self._queue(lambda: pack_head(*pose))
+
+    def _queue(self, packed: Callable[[], bytes]) -> None:
         self.dropped += self._picture is not None
-        self._picture = picture
+        self._picture = packed
         self._wake.set()
 
     def drawn(self, count: int) -> None:
@@ -68,4 +75,4 @@ class PageLink:
         if self._picture is not None and self._sent - self._drawn < WINDOW:
             picture, self._picture = self._picture, None
             self._sent += 1
-            await self.socket.send_bytes(pack_picture(*picture))
+            await self.socket.send_bytes(picture())

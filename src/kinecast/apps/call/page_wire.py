@@ -8,6 +8,7 @@ Binary messages begin with a type byte; numbers are little-endian.
 | 2 avatar | server | the same head, number and time unused |
 | 3 shown | server | uint32 number of frames drawn so far: the server never has more than `WINDOW` on the way |
 | 4 picture | page | as 1, but captured may be NaN (unknown), and a uint8 state (`STATES`) stands before the width |
+| 5 head | page | as 4 up to the state; then float32: a weight for each of `SHAPES`, 3 of rotation, 2 of place, size |
 
 Text messages are JSON objects with a `type`; `COMMANDS` lists those that the page may send, and their fields.
 """
@@ -20,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from kinecast.apps.heads.expression import HeadPose
 from kinecast.errors import KinecastError
 
-CAMERA, AVATAR, SHOWN, PICTURE = 1, 2, 3, 4
+CAMERA, AVATAR, SHOWN, PICTURE, HEAD = 1, 2, 3, 4, 5
 MIN_SIDE, MAX_SIDE = 16, 640  # pixels; the page scales its camera down before it sends
 MAX_TEXT = 64 * 1024  # characters of a command: the longest is a session description or a hand-copied text
 WINDOW = 2  # pictures on the way to the page: one that it draws, one that travels
@@ -31,6 +33,7 @@ STATES = ("received", "forecast", "idle", "frozen")
 _HEAD = struct.Struct("<BIdHH")
 _SHOWN = struct.Struct("<BI")
 _PICTURE = struct.Struct("<BIdBHH")
+_HEAD_OF_HEAD = struct.Struct("<BIdB")
 MAX_BINARY = _HEAD.size + MAX_SIDE * MAX_SIDE * 4
 
 # The fields of each command: the most characters of a text, or None for a yes or no.
@@ -43,6 +46,8 @@ COMMANDS: Mapping[str, Mapping[str, int | None]] = {
     "accept-answer": {"text": MAX_TEXT},
     "mute": {"video": None, "audio": None},
     "avatar-off": {},
+    "avatar-head": {},
+    "heads": {"drawn": None},
     "sound": {"sdp": MAX_TEXT},
     "sound-off": {},
     "reconnect": {},
@@ -116,6 +121,13 @@ def pack_picture(number: int, captured: float | None, state: str, picture: np.nd
     time_ms = float("nan") if captured is None else captured * 1000
     head = _PICTURE.pack(PICTURE, number & 0xFFFFFFFF, time_ms, STATES.index(state), width, height)
     return head + rgba.tobytes()
+
+
+def pack_head(number: int, captured: float | None, state: str, head: HeadPose) -> bytes:
+    """Return the message by which the page moves a 3-D head; `captured` is in seconds."""
+    time_ms = float("nan") if captured is None else captured * 1000
+    values = np.concatenate([head.shapes, head.rotation, head.move, [head.size]]).astype("<f4")
+    return _HEAD_OF_HEAD.pack(HEAD, number & 0xFFFFFFFF, time_ms, STATES.index(state)) + values.tobytes()
 
 
 def parse_command(text: str) -> dict[str, Any]:

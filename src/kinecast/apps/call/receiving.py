@@ -8,16 +8,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from kinecast.apps.blendshapes import face_of
 from kinecast.apps.call.concealment import FORECAST_S, Concealment, Idle
 from kinecast.apps.call.config import CallConfig, ShownFrame, ShownState
+from kinecast.apps.call.heads import Heads
 from kinecast.apps.call.jitter import JitterBuffer, Waiting
-from kinecast.apps.call.messages import VERSION, Hello, Use
+from kinecast.apps.call.messages import VERSION, Hello, Use, UseHead
 from kinecast.apps.stream.clips import check_model, profile_for
 from kinecast.codec import Header, MotionDecoder, MotionPacket, PictureAssembler, ReferenceChunk
 from kinecast.codec.filling import Forecast
@@ -50,7 +52,7 @@ class Job:
     number: int
     packets: list[Waiting]
     pictures: list[Picture]
-    uses: list[Use]
+    uses: list[Use | UseHead]
     paused: bool  # the other side currently sends no video
 
 
@@ -84,6 +86,7 @@ class Receiver:
         forecast: conceals frames.
         sampler: samples an idle avatar's futures, None if none fits this motion.
         clock: monotonic seconds.
+        heads: draws 3-D heads; None if the backbone has no faces.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class Receiver:
         forecast: Forecast,
         sampler: Forecaster | None,
         clock: Callable[[], float] = time.monotonic,
+        heads: Heads | None = None,
     ) -> None:
+        self._heads, self._is_head = heads, False
         self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
         self._forecast, self._sampler = forecast, sampler
         self.jitter: JitterBuffer | None = None
@@ -102,13 +107,13 @@ class Receiver:
         self.header: Header | None = None
         self._assembler: tuple[int, PictureAssembler] | None = None
         self._pictures: deque[Picture] = deque(maxlen=_PICTURES)
-        self._uses: deque[Use] = deque(maxlen=_PICTURES)
+        self._uses: deque[Use | UseHead] = deque(maxlen=_PICTURES)
         # the worker's
         self._stream: Header | None = None
         self._decoder: MotionDecoder | None = None
         self._concealment = Concealment(forecast)
         self._references: dict[int, tuple[Any, Motion]] = {}
-        self._planned: list[Use] = []
+        self._planned: list[Use | UseHead] = []
         self._drawn: tuple[Any, Motion] | None = None
         self._avatar = False
         self._idle: Idle | None = None
@@ -165,8 +170,14 @@ class Receiver:
             self._assembler = None
             self._pictures.append(Picture(whole[0], whole[2]))
 
-    def take_use(self, use: Use) -> None:
-        """Take the frame from which a picture is used."""
+    def take_use(self, use: Use | UseHead) -> None:
+        """Take the frame from which a picture, or a 3-D head, is used.
+
+        Raises:
+            KinecastError: a head, but the backbone has no faces.
+        """
+        if isinstance(use, UseHead) and self._heads is None:
+            raise KinecastError("call: expected a picture, found a 3-D head: it needs the model mesh")
         self._uses.append(use)
 
     def take_packet(self, packet: MotionPacket, now: float) -> bool:
@@ -279,13 +290,15 @@ class Receiver:
     def _apply_uses(self, number: int) -> None:
         due = [use for use in self._planned if use.frame <= max(number, self._concealment.last or 0)]
         for use in due:
-            if use.picture in self._references:
-                self._drawn, self._avatar = self._references[use.picture], use.avatar
+            if isinstance(use, UseHead):
+                self._drawn, self._is_head, self._avatar = None, True, True
+            elif use.picture in self._references:
+                self._drawn, self._is_head, self._avatar = self._references[use.picture], False, use.avatar
         self._planned = [use for use in self._planned if use not in due]
 
     def _frame(self, job: Job) -> ShownFrame | None:
         last = self._concealment.last
-        if last is None or self._drawn is None:
+        if last is None or not self._has_something:
             return self._without_news(job.number)
         missing = job.number - last
         if missing > 0 and (job.paused or missing > FORECAST_S * self._fps):
@@ -296,27 +309,32 @@ class Receiver:
     def _without_news(self, number: int) -> ShownFrame | None:
         """Return an idle avatar's frame, or the frozen one if it was not shown for a second."""
         now = self._clock()
-        if (
-            self._config.diverse_idle
-            and self._avatar
-            and self._drawn is not None
-            and self._concealment.last is not None
-        ):
+        if self._config.diverse_idle and self._avatar and self._has_something and self._concealment.last is not None:
             if self._idle is None:
                 self._idle = Idle(self._sampler, self._concealment.observed(), self._config.seed)
             return self._draw(self._idle.next(), number, "idle")
         if self._last is None or (self._last.state == "frozen" and now - self._frozen_at < _FROZEN_S):
             return None
         self._frozen_at = now
-        self._last = ShownFrame(self._last.picture, self._last.number, self._last.captured, "frozen")
+        self._last = replace(self._last, state="frozen")
         return self._last
 
+    @property
+    def _has_something(self) -> bool:
+        return self._drawn is not None or self._is_head
+
     def _draw(self, vector: np.ndarray, number: int, state: ShownState) -> ShownFrame:
-        assert self._drawn is not None
-        encoded, source_motion = self._drawn
         motion = self._backbone.unflatten(torch.from_numpy(np.ascontiguousarray(vector))[None])
-        picture = to_uint8(self._backbone.animate(encoded, source_motion, motion.to(self._backbone.device)))[0]
+        head = None
+        if self._is_head:
+            assert self._heads is not None
+            head, picture = self._heads.show(motion)
+        else:
+            assert self._drawn is not None
+            encoded, source_motion = self._drawn
+            picture = to_uint8(self._backbone.animate(encoded, source_motion, motion.to(self._backbone.device)))[0]
         start = self.start
         captured = None if start is None or state == "idle" else start + number / self._fps
-        self._last = ShownFrame(picture, number, captured, state)
+        face = face_of(self._backbone, motion) if self._config.blendshapes is not None else None
+        self._last = ShownFrame(picture, number, captured, state, head, face)
         return self._last

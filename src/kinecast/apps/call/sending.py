@@ -13,14 +13,16 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
 from kinecast.apps.call.config import CallConfig, CameraFrame
-from kinecast.apps.call.messages import VERSION, Hello, Use, write_control
+from kinecast.apps.call.heads import AS_HEAD
+from kinecast.apps.call.messages import VERSION, Hello, Use, UseHead, write_control
+from kinecast.apps.heads.expression import needs_mesh
 from kinecast.apps.stream.clips import layout_for_quality, profile_named
 from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, split_picture
 from kinecast.codec.entropy import MAX_SKIP
@@ -48,6 +50,7 @@ _STEP_S = 2.0  # tolerated difference of a frame's clock from the monotonic one,
 _THUMB = 24
 _KEYS_PER_LOSS = 0.2  # frames between key packets = this / share of packets lost: at 30 %, every packet is a key
 _KEY_EVERY_S = 4.0  # without losses
+_HEAD = -1  # instead of a picture's number
 _PATIENCE = 10.0  # s for the receiver to confirm a picture, before it is sent again
 
 
@@ -55,7 +58,8 @@ _PATIENCE = 10.0  # s for the receiver to confirm a picture, before it is sent a
 class Reference:
     """A picture as the receiver has it, encoded, and the initial motion in avatar mode.
 
-    `frame` is the motion (1) detected in the frame itself, if the picture is a frame.
+    `frame` is the motion (1) detected in the frame itself, if the picture is a frame. A 3-D head has the number -1 and
+    no data.
     """
 
     number: int
@@ -78,7 +82,7 @@ class Sender:
         backbone: detects, and renders what the receiver renders.
         identity: identity of its weights, for the header.
         config: quality, rate, crop.
-        avatar: a picture (H, W, 3) of any size to show instead of the camera, or None.
+        avatar: a picture (H, W, 3) of any size to show instead of the camera, or "head", or None.
         clock: monotonic seconds.
     """
 
@@ -87,7 +91,7 @@ class Sender:
         backbone: Backbone,
         identity: bytes,
         config: CallConfig,
-        avatar: np.ndarray | None,
+        avatar: np.ndarray | Literal["head"] | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backbone, self._identity, self._config, self._clock = backbone, identity, config, clock
@@ -107,7 +111,7 @@ class Sender:
         self._pending: Reference | None = None
         self._pending_since = 0.0
         self._next_picture = 0
-        self._avatar_of_pending: np.ndarray | None = None
+        self._avatar_of_pending: np.ndarray | Literal["head"] | None = None
         self._retarget: Retargeter | None = None  # applies the camera's motion to an avatar
         self._errors: list[Exception] = []
         self._box: tuple[tuple[int, ...], Box] | None = None
@@ -258,6 +262,9 @@ class Sender:
         thumb = _thumbnail(picture)
         cut = self._thumb is not None and float(np.abs(thumb - self._thumb).mean()) > _CUT
         self._thumb = thumb
+        if isinstance(avatar, str):
+            self._offer_head()
+            return []
         if self._pending is not None:
             if self._avatar_of_pending is avatar:
                 again = self.resend or now - self._pending_since > _PATIENCE
@@ -295,6 +302,15 @@ class Sender:
         self.checks = [*self.checks[-31:], gain]
         return gain
 
+    def _offer_head(self) -> None:
+        """Change over to a 3-D head, of which nothing is sent: it moves as the mean face would."""
+        if self._pending is None and self._active is not None and self._active.number == _HEAD:
+            return
+        if self._pending is None or self._pending.number != _HEAD:
+            motion = needs_mesh(self._backbone).neutral().to("cpu")
+            self._pending = Reference(_HEAD, None, motion, True, b"", "")
+            self._avatar_of_pending = AS_HEAD
+
     def _avatar_picture(self, avatar: np.ndarray | None) -> np.ndarray:
         assert avatar is not None
         return centred(avatar, self._backbone.frame_size)
@@ -322,12 +338,18 @@ class Sender:
         An avatar waits for a frame that is not black, since its motion is relative to its first frame.
         """
         pending = self._pending
-        if pending is None or self.have != pending.number or (pending.avatar and float(picture.std()) <= _FLAT):
+        if (
+            pending is None
+            or pending.number not in (self.have, _HEAD)
+            or (pending.avatar and float(picture.std()) <= _FLAT)
+        ):
             return []
         if self._active is None or pending.avatar or self._active.avatar:
             self._retarget = None
             self.request_key()  # the numbers jump: no prediction from earlier ones
         self._active, self._pending = pending, None
+        if pending.number == _HEAD:
+            return [("picture", write_control(UseHead(number)))]
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]
 
 

@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from kinecast.apps.blendshapes import BlendshapeFile
 from kinecast.apps.call.config import (
     CallConfig,
     CallStats,
@@ -24,6 +25,8 @@ from kinecast.apps.call.messages import Bye, write_control
 from kinecast.apps.call.models import Models, load_models
 from kinecast.apps.call.peer import CHANNELS, Peer, needs_live
 from kinecast.apps.call.recording import Recorder
+from kinecast.apps.heads.expression import needs_mesh
+from kinecast.apps.heads.glb import Head
 from kinecast.errors import KinecastError
 
 __all__ = ["CallConfig", "CallSession", "CallStats", "CameraFrame", "IceServer", "LinkFaults", "ShownFrame"]
@@ -62,6 +65,8 @@ class CallSession:
         self._exchange: Exchange | None = None
         self._meeting: Meeting | None = None
         self._recorder: Recorder | None = None
+        self._faces: BlendshapeFile | None = None
+        self._faces_since: float | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._track: Any = None
@@ -86,6 +91,9 @@ class CallSession:
             self._models = await asyncio.get_running_loop().run_in_executor(None, load_models, self.config)
         if self.config.record is not None:
             self._recorder = Recorder(self.config.record, self.config.fps)
+        if self.config.blendshapes is not None:
+            self._faces = BlendshapeFile(self.config.blendshapes)
+        self.draw_heads(True)
         self._exchange = Exchange(
             self.config, self._models, self._show, self._tell, self._other_left, self._unusable, self._resume
         )
@@ -145,17 +153,30 @@ class CallSession:
             self._exchange.video_muted, self._exchange.audio_muted = video, audio
             self._set_track()
 
-    def set_avatar(self, picture: np.ndarray | None) -> None:
-        """Show the other side a picture, uint8 (H, W, 3), animated by the camera's motion; None shows the camera.
+    def set_avatar(self, picture: np.ndarray | Literal["head"] | None) -> None:
+        """Show the other side a picture, uint8 (H, W, 3), or "head", a 3-D head; None shows the camera.
 
         Raises:
-            KinecastError: not such a picture.
+            KinecastError: not such a picture, or the model has no faces.
         """
-        if picture is not None:
+        if isinstance(picture, str):
+            if self._models is not None:
+                needs_mesh(self._models.backbone)
+        elif picture is not None:
             CameraFrame(picture, 0.0, 0)  # the same requirements as for camera frames
         if self._exchange is None:
             raise KinecastError("avatar: expected an open session: open it first, or set it in the config")
         self._exchange.avatar = picture
+
+    @property
+    def head(self) -> Head | None:
+        """What is drawn where the other side is seen as a 3-D head; None where the model knows none."""
+        return self._models.heads.head if self._models is not None and self._models.heads is not None else None
+
+    def draw_heads(self, wanted: bool) -> None:
+        """Say whether pictures of 3-D heads are wanted, or a page draws them; a recording has them in any case."""
+        if self._models is not None and self._models.heads is not None:
+            self._models.heads.drawn = wanted or self._recorder is not None
 
     def reconnect(self) -> None:
         """Reconnect, as happens automatically after a few seconds of silence. Needs a room.
@@ -279,6 +300,10 @@ class CallSession:
     def _show(self, frame: ShownFrame) -> None:
         if self._recorder is not None:
             self._recorder.add(frame.picture, time.monotonic())
+        if self._faces is not None and frame.state != "frozen":
+            now = time.monotonic()
+            self._faces_since = now if self._faces_since is None else self._faces_since
+            self._faces.add(now - self._faces_since, frame.face)
         self._on_frame(frame)
 
     def _resume(self, secret: str) -> None:
@@ -323,6 +348,11 @@ class CallSession:
             line = await asyncio.get_running_loop().run_in_executor(None, self._recorder.close)
             if line is not None:
                 self._tell("error", line)
+        if self._faces is not None:
+            try:
+                self._faces.close()
+            except KinecastError as error:
+                self._tell("error", str(error))
         self._enter("ended")
 
     # --- audio ------------------------------------------------------------------------------------------------------

@@ -100,4 +100,4 @@ def _filled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows, columns = round(height / scale), round(width / scale)
     top, left = (picture.shape[0] - rows) // 2, (picture.shape[1] - columns) // 2
     small = Image.fromarray(picture[top : top + max(rows, 1), left : left + max(columns, 1)]).resize(size)
-    return np.uint8(np.array(small.filter(ImageFilter.GaussianBlur(height / _BLUR))) * _DIM)
+    return (np.array(small.filter(ImageFilter.GaussianBlur(height / _BLUR))) * _DIM).astype(np.uint8)

@@ -1,5 +1,6 @@
 """The newest frame of a camera: what is not taken in time is replaced, so that nothing is ever late."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from kinecast.apps.call.config import CameraFrame
 from kinecast.errors import KinecastError
 
 PATIENCE_S = 10.0  # without a frame
+_PARTING_S = 1.0  # for the camera to give its last one
 
 
 class Captured(NamedTuple):
@@ -64,8 +66,8 @@ class Newest:
             return item
 
 
-def read_camera(frames: Iterator[np.ndarray], newest: Newest) -> threading.Thread:
-    """Bring frames as they come, in a thread of their own, until `newest` is closed or an error ends them."""
+async def read_camera(frames: Iterator[np.ndarray], newest: Newest) -> None:
+    """Bring a camera's frames as they come, by a thread of their own, until cancelled; `newest` says how they ended."""
 
     def read() -> None:
         try:
@@ -80,7 +82,11 @@ def read_camera(frames: Iterator[np.ndarray], newest: Newest) -> threading.Threa
     # A daemon: a camera that hangs must not keep the program from ending.
     thread = threading.Thread(target=read, name="kinecast-camera", daemon=True)
     thread.start()
-    return thread
+    try:
+        await asyncio.Event().wait()
+    finally:
+        newest.close()
+        await asyncio.to_thread(thread.join, _PARTING_S)  # the device is let go after the frame that it gives now
 
 
 async def read_clip(path: Path, newest: Newest, repeat: bool = False) -> None:

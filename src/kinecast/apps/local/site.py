@@ -45,6 +45,13 @@ SHARED = {
     "/icon.svg": StaticFile(LOCAL, "icon.svg", "image/svg+xml"),
 }
 
+GLB = "model/gltf-binary"
+# What pages have that show 3-D heads. three.js is made by benchmarks/bundle_three.sh.
+THREE_D = {
+    "/head.js": StaticFile(LOCAL, "head.js", "text/javascript"),
+    "/three.js": StaticFile(LOCAL, "three.js", "text/javascript"),
+}
+
 
 class Site:
     """A guarded server on 127.0.0.1.

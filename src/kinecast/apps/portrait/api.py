@@ -62,9 +62,9 @@ def animate(
 
     Args:
         source: the picture: a path, a PIL image, an array (H, W, 3) of uint8, or a tensor (3, H, W) in [0, 1].
-        driving: a path of a clip or of motion (.npz, .kcm), a `Motion`, or frames: an array (T, H, W, 3), a tensor
-            (T, 3, H, W), or anything that yields pictures, such as a camera. A stream is processed frame by frame: each
-            result is returned before the next frame is taken.
+        driving: a path of a clip or of motion (.npz, .kcm, .csv of blendshapes), a `Motion`, or frames: an array
+            (T, H, W, 3), a tensor (T, 3, H, W), or anything that yields pictures, such as a camera. A stream is
+            processed frame by frame: each result is returned before the next frame is taken.
         output: a clip to write (mp4, mov, webm, mkv, gif); without it, frames are returned as they are made.
         model: a name of `kinecast zoo list`, a file, or a loaded backbone, which is faster for several pictures.
         device: auto, cpu, cuda or mps.
@@ -95,7 +95,7 @@ def animate(
         drive = _drive(backbone, driving, wanted)
         if output is not None:
             return perform(stage, drive, output, wanted, Clock())
-        return stage.frames([drive.motion], drive.motion[:1] if wanted.relative else None, wanted.transfer)
+        return stage.frames([drive.motion], drive.motion if wanted.relative else None, wanted.transfer)
     frames = _streamed(stage, _stream(driving, wanted), wanted)
     return frames if output is None else _written(frames, output, wanted, backbone.motion_dim)
 
@@ -126,7 +126,7 @@ def _options(options: dict[str, Any]) -> PortraitOptions:
 
 def _drive(backbone: Backbone, driving: str | Path | Motion, options: PortraitOptions) -> Drive:
     if isinstance(driving, Motion):
-        return given_drive(backbone, driving, options.reading)
+        return given_drive(backbone, driving, options)
     return drive_of(backbone, driving, options)
 
 

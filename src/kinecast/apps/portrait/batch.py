@@ -5,17 +5,19 @@ resumes after an interruption.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kinecast.apps.animation import Clock
-from kinecast.apps.portrait.driving import MOTION_FILE, STREAM_FILE, Drive, Progress
-from kinecast.apps.portrait.job import drive_of, perform, prepared
+from kinecast.apps.backbone_worker import model_files
+from kinecast.apps.portrait.batch_worker import LastDrive, Made, make
+from kinecast.apps.portrait.driving import MOTION_SUFFIXES, Progress
 from kinecast.apps.portrait.options import PortraitOptions, Say
 from kinecast.errors import KinecastError
 from kinecast.files import atomic_path, check_distinct, check_folder, make_folder
+from kinecast.jobs import tasks as jobs
+from kinecast.jobs.pool import WorkerPool
 from kinecast.media.pictures import PICTURE_SUFFIXES
 from kinecast.media.sources import by_name
 from kinecast.models.base import Backbone
@@ -76,6 +78,7 @@ def run_batch(
     overwrite: bool = False,
     progress: Progress = lambda stage, frames: None,
     say: Say = lambda line: None,
+    pool: WorkerPool | None = None,
 ) -> int:
     """Do all unfinished tasks, and return their number.
 
@@ -87,8 +90,9 @@ def run_batch(
         options: of all.
         model: the backbone's name, part of the outputs' key.
         overwrite: replace outputs made with different settings.
-        progress: as of `animate_portrait`.
+        progress: as of `animate_portrait`; with a pool, called once per task.
         say: likewise.
+        pool: of a `PortraitWorker` with the same model and options, which does the work; None is this process.
 
     Raises:
         KinecastError: existing outputs with different settings, before any work; or failed tasks.
@@ -99,37 +103,45 @@ def run_batch(
     if len(open_tasks) < len(tasks):
         say(f"{len(tasks) - len(open_tasks)} of {len(tasks)} outputs exist already")
     failed = []
-    drives = _drives(backbone, options, progress)
-    for number, task in enumerate(open_tasks, 1):
-        try:
-            say(f"[{number}/{len(open_tasks)}] {task.source.name}, driven by {task.driving.name}")
-            clock = Clock()
-            stage = prepared(backbone, task.source, options, clock, say)
-            with clock("detect"):
-                drive = drives(task.driving)
-            report = perform(stage, drive, task.output, options, clock, progress)
-            with atomic_path(task.sidecar) as temporary:
-                values = {"made_of": made_of[task.output], "report": report.to_dict()}
-                temporary.write_text(json.dumps(values, indent=2) + "\n")
-        except KinecastError as error:
+    results = (
+        _by(pool, open_tasks, model, progress, say) if pool else _here(backbone, open_tasks, options, progress, say)
+    )
+    for task, made in results:
+        if made.error is not None:
             failed.append(task)
-            say(f"{task.output.name}: {error}")
+            say(f"{task.output.name}: {made.error}")
+            continue
+        with atomic_path(task.sidecar) as temporary:
+            values = {"made_of": made_of[task.output], "report": made.report}
+            temporary.write_text(json.dumps(values, indent=2) + "\n")
     if failed:
         raise KinecastError(f"{len(failed)} of {len(open_tasks)} could not be animated, {failed[0].output.name} first")
     return len(open_tasks)
 
 
-def _drives(backbone: Backbone, options: PortraitOptions, progress: Progress) -> Callable[[Path], Drive]:
-    """Return a function that gives a clip's motion and caches the last one."""
-    known: dict[Path, Drive] = {}
+def _here(
+    backbone: Backbone, tasks: Sequence[Task], options: PortraitOptions, progress: Progress, say: Say
+) -> Iterator[tuple[Task, Made]]:
+    """Do tasks in turn in this process."""
+    drives = LastDrive(options, progress)
+    for number, task in enumerate(tasks, 1):
+        say(f"[{number}/{len(tasks)}] {task.source.name}, driven by {task.driving.name}")
+        yield task, make(backbone, task.source, task.driving, task.output, drives, options, progress, say)
 
-    def drive(path: Path) -> Drive:
-        if path not in known:
-            known.clear()
-            known[path] = drive_of(backbone, path, options, progress)
-        return known[path]
 
-    return drive
+def _by(
+    pool: WorkerPool, tasks: Sequence[Task], model: str, progress: Progress, say: Say
+) -> Iterator[tuple[Task, Made]]:
+    """Do tasks by a pool; they come as they are finished."""
+    given = model_files(model)
+    work = [jobs.Task("animate", (t.source, t.driving, t.output), reads=(t.source, t.driving, *given)) for t in tasks]
+    for number, (i, made) in enumerate(pool.run(work), 1):
+        task = tasks[i]
+        say(f"[{number}/{len(tasks)}] {task.source.name}, driven by {task.driving.name}")
+        for line in made.lines:
+            say(line)
+        progress("animate", 1)
+        yield task, made
 
 
 def _check(open_tasks: Sequence[Task], tasks: Sequence[Task], made_of: Mapping[Path, Any], overwrite: bool) -> None:
@@ -176,7 +188,7 @@ def _known(path: Path) -> list[Any]:
 
 
 def _drivings(driving: Path) -> list[Path]:
-    return list(_files(driving, (*CLIP_SUFFIXES, MOTION_FILE, STREAM_FILE))) if driving.is_dir() else []
+    return list(_files(driving, (*CLIP_SUFFIXES, *MOTION_SUFFIXES))) if driving.is_dir() else []
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kinecast.apps.blendshape_driving import TABLE, load_motion
 from kinecast.apps.extraction import Progress, check_motion, detect_motion
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.stream.clips import read_motion
@@ -24,6 +25,7 @@ from kinecast.models.base import Backbone
 from kinecast.motion import Motion
 
 MOTION_FILE, STREAM_FILE = ".npz", ".kcm"
+MOTION_SUFFIXES = (MOTION_FILE, STREAM_FILE, TABLE)
 _LARGEST_SIDE = 1024  # pixels of a driving frame in face detection
 
 
@@ -31,8 +33,14 @@ _LARGEST_SIDE = 1024  # pixels of a driving frame in face detection
 class Reading:
     """How a driving clip is read.
 
-    `crop` is a policy of `kinecast.media.framing`; None lets the backbone choose. `start` and `end` are
-    seconds of the clip, `fps`, `true_fps` and `limit` those of `kinecast.media.footage`; `smooth` filters jitter.
+    Attributes:
+        crop: crop of the frames, a policy of `kinecast.media.framing`; None lets the backbone choose.
+        fps: resample to this constant rate.
+        true_fps: the true frame rate, if the file's times are wrong.
+        limit: maximum number of frames.
+        start: start of the clip, in seconds.
+        end: end of the clip, in seconds.
+        smooth: filter jitter (One Euro).
     """
 
     crop: str | None = None
@@ -110,11 +118,11 @@ def _whole(clip: str | Path) -> tuple[int, int] | None:
 
 def is_motion(path: str | Path) -> bool:
     """Return whether a file holds motion: by its suffix, or as video with GFV messages."""
-    return Path(path).suffix.lower() in (MOTION_FILE, STREAM_FILE) or carries_gfv(path)
+    return Path(path).suffix.lower() in MOTION_SUFFIXES or carries_gfv(path)
 
 
 def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool = True) -> Drive:
-    """Read a motion file (.npz), a motion stream (.kcm) or video with GFV messages, without their pictures.
+    """Read motion (.npz), blendshapes (.csv), a motion stream (.kcm) or GFV video, without their pictures.
 
     Raises:
         KinecastError: damaged, of another model, or an option that needs frames.
@@ -124,8 +132,8 @@ def motion_drive(backbone: Backbone, path: Path, reading: Reading, sound: bool =
         _, motion = read_motion(backbone, path)
         if sound and reading.start == 0:
             heard = stream_sound(path, float(motion.edges()[0]))
-    elif path.suffix.lower() == MOTION_FILE:
-        motion = Motion.load(path)
+    elif path.suffix.lower() in MOTION_SUFFIXES:
+        motion = load_motion(backbone, path)
     else:
         _, motion = read_gfv(backbone, path)
         heard = clip_sound(path, reading.start) if sound else None

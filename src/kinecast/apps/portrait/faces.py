@@ -8,9 +8,14 @@ from kinecast.errors import KinecastError
 from kinecast.faces import Face, Landmarker
 from kinecast.faces.detection import SAME, overlap
 from kinecast.faces.landmarker import LEAST_PRESENCE
+from kinecast.faces.topology import BLENDSHAPES
 
 LARGEST, ALL = "largest", "all"
 _LEAST = 24  # pixels of a face's larger side: smaller ones show no expression
+_SHARP = 96  # likewise: smaller ones become soft pictures
+_FRONT = 30.0  # degrees by which a face may be turned away and still show both of its sides
+_SHUT = 0.6  # of the blink scores
+_BLINKS = [BLENDSHAPES.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]
 
 
 def find_faces(picture: np.ndarray, landmarker: Landmarker) -> list[Face]:
@@ -77,3 +82,27 @@ def described(faces: Sequence[Face], picked: Sequence[Face]) -> str:
     others = len(faces) - len(picked)
     rest = f" ({others} more from left to right: --face N, or all)" if others else ""
     return f"source: {places}{rest}"
+
+
+def doubts(faces: Sequence[Face], picked: Sequence[Face]) -> list[str]:
+    """Return a line for each thing about the faces that move which will show in the result."""
+    lines = []
+    for number, face in enumerate(faces, 1):
+        if not any(face is other for other in picked):
+            continue
+        which = f"source: face {number}"
+        if face.size < _SHARP:
+            lines.append(f"{which} is {face.size:.0f} pixels large: expect it soft; {_SHARP} or more are better")
+        if (turn := _turn(face)) > _FRONT:
+            lines.append(
+                f"{which} is turned away by {turn:.0f} degrees: what it hides is guessed; up to {_FRONT:.0f} are better"
+            )
+        if float(face.blendshapes[_BLINKS].mean()) > _SHUT:
+            lines.append(f"{which} has its eyes shut: eyes that open are guessed; choose a picture with open ones")
+    return lines
+
+
+def _turn(face: Face) -> float:
+    """Return by how many degrees a face looks past the camera."""
+    forward = face.pose[:3, 2].astype(np.float64)
+    return float(np.degrees(np.arccos(np.clip(forward[2] / max(np.linalg.norm(forward), 1e-9), -1, 1))))

@@ -8,7 +8,7 @@ import numpy as np
 
 from kinecast.apps.animation import Clock, Report, transfer_report
 from kinecast.apps.portrait.driving import Drive, Progress, clip_drive, is_motion, motion_drive
-from kinecast.apps.portrait.faces import chosen, described, find_faces
+from kinecast.apps.portrait.faces import chosen, described, doubts, find_faces
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.portrait.options import PortraitOptions, Say, landmarker_of
 from kinecast.apps.portrait.preview import preview
@@ -37,7 +37,7 @@ def animate_portrait(
     Args:
         backbone: animates.
         source: a picture, as accepted by `as_picture`.
-        driving: a clip, or motion (.npz, .kcm, video with GFV messages).
+        driving: a clip, or motion (.npz, .kcm, .csv of blendshapes, video with GFV messages).
         output: mp4, mov, webm, mkv or gif.
         options: which faces, what to show, which part of the clip.
         progress: called with (stage, frames done since the last call).
@@ -94,7 +94,8 @@ def prepared(
     """
     with clock("encode source"):
         stage, faces, picked = staged(backbone, as_picture(source), options)
-    say(described(faces, picked))
+    for line in (described(faces, picked), *doubts(faces, picked)):
+        say(line)
     if preview_path is not None:
         write_image(preview_path, preview(stage, picked))
         say(f"wrote {preview_path}")
@@ -138,8 +139,8 @@ def drive_of(
         KinecastError: unreadable, or of another model.
     """
     if is_motion(driving):
-        return motion_drive(backbone, Path(driving), options.reading, options.sound)
-    return clip_drive(backbone, driving, options.reading, options.relative, options.sound, progress)
+        return motion_drive(backbone, Path(driving), options, options.sound)
+    return clip_drive(backbone, driving, options, options.relative, options.sound, progress)
 
 
 def perform(
@@ -158,13 +159,14 @@ def perform(
     clock = clock or Clock()
     with VideoWriter(output, drive.fps, quality=options.quality, sound=drive.sound) as writer:
         frames = _timed(
-            stage.frames([drive.motion], drive.motion[:1] if options.relative else None, options.transfer), clock
+            stage.frames([drive.motion], drive.motion if options.relative else None, options.transfer), clock
         )
         for i, frame in enumerate(frames):
             with clock("write"):
                 writer.write(frame, None if drive.edges is None else drive.edges[i : i + 2])
             progress("animate", 1)
-    return transfer_report(len(drive.motion), drive.fps, drive.motion.dim, stage.picture, clock)
+    absent = int((~drive.motion.valid_frames()).sum())
+    return transfer_report(len(drive.motion), drive.fps, drive.motion.dim, stage.picture, clock, absent)
 
 
 def _timed(frames: Iterator[np.ndarray], clock: Clock) -> Iterator[np.ndarray]:

@@ -18,8 +18,8 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class PortraitOptions:
-    """Options for animating a portrait.
+class PortraitOptions(Reading):
+    """Options for animating a portrait, and for reading the driving clip.
 
     Attributes:
         face: whose head to animate: "largest", "all", or a number from 1, counted from the left.
@@ -27,13 +27,6 @@ class PortraitOptions:
         size: the side of that square in pixels, 512 by default; implies a square.
         transfer: how relative motion is applied: strengths by region, openings of eyes and lips (mesh).
         relative: apply how the driving face changes from its first frame, not its absolute pose.
-        crop: crop of driving frames, a policy of `kinecast.media.framing`; None lets the backbone choose.
-        fps: resample to this constant rate.
-        true_fps: the true frame rate, if the file's times are wrong.
-        limit: maximum number of frames.
-        start: start of the driving clip, in seconds.
-        end: end of the driving clip, in seconds.
-        smooth: filter jitter (One Euro).
         sound: keep the driving clip's sound.
         quality: quality of the output, 0 (best) to 51 (smallest).
         reenact: the source is a clip, each of whose frames is animated on top of its own motion.
@@ -44,13 +37,6 @@ class PortraitOptions:
     size: int | None = None
     relative: bool = True
     transfer: Transfer = Transfer()
-    crop: str | None = None
-    fps: float | None = None
-    true_fps: float | None = None
-    limit: int | None = None
-    start: float = 0.0
-    end: float | None = None
-    smooth: bool = False
     sound: bool = True
     quality: int = 18
     reenact: bool = False
@@ -68,11 +54,6 @@ class PortraitOptions:
     def side(self) -> int | None:
         """The side of the output square; None for the whole picture."""
         return self.size or (SQUARE if self.square else None)
-
-    @property
-    def reading(self) -> Reading:
-        """How the driving clip is read."""
-        return Reading(self.crop, self.fps, self.true_fps, self.limit, self.start, self.end, self.smooth)
 
 
 def landmarker_of(backbone: Backbone) -> Landmarker:

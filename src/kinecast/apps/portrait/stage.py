@@ -49,7 +49,8 @@ class Stage:
 
         Args:
             motions: motion of the driving frames, in order.
-            initial: the reference (1) of relative motion; None applies absolute motion.
+            initial: frames to choose the reference of relative motion from, all of a clip that is known or else its
+                first: each actor takes the one that suits it (`Backbone.reference`); None applies absolute motion.
             options: how relative motion is applied.
         """
         retargets = [self._retargeter(actor, initial, options or Transfer()) for actor in self.actors]
@@ -85,7 +86,8 @@ class Stage:
         """Return a function from driving motion to an actor's motion."""
         if initial is None:
             return lambda motion: motion
-        return self.backbone.retarget(actor.source.motion.to("cpu"), initial, options)
+        own = actor.source.motion.to("cpu")
+        return self.backbone.retarget(own, initial[self.backbone.reference(own, initial)], options)
 
 
 def set_stage(

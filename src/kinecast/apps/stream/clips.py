@@ -3,120 +3,47 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kinecast.apps.stream.sending import BATCH, Progress, Sending
+from kinecast.apps.stream.drawing import Drawer
+from kinecast.apps.stream.options import (
+    DEFAULT_QUALITY,
+    EncodeOptions,
+    layout_for_quality,
+    profile_named,
+)
+from kinecast.apps.stream.sending import BATCH, Beside, Progress, Sending
 from kinecast.apps.stream.sound import SoundWriter, stream_sound
+from kinecast.apps.stream.within import encode_within
 from kinecast.codec.absences import Absences, AbsenceUnit
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
-from kinecast.codec.encoder import FILE, Packing, encode_motion
-from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, Forecast, damped, fill, interpolate
+from kinecast.codec.encoder import encode_motion
+from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, INTERPOLATE, Forecast, fill, interpolate
 from kinecast.codec.identity import stream_identity
-from kinecast.codec.packets import EXTENDED, VERSION, Header, MotionPacket, ReferenceChunk
-from kinecast.codec.profiles import (
-    GENERIC,
-    Profile,
-    check_profile_name,
-    generic_profile,
-    load_profile,
-    profile_names,
-)
-from kinecast.codec.quantizer import Component, Layout, to_fine
-from kinecast.codec.schedule import ClosedLoop, Present, RateControl, Render, Schedule, in_pictures, in_steps
+from kinecast.codec.packets import EXTENDED, REFERENCES, Header, MotionPacket, ReferenceChunk
+from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile
+from kinecast.codec.quantizer import Layout
+from kinecast.codec.schedule import Present
 from kinecast.codec.stream import BodyUnit, PictureAssembler, StreamReader, code_picture, open_picture, write_stream
 from kinecast.codec.times import FrameClock, TimesUnit
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import CLIP_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
-from kinecast.media.footage import footage
-from kinecast.media.framing import check_reading
-from kinecast.media.sound import check_sound_kbps, clip_sound
+from kinecast.media.footage import Footage, footage
+from kinecast.media.sound import clip_sound
 from kinecast.media.video import VideoWriter, to_tensor, to_uint8
 from kinecast.motion import Motion
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
     from kinecast.models.base import Backbone
-
-QUALITIES = range(1, 10)
-DEFAULT_QUALITY = 5
-AUTO_PROFILE = "auto"
-TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
-
-
-def check_quality(quality: int) -> None:
-    """Check a quality.
-
-    Raises:
-        KinecastError: it is not 1 to 9.
-    """
-    if quality not in QUALITIES:
-        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
-
-
-def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
-    """Return the layout of a motion at a quality: steps of 2**-(4.5 + quality/2), times those of its spec.
-
-    Raises:
-        KinecastError: the quality is not 1 to 9.
-    """
-    check_quality(quality)
-    step = 2.0 ** -(4.5 + quality / 2)
-    present = [each for each in motion.spec if each.name in motion.components]
-    # Numbers of one group are interleaved by keypoint; several groups are parts of one vector, of one "keypoint".
-    axis = 2 if len(motion.spec.groups) == 1 else 1
-    keypoints = motion.components[present[0].name].shape[1] if axis == 2 else 1
-    widths = [int(np.prod(motion.components[each.name].shape[axis:])) for each in present]
-    parts = [Component(e.name, w, to_fine(step * e.step)) for e, w in zip(present, widths, strict=True)]
-    return Layout(motion.backbone, keypoints, tuple(parts))
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """Options for encoding a clip.
-
-    `quality` (1 to 9) are the steps, of which a higher number has finer ones. `rate_kbps` is a budget for motion
-    packets: the least important frames are skipped until it is met. `filler` is what a receiver fills them with: a name
-        for the header, and the forecast. What is noticed is measured on `terms`:
-    "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's. `fps` resamples to a
-    constant rate, `true_fps` is that of a clip whose times are wrong, `limit` the most frames. `sound_kbps` is what the
-    clip's sound may cost; None leaves it out.
-    """
-
-    quality: int = DEFAULT_QUALITY
-    rate_kbps: float | None = None
-    filler: tuple[str, Forecast] = ("damped", damped)
-    picture_quality: int = 60
-    profile: str = AUTO_PROFILE
-    model_name: str = ""
-    crop: str = "center"
-    fps: float | None = None
-    limit: int | None = None
-    packing: Packing = FILE
-    terms: str = TERMS[0]
-    true_fps: float | None = None
-    sound_kbps: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.picture_quality <= 100:
-            raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
-        check_reading(self.crop, self.fps, self.limit)
-        check_reading(fps=self.true_fps)
-        if self.sound_kbps is not None:
-            check_sound_kbps(self.sound_kbps)
-        if self.rate_kbps is not None and not 0 < self.rate_kbps <= 10_000:
-            raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.rate_kbps}")
-        check_quality(self.quality)
-        if self.profile != AUTO_PROFILE:
-            check_profile_name(self.profile)
-        if self.terms not in TERMS:
-            raise KinecastError(f"closed loop: expected distances of {' or '.join(TERMS)}, found {self.terms!r}")
 
 
 def encode_clip(
@@ -135,17 +62,13 @@ def encode_clip(
     """
     options = options or EncodeOptions()
     check_output(output, STREAM_OUTPUTS, "motion stream", [clip])
-    layout = layout_for_quality(backbone.unflatten(torch.empty(0, backbone.motion_dim)), options.quality)
+    layouts = partial(layout_for_quality, backbone.unflatten(torch.empty(0, backbone.motion_dim)))
+    layout = layouts(DEFAULT_QUALITY if options.quality is None else options.quality)
     tables = profile_named(options.profile, options.model_name, layout)
     seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
     rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
     started = time.perf_counter()
-    sending = Sending(backbone, seen, _sound_of(clip, options), progress)
-    data, mime = code_picture(to_uint8(sending.picture)[0], options.picture_quality)
-    schedule = _schedule(backbone, options, data, layout, float(rate))
-    if backbone.needs_face:
-        schedule = Present(lambda: sending.present, schedule)
-    packing = options.packing if schedule is None else replace(options.packing, skips=True)
+    sound = _sound_of(clip, options)
     header = Header(
         layout,
         (rate.numerator, rate.denominator),
@@ -155,37 +78,65 @@ def encode_clip(
         tables.name,
         tables.fingerprint(),
         options.filler[0],
-        EXTENDED if sending.extended else VERSION,
     )
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        packets = encode_motion(sending.vectors(), layout, tables, packing, schedule)
-        sizes = write_stream(file, header, data, mime, sending.units(packets))
-        if sending.extended:  # absences come up on the way
-            file.seek(0)
-            file.write(bytes(replace(header, version=EXTENDED)))
-    return {
+        if options.kbps is None:
+            sending, sizes = _encode_plain(backbone, seen, file, header, options, sound, progress)
+            facts: dict[str, Any] = {}
+        else:
+            sending, sizes, facts = encode_within(backbone, seen, file, header, options, sound, progress)
+    report = {
         "frames": sending.frames,
         "frames_sent": sending.sent,
         "frames_without_face": sending.absent,
         "fps": float(rate) if seen.constant else sending.frames / sending.seconds,
         "constant_rate": seen.constant,
         "profile": tables.name,
+        **facts,
         **sizes,
         **_rates(sizes, sending.seconds),
         "seconds": round(time.perf_counter() - started, 3),
     }
+    _warn_of_budget(output, options.kbps, report)
+    return report
 
 
-def _schedule(
-    backbone: "Backbone", options: EncodeOptions, picture: bytes, layout: Layout, fps: float
-) -> Schedule | None:
-    """Return what leaves frames out to keep a budget, None without one; `picture` is the coded one."""
-    if options.rate_kbps is None:
-        return None
-    distance = in_steps(layout)
-    if options.terms == "pictures":
-        distance = in_pictures(renderer(backbone, open_picture(picture, backbone.frame_size)))
-    return RateControl(ClosedLoop(options.filler[1], distance, 0.0), options.rate_kbps, fps)
+def _encode_plain(
+    backbone: "Backbone",
+    seen: Footage,
+    file: BinaryIO,
+    header: Header,
+    options: EncodeOptions,
+    sound: SoundWriter | None,
+    progress: Progress,
+) -> tuple[Beside, dict[str, int]]:
+    """Encode every frame by the header's layout, from one picture, as the frames come."""
+    sending = Sending(backbone, seen, sound, progress)
+    data, mime = code_picture(to_uint8(sending.picture)[0], options.picture_quality)
+    schedule = Present(lambda: sending.present) if backbone.needs_face else None
+    packing = options.packing if schedule is None else replace(options.packing, skips=True)
+    if sending.extended:
+        header = replace(header, version=EXTENDED)
+    tables = profile_named(options.profile, options.model_name, header.layout)
+    packets = encode_motion(sending.vectors(), header.layout, tables, packing, schedule)
+    sizes = write_stream(file, header, data, mime, sending.units(packets))
+    if sending.extended:  # absences come up on the way
+        file.seek(0)
+        file.write(bytes(replace(header, version=EXTENDED)))
+    return sending, sizes
+
+
+def _warn_of_budget(output: str | Path, kbps: float | None, report: dict[str, Any]) -> None:
+    """Say so where even the coarsest stream is above the budget."""
+    found = report["total_kbps"] - report["sound_kbps"]
+    if kbps is not None and found > 1.05 * kbps:
+        warnings.warn(
+            KinecastWarning(
+                f"{output}: expected a budget that the smallest picture and the coarsest motion fit in, found {kbps:g} "
+                f"kbps, and {found:.2f} needed for {report['frames']} frames: it is exceeded"
+            ),
+            stacklevel=3,
+        )
 
 
 def _rates(sizes: dict[str, int], seconds: float) -> dict[str, float]:
@@ -206,18 +157,6 @@ def _sound_of(clip: str | Path, options: EncodeOptions) -> SoundWriter | None:
     return SoundWriter(source, options.sound_kbps)
 
 
-def renderer(backbone: "Backbone", picture: np.ndarray) -> Render:
-    """Return what draws motion vectors as a receiver of the reference picture, uint8 (H, W, 3), does."""
-    source = to_tensor(picture[None]).to(backbone.device)
-    state, source_motion = backbone.encode_source(source), backbone.detect(source)
-
-    def render(vectors: np.ndarray) -> np.ndarray:
-        motion = backbone.unflatten(torch.from_numpy(vectors.astype(np.float32))).to(backbone.device)
-        return to_uint8(backbone.animate(state, source_motion, motion).cpu())
-
-    return render
-
-
 def decode_clip(
     backbone: "Backbone",
     stream: str | Path,
@@ -230,9 +169,10 @@ def decode_clip(
 ) -> dict[str, Any]:
     """Render the clip of a .kcm file, with its sound if it has any and `sound` is set.
 
-    Damage is skipped, with a warning. Affected frames, and those the sender skipped, are concealed by what `filler`
-    returns for the name in the header, or interpolated. If it returns None they are concealed by `damped`, with a
-    warning: the name is a suggestion. While the sender saw no face, the last picture is held.
+    Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
+    `filler` gives for the name in the header, or interpolated, as that may say. Where it gives None they are filled by
+    `damped`, with a warning: the name is advice. While the sender saw no face, the last picture is held. Each frame is
+    drawn from the picture that the sender chose for it, or, where that did not come, from the one before.
 
     Raises:
         KinecastError: not a .kcm file, one of another model or version, or one without picture or motion.
@@ -244,26 +184,32 @@ def decode_clip(
         header = reader.header
         check_model(header, backbone, stream_identity(backbone), str(path))
         decoder = MotionDecoder(header.layout, profile_for(header))
-        forecast = None if interpolated else _advised(filler, header.filler, path)
-        units = reader.units()
-        picture = first_picture(units, header, path)
-        source = to_tensor(picture[None]).to(backbone.device)
-        state, source_motion = backbone.encode_source(source), backbone.detect(source)
+        forecast = None if interpolated else filler(header.filler)
+        if forecast is None and not interpolated and header.filler != INTERPOLATE:
+            forecast = _usual(header.filler, path)
+        units, drawer = reader.units(), Drawer(backbone, header, path)
+        drawer.start(units)
         clock, absent = FrameClock(header.rate), 0
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
-            shown = frames_of(units, decoder, clock)
+            shown = frames_of(drawer.watch(units), decoder, clock)
             shown = interpolate(shown) if forecast is None else fill(shown, forecast)
             for frames in _batches(shown):
-                if not writer.frames_written and sound and header.version == EXTENDED:
+                if not writer.frames_written and sound and header.version >= EXTENDED:
                     writer.sound = stream_sound(path, clock.start(frames[0].number))
-                vectors = torch.from_numpy(np.stack([frame.vector for frame in frames]))
-                motion = backbone.unflatten(vectors).to(backbone.device)
                 # Also where the first times were lost: later ones may come.
-                edges = clock.edges([frame.number for frame in frames]) if header.version == EXTENDED else None
-                writer.write(backbone.animate(state, source_motion, motion).cpu(), edges)
+                edges = clock.edges([frame.number for frame in frames]) if header.version >= EXTENDED else None
+                writer.write(drawer.draw(frames), edges)
                 absent += sum(frame.absent for frame in frames)
                 progress("decode", len(frames))
             written = writer.frames_written
+    if drawer.missed or drawer.damaged:
+        warnings.warn(
+            KinecastWarning(
+                f"{path}: expected all pictures whole, found {drawer.missed + drawer.damaged} missing or damaged: "
+                "frames are drawn from others"
+            ),
+            stacklevel=2,
+        )
     if reader.skipped:
         warnings.warn(
             KinecastWarning(
@@ -313,18 +259,6 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
     return to_tensor(picture[None]), motion
 
 
-def profile_named(name: str, model_name: str, layout: Layout) -> Profile:
-    """Return a profile by name; "auto" is that of the model, or of it and D numbers ("mesh-42"), or generic.
-
-    Raises:
-        KinecastError: there is none of this name, or it is of another layout.
-    """
-    if name == AUTO_PROFILE:
-        known = profile_names()
-        name = next((each for each in (f"{model_name}-{layout.dim}", model_name) if each in known), GENERIC)
-    return load_profile(name, layout)
-
-
 def header_size(backbone: "Backbone", layout: Layout, model_name: str = "face-128") -> int:
     """Return the bytes of a stream's header."""
     return len(bytes(Header(layout, (30, 1), backbone.frame_size, model_name=model_name, profile=model_name)))
@@ -364,11 +298,8 @@ def check_model(header: Header, backbone: "Backbone", identity: bytes, where: st
         )
 
 
-def _advised(filler: Callable[[str], Forecast | None], name: str, path: Path) -> Forecast:
-    """Return the filler of a name; if it is unavailable, warn and return the default one."""
-    forecast = filler(name)
-    if forecast is not None:
-        return forecast
+def _usual(name: str, path: Path) -> Forecast:
+    """Say that a filler of this name is not to be had; returns the default one."""
     warnings.warn(
         KinecastWarning(
             f"{path}: expected a known filler, found {name!r}: skipped or lost frames are concealed by {DEFAULT_FILLER}"
@@ -389,7 +320,7 @@ def first_picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.n
         if isinstance(unit, MotionPacket):
             break
         if isinstance(unit, ReferenceChunk) and (whole := assembler.push(unit)) is not None:
-            return open_picture(whole[2], header.frame_size)
+            return open_picture(whole[2], header.frame_size, header.version >= REFERENCES)
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
@@ -401,7 +332,7 @@ def frames_of(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClo
         return (replace(frame, absent=True) if absences.covers(frame.number) else frame for frame in frames)
 
     for unit in units:
-        if isinstance(unit, MotionPacket):  # a later picture is passed over: this version draws from the first
+        if isinstance(unit, MotionPacket):
             yield from marked(decoder.push(unit))
         elif isinstance(unit, TimesUnit):
             clock.take(unit)

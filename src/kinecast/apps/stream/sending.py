@@ -44,6 +44,11 @@ class Beside:
         return self._times is not None or self._sound is not None or self.absent > 0
 
     @property
+    def own_times(self) -> bool:
+        """Whether the times of frames are sent."""
+        return self._times is not None
+
+    @property
     def absent(self) -> int:
         """The frames so far without a face."""
         return self._absences.total

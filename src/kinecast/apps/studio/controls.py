@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kinecast.errors import KinecastError
 from kinecast.models.mesh.controls import EYES, LIPS, OPENINGS, opening
-from kinecast.models.mesh.geometry import rotation_matrix, rotation_vector
+from kinecast.models.mesh.geometry import NECK, rotation_matrix, rotation_vector
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
@@ -33,7 +33,6 @@ _MIDDLE = (13, 14)
 _SMILE = 3  # which measure is the smile; those before are OPENINGS
 _WIDEST_EYE, _WIDEST_LIPS = 0.7, 0.4  # at the ends of their sliders: of the eye's own opening, of the mouth's width
 _WIDEST_SMILE = 0.22  # of the mouth's width
-_NECK = (0.0, 1.4, 0.6)  # what a head turns about, from the mean face's origin, in units of the head
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def steered(levers: Levers, source: Motion, driving: Motion, initial: Motion, lo
     head = _head(look)
     scale = first["scale"] + look.strength * (there["scale"] - first["scale"])
     # Relative motion scales shifts by source / initial: the neck's is in the initial frame's size.
-    neck = torch.tensor([_NECK]) @ rotation_matrix(first["rotation"])[0].mT * scale.exp()
+    neck = torch.tensor([NECK]) @ rotation_matrix(first["rotation"])[0].mT * scale.exp()
     shift = first["shift"] + look.strength * (there["shift"] - first["shift"]) + (neck - neck @ head[0].mT)[:, :2]
     moved = look.strength * (there["expression"] - first["expression"])
     own = source.components["expression"][0]

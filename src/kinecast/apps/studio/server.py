@@ -18,6 +18,11 @@ path of this machine.
 | POST /video | JSON: view, face, look, kind | 202; progress is in /state |
 | DELETE /video | | cancelled |
 | GET /video | | the clip |
+| PUT /head | a GLB file | those of ARKit's names that it has |
+| POST /head | | the same of kinecast's own head |
+| GET /head.glb | | the head's file |
+| POST /pose | JSON: look, frame | JSON: what the head does |
+| POST /live-pose | as POST /live | likewise |
 """
 
 import asyncio
@@ -31,12 +36,15 @@ import numpy as np
 from aiohttp import web
 
 from kinecast.apps.call.signals import on_stop
-from kinecast.apps.local.site import Site, StaticFile, refusal
+from kinecast.apps.heads.expression import SHAPES
+from kinecast.apps.heads.glb import MAX_BYTES
+from kinecast.apps.local.site import GLB, THREE_D, Site, StaticFile, refusal
 from kinecast.apps.studio.controls import RANGES, Levers, Look
+from kinecast.apps.studio.heads import described
 from kinecast.apps.studio.jobs import FORMATS, Order, Worker
 from kinecast.apps.studio.scene import VIEWS, Choice
 from kinecast.apps.studio.sessions import Busy, Session, Sessions
-from kinecast.apps.studio.uploads import TooLarge
+from kinecast.apps.studio.uploads import TooLarge, bounded
 from kinecast.errors import KinecastError
 from kinecast.models.base import Backbone
 from kinecast.models.mesh.model import Mesh
@@ -51,10 +59,12 @@ _STATIC = {
     "/server.js": StaticFile(_STUDIO, "server.js", "text/javascript"),
     "/sliders.js": StaticFile(_STUDIO, "sliders.js", "text/javascript"),
     "/camera.js": StaticFile(_STUDIO, "camera.js", "text/javascript"),
+    "/puppet.js": StaticFile(_STUDIO, "puppet.js", "text/javascript"),
+    **THREE_D,
 }
 _BODIES = frozenset(
-    {("PUT", "/portrait"), ("PUT", "/clip")}
-    | {("POST", path) for path in ("/preview", "/picture", "/live", "/look", "/video")}
+    {("PUT", "/portrait"), ("PUT", "/clip"), ("PUT", "/head")}
+    | {("POST", path) for path in ("/preview", "/picture", "/live", "/look", "/video", "/pose", "/live-pose")}
 )
 MIN_SIDE, MAX_SIDE = 16, 640  # pixels of a camera's frame
 _LIVE = struct.Struct("<BHH")
@@ -106,6 +116,11 @@ class StudioServer:
         add("POST", "/video", self._of_session(self._make))
         add("DELETE", "/video", self._of_session(self._cancel))
         add("GET", "/video", self._of_session(self._get_video))
+        add("PUT", "/head", self._of_session(self._put_head))
+        add("POST", "/head", self._of_session(self._own_head))
+        add("GET", "/head.glb", self._of_session(self._get_head))
+        add("POST", "/pose", self._of_session(self._pose))
+        add("POST", "/live-pose", self._of_session(self._live_pose))
         try:
             await self.site.listen(app, port)
         except KinecastError:
@@ -208,6 +223,28 @@ class StudioServer:
             body=picture, content_type="image/jpeg", headers={FACE_HEADER: "seen" if is_seen else "none"}
         )
 
+    # --- a 3-D head -------------------------------------------------------------------------------------------------
+
+    async def _put_head(self, request: web.Request, session: Session) -> web.StreamResponse:
+        return _named(await session.take_head(await bounded(_pieces(request), request.content_length, MAX_BYTES)))
+
+    async def _own_head(self, request: web.Request, session: Session) -> web.StreamResponse:
+        return _named(await session.take_head(None))
+
+    async def _get_head(self, request: web.Request, session: Session) -> web.StreamResponse:
+        if session.head is None:
+            raise KinecastError("3-D head: expected one, found none yet: choose one")
+        return web.Response(body=session.head.data, content_type=GLB)
+
+    async def _pose(self, request: web.Request, session: Session) -> web.StreamResponse:
+        values = await _json(request, {"look", "frame"})
+        return web.json_response(described(await session.pose(Look.parse(values["look"]), _frame(values["frame"]))))
+
+    async def _live_pose(self, request: web.Request, session: Session) -> web.StreamResponse:
+        anew, frame = _camera(await request.read())
+        pose, is_seen = await session.live_pose(frame, anew)
+        return web.json_response(described(pose), headers={FACE_HEADER: "seen" if is_seen else "none"})
+
     # --- the video --------------------------------------------------------------------------------------------------
 
     async def _make(self, request: web.Request, session: Session) -> web.StreamResponse:
@@ -238,6 +275,10 @@ async def _answered(work: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         return refusal(429, str(error))
     except web.RequestPayloadError:
         return refusal(400, "expected a body as its headers say, found another")
+
+
+def _named(shapes: list[str]) -> web.Response:
+    return web.json_response({"names": SHAPES, "shapes": shapes})
 
 
 def _no_token() -> web.Response:

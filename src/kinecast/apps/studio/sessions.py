@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from kinecast.apps.heads.expression import HeadPose
+from kinecast.apps.heads.glb import Head, own_head, parse_head
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.studio.controls import Levers, Look
+from kinecast.apps.studio.heads import Puppet
 from kinecast.apps.studio.jobs import Job, Order, Track, Worker, render
 from kinecast.apps.studio.scene import Choice, Scene, jpeg, png
 from kinecast.apps.studio.uploads import check_length, receive
@@ -57,6 +60,8 @@ class Session:
         self._files = self._waiting = 0
         self._follow: Callable[[Any], Motion] | None = None
         self._neutral: Motion | None = None
+        self.head: Head | None = None
+        self._made: Puppet | None = None
 
     # --- files ------------------------------------------------------------------------------------------------------
 
@@ -140,18 +145,58 @@ class Session:
         scene = self._scene()
 
         def draw() -> tuple[bytes, bool]:
-            if anew or self._follow is None:
-                self._follow, self._neutral = self._model.follow(), None
             choice, look = self.seen
-            stage = scene.preview_stage(choice)
-            motion = self._follow(to_tensor(frame).to(self._model.device)).to("cpu")
-            if self._neutral is None:
-                if not motion.valid_frames().all():  # no face so far
-                    return jpeg(scene.drawn(stage, look)), False
-                self._neutral = motion
-            return jpeg(scene.drawn(stage, look, motion, self._neutral)), True
+            motion = self._followed(frame, anew)
+            picture = scene.drawn(scene.preview_stage(choice), look, motion, self._neutral)
+            return jpeg(picture), motion is not None
 
         return await self._do(draw)
+
+    def _followed(self, frame: np.ndarray, anew: bool) -> Motion | None:
+        """Return the motion (1) in a frame of the camera, None before the first face, from which changes count."""
+        if anew or self._follow is None:
+            self._follow, self._neutral = self._model.follow(), None
+        motion = self._follow(to_tensor(frame).to(self._model.device)).to("cpu")
+        if self._neutral is None:
+            if not motion.valid_frames().all():
+                return None
+            self._neutral = motion
+        return motion
+
+    # --- a 3-D head -------------------------------------------------------------------------------------------------
+
+    async def take_head(self, data: bytes | None) -> list[str]:
+        """Take a head's file, None for kinecast's own; returns those of ARKit's names that it has.
+
+        Raises:
+            KinecastError: no GLB with ARKit's morph targets, or one that names files outside itself.
+        """
+        self.head = await self._do(lambda: own_head() if data is None else parse_head(data))
+        return self.head.shapes
+
+    async def pose(self, look: Look, frame: int | None) -> HeadPose:
+        """Return what a head does: as the sliders say, at a `frame` of the clip, None for a head at rest."""
+        track = self.track
+
+        def move() -> HeadPose:
+            pair = track.frame(frame) if track is not None and frame is not None else None
+            return self._puppet().pose(look, *(pair or (None, None)))
+
+        return await self._do(move)
+
+    async def live_pose(self, frame: np.ndarray, anew: bool) -> tuple[HeadPose, bool]:
+        """Return what a head does that is moved by a frame of the camera, and whether a face was ever seen."""
+
+        def move() -> tuple[HeadPose, bool]:
+            motion = self._followed(frame, anew)
+            return self._puppet().pose(self.seen[1], motion, self._neutral), motion is not None
+
+        return await self._do(move)
+
+    def _puppet(self) -> Puppet:
+        if self._made is None:
+            self._made = Puppet(self._model, self._levers)
+        return self._made
 
     async def thumbnail(self) -> bytes:
         """Return the portrait as it came, small, as a JPEG."""

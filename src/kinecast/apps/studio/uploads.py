@@ -89,6 +89,23 @@ async def receive(content: AsyncIterator[bytes], path: Path, limit: int) -> Path
     return path
 
 
+async def bounded(content: AsyncIterator[bytes], length: int | None, limit: int) -> bytes:
+    """Return what arrives, if it is no more than `limit` bytes.
+
+    Raises:
+        TooLarge: more is announced, or arrives.
+    """
+    data = bytearray()
+    too_large = TooLarge(f"file: expected at most {megabytes(limit)}, found more: choose a smaller one")
+    if length is not None and length > limit:
+        raise too_large
+    async for piece in content:
+        data += piece
+        if len(data) > limit:
+            raise too_large
+    return bytes(data)
+
+
 def _is_known(head: bytes) -> bool:
     stream = head[:1] == b"G" and head[_MPEG_TS : _MPEG_TS + 1] == b"G"
     return stream or any(head[place : place + len(mark)] == mark for place, mark in _BEGINNINGS)

@@ -50,7 +50,7 @@ class FOMM(Backbone):
     def detect(self, frames: Tensor) -> Motion:
         """Detect keypoints in frames (T, 3, H, W) in [0, 1]."""
         check_frames(frames, self.config.frame_multiple)
-        found = [self.kp_detector(chunk) for chunk in frames.split(self.chunk)]
+        found = [self.find(chunk) for chunk in frames.split(self.chunk)]
         components = {"value": torch.cat([kp.value for kp in found])}
         if self.config.estimate_jacobian:
             components["jacobian"] = torch.cat([kp.jacobian for kp in found if kp.jacobian is not None])
@@ -60,7 +60,7 @@ class FOMM(Backbone):
     def encode_source(self, image: Tensor) -> SourceState:
         """Encode one source image (1, 3, H, W) in [0, 1]."""
         check_source(image, self.config.frame_multiple)
-        return self.generator.encode(image)
+        return self.encode(image)
 
     @torch.inference_mode()
     def animate(self, state: SourceState, source_motion: Motion, driving_motion: Motion) -> Tensor:
@@ -70,9 +70,21 @@ class FOMM(Backbone):
         frames = []
         for start in range(0, len(driving_motion), self.chunk):
             driving = _keypoints(driving_motion[start : start + self.chunk])
-            motion = self.generator.dense_motion_network(state.small_image, driving, source)
-            frames.append(self.generator.decode(state, motion))
+            frames.append(self.draw(state, source, driving))
         return torch.cat(frames)
+
+    def find(self, frames: Tensor) -> Keypoints:
+        """Return the keypoints of frames (B, 3, H, W)."""
+        return self.kp_detector(frames)
+
+    def encode(self, image: Tensor) -> SourceState:
+        """Encode one source image (1, 3, H, W)."""
+        return self.generator.encode(image)
+
+    def draw(self, state: SourceState, source: Keypoints, driving: Keypoints) -> Tensor:
+        """Return frames (B, 3, H, W) of the source by the keypoints of B frames."""
+        motion = self.generator.dense_motion_network(state.small_image, driving, source)
+        return self.generator.decode(state, motion)
 
     def relative_motion(self, source: Motion, driving: Motion, initial: Motion, adapt_scale: bool) -> Motion:
         """Return v = s (v_d - v_d0) + v_source and J = (J_d J_d0^-1) J_source, section 3.4; s from hull areas."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.models.mesh.geometry import Pose
-from kinecast.models.mesh.raster import rasterize
+from kinecast.models.mesh.raster import rasterize, rows_of
 from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
 
 CHANNELS = len(KINDS) + 1 + 3 + 3 + 2  # kinds, iris, place on the face, normal, stretch, facing
@@ -54,10 +54,10 @@ def draw(source: Tensor, driven: Tensor, topology: Topology, size: int) -> Drawi
     normals = _normals(driven, triangles)
     stretch = torch.log2((now.abs() + 1e-6) / (was.abs() + 1e-6)).clamp(-3, 3) / 3
     facing = _normals(source, triangles)[..., 2:]
-    per_face = torch.cat((normals, stretch[..., None], facing), dim=2)  # (B, F, 5)
-    flat = per_face.gather(1, seen[..., None].expand(-1, -1, per_face.shape[2]))
-    flat = flat.view(len(driven), size, size, -1).permute(0, 3, 1, 2)
-    kinds = topology.one_hot[seen].view(len(driven), size, size, -1).permute(0, 3, 1, 2)
+    per_face = torch.cat((topology.one_hot.expand(len(driven), -1, -1), normals, stretch[..., None], facing), dim=2)
+    of_faces = F.embedding(seen + rows_of(len(driven), len(triangles), seen), per_face.flatten(0, 1))
+    of_faces = of_faces.view(len(driven), size, size, -1).permute(0, 3, 1, 2)
+    kinds, flat = of_faces[:, : len(KINDS)], of_faces[:, len(KINDS) :]
 
     values = torch.cat((source[..., :2], topology.mean.expand(len(source), -1, -1)), dim=2)
     smooth = fragments.interpolate(values, triangles)
@@ -76,12 +76,18 @@ def _with_irises(flow: Tensor, eyes: Tensor, source: Tensor, driven: Tensor) -> 
         was, now = source[:, points, :2], driven[:, points, :2]
         radius = _radius(now)
         offset = grid - now[:, 0, :, None, None]
-        far = offset.norm(dim=1, keepdim=True) / radius
+        far = _length(offset)[:, None] / radius
         moved = was[:, 0, :, None, None] + offset * (_radius(was) / radius)
         weight = ((_IRIS_REACH - far) * 2).clamp(0, 1) * eyes
         flow = flow + weight * (moved - flow)
         shown = shown + (1.2 - far).mul(5).clamp(0, 1) * eyes
     return flow, shown
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Return the lengths (B, h, w) of vectors (B, 2, h, w); `norm` along a dimension that is not the last is slow."""
+    x, y = vectors.unbind(dim=1)
+    return torch.addcmul(x * x, y, y).sqrt()
 
 
 def _radius(iris: Tensor) -> Tensor:
@@ -146,7 +152,7 @@ def head_distance(grid: Tensor, pose: Pose, topology: Topology) -> tuple[Tensor,
     affine, offset = _into_head(pose, float(edge[:, 2].mean()))
     head = torch.einsum("bij,jhw->bihw", affine, grid) + offset[:, :, None, None]
     middle, reach = (edge.amax(0) + edge.amin(0))[:2] / 2, (edge.amax(0) - edge.amin(0))[:2] / 2
-    far = ((head - middle[:, None, None]) / reach[:, None, None]).norm(dim=1)
+    far = _length((head - middle[:, None, None]) / reach[:, None, None])
     return far, (head[:, 1] - edge[:, 1].max()).clamp(-1, 1)
 
 
@@ -165,7 +171,7 @@ def cover(moved: Tensor, source: Pose, driven: Pose, topology: Topology) -> Tens
     grid = grid_of(height, width, moved)
     heads = [head_distance(grid, pose, topology)[0] for pose in (source, driven)]
     head = ((_HEAD_ENDS - torch.minimum(*heads)) * 2).clamp(0, 1)
-    pixels = moved.norm(dim=1) * (width / 2)
+    pixels = _length(moved) * (width / 2)
     movement = ((_smooth(pixels) - _STILL) * 2).clamp(0, 1)
     return _smooth(torch.maximum(head, movement))[:, None]
 

@@ -15,6 +15,7 @@ RIGID = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 109, 67, 103, 54, 21, 162),
     *(127, 234, 93, 132, 58, 6, 168, 197, 195, 5, 4, 33, 133, 362, 263, 8, 9, 151),
 )
+NECK = (0.0, 1.4, 0.6)  # what a head turns about, from the mean face's origin, in units of the head
 
 
 class Pose(NamedTuple):

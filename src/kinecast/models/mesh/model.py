@@ -1,7 +1,8 @@
 """The mesh backbone: head pose and expression, from a face-landmark network, drive the source's own mesh.
 
     source ----> landmarks -> its own mesh, maps   (once)
-    driving ---> landmarks -> pose, expression      (38 numbers per frame: the motion sent)
+    driving ---> landmarks -> pose, expression      (38 numbers per frame: the motion sent,
+                                                      and 4 of background and shoulders)
     both ------> driven mesh -> drawn -> warped source and new pixels
 
 A person's shape is the source's by construction: only the change of pose and expression comes from the driving frames.
@@ -28,8 +29,9 @@ from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.following import POINTS, Follower, points_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
-from kinecast.models.mesh.retargeting import MeshRetargeter
+from kinecast.models.mesh.retargeting import MeshRetargeter, most_alike
 from kinecast.models.mesh.scene import NUMBERS as SCENE
+from kinecast.models.mesh.scores import MouthScores
 from kinecast.models.mesh.topology import Topology
 from kinecast.models.pasting import Layer
 from kinecast.models.transfer import Retargeter, Transfer
@@ -195,6 +197,18 @@ class Mesh(Backbone):
         self.animate(self.encode(picture, face), motion, motion)
         return motion
 
+    @torch.inference_mode()
+    def rehearse(self) -> Callable[[int], Tensor]:
+        """Return what draws frame i of three of a mean face that turns, on smooth colours; no engine finds the face."""
+        colours = torch.rand(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+        picture = F.interpolate(colours, size=self.frame_size, mode="bicubic").clamp(0, 1).to(self.device)
+        own = self.neutral()
+        turned = own.components["rotation"] + torch.tensor([[0.1, 0.2, 0.0]], device=self.device)
+        motions = [own.components["rotation"].lerp(turned, share) for share in (0.0, 0.5, 1.0)]
+        clip = [replace(own, components={**own.components, "rotation": rotation}) for rotation in motions]
+        state = self.encode(picture, self._neutral_points())
+        return lambda i: self.animate(state, own, clip[i % len(clip)])
+
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
         pose = fit_pose(points, self.topology.mean)
@@ -204,6 +218,16 @@ class Mesh(Backbone):
             "scale": pose.scale.log()[:, None],
             "expression": self.expression.project(pose.undo(points) - self.topology.mean),
         } | ({"scene": points.new_zeros(len(points), SCENE)} if self.config.scene else {})
+
+    def points_of_motion(self, motion: Motion) -> Tensor:
+        """Return the points (T, 478, 3) of the mean face that moves so: `motion_of` of them is the motion.
+
+        The head's depth is not part of motion: its origin lies in the picture's plane.
+        """
+        parts = {name: part.to(self.device) for name, part in motion.components.items()}
+        shift = torch.nn.functional.pad(parts["shift"], (0, 1))
+        pose = Pose(rotation_matrix(parts["rotation"]), shift, parts["scale"][:, 0].exp())
+        return pose.place(self.topology.mean + self.expression.offsets(parts["expression"]))
 
     @torch.inference_mode()
     def encode_source(self, image: Tensor) -> MeshSource:
@@ -343,14 +367,23 @@ class Mesh(Backbone):
     def check_transfer(self, options: Transfer) -> None:
         """Accept all options."""
 
+    def reference(self, source: Motion, driving: Motion) -> int:
+        """Return the frame that is most like the source and the least of an expression: see `most_alike`."""
+        self._check_pair(source, driving)
+        return most_alike(self._controls(), source.to("cpu"), driving.to("cpu"))
+
+    def _controls(self) -> Controls:
+        return Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+
     def retarget(
         self, source: Motion, initial: Motion, options: Transfer | None = None, adapt_scale: bool | None = None
     ) -> Retargeter:
         """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
         self._check_pair(source, initial)
-        controls = Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
+        controls = self._controls()
         adapt = True if adapt_scale is None else adapt_scale
-        return MeshRetargeter(controls, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
+        scores = MouthScores(self.topology.mean, self.expression.basis / self.expression.weights, controls)
+        return MeshRetargeter(controls, scores, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())
 
     def _check_motion(self, motion: Motion) -> None:
         """Check as every backbone does; motion without the scene is of one that does not move."""

@@ -162,7 +162,7 @@ class RenderNet(nn.Module):
         nn.init.zeros_(self.light.weight)
         nn.init.zeros_(self.light.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, warped: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, *warped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map what is known (B, C, n/2, n/2), and the source's warped maps."""
         maps = [self.first(_ready(x, self.dtype))]
         for layer, join, source in zip(self.down, self.join, warped, strict=True):
@@ -195,6 +195,7 @@ class SourceMaps:
     picture: Tensor
     maps: list[Tensor]
     small: Tensor  # (B, 3 + hints, n/4, n/4)
+    joined: list[Tensor] | None = None  # an engine's, of which the render net's joins are half made
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,10 @@ class MeshNetwork(nn.Module):
         small = torch.cat((resize(picture, picture.shape[-1] // 4), hints), dim=1)
         return SourceMaps(picture, maps, small)
 
+    def warped(self, source: SourceMaps, flow: Tensor) -> list[Tensor]:
+        """Return the source's maps for the render net, read at flows (B, 2, n/2, n/2)."""
+        return [sample(m.expand(len(flow), -1, -1, -1), resize(flow, m.shape[-1])) for m in source.maps]
+
     def flow(self, source: SourceMaps, drawing: Drawing, flows: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
         """Return the flow (B, 2, n/2, n/2) and the candidates' shares (B, LAYERS, n/2, n/2)."""
         batch, _, _, size = prior.shape
@@ -260,7 +265,7 @@ class MeshNetwork(nn.Module):
         batch, side = len(flows), source.picture.shape[-1]
         flow, shares = self.flow(source, drawing, flows, prior)
         warped = sample(source.picture.expand(batch, -1, -1, -1), resize(flow, side))
-        maps = [sample(m.expand(batch, -1, -1, -1), resize(flow, m.shape[-1])) for m in source.maps]
+        maps = self.warped(source, flow)
         known = torch.cat((F.pixel_unshuffle(warped, 2), drawing.features, shares), dim=1)
-        pixels, mask, light = self.render(known, maps)
+        pixels, mask, light = self.render(known, *maps)
         return Rendered(compose(warped, pixels, mask, light), warped, pixels, mask, light, flow)

@@ -6,6 +6,7 @@ Notation: B batch, V points, F triangles, h x w the grid.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -19,10 +20,16 @@ class Fragments(NamedTuple):
         """Interpolate values of the points (B, V, C) over the grid: (B, C, h, w), 0 where no triangle is seen."""
         batch, height, width = self.triangle.shape
         corners = triangles[self.triangle.clamp(min=0)].view(batch, -1)  # (B, h w 3)
-        picked = values.gather(1, corners[:, :, None].expand(-1, -1, values.shape[2]))
-        picked = picked.view(batch, height, width, 3, -1)
-        out = (picked * self.weights[..., None]).sum(dim=3)
-        return out.permute(0, 3, 1, 2)
+        corners = corners + rows_of(batch, values.shape[1], corners)
+        out = F.embedding_bag(
+            corners.view(-1, 3), values.flatten(0, 1), mode="sum", per_sample_weights=self.weights.reshape(-1, 3)
+        )
+        return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def rows_of(batch: int, count: int, like: Tensor) -> Tensor:
+    """Return where each of the batch begins (B, 1) in a table of `count` rows for each."""
+    return torch.arange(0, batch * count, count, device=like.device, dtype=like.dtype)[:, None]
 
 
 def rasterize(points: Tensor, triangles: Tensor, height: int, width: int) -> Fragments:

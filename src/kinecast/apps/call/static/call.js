@@ -37,6 +37,7 @@ const HAND_OVER = {
   answer: ["Send this text back", "The call starts once they have pasted it.", "Your answer"],
 };
 const AVATAR_SIDE = 512;
+const NO_3D = "This browser cannot draw in 3-D: the head comes as a picture.";
 
 const figures = new Figures();
 const link = new Link(takeToken(), { onEvent, onPicture, onLost });
@@ -45,6 +46,7 @@ const camera = new Camera($("mine"), { onFrame, onEnd: onCameraEnd });
 let state = "loading", muted = { video: false, audio: true };
 let source = { kind: "none" }; // what the person chose: {kind: device, id} or {kind: clip, blob, name}
 let avatar = null, pending = null, recent = [];
+let shapes = [], headView = null, isMakingHead = false;
 
 // --- lines for the person ---------------------------------------------------------------------------------------------
 
@@ -75,18 +77,21 @@ function onEvent(event) {
     case "hand-over": return handOver(event);
     case "sound": return sound.answer(event.sdp).catch((error) => fail(`Sound did not start: ${error.message}`));
     case "stats": return figures.update(event), trace("stats", event);
+    case "head": return makeHead();
     case "replaced": return replaced();
   }
 }
 
-function welcome({ state, server, invitation, clip, avatar: hasAvatar, square, side, fps, muted: said, hand_over }) {
+function welcome({ state, server, invitation, clip, avatar: hasAvatar, as_head: asHead, shapes: names, square, side, fps, muted: said, hand_over }) {
   Object.assign(camera, { square, side, fps });
+  shapes = names;
+  if (headView) link.send("heads", { drawn: true }); // a page that was connected again
   if ($("error").innerText.includes(LOST)) say("error", "");
   if (!$("server").value) $("server").value = server;
   if (!$("invitation").value) $("invitation").value = invitation;
   if (clip && source.kind === "none") fetchClip(clip);
-  document.querySelector(`[name=seen][value=${hasAvatar ? "avatar" : "me"}]`).checked = true;
-  if (hasAvatar && avatar) link.sendAvatar(avatar);
+  document.querySelector(`[name=seen][value=${asHead ? "head" : hasAvatar ? "avatar" : "me"}]`).checked = true;
+  if (hasAvatar && !asHead && avatar) link.sendAvatar(avatar);
   showSeen();
   muted.video = said.video;
   sendMuted();
@@ -202,11 +207,12 @@ function onPicture(picture) {
 
 function draw() {
   if (!pending) return;
-  const { image, state: kind, number, captured } = pending;
+  const { image, head, state: kind, number, captured } = pending;
   pending = null;
-  const canvas = $("theirs");
-  if (canvas.width !== image.width || canvas.height !== image.height) [canvas.width, canvas.height] = [image.width, image.height];
-  canvas.getContext("2d", OPAQUE).putImageData(image, 0, 0);
+  $("theirs").hidden = Boolean(head);
+  $("theirs-head").hidden = !head;
+  if (head) headView?.show(head);
+  else drawPicture(image);
   link.sendShown();
   if (!("seen" in $("theirs-figure").dataset)) {
     $("theirs-figure").dataset.seen = "";
@@ -217,6 +223,35 @@ function draw() {
   trace("shown", { number, captured, state: kind });
 }
 
+function drawPicture(image) {
+  const canvas = $("theirs");
+  if (canvas.width !== image.width || canvas.height !== image.height) [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d", OPAQUE).putImageData(image, 0, 0);
+}
+
+// The other side is seen as a 3-D head: draw it here, and until that is possible kinecast sends pictures of it.
+async function makeHead() {
+  if (headView || isMakingHead) return;
+  isMakingHead = true;
+  try {
+    const { HeadView } = await import("./head.js");
+    const answer = await fetch("/head.glb", { headers: { "X-Kinecast-Token": link.token } });
+    if (!answer.ok) throw new Error(await answer.text());
+    const view = new HeadView($("theirs-head"), shapes);
+    await view.load(await answer.arrayBuffer());
+    headView = view;
+    $("theirs-head").addEventListener("webglcontextlost", () => {
+      headView = null;
+      link.send("heads", { drawn: false });
+    });
+    link.send("heads", { drawn: true });
+  } catch (error) {
+    console.warn(error);
+    say("notice", NO_3D);
+  }
+  isMakingHead = false;
+}
+
 function mark(kind) {
   recent = [...recent, kind].slice(-RECENT);
   const figure = $("theirs-figure"), forecast = recent.filter((state) => state === "forecast").length;
@@ -225,7 +260,7 @@ function mark(kind) {
   figure.dataset.frame = kind;
   $("mark").textContent = MARKS[kind] ?? "";
   $("mark").hidden = kind === "received";
-  $("theirs").setAttribute("aria-label", `The other person's animated picture${MARKS[kind] ? `. ${MARKS[kind]}` : ""}`);
+  for (const canvas of [$("theirs"), $("theirs-head")]) canvas.setAttribute("aria-label", `The other person's animated picture${MARKS[kind] ? `. ${MARKS[kind]}` : ""}`);
 }
 
 // For measurements from outside: which frame was taken or drawn when, and the figures.
@@ -312,15 +347,18 @@ navigator.mediaDevices?.addEventListener?.("devicechange", fillCameras);
 // --- what they see ----------------------------------------------------------------------------------------------------
 
 function showSeen() {
-  const wanted = document.querySelector("[name=seen]:checked").value === "avatar";
+  const seen = document.querySelector("[name=seen]:checked").value, wanted = seen === "avatar";
   $("avatar-row").hidden = !wanted;
-  $("seen-as").hidden = !(wanted && avatar);
+  $("seen-as").hidden = seen !== "head" && !(wanted && avatar);
+  $("avatar-small").hidden = !wanted;
+  $("as-head").hidden = seen !== "head";
 }
 
 for (const choice of document.querySelectorAll("[name=seen]")) {
   choice.onchange = () => {
     showSeen();
     if (choice.value === "me") link.send("avatar-off");
+    else if (choice.value === "head") link.send("avatar-head");
     else if (avatar) link.sendAvatar(avatar);
     else $("avatar-file").focus();
   };

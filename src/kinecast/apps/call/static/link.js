@@ -1,14 +1,15 @@
 // The socket to the local server: the token first, then commands and camera frames out, events and pictures in.
 // Message layouts are those of page_wire.py.
 
-const CAMERA = 1, AVATAR = 2, SHOWN = 3, PICTURE = 4;
-const HEAD = 17, PICTURE_HEAD = 18;
+const CAMERA = 1, AVATAR = 2, SHOWN = 3, PICTURE = 4, HEAD_POSE = 5;
+const HEAD = 17, PICTURE_HEAD = 18, POSE_HEAD = 14;
+const POSE = 6; // numbers after the weights: rotation, place, size
 const STATES = ["received", "forecast", "idle", "frozen"];
 const STALLED = 600_000; // bytes that wait to be sent, above which a camera frame is dropped
 const RETRY_MS = [300, 600, 1200, 2500, 4000];
 
 export class Link {
-  // onEvent(object), onPicture({number, captured, state, image}), onLost(), all called while the page lives.
+  // onEvent(object), onPicture({number, captured, state, image or head}), onLost(), all called while the page lives.
   constructor(token, { onEvent, onPicture, onLost }) {
     Object.assign(this, { token, onEvent, onPicture, onLost });
     this.tries = 0;
@@ -70,9 +71,17 @@ export class Link {
     this.socket.send(view.buffer);
   }
 
+  #unpackHead(view) {
+    const values = Array.from({ length: (view.byteLength - POSE_HEAD) / 4 }, (_, i) => view.getFloat32(POSE_HEAD + 4 * i, true));
+    const pose = values.splice(-POSE);
+    const head = { shapes: values, rotation: pose.slice(0, 3), move: pose.slice(3, 5), size: pose[5] };
+    return { number: view.getUint32(1, true), captured: view.getFloat64(5, true), state: STATES[view.getUint8(13)], head };
+  }
+
   #unpack(buffer) {
     this.received += 1;
     const view = new DataView(buffer);
+    if (view.getUint8(0) === HEAD_POSE) return this.#unpackHead(view);
     if (view.getUint8(0) !== PICTURE) throw new Error("expected a picture message");
     const width = view.getUint16(14, true), height = view.getUint16(16, true);
     return {

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinecast.apps.stream.clips import EncodeOptions, layout_for_quality
 from kinecast.apps.stream.gfv.reading import GfvClip
 from kinecast.apps.stream.gfv.writing import GfvWriter
+from kinecast.apps.stream.options import DEFAULT_QUALITY, EncodeOptions, layout_for_quality
 from kinecast.apps.stream.sending import BATCH, Progress, Sending
 from kinecast.codec.gfv.coding import GfvEncoder
 from kinecast.codec.gfv.layouts import FrameCoder, exact_layout
@@ -50,9 +50,9 @@ def encode_gfv(
     """
     options = options or EncodeOptions()
     check_output(output, GFV_OUTPUTS, "GFV stream", [clip])
-    if options.rate_kbps is not None:
+    if options.kbps is not None:
         raise KinecastError("rate: expected no budget with GFV messages, which every picture carries, found one")
-    layout = exact_layout(backbone_layout(backbone, options.quality))
+    layout = exact_layout(backbone_layout(backbone, DEFAULT_QUALITY if options.quality is None else options.quality))
     seen = footage(clip, backbone.frame_size, options.crop, options.fps, options.limit, true_fps=options.true_fps)
     rate = Fraction(seen.rate).limit_denominator(1001 if seen.rate > 1 else 1_000_000)
     started = time.perf_counter()

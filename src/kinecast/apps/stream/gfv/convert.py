@@ -23,8 +23,9 @@ from kinecast.codec.gfv.layouts import FrameCoder
 from kinecast.codec.gfv.naming import Sender
 from kinecast.codec.packets import EXTENDED, VERSION, Header
 from kinecast.codec.quantizer import quantize
+from kinecast.codec.references import ChoiceUnit
 from kinecast.codec.schedule import Present
-from kinecast.codec.stream import StreamReader, code_picture, write_stream
+from kinecast.codec.stream import BodyUnit, StreamReader, code_picture, write_stream
 from kinecast.codec.times import FrameClock
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import GFV_OUTPUTS, STREAM_OUTPUTS, atomic_path, check_output, existing_file
@@ -36,8 +37,8 @@ def stream_to_gfv(
 ) -> dict[str, Any]:
     """Write a motion stream (.kcm) as a still with GFV messages of the same quantised values; returns sizes and rates.
 
-    The reference picture is coded anew. Frames that were left out or lost are interpolated, with a warning. Times go
-    into an mp4, and so does sound if `sound` is set.
+    The first picture is coded anew, and later ones are passed over, with a warning. Frames that were left out or lost
+    are interpolated, with a warning. Times go into an mp4, and so does sound if `sound` is set.
 
     Raises:
         KinecastError: no .kcm file, or an output that cannot be written or tell its times or sound.
@@ -49,13 +50,14 @@ def stream_to_gfv(
         header = reader.header
         units = reader.units()
         picture = first_picture(units, header, path)
-        clock = FrameClock(header.rate)
+        clock, chosen = FrameClock(header.rate), list[ChoiceUnit]()
+        units = _noting(units, chosen)
         frames = interpolate(frames_of(units, MotionDecoder(header.layout, profile_for(header)), clock))
         first = next(frames, None)
         if first is None:
             raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
         encoder = GfvEncoder(header.layout, Sender(header.layout, header.model, header.model_name))
-        heard = stream_sound(path, clock.start(first.number)) if sound and header.version == EXTENDED else None
+        heard = stream_sound(path, clock.start(first.number)) if sound and header.version >= EXTENDED else None
         filled, end = 0, 0.0
         with GfvWriter(output, picture, Fraction(*header.rate), not clock.used, picture_quality, heard) as writer:
             for frame in (first, *frames):
@@ -64,10 +66,21 @@ def stream_to_gfv(
                 levels = quantize(frame.vector[None], header.layout)[0] if guessed else frame.levels
                 begin, end = (float(edge) for edge in clock.edges([frame.number]))
                 writer.write(encoder.push(levels, sure=not frame.absent), (begin, end) if clock.used else None)
+    if chosen:
+        text = f"{path}: expected one picture, found {len(chosen)} choices of others: all is drawn from the first"
+        warnings.warn(KinecastWarning(text), stacklevel=2)
     if filled:
         text = f"{path}: {filled} skipped or lost frames are interpolated"
         warnings.warn(KinecastWarning(text), stacklevel=2)
     return report(writer, clock.seconds) | {"constant_rate": not clock.used}
+
+
+def _noting(units: Iterator[BodyUnit], chosen: list[ChoiceUnit]) -> Iterator[BodyUnit]:
+    """Yield units, and note choices of pictures in passing."""
+    for unit in units:
+        if isinstance(unit, ChoiceUnit):
+            chosen.append(unit)
+        yield unit
 
 
 def gfv_to_stream(

@@ -24,7 +24,7 @@ from kinecast.media.video import probe, read_frames
 
 _LOOKED_AT = 16  # pictures among which the first message must be
 _FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
-_OTHERS = (".kcm", ".npz")  # not video; recognised without opening
+_OTHERS = (".kcm", ".npz", ".csv")  # not video; recognised without opening
 
 
 def carries_gfv(path: str | Path) -> bool:

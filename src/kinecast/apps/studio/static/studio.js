@@ -1,6 +1,7 @@
 // The page: a portrait, what moves it, the sliders, and what is made of them.
 
 import { Camera } from "./camera.js";
+import { Puppet } from "./puppet.js";
 import { Gone, Server } from "./server.js";
 import { Sliders } from "./sliders.js";
 import { takeToken } from "./token.js";
@@ -9,6 +10,7 @@ const $ = (id) => document.getElementById(id);
 const NOTICE_MS = 6000, POLL_MS = 300, CALM_MS = 1500;
 const server = new Server(takeToken());
 const camera = new Camera($("camera-video"));
+const puppet = new Puppet($("head"), server);
 let limits, sliders, state = { portrait: null, clip: null, looking: null, video: null };
 let isDirty = false, isDrawing = false, isPlaying = false, isOriginal = false, isBusy = false, anew = false;
 let face = 1, timer = 0, saidQuarter = -1;
@@ -44,18 +46,20 @@ const bytes = (count) => (count < 1e6 ? `${Math.max(1, Math.round(count / 1e3))}
 // --- the preview ------------------------------------------------------------------------------------------------------
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
-const seen = () => ({ view: chosen("view"), face, look: sliders.look });
+const isHead = () => chosen("view") === "3d" && puppet.isThere;
+const isSource = () => Boolean(state.portrait) || isHead();
+const seen = () => ({ view: isHead() ? "square" : chosen("view"), face, look: sliders.look });
 const frame = () => (state.clip?.known ? $("frame").valueAsNumber : null);
 
 // Draws as soon as what was asked for before is there: the newest wins.
 function refresh() {
   isDirty = true;
-  if (camera.isOn && state.portrait) trying(() => server.ask("POST", "/look", seen()));
+  if (camera.isOn && isSource()) trying(() => server.ask("POST", "/look", seen()));
   if (!isDrawing) draw();
 }
 
 async function draw() {
-  if (!state.portrait || isDrawing) return;
+  if (!isSource() || isDrawing) return;
   isDrawing = true;
   while (isDirty || isPlaying || camera.isOn) {
     isDirty = false;
@@ -68,6 +72,7 @@ async function draw() {
 
 async function drawOnce() {
   try {
+    if (isHead()) return await drawHead();
     if (isOriginal) show(await server.picture("GET", "/portrait"), "The original portrait");
     else if (camera.isOn) {
       const pixels = camera.frame(anew);
@@ -75,8 +80,7 @@ async function drawOnce() {
       anew = false;
       const answer = await server.ask("POST", "/live", pixels);
       show(URL.createObjectURL(await answer.blob()), "Preview: the portrait, moved by your camera");
-      const isSeen = answer.headers.get("X-Kinecast-Face") === "seen";
-      if (isSeen === Boolean($("camera-text").dataset.lost)) setCameraText(isSeen ? "" : "No face is seen: come nearer, into the light.");
+      sayFace(answer.headers.get("X-Kinecast-Face") === "seen");
       return true;
     } else {
       const at = frame();
@@ -93,6 +97,23 @@ async function drawOnce() {
   }
 }
 
+async function drawHead() {
+  $("head").hidden = false;
+  $("preview").hidden = true;
+  if (camera.isOn) {
+    const pixels = camera.frame(anew);
+    if (!pixels) return false;
+    anew = false;
+    sayFace(await puppet.follow(pixels));
+  } else await puppet.show(sliders.look, frame());
+  $("head").dataset.count = Number($("head").dataset.count ?? 0) + 1;
+  return true;
+}
+
+function sayFace(isSeen) {
+  if (isSeen === Boolean($("camera-text").dataset.lost)) setCameraText(isSeen ? "" : "No face is seen: come nearer, into the light.");
+}
+
 function show(url, text) {
   const picture = $("preview"), before = picture.src;
   picture.onload = () => before.startsWith("blob:") && URL.revokeObjectURL(before);
@@ -100,6 +121,7 @@ function show(url, text) {
   picture.alt = text;
   picture.dataset.count = Number(picture.dataset.count ?? 0) + 1;
   picture.hidden = false;
+  $("head").hidden = true;
 }
 
 function described(at) {
@@ -152,7 +174,33 @@ $("original").onclick = () => {
   showOriginal(!isOriginal);
   refresh();
 };
-$("views").onchange = refresh;
+$("views").onchange = async () => {
+  if (chosen("view") === "3d" && !puppet.isThere) await chooseHead();
+  showOriginal(false);
+  arrange();
+  refresh();
+};
+
+// --- a 3-D head -------------------------------------------------------------------------------------------------------
+
+async function chooseHead(file) {
+  if (!limits) return say("error", "The model is still loading: try again in a moment.");
+  say("error", "");
+  const isMade = await trying(async () => {
+    const count = await puppet.choose(file);
+    $("head-hint").textContent = file ? `${file.name}: ${plural(count, "shape")} of ARKit's.` : "kinecast's own. A GLB file with ARKit's shapes takes its place.";
+    return true;
+  });
+  const wanted = isMade || puppet.isThere ? "3d" : "square";
+  document.querySelector(`input[name="view"][value="${wanted}"]`).checked = true;
+  arrange();
+  refresh();
+}
+$("head-on").onclick = () => chooseHead();
+$("head-file").onchange = () => {
+  if ($("head-file").files[0]) chooseHead($("head-file").files[0]);
+  $("head-file").value = "";
+};
 
 // --- files ------------------------------------------------------------------------------------------------------------
 
@@ -191,7 +239,7 @@ async function take(file, kind) {
 function setBusy(line) {
   $("busy").hidden = !line;
   if (line) $("busy").textContent = line;
-  $("empty").hidden = Boolean(line || state.portrait);
+  $("empty").hidden = Boolean(line || isSource());
 }
 
 async function newPortrait() {
@@ -348,7 +396,7 @@ $("cancel").onclick = () =>
   });
 $("download").onclick = () => trying(async () => keep(await server.picture("GET", "/video"), `kinecast.${state.video.kind}`));
 $("picture").onclick = () =>
-  trying(async () => keep(await server.picture("POST", "/picture", { ...seen(), frame: frame() }), "kinecast.png"));
+  trying(async () => keep(isHead() ? await puppet.picture() : await server.picture("POST", "/picture", { ...seen(), frame: frame() }), "kinecast.png"));
 
 function keep(url, name) {
   const link = Object.assign(document.createElement("a"), { href: url, download: name });
@@ -381,7 +429,16 @@ async function update() {
 function arrange() {
   const { portrait, clip, looking, video } = state, isOn = camera.isOn;
   const isMaking = video?.state === "running", isLooking = looking?.state === "running";
-  sliders.enable(Boolean(portrait), Boolean(clip) || isOn);
+  const isHeadShown = isHead();
+  sliders.enable(isSource(), Boolean(clip) || isOn);
+  $("head-row").hidden = !isHeadShown;
+  $("thumb").hidden = isHeadShown || !portrait;
+  $("faces-hint").hidden = isHeadShown || !portrait;
+  $("portrait-hint").hidden = isHeadShown || Boolean(portrait);
+  $("empty").hidden = isSource();
+  $("under").hidden = !isSource();
+  $("original").hidden = isHeadShown;
+  for (const name of ["square", "whole"]) document.querySelector(`input[name="view"][value="${name}"]`).disabled = !portrait;
   $("movement-hint").hidden = Boolean(clip || isOn);
   $("movement-choices").hidden = isOn;
   $("clip-box").hidden = !clip || isOn;
@@ -398,11 +455,11 @@ function arrange() {
     $("clip-progress").max = Math.max(length, 1);
     $("clip-progress").value = clip.known;
   }
-  const isReady = portrait && looking?.state === "done";
+  const isReady = portrait && !isHeadShown && looking?.state === "done";
   $("make").disabled = !isReady || isMaking;
-  $("picture").disabled = !portrait;
+  $("picture").disabled = !isSource();
   $("save-hint").hidden = Boolean(isReady);
-  $("save-hint").textContent = isLooking && portrait ? "The video can be made once the clip has been looked at." : clip ? "A video needs a portrait too." : portrait ? "A video needs a clip, or a recording of the camera." : "A video needs a portrait and a clip.";
+  $("save-hint").textContent = isHeadShown ? "Of a 3-D head the picture that is seen can be saved." : isLooking && portrait ? "The video can be made once the clip has been looked at." : clip ? "A video needs a portrait too." : portrait ? "A video needs a clip, or a recording of the camera." : "A video needs a portrait and a clip.";
   $("save").hidden = isMaking;
   $("job").hidden = !isMaking;
   if (isMaking) arrangeJob(video);

@@ -3,11 +3,11 @@
     frame  -> detector  -> points, local frames          image -> encoder -> features
     maps   -> hourglass -> mask and occlusion logits     warped features -> renderer -> frame
 
-Each is a module of tensors in, tensors out, so it can be exported and compiled alone.
+Each is a module of tensors in, tensors out, so it can be exported and compiled alone. Inputs and outputs are float32;
+inputs may be channels last.
 """
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,30 +27,6 @@ from kinecast.runtime.folded import (
     halved,
     tensors_of,
 )
-
-
-class Part(Protocol):
-    """A network from tensors (B, ...) to a tensor or a tuple of tensors (B, ...)."""
-
-    def __call__(self, *inputs: Tensor) -> Any:
-        """Run it."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What an engine provides. Inputs and outputs are float32; inputs may be channels last.
-
-    `detector`: (B, 3, H, W) to points (B, K, 2) and, if the model has them, Jacobians (B, K, 2, 2).
-    `encoder`: (1, 3, H, W) to a tuple of features (1, C, h, w), coarsest first, more than one with skips. `hourglass`:
-    (B, 4(K+1), h, w) to logits of the mask (B, K+1, h, w) and, if the model has it, of the occlusion (B, 1, h, w).
-    `renderer`: as many features (B, C, h, w) as the encoder's, and the warped source (B, 3, H, W) if its pixels are
-    passed through, to frames.
-    """
-
-    detector: Part
-    encoder: Part
-    hourglass: Part
-    renderer: Part
 
 
 class Detector(nn.Module):
@@ -163,7 +139,7 @@ class Renderer(nn.Module):
         return blend(out, others[-1]) if self.pass_through else torch.sigmoid(out)
 
 
-def folded_parts(model: FOMM, precision: str = "exact", native: bool = True) -> Parts:
+def folded_parts(model: FOMM, precision: str = "exact", native: bool = True) -> dict[str, nn.Module]:
     """Fold a model's four parts.
 
     Args:
@@ -173,12 +149,40 @@ def folded_parts(model: FOMM, precision: str = "exact", native: bool = True) -> 
     """
     style = Style(torch.bfloat16 if precision == "bf16" else torch.float32, native)
     frame = model.frame_size
-    return Parts(
-        Detector(model.kp_detector, frame, native).eval(),
-        Encoder(model.generator, frame, native).eval(),
-        MotionHourglass(model.generator.dense_motion_network, frame, style).eval(),
-        Renderer(model.generator, frame, style).eval(),
-    )
+    return {
+        "detector": Detector(model.kp_detector, frame, native).eval(),
+        "encoder": Encoder(model.generator, frame, native).eval(),
+        "hourglass": MotionHourglass(model.generator.dense_motion_network, frame, style).eval(),
+        "renderer": Renderer(model.generator, frame, style).eval(),
+    }
+
+
+SKIPS = tuple(f"skip{i}" for i in range(8))  # names of those that a generator has
+
+
+def example_inputs(model: FOMM) -> dict[str, dict[str, Tensor]]:
+    """Return zeros of the shapes that the parts take at the size the weights were trained at."""
+    height, width = model.frame_size
+    config = model.config
+    coarse_to_fine = config.generator.widths[::-1]
+    stride = config.generator.stride
+    levels = {
+        name: (channels, stride >> i)
+        for i, (name, channels) in enumerate(zip(("features", *SKIPS), coarse_to_fine, strict=False))
+    }
+    features = levels if config.generator.skips else {"features": levels["features"]}
+    passed = {"source_warped": (3, 1)} if config.generator.pass_through else {}
+    candidates = 4 * (config.num_keypoints + 1)
+    shapes = {
+        "detector": {"frame": (3, 1)},
+        "encoder": {"source": (3, 1)},
+        "hourglass": {"maps": (candidates, model.generator.dense_motion_network.down.stride)},
+        "renderer": features | passed,
+    }
+    return {
+        part: {name: torch.zeros(1, c, height // step, width // step) for name, (c, step) in each.items()}
+        for part, each in shapes.items()
+    }
 
 
 def _joined(convs: list[nn.Conv2d], size: Size, style: Style) -> Convolution:

@@ -1,0 +1,209 @@
+"""Rate against distortion of talking faces: `kinecast encode --kbps` beside H.264, H.265, AV1 and VP9.
+
+    python benchmarks/rate_distortion_codecs.py ../shared/data --python JUDGE_ENV/bin/python -o runs/rate-distortion \\
+        --output docs/results/rate-distortion
+
+Clips of people on whom nothing was trained, 256x256 at 25 frames a second, up to 10 s. Rates count all that a receiver
+needs: header, pictures and motion, or the packets of a codec, spread over the clip. Frames are compared with the true
+ones at every eighth frame: mean absolute error, SSIM, perceptual distance, landmarks by the network that also drives
+`mesh` (circular for it), and landmarks and identity by dlib's, which knows nothing of either. What was measured is kept
+clip by clip in the folder, so that a run goes on where it ended; `--only` measures a part.
+"""
+
+import argparse
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rate_distortion_tables
+import torch
+
+from kinecast.apps.stream.budget import Recording
+from kinecast.apps.stream.clips import EncodeOptions, frames_of, layout_for_quality, profile_for, profile_named
+from kinecast.apps.stream.drawing import Drawer
+from kinecast.apps.stream.within import encode_recording
+from kinecast.codec import Header, MotionDecoder, StreamReader, interpolate, stream_identity
+from kinecast.codec.times import FrameClock
+from kinecast.files import atomic_path
+from kinecast.media.footage import footage
+from kinecast.media.pictures import to_tensor, to_uint8
+from kinecast.metrics.pixel import mae, ssim
+from kinecast.research.distortions import Distortions, features_apart
+from kinecast.research.video_codecs import CALL_CODECS, SLOW_CODECS, VideoCodec, code_clip
+from kinecast.zoo import load_backbone
+
+BUDGETS = (5, 20, 2, 10, 60)  # kbps
+FPS, SIZE, MOST, EVERY, FEW = 25, (256, 256), 250, 8, 3
+HALF_STEPS = {"x264": (51, 41), "x265": (51, 41), "av1": (63, 50), "vp9": (63, 50)}
+SPEEDS: dict[str, dict[str, VideoCodec]] = {"slow": SLOW_CODECS, "call": CALL_CODECS}
+
+
+class Dlib:
+    """dlib's measures, in an environment of their own."""
+
+    def __init__(self, python: Path) -> None:
+        script = Path(__file__).with_name("rate_dlib.py")
+        self._process = subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def ask(self, frames: np.ndarray, truth: bool) -> dict[str, float]:
+        """Send frames (T, H, W, 3) uint8; returns the answer."""
+        to, back = self._process.stdin, self._process.stdout
+        assert to is not None and back is not None
+        to.write(json.dumps({"shape": frames.shape, "truth": truth}).encode() + b"\n")
+        to.write(np.ascontiguousarray(frames).tobytes())
+        to.flush()
+        return dict(json.loads(back.readline()))
+
+
+class Clip:
+    """A clip under test; frames (T, 256, 256, 3) uint8, compared at every eighth."""
+
+    def __init__(self, path: Path, measures: Distortions, dlib: Dlib) -> None:
+        self.path = path
+        self.frames = np.stack([frame for *_, frame in footage(path, SIZE, "center", FPS, MOST).shown()])
+        self.seconds = len(self.frames) / FPS
+        self._truth, self._measures, self._dlib = to_tensor(self.frames[::EVERY]), measures, dlib
+        self._features = measures.features(self._truth[::FEW])
+        self._faces = [measures.faces.look(frame) for frame in self._truth]
+        self.faces = dlib.ask(self.frames[::EVERY], truth=True)["faces"]
+
+    def compare(self, frames: np.ndarray) -> dict[str, float]:
+        """Compare frames (T, 256, 256, 3) uint8 with the true ones: each measure's mean."""
+        few = to_tensor(frames[::EVERY])
+        apart = [
+            self._measures.faces.compare(one, face)["landmark"] for one, face in zip(few, self._faces, strict=True)
+        ]
+        return {
+            "mae": float(mae(few, self._truth).mean()),
+            "ssim": float(ssim(few, self._truth).mean()),
+            "perceptual": float(features_apart(self._measures.features(few[::FEW]), self._features).mean()),
+            "landmark": float(np.nanmean(apart)),
+            **self._dlib.ask(frames[::EVERY], truth=False),
+        }
+
+
+def people(data: Path) -> list[Path]:
+    """Return the longest clip of each validation person, and of id10291."""
+    with (data / "people" / "index.tsv").open() as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == "validate"]
+    rows.sort(key=lambda row: int(row["frames"]) / float(row["fps"]))
+    clips = [data / "people" / name for name in {row["person"]: row["file"] for row in rows}.values()]
+    return [*sorted(clips), data / "voxceleb" / "id10291_aQ6uxeakacs_000855_001332.mp4"]
+
+
+def codec_jobs(speed: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield curve, setting and what measures a clip, of the codecs at one speed."""
+    for name, codec in SPEEDS[speed].items():
+        for shrink, steps in ((1, codec.crfs), (2, HALF_STEPS[name])):
+            for crf in steps:
+                curve = f"{codec.label}, {speed}{', half size' if shrink == 2 else ''}"
+
+                def measure(clip: Clip, codec: VideoCodec = codec, crf: int = crf, shrink: int = shrink) -> Any:
+                    coded = code_clip(codec, clip.frames, Fraction(FPS), crf, shrink)
+                    return coded.frames, {"bytes": sum(coded.packet_bytes), "once_bytes": coded.packet_bytes[0]}
+
+                yield curve, f"crf {crf}", measure
+
+
+class Kinecast:
+    """Our stream at budgets, with the motion of the last clip in mind."""
+
+    def __init__(self, model: str) -> None:
+        self._model, self._backbone = model, load_backbone(model, "cpu", "fast", "exact")
+        self._recorded: tuple[Clip, Recording] | None = None
+
+    def jobs(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield curve, setting and what measures a clip, of every budget."""
+        for kbps in BUDGETS:
+            yield "kinecast", f"{kbps:g} kbps", partial(self.measure, kbps)
+
+    def measure(self, kbps: float, clip: Clip) -> tuple[np.ndarray, dict[str, float]]:
+        """Send a clip through the bytes of a stream and back."""
+        recording, options = self._recording(clip), EncodeOptions(kbps=kbps, filler=("interpolate", None))
+        layout = layout_for_quality(self._backbone.unflatten(torch.empty(0, self._backbone.motion_dim)))
+        tables = profile_named("auto", self._model, layout)
+        identity, filler = stream_identity(self._backbone), options.filler[0]
+        header = Header(layout, (FPS, 1), SIZE, identity, self._model, tables.name, tables.fingerprint(), filler)
+        options = replace(options, model_name=self._model)
+        file, frames = io.BytesIO(), to_tensor(clip.frames)
+        _, sizes, facts = encode_recording(self._backbone, recording, frames, file, header, options)
+        parts = {"once_bytes": sizes["header_bytes"], "picture_bytes": sizes["picture_bytes"]}
+        return self._drawn(file, len(frames)), {"bytes": len(file.getvalue()), **parts, **facts}
+
+    def _recording(self, clip: Clip) -> Recording:
+        if self._recorded is None or self._recorded[0] is not clip:
+            detect = self._backbone.follow()
+            motion = [detect(part) for part in to_tensor(clip.frames).split(8)]
+            vectors = np.concatenate([one.vectors().numpy() for one in motion])
+            present = np.concatenate([one.valid_frames().numpy() for one in motion])
+            edges = np.arange(len(vectors) + 1) / FPS
+            self._recorded = clip, Recording(vectors, edges, present, own_times=False)
+        return self._recorded[1]
+
+    def _drawn(self, file: io.BytesIO, count: int) -> np.ndarray:
+        """Draw what is compared, every eighth frame (T, 256, 256, 3); all others are left black."""
+        file.seek(0)
+        reader = StreamReader(file)
+        units, drawer = reader.units(), Drawer(self._backbone, reader.header, Path("stream"))
+        drawer.start(units)
+        decoder = MotionDecoder(reader.header.layout, profile_for(reader.header))
+        shown = interpolate(frames_of(drawer.watch(units), decoder, FrameClock(reader.header.rate)))
+        drawn = np.zeros((count, *SIZE, 3), np.uint8)
+        for frame in shown:
+            if frame.number % EVERY == 0:
+                drawn[frame.number] = to_uint8(drawer.draw([frame]))[0]
+        return drawn
+
+
+def run(args: argparse.Namespace, jobs: list[tuple[str, str, Any]]) -> None:
+    """Measure what is missing, clip by clip."""
+    measures, dlib = Distortions(), Dlib(args.python)
+    for path in people(args.data)[: args.people]:
+        left = [job for job in jobs if not unit(args.folder, path, *job[:2]).exists()]
+        if not left:
+            continue
+        clip = Clip(path, measures, dlib)
+        for curve, setting, measure in left:
+            frames, facts = measure(clip)
+            facts |= {"kbps": 8 * facts["bytes"] / clip.seconds / 1000, "seconds": clip.seconds, "faces": clip.faces}
+            facts |= {"clip": path.stem, "curve": curve, "setting": setting}
+            with atomic_path(unit(args.folder, path, curve, setting)) as temporary:
+                temporary.write_text(json.dumps({**facts, "measures": clip.compare(frames)}) + "\n")
+        print(f"{path.stem}: {len(left)} settings", flush=True)
+
+
+def unit(folder: Path, clip: Path, curve: str, setting: str) -> Path:
+    """Return where one setting on one clip is kept."""
+    name = "__".join((clip.stem, curve, setting))
+    return folder / f"{''.join(c if c.isalnum() or c in '._-' else '-' for c in name).lower()}.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the shared data folder, with people/ and voxceleb/")
+    parser.add_argument("--python", type=Path, required=True, help="Python of an environment with dlib")
+    parser.add_argument("--model", default="mesh", help="backbone of our stream (%(default)s)")
+    parser.add_argument("--only", choices=("ours", *SPEEDS), action="append", help="measure this part; several times")
+    parser.add_argument("--people", type=int, help="so many people only")
+    parser.add_argument("-o", "--folder", type=Path, required=True, help="folder of what was measured")
+    parser.add_argument("--output", type=Path, help="tables and figures: PATH.md, .json, .png")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    parts = args.only or ["ours", *SPEEDS]
+    jobs = [job for speed in SPEEDS if speed in parts for job in codec_jobs(speed)]
+    jobs += list(Kinecast(args.model).jobs()) if "ours" in parts else []
+    run(args, jobs)
+    if args.output:
+        rate_distortion_tables.write(args.folder, args.output)
+
+
+if __name__ == "__main__":
+    main()

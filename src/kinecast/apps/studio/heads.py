@@ -1,0 +1,38 @@
+"""3-D heads in the studio: the page draws them, and is told what they do."""
+
+from typing import Any
+
+from kinecast.apps.heads.expression import Expressions, HeadPose
+from kinecast.apps.studio.controls import Levers, Look, steered
+from kinecast.models.mesh.model import Mesh
+from kinecast.motion import Motion
+
+
+class Puppet:
+    """A head that has no portrait: sliders and driving motion move the mean face, whose expression it takes over.
+
+    Args:
+        model: whose motion it is.
+        levers: of the model.
+    """
+
+    def __init__(self, model: Mesh, levers: Levers) -> None:
+        self._model, self._levers = model, levers
+        self._expressions, self._rest = Expressions(model), model.neutral().to("cpu")
+
+    def pose(self, look: Look, driving: Motion | None = None, initial: Motion | None = None) -> HeadPose:
+        """Return what the head does: as the sliders say, moved by one frame (1) as it has changed since `initial`."""
+        if driving is None or initial is None:
+            driving = initial = self._rest
+        motion = steered(self._levers, self._rest, driving, initial, look)
+        return self._expressions(self._model.retarget(self._rest, initial)(motion))[0]
+
+
+def described(pose: HeadPose) -> dict[str, Any]:
+    """Return a pose as JSON for the page."""
+    return {
+        "shapes": [round(float(weight), 4) for weight in pose.shapes],
+        "rotation": [float(value) for value in pose.rotation],
+        "move": [float(value) for value in pose.move],
+        "size": pose.size,
+    }
