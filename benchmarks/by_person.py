@@ -38,7 +38,7 @@ SCORE_HEADER = (
 _NEAR = 0.02
 ABOUT = """# Forecasts of keypoints, by person
 
-Motion of the faces of many people, by the backbone `mesh` (38 numbers a frame: pose and expression), made by
+Motion of the faces of many people, by the backbone `mesh` (38 numbers a frame, without its scene), made by
 `recipes/people_motion.py` from people/, voxceleb/ and portraits/ of the development data, with landmarks of every frame
 found once:
 

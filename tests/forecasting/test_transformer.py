@@ -1,6 +1,7 @@
 """The transformer: what it reads, what it takes from other numbers, and that its intervals are calibrated."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,9 @@ from kinecast.forecasting.transformer import Transformer
 N, H, D = 6, 4, 3
 
 
-def fitted(**changes: object) -> Transformer:
+def fitted(**changes: Any) -> Transformer:
     torch.manual_seed(0)
-    sizes = {"width": 8, "heads": 2, "layers": 1, "members": 2, "bank_size": 64, "absolute": False}
+    sizes: dict[str, Any] = {"width": 8, "heads": 2, "layers": 1, "members": 2, "bank_size": 64, "absolute": False}
     model = build_forecaster("transformer", D, **(sizes | changes))
     assert isinstance(model, Transformer)
     model.fit(ar_windows(80, N + H, D), N)
@@ -32,8 +33,9 @@ def located(model: Transformer, observed: Tensor) -> Tensor:
 def awake(model: Transformer) -> Transformer:
     """Give the read-outs weight, which start near 0."""
     with torch.no_grad():
-        for member in model.members:
-            member.head.weight.normal_(generator=torch.Generator().manual_seed(5))
+        for name, parameter in model.named_parameters():
+            if name.endswith("head.weight"):
+                parameter.normal_(generator=torch.Generator().manual_seed(5))
     return model
 
 
@@ -76,8 +78,9 @@ def test_after_calibration_intervals_cover_what_they_say_and_the_median_stays() 
         return float(((windows[:100, N:] >= low) & (windows[:100, N:] <= high)).float().mean())
 
     with torch.no_grad():
-        for member in model.members:
-            member.own[:, member.own.shape[1] // 2 :] += 1.0  # scales that are 2.7 times too wide
+        for name, parameter in model.named_parameters():
+            if name.endswith(".own"):
+                parameter[:, parameter.shape[1] // 2 :] += 1.0  # scales that are 2.7 times too wide
     before = covered()
     model.calibrate(windows, N)
     assert before > 0.9 and covered() == pytest.approx(0.8, abs=0.03)

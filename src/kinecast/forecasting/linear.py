@@ -120,7 +120,7 @@ class Ridge(_Linear):
         features = self._increments(seen, observed - 1).flatten(1)
         target = ((later - self._around(seen, later.shape[1])) / self.normalizer.step).flatten(1)
         weight = _ridge(features, target, self.config.penalty)
-        self.weight = weight.view(len(weight), -1, self.motion_dim).float()
+        self.weight = weight.view(len(weight), -1, self.motion_dim).float().contiguous()  # as it is loaded
         self.residuals = self._kept((target - (features.double() @ weight).float()).view_as(later))
 
     def _central(self, observed: Tensor, horizon: int) -> Tensor:
@@ -166,7 +166,7 @@ class VAR(_Linear):
         target = torch.cat([increments[:, t] for t in places])
         weight = _stable(_ridge(features, target, self.config.penalty).view(lags, self.motion_dim, self.motion_dim))
         self.residuals = self._kept(target.double() - features.double() @ weight.flatten(0, 1))[:, None]
-        self.weight = weight.float()
+        self.weight = weight.float().contiguous()  # as it is loaded: products differ in their last bit otherwise
 
     def _central(self, observed: Tensor, horizon: int) -> Tensor:
         return self._run(observed, horizon, None)
