@@ -113,5 +113,5 @@ def test_two_processes_make_what_one_makes(model, people, clip, tmp_path):
 def test_an_input_is_never_replaced(model, people, clip, tmp_path):
     shutil.copy(clip, people / "c.mp4")
     tasks = plan(people, people / "c.mp4", people)
-    with pytest.raises(KinecastError, match="expected another name than what is read"):
+    with pytest.raises(KinecastError, match="expected an output that is not an input"):
         run_batch(model, tasks, OPTIONS, "tiny", overwrite=True)
