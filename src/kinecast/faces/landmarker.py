@@ -61,6 +61,10 @@ class Face:
         points = self.landmarks[:, :2].astype(np.float64)
         return around(points, points[topology.RIGHT_EYE_CORNER], points[topology.LEFT_EYE_CORNER])
 
+    def placed(self, landmarks: np.ndarray) -> "Face":
+        """Return the same face in a picture that was scaled or cut, with its landmarks (478, 3) there."""
+        return Face(landmarks, self.blendshapes, self.presence, self.pose)
+
 
 class _Described(Face):
     """A face whose expression and pose are computed when first asked for; following it asks for none.
