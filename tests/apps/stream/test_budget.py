@@ -1,13 +1,14 @@
 """`encode_clip` with a budget: rates are kept, pictures follow what the receiver sees, parts of a stream are shown."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 import toy_backbone
 from faces_in_motion import face_frames, tiny_mesh
@@ -25,6 +26,7 @@ from kinecast.codec.stream import BodyUnit, code_picture, open_picture
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.video import read_frames
 from kinecast.models import BACKBONES
+from kinecast.motion import Motion
 from kinecast.motion_spec import _SPECS
 from kinecast.training.methods import METHODS
 from tiny import pictures
@@ -48,7 +50,7 @@ def scenes(frames: int = FRAMES) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
     """Register the toy, and forget it afterwards: other tests count what there is."""
-    tables: tuple[dict[str, Any], ...] = (BACKBONES, METHODS, _SPECS)
+    tables: tuple[dict[Any, Any], ...] = (BACKBONES, METHODS, _SPECS)
     before = [dict(table) for table in tables]
     toy_backbone.register()
     yield
@@ -84,7 +86,7 @@ def units_of(path: Path) -> tuple[Header, list[BodyUnit]]:
         return reader.header, list(reader.units())
 
 
-def written(path: Path, header: Header, units: list[BodyUnit]) -> Path:
+def written(path: Path, header: Header, units: Iterable[Any]) -> Path:
     path.write_bytes(bytes(header) + b"".join(map(bytes, units)))
     return path
 
@@ -226,18 +228,23 @@ def test_a_mesh_keeps_a_picture_that_shows_its_face(tmp_path):
 def test_background_and_shoulders_of_a_mesh_are_counted_from_each_picture(monkeypatch):
     model, frames = tiny_mesh(scene=True), face_frames(4)
     motion = model.detect(frames)
-    header = Header(layout_for_quality(motion), (25, 1), tuple(frames.shape[2:]), version=REFERENCES)
+    header = Header(layout_for_quality(motion), (25, 1), (frames.shape[2], frames.shape[3]), version=REFERENCES)
     drawer = Drawer(model, header, Path("a.kcm"))
     for number, first in ((0, 0), (1, 2)):
         data, mime = code_picture((frames[first].permute(1, 2, 0).numpy() * 255).astype(np.uint8), 95)
-        units = iter((*split_picture(data, mime, number), ChoiceUnit(first, number)))
+        units: Iterator[Any] = iter((*split_picture(data, mime, number), ChoiceUnit(first, number)))
         if number == 0:
             drawer.start(units)
         for _ in drawer.watch(units):
             pass
     moved: list[np.ndarray] = []
     animate = model.animate
-    monkeypatch.setattr(model, "animate", lambda *a: moved.append(a[2].components["scene"].numpy()) or animate(*a))
+
+    def noted(state: Any, source: Motion, driving: Motion) -> Tensor:
+        moved.append(driving.components["scene"].numpy())
+        return animate(state, source, driving)
+
+    monkeypatch.setattr(model, "animate", noted)
     vectors = motion.vectors().numpy()
     drawer.draw([DecodedFrame(i, np.zeros(14, np.int32), vectors[i], False, number=i) for i in range(4)])
     assert [len(part) for part in moved] == [2, 2] and not moved[0][0].any() and not moved[1][0].any()
