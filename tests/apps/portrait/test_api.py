@@ -46,8 +46,8 @@ def test_driving_in_any_form(model, portrait, clip, tmp_path):
     ]
     assert all(len(each) == 3 for each in drawn)
     assert np.array_equal(drawn[0][2], drawn[1][2])
-    for each in drawn[2:]:
-        assert np.abs(each[2].astype(int) - drawn[0][2]).mean() < 3
+    for each in drawn[3:]:  # frames that come one by one are counted from the first, motion from the one most alike
+        assert np.abs(each[2].astype(int) - drawn[2][2]).mean() < 3
 
 
 def test_a_stream_has_no_look_ahead(model, portrait):
