@@ -188,7 +188,7 @@ intervals of 95 % resample people.
 ## What can be seen in the pictures
 
 {people} people whom `mesh` was not trained on ({stills} is the chosen picture, the same for all). What the other side
-sees is drawn from 96 frames of each person's first clip, four of which are described by dlib's identity
+sees is drawn from 96 frames of each person's first clip, three of which are described by dlib's identity
 network. It takes less than 0.6 as the same person. *Relative* is what a call sends for a chosen picture, *absolute*
 is `kinecast animate --absolute`, *me* is what a call shows when no avatar is chosen. *Named* is how often, of all
 these people, the right one was nearest: by chance one of {people}.
@@ -209,14 +209,20 @@ picture or a 3-D head.
 {motion}
 
 Clips of the same recording share light, camera and topic, which makes it easier; those of another recording are the
-fairer figures, of fewer people, some of them filmed twice in one studio.
+fairer figures, of fewer people, some of whom may have been filmed twice in one studio.
 
 ## In plain words
 
-- Sent as it is, motion holds the face's own shape: the 38 numbers are as good as a blurred picture of it.
+- In pictures, nobody comes out as the person who moves them. Absolute motion bends the chosen picture towards that
+  person
+    (it is farther from the chosen picture, and a little nearer to the person); relative motion, which a call sends,
+  hardly
+  does. Of so few people the share that is named is not resolved from chance.
+- Sent as it is, motion holds the face's own shape: it names most people.
 - For an avatar, changes since the first frame are sent, on the shape of the avatar; mouth and eyes open as far as
-  theirs do. That takes away the shape and lowers the share of people who are recognised. It does not bring it to
-  chance: how strongly and fast somebody nods, blinks and speaks is that person's own. `moves alone` shows how much of
+  theirs do. That lowers the share of people who are
+    recognised. It does not bring it to chance: how strongly and fast somebody nods, blinks and speaks is that
+  person's own. `moves alone` shows how much of
   it is style.
 - A 3-D head is sent the same numbers as a picture, and hides as much and as little of the motion.
 - Voices are not changed. What is said, the background in a picture of yourself, times and network addresses were not

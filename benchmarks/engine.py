@@ -35,7 +35,6 @@ from kinecast.models.fomm import FOMM, FOMMConfig
 from kinecast.research.cost import count_macs
 from kinecast.runtime import SUPPORTED, accelerate, folded
 from kinecast.runtime.calibration import calibrate
-from kinecast.runtime.convolution import bfloat16_available
 from kinecast.zoo import load_forecaster
 from machine import describe, table, write_results
 
@@ -129,15 +128,10 @@ def others_of(model: FOMM, names: Sequence[str]) -> dict[str, Backbone]:
         compiled.find, compiled.draw = torch.compile(model.find), torch.compile(model.draw)  # type: ignore[method-assign]
         found["torch.compile exact"] = compiled
     if "direct" in names:
-        width, folded._winograd_channels = folded._winograd_channels, lambda dtype: sys.maxsize
-        for precision in ("exact", *bfloat16()):
-            found[f"fast {precision}, direct"] = accelerate(model, "fast", precision)
-        folded._winograd_channels = width
+        width, folded._WINOGRAD_CHANNELS = folded._WINOGRAD_CHANNELS, sys.maxsize
+        found["fast exact, direct"] = accelerate(model, "fast")
+        folded._WINOGRAD_CHANNELS = width
     return found
-
-
-def bfloat16() -> list[str]:
-    return ["bf16"] if bfloat16_available() else []
 
 
 def compare(

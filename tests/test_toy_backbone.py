@@ -141,8 +141,8 @@ def test_a_name_is_given_once():
     toy_backbone.register()  # the same again
     with pytest.raises(KinecastError, match="engine of toy: expected to be registered once"):
         register_engine(Toy, replace(toy_backbone.OFFER, quantised=None))
-    with pytest.raises(KinecastError, match="motion of backbone 'toy': expected a name that is free"):
+    with pytest.raises(KinecastError, match="motion of backbone 'toy': expected an unused name"):
         register_backbone(Toy, MotionSpec(((Component("other", "", ""),),)))
     other = type("Other", (Toy,), {})
-    with pytest.raises(KinecastError, match="backbone 'toy': expected a name that is free"):
+    with pytest.raises(KinecastError, match="backbone 'toy': expected an unused name"):
         register_backbone(other, toy_backbone.MOTION)

@@ -82,7 +82,8 @@ def test_points_that_others_have_found_are_taken(tmp_path):
     def find(frames):
         raise AssertionError("they are there")
 
-    assert load_clip(path, (32, 48), "center", tmp_path, "x", 2, find).points[:, 0, 0].tolist() == [0, 3, 6]
+    points = load_clip(path, (32, 48), "center", tmp_path, "x", 2, find).points
+    assert points is not None and points[:, 0, 0].tolist() == [0, 3, 6]
 
 
 @pytest.mark.parametrize("change", ["size", "crop", "content"])

@@ -215,7 +215,7 @@ def test_a_general_model_is_trained_once_for_all_horizons(tmp_path: Path, monkey
 
     monkeypatch.setattr(keypoints, "train_forecaster", spy)
     small = {"observed": 6, "forecast": 5, "every": 1, "also_every": (2,), "steps": 7}
-    monkeypatch.setitem(keypoints.GENERAL, "transformer", small)  # type: ignore[arg-type]
+    monkeypatch.setitem(keypoints.GENERAL, "transformer", small)
     settings = config(models=("transformer:general", "transformer"), horizons=(SHORT, Horizon(3, 4)))
     tables = keypoint_table(ar_series(), {}, settings, tmp_path)
     assert trained == [("transformer", "6-5", 7)]

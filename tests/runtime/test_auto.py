@@ -127,7 +127,7 @@ def test_what_cannot_be_had_is_said_every_time(monkeypatch: pytest.MonkeyPatch) 
     model = tiny_fomm()
     for ending in ("", "(measured earlier)"):
         with pytest.warns(
-            KinecastWarning, match=r"precision int8 is not .* pip install 'kinecast\[engine\]'; using fast"
+            KinecastWarning, match=r"precision int8 is unavailable: .* pip install 'kinecast\[engine\]'; using fast"
         ):
             assert accelerate(model, precision="int8").reason.endswith(ending)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from torch import nn
 
 from kinecast.models.blocks.layers import DownBlock2d, Hourglass, ResBlock2d, SameBlock2d, UpBlock2d, warp
 from kinecast.runtime import folded
-from kinecast.runtime.convolution import Convolution, bfloat16_available
+from kinecast.runtime.convolution import Convolution
 from kinecast.runtime.warping import warp_features
 from kinecast.runtime.winograd import WinogradConv2d
 from tiny import shake
@@ -130,19 +130,6 @@ def test_inputs_keep_their_values(dtype: torch.dtype, native: bool) -> None:
     for given in (x, x.contiguous(memory_format=torch.channels_last)):
         found = folded.Style(dtype, native).input(given)
         assert torch.equal(found, x.to(dtype)) and found.is_contiguous(memory_format=torch.channels_last) >= native
-
-
-@pytest.mark.parametrize("amx", [True, False])
-def test_winograd_stands_in_for_bfloat16_without_amx(amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folded, "amx_available", lambda: amx)
-    block = shaken(ResBlock2d(256))
-    assert isinstance(folded.FoldedRes(block, (8, 8), folded.Style(torch.bfloat16, False)).conv1, Convolution)
-    if bfloat16_available():
-        fast = folded.FoldedRes(block, (8, 8), folded.Style(torch.bfloat16))
-        assert isinstance(fast.conv1, WinogradConv2d) != amx
-        x = torch.randn(1, 256, 8, 8, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
-            torch.testing.assert_close(fast(x).float(), block(x), atol=0.05 if amx else 1e-3, rtol=0)
 
 
 def test_a_norm_without_statistics_is_refused() -> None:

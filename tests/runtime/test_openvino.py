@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from faces_in_motion import face_frames, tiny_mesh
+from kinecast import load_backbone
 from kinecast.errors import KinecastError
 from kinecast.machine import openvino as openvino_module
 from kinecast.models.base import Backbone
@@ -68,7 +69,8 @@ def test_int8_needs_calibration_and_is_found_after_it(more: dict[str, Any], quan
 def test_a_mesh_is_drawn_within_the_tolerance(precision: str) -> None:
     pytest.importorskip("openvino")
     model, frames = tiny_mesh(), face_frames()
-    if precision == "int8":
+    if precision == "int8":  # four channels of random weights bear less of it than a network that was trained
+        model = load_backbone("mesh", "cpu", "eager")
         pytest.importorskip("nncf")
         from kinecast.runtime.calibration import calibrate
 

@@ -61,6 +61,10 @@ class Face:
         points = self.landmarks[:, :2].astype(np.float64)
         return around(points, points[topology.RIGHT_EYE_CORNER], points[topology.LEFT_EYE_CORNER])
 
+    def placed(self, landmarks: np.ndarray) -> "Face":
+        """Return the same face in a picture that was scaled or cut, with its landmarks (478, 3) there."""
+        return Face(landmarks, self.blendshapes, self.presence, self.pose)
+
 
 class _Described(Face):
     """A face whose expression and pose are computed when first asked for; following it asks for none.
@@ -72,15 +76,18 @@ class _Described(Face):
         landmarker: what reads the expression.
     """
 
+    _size: tuple[int, int]
+    _landmarker: "Landmarker"
+
     def __init__(self, landmarks: np.ndarray, presence: float, size: tuple[int, int], landmarker: "Landmarker") -> None:
         self.__dict__.update(landmarks=landmarks, presence=presence, _size=size, _landmarker=landmarker)
 
     @cached_property
-    def blendshapes(self) -> np.ndarray:  # type: ignore[override]
+    def blendshapes(self) -> np.ndarray:
         return self._landmarker.expression(self.landmarks)
 
     @cached_property
-    def pose(self) -> np.ndarray:  # type: ignore[override]
+    def pose(self) -> np.ndarray:
         mean = mean_face()
         return pose(self.landmarks, mean.vertices, mean.pose_weights, *self._size)
 

@@ -332,7 +332,11 @@ class _Models:
 
     def _job(self, name: str, horizon: Horizon, seed: int) -> "_Job":
         kind, _, preset = name.partition(":")
-        values = {"observed": horizon.observed, "forecast": horizon.forecast, "every": self.config.every}
+        values: dict[str, Any] = {
+            "observed": horizon.observed,
+            "forecast": horizon.forecast,
+            "every": self.config.every,
+        }
         values |= self.config.training or {}
         if preset == _GENERAL:
             values |= {**GENERAL[kind], "person": self.config.person, "early_stop": self._one_in_ten()}

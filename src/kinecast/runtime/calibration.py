@@ -100,7 +100,8 @@ def part_inputs(
             except KinecastError:  # no face in it, where one is needed: an earlier source serves on
                 if started is None:
                     continue
-        backbone.animate(*started, motion)
+        state, own = started
+        backbone.animate(state, own, motion)
         if len(watched.seen) >= limit:
             break
     return watched.seen

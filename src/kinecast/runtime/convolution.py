@@ -23,11 +23,6 @@ def bfloat16_available() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def amx_available() -> bool:
-    """Whether this processor has AMX, whose bfloat16 is ten times as fast as float32; without it, twice."""
-    return bfloat16_available() and torch.cpu._is_amx_tile_supported()
-
-
 class Convolution(nn.Module):
     """A convolution, or a transposed one, and a ReLU if wanted.
 
@@ -43,6 +38,8 @@ class Convolution(nn.Module):
             None leaves the weights as they are, so that the module can be exported.
         groups: of a convolution that is not transposed: of channels in and out that have no part in each other.
     """
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ convolutions go by Winograd's algorithm.
 `size` is the height and width of the inputs to expect: rewriting and packing are chosen for it, and right for any.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kinecast.models.blocks.layers import DownBlock2d, Hourglass, ResBlock2d, SameBlock2d, UpBlock2d
-from kinecast.runtime.convolution import Convolution, amx_available
+from kinecast.runtime.convolution import Convolution
 from kinecast.runtime.winograd import WinogradConv2d
 
 Size = tuple[int, int]
 
+_WINOGRAD_CHANNELS = 128  # below it the transforms cost what the products save (measured with AVX-512)
 _TRANSPOSED_SIDE = {torch.float32: 8, torch.bfloat16: 16}  # below, its larger kernel costs more than it saves
 _SAFE_CHANNELS = 16  # oneDNN 3 (torch 2.13) with AMX computes bfloat16 8x8 kernels of stride 2 wrongly for 8 and 12
 
@@ -154,9 +154,7 @@ class FoldedRes(nn.Module):
         scale, shift = norm_line(block.norm1)
         self.register_buffer("scale", scale[:, None, None].clone())
         self.register_buffer("shift", shift[:, None, None].clone())
-        winograd = style.native and len(scale) >= _winograd_channels(style.dtype)
-        if winograd:
-            style = Style(torch.float32)
+        winograd = style.native and style.dtype == torch.float32 and len(scale) >= _WINOGRAD_CHANNELS
         self.dtype = style.dtype
 
         def convolution(weight: Tensor, bias: Tensor, relu: bool) -> nn.Module:
@@ -171,17 +169,6 @@ class FoldedRes(nn.Module):
         """Map float32 (B, C, h, w) to the same shape."""
         out = F.relu(torch.addcmul(self.shift, x, self.scale)).to(self.dtype)
         return x + self.conv2(self.conv1(out))
-
-
-def _winograd_channels(dtype: torch.dtype) -> int:
-    """Return from how many channels on Winograd's algorithm, in float32, is faster than a direct convolution.
-
-    Below, its transforms cost what its products save (measured with AVX-512). Direct convolutions in bfloat16 are
-    faster with AMX at any width, and without it as long as they are narrow.
-    """
-    if dtype == torch.float32:
-        return 128
-    return sys.maxsize if amx_available() else 256
 
 
 class FoldedHourglass(nn.Module):

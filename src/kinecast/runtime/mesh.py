@@ -35,7 +35,7 @@ class _Residual(nn.Module):
         super().__init__()
         first = body[0]
         assert isinstance(first, nn.Sequential)
-        self.first, self.second = _folded(first, size, style), _folded(body[1:], size, style)
+        self.first, self.second = _folded(first, size, style), _folded(nn.Sequential(body[1], body[2]), size, style)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x), x)

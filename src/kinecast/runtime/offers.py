@@ -71,7 +71,7 @@ class Engined(Backbone):
         self.model = model
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> "Engined":
+    def from_state_dict(cls, state: Mapping[str, Tensor], extras: Mapping[str, Any] | None = None) -> Any:
         """Refuse: an engine's backbone is made of one that files hold."""
         raise KinecastError(f"{cls.__name__}: expected a backbone that files hold: load the model that it runs")
 

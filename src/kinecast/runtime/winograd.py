@@ -81,14 +81,14 @@ class WinogradConv2d(nn.Module):
         right, bottom = across * _STEP - width + 1, down * _STEP - height + 1
         padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, right, 1, bottom))
         rows = padded.new_empty(_TILE, batch, down, across * _STEP + 2, channels)
-        _into([padded[:, i : i + down * _STEP : _STEP] for i in range(_TILE)], rows)
+        _into([padded[:, i : i + down * _STEP : _STEP] for i in range(_TILE)], rows.unbind())
         tiles = padded.new_empty(batch, down, across, _TILE, _TILE, channels)
         columns = [rows[:, :, :, i : i + across * _STEP : _STEP].permute(1, 2, 3, 0, 4) for i in range(_TILE)]
         _into(columns, tiles.unbind(dim=4))
         products = self.products(tiles.flatten(3).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         products = products.unflatten(3, (_TILE, _TILE, self.out_channels))
         rows = products.new_empty(_STEP, batch, down, across, _TILE, self.out_channels)
-        _back(products.unbind(dim=3), rows)
+        _back(products.unbind(dim=3), rows.unbind())
         out = products.new_empty(batch, down, _STEP, across, _STEP, self.out_channels)
         _back(rows.permute(1, 2, 0, 3, 4, 5).unbind(dim=4), out.unbind(dim=4))
         out = out.view(batch, down * _STEP, across * _STEP, -1)[:, :height, :width].permute(0, 3, 1, 2)

@@ -541,7 +541,12 @@ def test_a_later_picture_of_a_mesh_is_where_its_background_has_moved_to(monkeypa
     monkeypatch.undo()
     drawn: list[np.ndarray] = []
     draw = wire.receiver._draw
-    monkeypatch.setattr(wire.receiver, "_draw", lambda vector, *rest: drawn.append(vector) or draw(vector, *rest))
+
+    def noted(vector: np.ndarray, *rest: Any) -> Any:
+        drawn.append(vector)
+        return draw(vector, *rest)
+
+    monkeypatch.setattr(wire.receiver, "_draw", noted)
     for _ in range(4):
         wire.film(frames[3])
     assert len([each for each in wire.events if isinstance(each, Use)]) == 2, "another picture is in use"

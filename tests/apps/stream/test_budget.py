@@ -1,20 +1,24 @@
 """`encode_clip` with a budget: rates are kept, pictures follow what the receiver sees, parts of a stream are shown."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 import toy_backbone
-from faces_in_motion import tiny_mesh
+from faces_in_motion import face_frames, tiny_mesh
 from helpers import write_clip
 from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, read_motion
+from kinecast.apps.stream.drawing import Drawer
 from kinecast.apps.stream.key_pictures import code_to_size
+from kinecast.apps.stream.options import layout_for_quality
 from kinecast.codec import Header, MotionPacket, ReferenceChunk, StreamReader, split_picture
+from kinecast.codec.decoder import DecodedFrame
 from kinecast.codec.filling import hold
 from kinecast.codec.packets import EXTENDED, REFERENCES
 from kinecast.codec.references import ChoiceUnit
@@ -22,6 +26,7 @@ from kinecast.codec.stream import BodyUnit, code_picture, open_picture
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.video import read_frames
 from kinecast.models import BACKBONES
+from kinecast.motion import Motion
 from kinecast.motion_spec import _SPECS
 from kinecast.training.methods import METHODS
 from tiny import pictures
@@ -45,7 +50,7 @@ def scenes(frames: int = FRAMES) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
     """Register the toy, and forget it afterwards: other tests count what there is."""
-    tables: tuple[dict[str, Any], ...] = (BACKBONES, METHODS, _SPECS)
+    tables: tuple[dict[Any, Any], ...] = (BACKBONES, METHODS, _SPECS)
     before = [dict(table) for table in tables]
     toy_backbone.register()
     yield
@@ -81,7 +86,7 @@ def units_of(path: Path) -> tuple[Header, list[BodyUnit]]:
         return reader.header, list(reader.units())
 
 
-def written(path: Path, header: Header, units: list[BodyUnit]) -> Path:
+def written(path: Path, header: Header, units: Iterable[Any]) -> Path:
     path.write_bytes(bytes(header) + b"".join(map(bytes, units)))
     return path
 
@@ -209,8 +214,6 @@ def test_pictures_are_as_good_as_their_bytes_allow(most):
 
 
 def test_a_mesh_keeps_a_picture_that_shows_its_face(tmp_path):
-    from faces_in_motion import face_frames
-
     frames = (face_frames(8).permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     clip = write_clip(tmp_path / "face.mp4", frames)
     model = tiny_mesh()
@@ -220,3 +223,29 @@ def test_a_mesh_keeps_a_picture_that_shows_its_face(tmp_path):
     assert decode_clip(model, tmp_path / "face.kcm", tmp_path / "out.mp4")["frames"] == 8
     with (tmp_path / "face.kcm").open("rb") as file:
         assert StreamReader(io.BytesIO(file.read())).header.version == REFERENCES
+
+
+def test_background_and_shoulders_of_a_mesh_are_counted_from_each_picture(monkeypatch):
+    model, frames = tiny_mesh(scene=True), face_frames(4)
+    motion = model.detect(frames)
+    header = Header(layout_for_quality(motion), (25, 1), (frames.shape[2], frames.shape[3]), version=REFERENCES)
+    drawer = Drawer(model, header, Path("a.kcm"))
+    for number, first in ((0, 0), (1, 2)):
+        data, mime = code_picture((frames[first].permute(1, 2, 0).numpy() * 255).astype(np.uint8), 95)
+        units: Iterator[Any] = iter((*split_picture(data, mime, number), ChoiceUnit(first, number)))
+        if number == 0:
+            drawer.start(units)
+        for _ in drawer.watch(units):
+            pass
+    moved: list[np.ndarray] = []
+    animate = model.animate
+
+    def noted(state: Any, source: Motion, driving: Motion) -> Tensor:
+        moved.append(driving.components["scene"].numpy())
+        return animate(state, source, driving)
+
+    monkeypatch.setattr(model, "animate", noted)
+    vectors = motion.vectors().numpy()
+    drawer.draw([DecodedFrame(i, np.zeros(14, np.int32), vectors[i], False, number=i) for i in range(4)])
+    assert [len(part) for part in moved] == [2, 2] and not moved[0][0].any() and not moved[1][0].any()
+    assert moved[1][1] == pytest.approx(vectors[3, -4:] - vectors[2, -4:])

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kinecast.apps.heads.expression import HeadPose
-from kinecast.apps.stream.clips import QUALITIES
+from kinecast.apps.stream.options import QUALITIES
 from kinecast.errors import KinecastError
 from kinecast.faces.landmarker import Face
 from kinecast.media.framing import check_reading

@@ -1,7 +1,7 @@
 """Portraits in the shape of the virtual camera's frames."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,7 @@ def frame_portrait(picture: np.ndarray, face: Face, size: tuple[int, int]) -> tu
     frame[:, place : place + part.shape[1]] = part
     moved = (face.landmarks - np.array([box[1], box[0], 0], np.float32)) * np.float32(scale)
     moved[:, 0] += np.float32(place)
-    return frame, replace(face, landmarks=moved)
+    return frame, face.placed(moved)
 
 
 def _filled(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

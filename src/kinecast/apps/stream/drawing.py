@@ -19,6 +19,7 @@ from kinecast.codec.references import ChoiceUnit, Gallery
 from kinecast.codec.stream import BodyUnit, PictureAssembler, open_picture
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.pictures import to_tensor
+from kinecast.motion import Motion
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
     from kinecast.models.base import Backbone, Source
@@ -42,6 +43,7 @@ class Drawer:
         self._size, self._smaller = header.frame_size, header.version >= REFERENCES
         self._assembler, self._gallery = PictureAssembler(), Gallery()
         self._sources: OrderedDict[int, tuple[bytes, Source]] = OrderedDict()
+        self._frames: dict[int, tuple[bytes, Motion]] = {}  # the motion of pictures' own frames
         self._last: int | None = None  # the picture drawn from last
         self.pictures = self.damaged = 0  # whole ones, and those among them that cannot be drawn from
 
@@ -94,9 +96,18 @@ class Drawer:
         for number, group in groupby(frames, key=lambda frame: self._gallery.of(frame.number)):
             source = self._drawable(number)
             vectors = torch.stack([torch.from_numpy(frame.vector) for frame in group])
-            motion = self._backbone.unflatten(vectors).to(self._backbone.device)
+            motion = self._backbone.unflatten(vectors)
+            motion = self._backbone.since(motion, self._own(number, motion[0])).to(self._backbone.device)
             drawn.append(self._backbone.animate(source.state, source.motion, motion).cpu())
         return torch.cat(drawn)
+
+    def _own(self, number: int | None, first: Motion) -> Motion:
+        """Return the motion of a picture's own frame: that of the first one drawn from it."""
+        assert number is not None
+        data, known = self._gallery.data(number), self._frames.get(number)
+        if known is None or (data is not None and known[0] is not data):
+            known = self._frames[number] = data or b"", first
+        return known[1]
 
     def _drawable(self, number: int | None) -> "Source":
         """Return the source of a picture, or that of the one before it if this cannot be drawn from."""

@@ -137,7 +137,8 @@ class KeyPictures:
     @torch.inference_mode()
     def _error(self, reference: Reference, vector: np.ndarray, small: Tensor) -> float:
         """Return how far what is drawn is from the true frame, both small: mean of grey levels."""
-        motion = self.backbone.unflatten(torch.from_numpy(vector[None])).to(self.backbone.device)
+        both = self.backbone.unflatten(torch.from_numpy(np.stack([vector, reference.vector])))
+        motion = self.backbone.since(both[0], both[1]).to(self.backbone.device)
         drawn = self.backbone.animate(reference.source.state, reference.source.motion, motion)
         return float((_shrunk(drawn) - small).abs().mean()) * 255
 

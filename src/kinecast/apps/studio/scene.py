@@ -1,6 +1,6 @@
 """A portrait in the studio: its faces, the animated one, and its renders."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -129,7 +129,7 @@ def _reduced(picture: np.ndarray, face: Face, longest: int | None) -> tuple[np.n
         return picture, face
     size = max(round(picture.shape[1] * scale), 1), max(round(picture.shape[0] * scale), 1)
     smaller = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
-    return smaller, replace(face, landmarks=face.landmarks * np.float32(scale))
+    return smaller, face.placed(face.landmarks * np.float32(scale))
 
 
 def jpeg(picture: np.ndarray) -> bytes:

@@ -51,7 +51,7 @@ class _View:
     @cached_property
     def places(self) -> Tensor:
         """The pixels' coordinates as `grid_sample` takes them, (1, n, n, 2)."""
-        return grid_of(*self.grey.shape, self.grey).permute(1, 2, 0)[None]
+        return grid_of(len(self.grey), len(self.grey), self.grey).permute(1, 2, 0)[None]
 
 
 class SceneTracker:
