@@ -3,7 +3,7 @@
 Takes the clips that benchmarks/faces.py made. Clips of the same names (transfer_CLIP.mp4, square) by another program
 stand beside them from a folder of their own. Footage of shared/data is on the page: keep it out of the repository.
 
-    python benchmarks/faces_page.py ../shared/data runs/faces/mesh runs/faces/face-256 -o runs/faces/page.png
+    python benchmarks/faces_page.py runs/faces/mesh runs/faces/face-256 -o runs/faces/page.png
 """
 
 import argparse
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from faces import pairs
 from kinecast.errors import KinecastError
 from kinecast.media.pictures import grid, write_image
 from kinecast.media.video import read_frames
@@ -27,13 +26,14 @@ def moments(path: Path, at: list[int]) -> list[np.ndarray]:
     return [frames[min(i, len(frames) - 1)] for i in at]
 
 
-def page(data: Path, folders: list[Path], clips: int | None) -> np.ndarray:
-    """Return the page: two or three moments of each clip, a row each.
+def page(folders: list[Path]) -> np.ndarray:
+    """Return the page: two or three moments of each clip that faces.py lists in the first folder, a row each.
 
     Raises:
         KinecastError: a clip that there is not.
     """
-    wanted = [(clip, source) for mode, clip, source in pairs(data, clips) if mode == "transfer" and source]
+    listed = [line.split("\t") for line in (folders[0] / "sources.tsv").read_text().splitlines()]
+    wanted = [(Path(clip), Path(source)) for mode, clip, _, source in listed if mode == "transfer"]
     each, rows = -(-PICTURES // len(wanted)), []
     for clip, source in wanted:
         at = [round(60 * (i + 0.5) / each) for i in range(each)]
@@ -48,12 +48,10 @@ def page(data: Path, folders: list[Path], clips: int | None) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="the shared data folder, with people/ and stills/")
     parser.add_argument("folders", type=Path, nargs="+", help="folders of clips, one for each column")
-    parser.add_argument("--clips", type=int, help="so many people only, as given to faces.py")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the page, .png or .jpg")
     args = parser.parse_args()
-    write_image(args.output, page(args.data, args.folders, args.clips))
+    write_image(args.output, page(args.folders))
 
 
 if __name__ == "__main__":
