@@ -109,7 +109,7 @@ class FakeSession(CallSession):
     def show_head(self, number: int, rotation: tuple[float, float, float] = (0, 0, 0), **shapes: float) -> None:
         """Show what a 3-D head does, as a session does where the other side is seen as one."""
         weights = np.array([shapes.get(name, 0.0) for name in SHAPES], np.float32)
-        pose = HeadPose(weights, np.float32(rotation), np.zeros(2, np.float32), 1.0)
+        pose = HeadPose(weights, np.array(rotation, np.float32), np.zeros(2, np.float32), 1.0)
         picture = np.full((128, 128, 3), 90, np.uint8) if self.draws else np.zeros((0, 0, 3), np.uint8)
         self.on_frame(ShownFrame(picture, number, None, "received", pose))
 

@@ -58,4 +58,4 @@ def triangle_head(names: tuple[str, ...] = SHAPES, move: float = 1.0) -> tuple[d
 def pose(rotation: tuple[float, float, float] = (0, 0, 0), **shapes: float) -> HeadPose:
     """Return what a head does, blendshapes by name."""
     weights = np.array([shapes.get(name, 0.0) for name in SHAPES], np.float32)
-    return HeadPose(weights, np.float32(rotation), np.zeros(2, np.float32), 1.0)
+    return HeadPose(weights, np.array(rotation, np.float32), np.zeros(2, np.float32), 1.0)

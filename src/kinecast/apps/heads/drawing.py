@@ -59,10 +59,10 @@ class HeadDrawing:
                 points[start : start + len(shape)] += weight * shape
         points = (points - self._middle) / self._height
         turned = rotation_matrix(torch.from_numpy(pose.rotation)[None])[0].numpy()
-        pivot = np.float32(_PIVOT)
+        pivot = np.array(_PIVOT, np.float32)
         points = (points - pivot) @ turned.T + pivot
-        points = points * pose.size + np.float32([*(0.3 * pose.move), 0])
-        flat: np.ndarray = points * np.float32([2 * _FILLS, -2 * _FILLS, -1])
+        points = points * pose.size + np.array([*(0.3 * pose.move), 0], np.float32)
+        flat: np.ndarray = points * np.array([2 * _FILLS, -2 * _FILLS, -1], np.float32)
         return torch.from_numpy(flat.astype(np.float32))
 
     def _light(self, points: torch.Tensor) -> torch.Tensor:

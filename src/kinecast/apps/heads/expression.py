@@ -69,8 +69,8 @@ class Expressions:
         scores = self._scores(motion)
         # What the mean face shows at rest is rest for every head.
         shapes = ((scores - self._rest) / (1 - self._rest)).clip(0, 1).astype(np.float32)
-        rotation = parts["rotation"].numpy() * np.float32([1, -1, -1])
-        move = parts["shift"].numpy() / np.exp(self._size) * np.float32([1, -1])
+        rotation = parts["rotation"].numpy() * np.array([1, -1, -1], np.float32)
+        move = parts["shift"].numpy() / np.exp(self._size) * np.array([1, -1], np.float32)
         move = _MOST_MOVE * np.tanh(move / _MOST_MOVE)
         size = np.exp(_MOST_SIZE * np.tanh((parts["scale"].numpy()[:, 0] - self._size) / _MOST_SIZE))
         return [
