@@ -87,7 +87,7 @@ def test_a_filler_that_is_not_known_is_advice(clip, tmp_path):
     foreign = with_filler(tmp_path / "low.kcm", "crystal-ball", tmp_path / "foreign.kcm")
     with pytest.warns(KinecastWarning, match="expected a known filler, found 'crystal-ball'") as caught:
         drawn = decode_clip(MODEL, foreign, tmp_path / "foreign.mp4")
-    assert len(caught) == 1 and str(caught[0].message).endswith("filled by damped") and drawn["skipped"] > 0
+    assert len(caught) == 1 and str(caught[0].message).endswith("concealed by damped") and drawn["skipped"] > 0
     decode_clip(MODEL, tmp_path / "low.kcm", tmp_path / "low.mp4")
     assert (tmp_path / "foreign.mp4").read_bytes() == (tmp_path / "low.mp4").read_bytes()
 

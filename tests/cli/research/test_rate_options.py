@@ -36,7 +36,7 @@ def test_a_filler_that_a_stream_names_in_vain_is_one_warning(run, tiny, low, tmp
     result = run("decode", "foreign.kcm", "-o", "out.mp4", "--model", tiny, "--json")
     assert result.code == 0 and json.loads(result.out)["frames"] == 12
     warnings = [line for line in result.err.splitlines() if "warning" in line]
-    assert len(warnings) == 1 and f"found {name!r}" in warnings[0] and "filled by damped" in warnings[0]
+    assert len(warnings) == 1 and f"found {name!r}" in warnings[0] and "concealed by damped" in warnings[0]
     result = run("decode", "foreign.kcm", "-o", "out.mp4", "--model", tiny, "--forecast", "hold")
     assert result.code == 0 and "warning" not in result.err  # the user's choice replaces the advice
 
