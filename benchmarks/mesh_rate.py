@@ -21,9 +21,9 @@ import av
 import numpy as np
 import torch
 
-from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.apps.stream.fillers import load_filler
-from kinecast.codec import FILE, MotionPacket, Packing, decode_motion, encode_motion, fill, interpolate, load_profile
+from kinecast.apps.stream.options import layout_for_quality, profile_named
+from kinecast.codec import FILE, MotionPacket, Packing, decode_motion, encode_motion, fill, interpolate
 from kinecast.codec.filling import INTERPOLATE
 from kinecast.codec.schedule import ClosedLoop, EveryKth, Schedule, in_steps
 from kinecast.faces.tracking import OneEuro
@@ -45,7 +45,7 @@ class Way:
 
     name: str
     quality: int = 2
-    profile: str = "mesh"
+    profile: str = "auto"
     filler: str = "hold"
     every: int = 1
     tolerance: float | None = None  # of a closed loop, in steps
@@ -67,7 +67,7 @@ def ways(forecasts: list[str]) -> list[Way]:
 def send(vectors: np.ndarray, motion: Motion, way: Way) -> tuple[np.ndarray, float, float]:
     """Send vectors (T, D) through bytes and back: as shown, kbps, share of frames sent."""
     layout = layout_for_quality(motion, way.quality)
-    profile = load_profile(way.profile, layout)
+    profile = profile_named(way.profile, "mesh", layout)
     forecast = load_filler("hold" if way.filler == INTERPOLATE else way.filler, vectors.shape[1])
     schedule: Schedule | None = None
     if way.every > 1:

@@ -33,9 +33,9 @@ import torch
 from mesh_rate import SKIPPING, frames_of, landmarks
 from pays_report import page
 
-from kinecast.apps.stream.clips import layout_for_quality
 from kinecast.apps.stream.fillers import load_fillers, of_forecaster
-from kinecast.codec import LIVE, MotionPacket, Packing, encode_motion, fill, interpolate, load_profile
+from kinecast.apps.stream.options import layout_for_quality, profile_named
+from kinecast.codec import LIVE, MotionPacket, Packing, encode_motion, fill, interpolate
 from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.filling import INTERPOLATE, Forecast
 from kinecast.codec.schedule import Blocks, ClosedLoop, EveryKth, Schedule, in_steps
@@ -75,7 +75,7 @@ def send(
 ) -> dict[str, Sent]:
     """Send all frames that a schedule wants, lose none, and fill the same gaps by each filler."""
     layout = layout_for_quality(motion, QUALITY)
-    profile = load_profile("mesh", layout)
+    profile = profile_named("auto", "mesh", layout)
     data = [bytes(packet) for packet in encode_motion(vectors, layout, profile, SKIPPING, schedule(layout))]
     frames = _decoded(data, layout, profile)
     kbps = sum(map(len, data)) * 8 / len(vectors) * FPS / 1000
@@ -87,7 +87,7 @@ def send(
 def every_frame(vectors: np.ndarray, motion: Motion, quality: int) -> Sent:
     """Send every frame, at a quality."""
     layout = layout_for_quality(motion, quality)
-    profile = load_profile("mesh", layout)
+    profile = profile_named("auto", "mesh", layout)
     data = [bytes(packet) for packet in encode_motion(vectors, layout, profile, SKIPPING)]
     frames = _decoded(data, layout, profile)
     kbps = sum(map(len, data)) * 8 / len(vectors) * FPS / 1000
@@ -99,7 +99,7 @@ def lossy(
 ) -> Iterator[dict[str, Sent]]:
     """Send every frame in a packet of its own, lose some, fill the same gaps by each filler; again for each draw."""
     layout = layout_for_quality(motion, QUALITY)
-    profile = load_profile("mesh", layout)
+    profile = profile_named("auto", "mesh", layout)
     packing = Packing(LIVE.frames, round(min(0.2 / loss, LIVE.key_every)))  # as apps.call.sending does
     data = [bytes(packet) for packet in encode_motion(vectors, layout, profile, packing)]
     kbps = sum(map(len, data)) * 8 / len(vectors) * FPS / 1000

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,11 @@ def test_one_constant_frame_costs_next_to_nothing():
 
 def test_bundled_profiles_code_their_layout():
     widths = {"rotation": 3, "shift": 2, "scale": 1, "expression": 32}
-    mesh = Motion("mesh", {name: torch.zeros(1, width) for name, width in widths.items()})
+    still = Motion("mesh", {name: torch.zeros(1, width) for name, width in widths.items()})
+    moving = replace(still, components={**still.components, "scene": torch.zeros(1, 4)})
+    layouts = {"mesh": layout_for_quality(still, 4), "mesh-42": layout_for_quality(moving, 4)}
     for name in profile_names():
-        layout = layout_for_quality(mesh, 4) if name == "mesh" else Layout.fomm()
+        layout = layouts.get(name, Layout.fomm())
         assert_lossless(smooth_levels(layout, 12), layout, load_profile(name, layout), FILE)
 
 
