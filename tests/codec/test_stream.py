@@ -76,7 +76,7 @@ def test_damage_is_skipped_to_the_next_unit(stream):
 def test_pictures_come_back_and_damaged_ones_are_refused():
     data, mime = code_picture(PICTURE, 90)
     assert mime == "image/webp" and open_picture(data, (64, 64)).shape == (64, 64, 3)
-    with pytest.raises(KinecastError, match="expected 32x32 as the header says"):
+    with pytest.raises(KinecastError, match="expected 32x32 as in the header"):
         open_picture(data, (32, 32))
     with pytest.raises(KinecastError, match="expected a whole WebP"):
         open_picture(data[:40], (64, 64))

@@ -1,7 +1,7 @@
 """`encode_clip` with a budget: rates are kept, pictures follow what the receiver sees, parts of a stream are shown."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def scenes(frames: int = FRAMES) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
     """Register the toy, and forget it afterwards: other tests count what there is."""
-    tables: tuple[dict[str, Any], ...] = (BACKBONES, METHODS, _SPECS)
+    tables: tuple[dict[Any, Any], ...] = (BACKBONES, METHODS, _SPECS)
     before = [dict(table) for table in tables]
     toy_backbone.register()
     yield
@@ -84,7 +84,7 @@ def units_of(path: Path) -> tuple[Header, list[BodyUnit]]:
         return reader.header, list(reader.units())
 
 
-def written(path: Path, header: Header, units: list[BodyUnit]) -> Path:
+def written(path: Path, header: Header, units: Sequence[Any]) -> Path:
     path.write_bytes(bytes(header) + b"".join(map(bytes, units)))
     return path
 
