@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kinecast.apps.stream.clips import QUALITIES
+from kinecast.apps.stream.options import QUALITIES
 from kinecast.errors import KinecastError
 from kinecast.media.framing import check_reading
 
