@@ -33,8 +33,10 @@ from tiny import pictures
 from toy_backbone import Toy, ToyConfig
 
 SIDE, SCENES, FRAMES, FPS = 128, 3, 100, 10
-# What it draws is the picture, tinted: a good receiver of these scenes, that knows nothing of another one.
+# What it draws is the picture: a good receiver of these scenes, that knows nothing of another one.
 MODEL = Toy(ToyConfig((SIDE, SIDE))).eval()
+for parameter in MODEL.strength.parameters():
+    torch.nn.init.zeros_(parameter)
 
 INTERPOLATED = ("interpolate", None)
 
