@@ -131,12 +131,12 @@ def test_what_is_held_never_comes_from_a_forecast_frame():
         (
             tiny_fomm(),
             AnimateOptions(avd=True),
-            "avd: expected TPS weights with avd_network, found fomm: leave --avd out",
+            "avd: expected TPS weights with avd_network, found fomm: drop --avd",
         ),
         (
             tiny_face_vid2vid(),
             AnimateOptions(background=True),
-            "background: expected TPS weights with bg_predictor, found face-vid2vid: leave --background out",
+            "background: expected TPS weights with bg_predictor, found face-vid2vid: drop --background",
         ),
         (tiny_tps(avd=None), AnimateOptions(avd=True), "avd_network, found tps without it"),
         (tiny_tps(background=None), AnimateOptions(background=True), "bg_predictor, found tps without it"),

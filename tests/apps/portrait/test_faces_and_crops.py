@@ -1,7 +1,5 @@
 """Which faces a picture shows, which are meant, and what is cut out around them."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -58,7 +56,7 @@ def test_what_will_show_is_said(faces):
     turn[:3, :3] = [[0.5, 0, 0.75**0.5], [0, 1, 0], [-(0.75**0.5), 0, 0.5]]
     shut = np.zeros(52, np.float32)
     shut[[BLENDSHAPES.index(name) for name in ("eyeBlinkLeft", "eyeBlinkRight")]] = 0.9
-    poor = replace(small, landmarks=landmarks, pose=turn, blendshapes=shut)
+    poor = Face(landmarks, shut, small.presence, turn)
     lines = doubts([large, poor], [large, poor])
     assert lines[0] == f"source: face 2 is {poor.size:.0f} pixels large: expect it soft; 96 or more are better"
     assert lines[1].startswith("source: face 2 is turned away by 60 degrees: ")

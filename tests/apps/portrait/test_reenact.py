@@ -57,7 +57,7 @@ def test_motion_of_another_rate_keeps_its_time(model, source):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 64}, "reenact: expected whole frames moved by changes, found --size"),
+        ({"size": 64}, "reenact: expected whole frames and relative motion, found --size"),
         ({"relative": False}, "found --absolute"),
         ({"face": "all"}, "reenact: expected one face"),
     ],

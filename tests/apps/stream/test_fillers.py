@@ -6,7 +6,7 @@ from kinecast.apps.stream.fillers import advised_filler, filler_names, load_fill
 from kinecast.codec.filling import damped, hold
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
-from kinecast.forecasting.base import ForecasterConfig
+from kinecast.forecasting.base import Forecaster, ForecasterConfig
 from kinecast.forecasting.baselines import RepeatLast
 from kinecast.forecasting.median import sample_median
 from kinecast.forecasting.storage import save_forecaster
@@ -16,7 +16,8 @@ class _Symmetric(RepeatLast):
     """Draws S numbers that lie evenly from 0 to 1."""
 
     name = "symmetric"
-    deterministic = False
+    deterministic = exact_median = False
+    median = Forecaster.median
 
     def _sample(self, observed, horizon, samples, generator):
         spaced = torch.linspace(0, 1, samples).view(-1, 1, 1, 1)
@@ -26,7 +27,8 @@ class _Symmetric(RepeatLast):
 def test_names_are_those_without_weights_and_those_of_the_zoo():
     assert filler_names()[:2] == ["hold", "damped"] and "gru" in filler_names()
     assert load_filler("damped", 60) is damped
-    assert set(load_fillers(None, 60)) == set(filler_names())
+    assert set(load_fillers(None, 60)) == set(filler_names()) - {"transformer-mesh"}
+    assert "transformer-mesh" in load_fillers(None, 42)
     assert set(load_fillers(None, 6)) == {"hold", "damped"}  # bundled forecasters are of 60 numbers
     assert load_fillers(["damped"], 6) == {"hold": hold, "damped": damped}
 

@@ -243,7 +243,7 @@ def test_every_route_needs_the_token_and_only_the_pages_files_do_not():
                 if route.method != "HEAD" and route.resource is not None
             ]
             static = {path for path in page.server.site._static}
-            assert len(routes) - len(static) == 14
+            assert len(routes) - len(static) == 19
             for method, path in routes:
                 async with page.http.request(method, page.server.site.own + path) as answer:
                     assert answer.status == (200 if path in static else 401), path

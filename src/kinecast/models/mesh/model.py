@@ -353,8 +353,8 @@ class Mesh(Backbone):
             "scale": src["scale"] + drv["scale"] - ini["scale"],
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
-        if {"scene"} <= src.keys() & drv.keys() & ini.keys():
-            components["scene"] = src["scene"] + drv["scene"] - ini["scene"]
+        if "scene" in src:  # background and shoulders of the driving clip are others
+            components["scene"] = src["scene"].expand(len(driving), -1).contiguous()
         return replace(driving, components=components)
 
     def since(self, motion: Motion, reference: Motion) -> Motion:
