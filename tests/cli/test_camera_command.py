@@ -69,7 +69,7 @@ def command(files: Path, *options: object) -> list[str]:
         "-m",
         "kinecast",
         "camera",
-        *map(str, (*given, *own, "--engine", "fast", "--precision", "exact", *options)),
+        *map(str, (*given, *own, "--engine", "fast", "--precision", "exact", "--json", *options)),
     ]
 
 
