@@ -536,7 +536,7 @@ FOREIGN = (
             "{path}: expected frames of one size, 16x16 like the first, found 20x16: resize them first",
         ),
         (foreign_picture, "{path}/0.png: expected a picture, found a file of another kind: remove it"),
-        (damaged_picture, "{path}: expected a whole picture, found image file is truncated: export it again"),
+        (damaged_picture, "{path}: expected a complete picture, found image file is truncated: export it again"),
     ],
 )
 def test_unreadable_sources(tmp_path, capfd, make, message):

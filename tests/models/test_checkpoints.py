@@ -229,7 +229,9 @@ def test_prefixes_of_wrappers_at_any_level(tmp_path, deep):
 def test_a_tensor_with_and_without_a_prefix_is_refused(tmp_path):
     checkpoint = published(tiny_fomm())
     checkpoint["generator"]["module.final.bias"] = torch.zeros(3)
-    with pytest.raises(KinecastError, match="expected one tensor final.bias, found it with and without the prefix"):
+    with pytest.raises(
+        KinecastError, match="expected one tensor final.bias, found it with and without a wrapper's prefix"
+    ):
         import_published(saved(checkpoint, tmp_path / "a.pth.tar"))
 
 
@@ -255,7 +257,7 @@ def test_other_backbones_have_one_way_to_read_their_grid(tmp_path, corners):
         part, name = name.split(".", 1)
         parts.setdefault(part, {})[name] = tensor
     torch.save(parts, tmp_path / "a.pth.tar")
-    with pytest.raises(KinecastError, match=r"a\.pth\.tar: expected align_corners for a FOMM alone, found a TPS"):
+    with pytest.raises(KinecastError, match=r"a\.pth\.tar: expected align_corners for a FOMM only, found a TPS"):
         import_published(tmp_path / "a.pth.tar", 32, corners)
 
 
@@ -467,7 +469,7 @@ REFUSED = [
     (one_tensor, {}, [FOMM_PARTS + "Tensor"]),
     (not_finite, {"value": torch.nan}, ["expected finite weights, found NaN or infinity in generator.final.bias"]),
     (not_finite, {"value": -torch.inf}, ["expected finite weights, found NaN or infinity in generator.final.bias"]),
-    (truncated, {"zipped": True}, [CUT, "whose end is missing: download it again"]),
+    (truncated, {"zipped": True}, [CUT, "which is cut off: download it again"]),
     (truncated, {"zipped": False}, [DAMAGED]),
     (empty, {"name": "a.pth.tar"}, ["expected a weights file, found an empty file (0 bytes)"]),
     (empty, {"name": "a.safetensors"}, ["expected a weights file, found an empty file (0 bytes)"]),
