@@ -115,7 +115,7 @@ def test_tps_moves_the_background_and_keeps_the_shape(run, clip, tmp_path):
         result = run(*call, "--source", clip, f"--{option}")
         assert result.code == 1
         assert result.error_lines == [
-            f"kinecast: {option}: expected TPS weights with {part}, found face-vid2vid: leave --{option} out"
+            f"kinecast: {option}: expected TPS weights with {part}, found face-vid2vid: drop --{option}"
         ]
     result = run(*call, "--source", clip, "--avd", "--relative")
     assert result.error_lines == ["kinecast: motion: expected relative or avd, found both: drop --relative or --avd"]
