@@ -143,7 +143,7 @@ def test_closeups_show_mouth_and_eyes():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_motion": False}, "expected train_motion of a mesh, which learns no motion"),
+        ({"train_motion": False}, "expected no train_motion for a mesh, which learns no motion"),
         ({"far_pairs": 2.0}, r"expected far_pairs in \[0, 1\], found 2.0"),
         ({"model": {"size": 60}}, "mesh config: expected a size in multiples of 32, found 60"),
         ({"backbone": "fomm", "model": {}, "downscale": 2}, "expected downscale 1 of a fomm, found 2"),

@@ -5,17 +5,15 @@ The call belongs to the process, not to the page: a page that is reloaded, or a 
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from kinecast.apps.call import LOADING
 from kinecast.apps.call.audio import PageSound
+from kinecast.apps.call.background import in_background
 from kinecast.apps.call.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.apps.call.heads import AS_HEAD
 from kinecast.apps.call.models import load_models
@@ -143,7 +141,7 @@ class PageCall:
         await self._drop_session()
         try:
             if self._models is None:  # they outlive a call, so that the next can begin at once
-                self._models = await _in_background(lambda: self._load(self.config))
+                self._models = await in_background(lambda: self._load(self.config))
                 self._say({"type": "model", "side": self._side()})
             session = await self._open()
         except BaseException:
@@ -377,29 +375,3 @@ class PageCall:
         sound, self._sound = self._sound, None
         if sound:
             await sound.close()
-
-
-async def _in_background(work: Callable[[], Any]) -> Any:
-    """Run what takes long in a daemon thread: unlike an executor's, the program need not wait for it to end."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
-
-    def finish(result: Any, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as caught:  # raised again where it is awaited
-            error = caught
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(finish, result, error)
-
-    threading.Thread(target=run, name=LOADING, daemon=True).start()
-    return await done
