@@ -68,7 +68,8 @@ def test_int8_needs_calibration_and_is_found_after_it(more: dict[str, Any], quan
 @pytest.mark.parametrize("precision", ["exact", *(["bf16"] if bfloat16_available() else []), "int8"])
 def test_a_mesh_is_drawn_within_the_tolerance(precision: str) -> None:
     pytest.importorskip("openvino")
-    model, frames = tiny_mesh(), face_frames()
+    model: Backbone = tiny_mesh()
+    frames = face_frames()
     if precision == "int8":  # four channels of random weights bear less of it than a network that was trained
         model = load_backbone("mesh", "cpu", "eager")
         pytest.importorskip("nncf")
