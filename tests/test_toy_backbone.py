@@ -16,26 +16,19 @@ from kinecast.cli import main
 from kinecast.codec import model_identity
 from kinecast.errors import KinecastError
 from kinecast.media.video import probe
-from kinecast.models import BACKBONES, register_backbone
-from kinecast.motion_spec import _SPECS, Component, MotionSpec
+from kinecast.models import register_backbone
+from kinecast.motion_spec import Component, MotionSpec
 from kinecast.runtime import TOLERANCES, accelerate
 from kinecast.runtime.calibration import calibrate
 from kinecast.runtime.convolution import bfloat16_available
-from kinecast.runtime.offers import OFFERS, register_engine
-from kinecast.training.methods import METHODS
+from kinecast.runtime.offers import register_engine
 from toy_backbone import Toy
 
 
 @pytest.fixture(autouse=True)
 def registered():
-    """Register the toy, and forget it afterwards: other tests count what there is."""
-    tables: tuple[dict, ...] = (BACKBONES, METHODS, _SPECS, OFFERS)
-    before = [dict(table) for table in tables]
-    toy_backbone.register()
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
+    with toy_backbone.registered():
+        yield
 
 
 @pytest.fixture

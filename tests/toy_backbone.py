@@ -1,6 +1,7 @@
 """A backbone that the package does not know: a grid of mean colours, which tint the source."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -8,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinecast.models import register_backbone
+from kinecast.models import BACKBONES, register_backbone
 from kinecast.models.base import Backbone, check_frames, check_source
 from kinecast.motion import Motion
-from kinecast.motion_spec import Component, MotionSpec
+from kinecast.motion_spec import _SPECS, Component, MotionSpec
 from kinecast.runtime.folded import Style, tensors_of
-from kinecast.runtime.offers import Engined, Offer, Part, register_engine
+from kinecast.runtime.offers import OFFERS, Engined, Offer, Part, register_engine
 from kinecast.training.losses import manhattan_kernel
-from kinecast.training.methods import Method, register_method
+from kinecast.training.methods import METHODS, Method, register_method
 
 GRID = 2
 MOTION = MotionSpec(((Component("tint", "mean colours of a grid", "1"),), (Component("light", "mean grey", "1", 2),)))
@@ -134,3 +135,15 @@ def register() -> None:
     register_backbone(Toy, MOTION)
     register_method(Toy, METHOD)
     register_engine(Toy, OFFER)
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """Register the toy, and forget it afterwards: other tests count what there is."""
+    tables: tuple[dict[Any, Any], ...] = (BACKBONES, METHODS, _SPECS, OFFERS)
+    before = [dict(table) for table in tables]
+    register()
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)

@@ -26,10 +26,7 @@ from kinecast.codec.references import ChoiceUnit
 from kinecast.codec.stream import BodyUnit, code_picture, open_picture
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.media.video import read_frames
-from kinecast.models import BACKBONES
 from kinecast.motion import Motion
-from kinecast.motion_spec import _SPECS
-from kinecast.training.methods import METHODS
 from tiny import pictures
 from toy_backbone import Toy, ToyConfig
 
@@ -52,14 +49,8 @@ def scenes(frames: int = FRAMES) -> np.ndarray:
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Iterator[None]:
-    """Register the toy, and forget it afterwards: other tests count what there is."""
-    tables: tuple[dict[Any, Any], ...] = (BACKBONES, METHODS, _SPECS)
-    before = [dict(table) for table in tables]
-    toy_backbone.register()
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
+    with toy_backbone.registered():
+        yield
 
 
 @pytest.fixture(scope="module")
