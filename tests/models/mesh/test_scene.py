@@ -98,6 +98,23 @@ def test_candidates_read_where_background_and_shoulders_were(model):
     assert change[0, 3, :, 0].eq(0).all(), "above the chin the neck goes with the head"
 
 
+def test_the_background_is_not_read_where_the_head_was(model):
+    points = torch.from_numpy(face_points()[:1])
+    pose = fit_pose(points, model.topology.mean)
+    gone = pose._replace(shift=pose.shift + torch.tensor([[0.8, 0.0, 0.0]]))
+    moved = points + torch.tensor([0.8, 0.0, 0.0])
+    still, panned = torch.zeros(1, 4), torch.tensor([[0.8, 0.0, 0.8, 0.0]])
+    _, same = candidates(draw(points, points, model.topology, 32), pose, pose, model.topology, still)
+    _, away = candidates(draw(points, moved, model.topology, 32), pose, gone, model.topology, still)
+    _, along = candidates(
+        draw(points, moved, model.topology, 32), pose, gone, model.topology, torch.tensor([[0.8, 0.0, 0.8, 0.0]])
+    )
+    x, y = ((points[0, :, :2].mean(dim=0) + 1) * 16).long().tolist()
+    assert same[0, 0].eq(0).all(), "a head that stays hides what it hid"
+    assert away[0, 0, y, x] < -9 and away[0, 0, y, 0] > -1
+    assert along[0, 0, y].abs().max() < 0.5, "a camera that goes along uncovers nothing"
+
+
 def test_the_scene_is_detected_and_travels(model):
     frames = face_frames(3)
     motion = model.detect(frames)

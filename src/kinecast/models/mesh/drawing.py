@@ -17,6 +17,8 @@ from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
 CHANNELS = len(KINDS) + 1 + 3 + 3 + 2  # kinds, iris, place on the face, normal, stretch, facing
 LAYERS = 4  # candidates of the flow, see `candidates`
 _HEAD_ENDS = 1.7  # times the reach of the face's outline, and half of it to fade
+_HAIR = 2.2  # times the reach of the face's outline: hair hides the background up to there
+_HIDDEN = 10.0  # less is the background's logit where it would show hair that has moved away
 _NECK_LENGTH = 0.6  # from the chin to the shoulders, in head sizes
 _STILL = 0.25  # of a place of the grid: less movement is none that can be seen
 _IRIS_REACH = 1.5  # radii of an iris within which the eyeball moves with it
@@ -139,8 +141,22 @@ def candidates(
         neck = plane + (below / _NECK_LENGTH).clamp(0, 1)[:, None] * (body - plane)
     flows = torch.stack((ground, face, back, neck), dim=1)
     zero = torch.zeros_like(far)
-    prior = torch.stack((zero, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1)
+    uncovered = zero if scene is None else _uncovered(ground, far, below, source, topology)
+    prior = torch.stack(
+        (-_HIDDEN * uncovered, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1
+    )
     return flows, prior
+
+
+def _uncovered(ground: Tensor, far: Tensor, below: Tensor, source: Pose, topology: Topology) -> Tensor:
+    """Return where the background would show the head as it was in the source, but is no more, (B, h, w) in [0, 1].
+
+    `far` and `below` are those of the driven head (`head_distance`).
+    """
+    was, _ = head_distance(grid_of(*ground.shape[2:], ground), source, topology)
+    was = F.grid_sample(was[:, None], ground.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)[:, 0]
+    left = ((far - was - 0.15) * 4).clamp(0, 1)
+    return left * ((_HAIR - was) * 3).clamp(0, 1) * ((0.3 - below) * 4).clamp(0, 1)
 
 
 def head_distance(grid: Tensor, pose: Pose, topology: Topology) -> tuple[Tensor, Tensor]:
