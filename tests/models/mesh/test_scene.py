@@ -106,9 +106,7 @@ def test_the_background_is_not_read_where_the_head_was(model):
     still, panned = torch.zeros(1, 4), torch.tensor([[0.8, 0.0, 0.8, 0.0]])
     _, same = candidates(draw(points, points, model.topology, 32), pose, pose, model.topology, still)
     _, away = candidates(draw(points, moved, model.topology, 32), pose, gone, model.topology, still)
-    _, along = candidates(
-        draw(points, moved, model.topology, 32), pose, gone, model.topology, torch.tensor([[0.8, 0.0, 0.8, 0.0]])
-    )
+    _, along = candidates(draw(points, moved, model.topology, 32), pose, gone, model.topology, panned)
     x, y = ((points[0, :, :2].mean(dim=0) + 1) * 16).long().tolist()
     assert same[0, 0].eq(0).all(), "a head that stays hides what it hid"
     assert away[0, 0, y, x] < -9 and away[0, 0, y, 0] > -1
