@@ -200,7 +200,7 @@ def test_training_lowers_the_error(clips, tmp_path):
             clips, tmp_path / str(steps), steps=steps, validate_every=50, loss=loss, model=model, **options
         )
         figures.append(train_backbone(config, lambda line: None))
-    assert figures[1]["mae"] < 0.8 * figures[0]["mae"]
+    assert figures[1]["mae"] < 0.85 * figures[0]["mae"]
     assert figures[1]["ssim"] > figures[0]["ssim"]
 
 
