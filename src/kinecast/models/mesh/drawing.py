@@ -153,7 +153,7 @@ def _uncovered(ground: Tensor, far: Tensor, below: Tensor, source: Pose, topolog
 
     `far` and `below` are those of the driven head (`head_distance`).
     """
-    was, _ = head_distance(grid_of(*ground.shape[2:], ground), source, topology)
+    was, _ = head_distance(grid_of(ground.shape[2], ground.shape[3], ground), source, topology)
     was = F.grid_sample(was[:, None], ground.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)[:, 0]
     left = ((far - was - 0.15) * 4).clamp(0, 1)
     return left * ((_HAIR - was) * 3).clamp(0, 1) * ((0.3 - below) * 4).clamp(0, 1)
