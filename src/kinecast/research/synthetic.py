@@ -6,7 +6,6 @@ the true conditional distribution: its scores are the floor, and their distance 
 Notation: S samples, R reference samples, W windows, H horizon, D numbers per frame.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -202,8 +201,7 @@ def _trained(name: str, process: Process, config: SyntheticTableConfig, seed: in
         amplitude=0.0,  # scaled motion would be of another process
         seed=seed,
     )
-    about: dict[str, Any] = {"training": asdict(training), "process": repr(process), "series": config.series}
-    about = json.loads(json.dumps(about))  # as it comes back from the file: a tuple is a list there
+    about: dict[str, Any] = {"training": training.to_json(), "process": repr(process), "series": config.series}
     path = cache / f"{process.name}_{name}_{config.horizon}_seed{seed}.safetensors"
     if path.exists():
         model = load_forecaster_file(path)
