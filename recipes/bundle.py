@@ -23,7 +23,7 @@ TRANSFORMER = (
     *("--steps", 900, "--batch-size", 32, "--amplitude", 0.25),
     *("--person", "^([^#]+)#", "--early-stop", "7$"),  # one person in ten says when to stop, and how wide intervals are
 )
-BACKBONES = {"face-128": "face-128", "face-256": "face-256", "tiny": "tiny", "mesh": "mesh-256"}  # and their runs
+BACKBONES = {"face-128": "face-128", "face-256": "face-256", "tiny": "tiny", "mesh": "mesh-scene"}  # and their runs
 FORECASTERS: dict[str, tuple[str, tuple[object, ...]]] = {  # whose keypoints, and how
     "gru": ("face-128", ("--model", "gru", "--horizon", "12-12")),
     "vrnn": ("face-128", ("--model", "vrnn", "--horizon", "12-12")),
