@@ -5,28 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kinecast.models.mesh.controls import Controls
 from kinecast.models.mesh.geometry import rotation_matrix, rotation_vector
 from kinecast.models.mesh.model import Mesh
 from kinecast.models.mesh.scores import JAW, MouthScores
 from kinecast.motion import Motion
-from kinecast.zoo import load_backbone
 
 SMILE = 1
 AHEAD = torch.eye(3)[None]
 ALL = torch.ones(3)
-
-
-@pytest.fixture(scope="module")
-def model() -> Mesh:
-    loaded = load_backbone("mesh", "cpu", "eager")
-    assert isinstance(loaded, Mesh)
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def controls(model) -> Controls:
-    return Controls.of(model.topology.mean, model.expression.weights, model.expression.basis)
 
 
 @pytest.fixture(scope="module")

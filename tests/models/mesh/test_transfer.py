@@ -12,22 +12,9 @@ from kinecast.models.mesh.controls import EYES, LIPS, Controls
 from kinecast.models.mesh.model import Mesh
 from kinecast.models.transfer import Transfer
 from kinecast.motion import Motion
-from kinecast.zoo import load_backbone
 
 SHUT, TALKING = 0.01, 0.15  # openings of lips, in units of the head
 BLINK, OPEN = 0.01, 0.12  # of lids
-
-
-@pytest.fixture(scope="module")
-def model() -> Mesh:
-    loaded = load_backbone("mesh", "cpu", "eager")
-    assert isinstance(loaded, Mesh)
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def controls(model) -> Controls:
-    return Controls.of(model.topology.mean, model.expression.weights, model.expression.basis)
 
 
 def faces(model: Mesh, controls: Controls, openings: list[tuple[float, float]], person: int) -> Motion:
