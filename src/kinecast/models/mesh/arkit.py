@@ -19,7 +19,7 @@ from torch import Tensor
 
 from kinecast.faces.weights import mean_face
 from kinecast.models.mesh.following import POINTS
-from kinecast.models.mesh.geometry import NECK, Pose, fit_pose, rotation_matrix, rotation_vector
+from kinecast.models.mesh.geometry import NECK, Pose, fit_pose, rotation_matrix
 from kinecast.models.mesh.model import Mesh
 
 FILE = Path(__file__).parent / "data" / "arkit.npz"
@@ -94,12 +94,7 @@ def turned_pose(model: Mesh, yaw: Tensor, pitch: Tensor, roll: Tensor) -> dict[s
 
 
 def _components(pose: Pose) -> dict[str, Tensor]:
-    components = {
-        "rotation": rotation_vector(pose.rotation),
-        "shift": pose.shift[:, :2],
-        "scale": pose.scale.log()[:, None],
-    }
-    return {name: values.to("cpu") for name, values in components.items()}
+    return {name: values.to("cpu") for name, values in pose.components().items()}
 
 
 def _about(axis: str, angle: Tensor) -> Tensor:

@@ -141,19 +141,19 @@ def candidates(
         neck = plane + (below / _NECK_LENGTH).clamp(0, 1)[:, None] * (body - plane)
     flows = torch.stack((ground, face, back, neck), dim=1)
     zero = torch.zeros_like(far)
-    uncovered = zero if scene is None else _uncovered(ground, far, below, source, topology)
+    uncovered = zero if scene is None else _uncovered(grid, ground, far, below, source, topology)
     prior = torch.stack(
         (-_HIDDEN * uncovered, 5 * (1.5 - far) + 4 * drawing.inside[:, 0], zero - 2, 2 * below - 1), dim=1
     )
     return flows, prior
 
 
-def _uncovered(ground: Tensor, far: Tensor, below: Tensor, source: Pose, topology: Topology) -> Tensor:
+def _uncovered(grid: Tensor, ground: Tensor, far: Tensor, below: Tensor, source: Pose, topology: Topology) -> Tensor:
     """Return where the background would show the head as it was in the source, but is no more, (B, h, w) in [0, 1].
 
     `far` and `below` are those of the driven head (`head_distance`).
     """
-    was, _ = head_distance(grid_of(ground.shape[2], ground.shape[3], ground), source, topology)
+    was, _ = head_distance(grid, source, topology)
     was = F.grid_sample(was[:, None], ground.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)[:, 0]
     left = ((far - was - 0.15) * 4).clamp(0, 1)
     return left * ((_HAIR - was) * 3).clamp(0, 1) * ((0.3 - below) * 4).clamp(0, 1)

@@ -4,6 +4,7 @@ Notation: T frames, V points (478 landmarks), K expression numbers. Points are (
 a square picture, edge to edge, y downwards; z is in the same unit and grows away from the camera.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,20 @@ class Pose(NamedTuple):
     rotation: Tensor  # (T, 3, 3)
     shift: Tensor  # (T, 3)
     scale: Tensor  # (T,)
+
+    @classmethod
+    def of_motion(cls, components: Mapping[str, Tensor], depth: Tensor) -> "Pose":
+        """Return the poses of T frames of motion, of heads at a depth (T, 1), which is not part of motion."""
+        shift = torch.cat((components["shift"], depth), dim=1)
+        return cls(rotation_matrix(components["rotation"]), shift, components["scale"][:, 0].exp())
+
+    def components(self) -> dict[str, Tensor]:
+        """Return the components of motion that the poses are: `of_motion` backwards."""
+        return {
+            "rotation": rotation_vector(self.rotation),
+            "shift": self.shift[:, :2],
+            "scale": self.scale.log()[:, None],
+        }
 
     def place(self, head: Tensor) -> Tensor:
         """Move points (T, V, 3) of the head's own frame into the picture."""

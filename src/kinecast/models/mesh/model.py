@@ -29,7 +29,7 @@ from kinecast.models.mesh.drawing import candidates, cover, draw, grid_of
 from kinecast.models.mesh.following import POINTS, Follower, points_of
 from kinecast.models.mesh.geometry import Pose, fit_pose, rotation_matrix, rotation_vector
 from kinecast.models.mesh.network import MeshConfig, MeshNetwork, Rendered, SourceMaps, compose, resize, sample
-from kinecast.models.mesh.retargeting import MeshRetargeter, most_alike
+from kinecast.models.mesh.retargeting import MeshRetargeter, in_place, most_alike
 from kinecast.models.mesh.scene import NUMBERS as SCENE
 from kinecast.models.mesh.scores import MouthScores
 from kinecast.models.mesh.topology import Topology
@@ -212,12 +212,9 @@ class Mesh(Backbone):
     def motion_of(self, points: Tensor) -> dict[str, Tensor]:
         """Reduce points (T, 478, 3) to the components of motion."""
         pose = fit_pose(points, self.topology.mean)
-        return {
-            "rotation": rotation_vector(pose.rotation),
-            "shift": pose.shift[:, :2],
-            "scale": pose.scale.log()[:, None],
-            "expression": self.expression.project(pose.undo(points) - self.topology.mean),
-        } | ({"scene": points.new_zeros(len(points), SCENE)} if self.config.scene else {})
+        expression = self.expression.project(pose.undo(points) - self.topology.mean)
+        scene = {"scene": points.new_zeros(len(points), SCENE)} if self.config.scene else {}
+        return pose.components() | {"expression": expression} | scene
 
     def points_of_motion(self, motion: Motion) -> Tensor:
         """Return the points (T, 478, 3) of the mean face that moves so: `motion_of` of them is the motion.
@@ -225,8 +222,7 @@ class Mesh(Backbone):
         The head's depth is not part of motion: its origin lies in the picture's plane.
         """
         parts = {name: part.to(self.device) for name, part in motion.components.items()}
-        shift = torch.nn.functional.pad(parts["shift"], (0, 1))
-        pose = Pose(rotation_matrix(parts["rotation"]), shift, parts["scale"][:, 0].exp())
+        pose = Pose.of_motion(parts, torch.zeros_like(parts["scale"]))
         return pose.place(self.topology.mean + self.expression.offsets(parts["expression"]))
 
     @torch.inference_mode()
@@ -324,10 +320,7 @@ class Mesh(Backbone):
         count = len(driving)
         own = fit_pose(state.points, self.topology.mean)
         shape = own.undo(state.points) + self.expression.offsets(change)
-        depth = own.shift[:, 2:].expand(count, 1)
-        pose = Pose(
-            rotation_matrix(there["rotation"]), torch.cat((there["shift"], depth), dim=1), there["scale"][:, 0].exp()
-        )
+        pose = Pose.of_motion(there, own.shift[:, 2:].expand(count, 1))
         own = Pose(*(part.expand(count, *part.shape[1:]) for part in own))
         drawing = draw(state.points.expand(count, -1, -1), pose.place(shape), self.topology, self.config.size // 2)
         scene = None
@@ -353,9 +346,7 @@ class Mesh(Backbone):
             "scale": src["scale"] + drv["scale"] - ini["scale"],
             "expression": src["expression"] + drv["expression"] - ini["expression"],
         }
-        if "scene" in src:  # background and shoulders of the driving clip are others
-            components["scene"] = src["scene"].expand(len(driving), -1).contiguous()
-        return replace(driving, components=components)
+        return in_place(replace(driving, components=components), src)
 
     def since(self, motion: Motion, reference: Motion) -> Motion:
         """Count the movement of background and shoulders from `reference` (1) on: there they have not moved."""

@@ -66,20 +66,10 @@ class MeshRetargeter:
     def __call__(self, driving: Motion) -> Motion:
         """Return the source's motion in the next T frames."""
         if self.options.mode == "absolute" or not len(driving):
-            return self._in_place(driving)
+            return in_place(driving, self.source)
         frames = [self._step(driving[i].components) for i in range(len(driving))]
-        return self._in_place(replace(driving, components={n: torch.cat([f[n] for f in frames]) for n in frames[0]}))
-
-    def _in_place(self, motion: Motion) -> Motion:
-        """Leave background and shoulders where they are in the source: those of the driving clip are others."""
-        parts = dict(motion.components)
-        own = self.source.get("scene")
-        if own is None and "scene" not in parts:
-            return motion
-        parts.pop("scene", None)
-        if own is not None:
-            parts["scene"] = own.to(parts["shift"]).expand(len(motion), -1).contiguous()
-        return replace(motion, components=parts)
+        moved = replace(driving, components={n: torch.cat([f[n] for f in frames]) for n in frames[0]})
+        return in_place(moved, self.source)
 
     def _step(self, driving: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pose = self._pose(driving)
@@ -165,6 +155,16 @@ def most_alike(controls: Controls, source: Motion, driving: Motion) -> int:
     cost = cost.where(driving.valid_frames(), torch.inf)
     best = int((cost <= cost.min() + 1e-3).nonzero()[0])  # the first of those that are alike
     return 0 if cost[0] - cost[best] < _CLEARLY else best
+
+
+def in_place(motion: Motion, source: Mapping[str, Tensor]) -> Motion:
+    """Leave background and shoulders where a source's components have them: those of the driving clip are others."""
+    if "scene" not in source.keys() | motion.components.keys():
+        return motion
+    parts = {name: part for name, part in motion.components.items() if name != "scene"}
+    if "scene" in source:
+        parts["scene"] = source["scene"].to(parts["shift"]).expand(len(motion), -1).contiguous()
+    return replace(motion, components=parts)
 
 
 def _shown(turn: Tensor) -> Tensor:

@@ -49,6 +49,11 @@ class _View:
         return torch.stack((x * x, x * y, y * y))
 
     @cached_property
+    def contrast(self) -> Tensor:
+        """The error (1) of a background that shows something else altogether."""
+        return _mean_error(self.grey, self.regions[:1])
+
+    @cached_property
     def places(self) -> Tensor:
         """The pixels' coordinates as `grid_sample` takes them, (1, n, n, 2)."""
         return grid_of(len(self.grey), len(self.grey), self.grey).permute(1, 2, 0)[None]
@@ -131,10 +136,8 @@ def _register(reference: _View, view: _View, start: Tensor, steps: int) -> tuple
     maps = torch.stack((view.grey.expand(2, -1, -1), view.regions), dim=1)
     start = start * (side / 2)
     moved = start
-    for step in range(steps + 1):
-        residual, weights = _compared(reference, maps, moved)
-        if step == steps:
-            break
+    residual, weights = _compared(reference, maps, moved)
+    for _ in range(steps):
         robust = weights * (_CONTRAST / residual.abs().clamp(min=_CONTRAST))
         xx, xy, yy = (robust.flatten(1) @ reference.products.flatten(1).T).unbind(dim=1)
         slope = (robust * residual).flatten(1) @ reference.gradient.flatten(1).T + _STIFF * (moved - start)
@@ -142,12 +145,12 @@ def _register(reference: _View, view: _View, start: Tensor, steps: int) -> tuple
         x, y = slope.unbind(dim=1)
         change = torch.stack((yy * x - xy * y, xx * y - xy * x), dim=1) / (xx * yy - xy * xy)[:, None]
         moved = moved - change.clamp(-2, 2)
+        residual, weights = _compared(reference, maps, moved)
     # Where it explains no more than no movement does, it is a wrong guess, and goes back.
     still = _compared(reference, maps, torch.zeros_like(moved))
     error = _mean_error(residual, weights)
     worse = error > _mean_error(*still)
-    contrast = _mean_error(reference.grey, reference.regions[:1])
-    lost = bool((error[0] > _LOST * contrast) & (error[0] < 1))
+    lost = bool((error[0] > _LOST * reference.contrast) & (error[0] < 1))
     return torch.where(worse[:, None], moved / 2, moved).mul(2 / side).clamp(-_FURTHEST, _FURTHEST), lost
 
 

@@ -3,7 +3,7 @@
 A score is a number from 0 to 1 that means the same on every face, which geometry alone does not: a chin that hangs, a
 corner of the mouth that turns up are shape in one person and speech or a smile in another.
 
-Letters: K expression numbers, S scores.
+Notation: K expression numbers, S scores.
 """
 
 import torch
