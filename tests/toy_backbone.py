@@ -143,7 +143,9 @@ def registered() -> Iterator[None]:
     tables: tuple[dict[Any, Any], ...] = (BACKBONES, METHODS, _SPECS, OFFERS)
     before = [dict(table) for table in tables]
     register()
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
+    try:
+        yield
+    finally:
+        for table, entries in zip(tables, before, strict=True):
+            table.clear()
+            table.update(entries)

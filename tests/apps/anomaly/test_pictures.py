@@ -12,27 +12,19 @@ from kinecast.apps.anomaly import ScorerConfig, scorer_of
 from kinecast.apps.anomaly.pictures import draw_preview, horizon_of, preview, surprise_of, when
 from kinecast.errors import KinecastError
 from kinecast.forecasting import build_forecaster
-from kinecast.models import BACKBONES
-from kinecast.motion_spec import _SPECS
-from kinecast.training.methods import METHODS
 from toy_backbone import Toy, ToyConfig
 
 
 @pytest.fixture
 def toy() -> Iterator[Toy]:
     """A backbone of which a patch of colour tints that quarter of the source."""
-    tables: tuple[dict, ...] = (BACKBONES, METHODS, _SPECS)
-    before = [dict(table) for table in tables]
-    toy_backbone.register()
-    model = Toy(ToyConfig()).eval()
-    with torch.no_grad():
-        nn.init.dirac_(model.strength.weight)
-        assert model.strength.bias is not None
-        model.strength.bias.zero_()
-    yield model
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
+    with toy_backbone.registered():
+        model = Toy(ToyConfig()).eval()
+        with torch.no_grad():
+            nn.init.dirac_(model.strength.weight)
+            assert model.strength.bias is not None
+            model.strength.bias.zero_()
+        yield model
 
 
 def test_surprise_is_where_what_came_differs(toy: Toy, tmp_path: Path) -> None:
