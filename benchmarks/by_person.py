@@ -5,7 +5,8 @@ As this, for the page in the docs:
     python benchmarks/by_person.py runs/by-person-6-6 runs/paper-6-6 \
         --output docs/results/forecasts-by-person.json --report docs/results/forecasts-by-person.md
 
-What is written is what the runs have measured; nothing is computed but the paired differences that are shown.
+Runs that the results' file has already and that are not named again are kept. What is written is what the runs have
+measured; the scaled ratios alone are computed here, of people's APD and MAE.
 """
 
 import argparse
@@ -13,8 +14,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kinecast.files import atomic_path
-from kinecast.research.keypoint_report import NOTE, PERSON_HEADER, list_differences, person_row
+from kinecast.metrics.diversity import scaled_ratios
+from kinecast.research.keypoint_report import (
+    NOTE,
+    PERSON_HEADER,
+    TRAINING_HEADER,
+    list_differences,
+    person_row,
+    training_row,
+)
 from kinecast.research.tables import markdown
 
 PAIRS = (  # the claims of the papers that are orders of two models
@@ -23,7 +34,10 @@ PAIRS = (  # the claims of the papers that are orders of two models
     ("gru-nf", "vrnn"),
     ("nf", "gru-nf"),
     ("gru-snf", "gru-nf"),
+    *(("transformer", other) for other in ("gru", "vrnn", "gru-nf", "vae", "nf", "direct", "ridge", "var")),
 )
+ORACLE_HEADER = ("forecaster", "APD", "MAE of samples", "APD of the kept", "MAE of the kept", "scaled ratio")
+RATIO_OF = ("vrnn", "gru-nf")  # the two that the paper scales together
 SCORE_HEADER = (
     "forecaster",
     "family",
@@ -62,20 +76,19 @@ the models of `by-person-fast`.
 """
 
 
-def section(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return the Markdown of one run and its results."""
-    results = json.loads((folder / "results.json").read_text())
+def section(run: str, results: dict[str, Any]) -> str:
+    """Return the Markdown of one run by its name and its results."""
     machine, tables = results["machine"], results["tables"]
     text = (
-        f"## {folder.name}\n\n`{results['command']}`, {results['date'][:10]}; {machine['processor']}, "
+        f"## {run}\n\n`{results['command']}`, {results['date'][:10]}; {machine['processor']}, "
         f"{machine['cores']} cores, torch {machine['torch']}.\n\n"
     )
     for name, table in tables.items():
         title = f"{name}: {table['windows']} windows; 95 % intervals over {table['unit']}"
         text += "#" + markdown(title, PERSON_HEADER, [person_row(row) for row in table["rows"]]) + "\n"
         text += "#" + markdown(f"{name}: spread and coverage", SCORE_HEADER, [_scores(row) for row in table["rows"]])
-        text += "\n" + _orders(name, table)
-    return text + list_differences(tables), results
+        text += "\n" + _diversity(name, table) + _trainings(name, table) + _orders(name, table)
+    return text + list_differences(tables)
 
 
 def _scores(row: dict[str, Any]) -> list[str]:
@@ -97,9 +110,9 @@ def _orders(name: str, table: dict[str, Any]) -> str:
     """Return the paired differences that the papers make claims of."""
     rows = []
     for pair in table["paired"]:
-        kinds = tuple(pair[which].partition(" (")[0] for which in ("first", "second"))
-        flipped = (kinds[1], kinds[0]) in PAIRS
-        if kinds in PAIRS or flipped:
+        kinds, families = zip(*(_kind(pair[which]) for which in ("first", "second")), strict=True)
+        same = len({family for family in families if family}) == 1 or "transformer" in kinds
+        if same and (kinds in PAIRS or kinds[::-1] in PAIRS):
             ends = f"{100 * pair['mean']:+.1f} % [{100 * pair['low']:+.1f}, {100 * pair['high']:+.1f}]"
             told = ends if pair["resolved"] else f"{ends}, not resolved"
             rows.append([pair["first"], pair["second"], pair["column"], told, f"{100 * pair['worse']:.0f} %"])
@@ -107,17 +120,59 @@ def _orders(name: str, table: dict[str, Any]) -> str:
     return "#" + markdown(f"{name}: paired", header, rows) + "\n" if rows else ""
 
 
+def _kind(name: str) -> tuple[str, str]:
+    """Return a row's model without its preset, and its family, empty of a baseline."""
+    kind, _, family = name.partition(" (")
+    return kind.partition(":")[0], family.rstrip(")")
+
+
+def _diversity(name: str, table: dict[str, Any]) -> str:
+    """Return the table of samples: all, and the fifth that is nearest to the truth."""
+    columns = ("apd", "mae_samples", "apd_kept", "mae_kept")
+    ratios = _ratios(table)
+    rows = [
+        [row["name"], *(f"{row['scores'][column]:.4f}" for column in columns), ratios.get(row["name"], "–")]
+        for row in table["rows"]
+        if row["scores"].get("apd")
+    ]
+    return "#" + markdown(f"{name}: samples", ORACLE_HEADER, rows) + "\n" if rows else ""
+
+
+def _ratios(table: dict[str, Any]) -> dict[str, str]:
+    """Return the mean and median over people of scaled APD/MAE of the kept, of VRNN and GRU-NF of each family."""
+    found: dict[str, str] = {}
+    for family in sorted({row["family"] for row in table["rows"]}):
+        rows = {row["name"]: row["by_person"] for row in table["rows"] if row["family"] == family}
+        pair = {name: list(of.values()) for name, of in rows.items() if _kind(name)[0] in RATIO_OF}
+        if len(pair) == len(RATIO_OF) and all("apd_kept" in person for of in pair.values() for person in of):
+            apd, mae = (
+                {name: torch.tensor([person[column] for person in of]) for name, of in pair.items()}
+                for column in ("apd_kept", "mae_kept")
+            )
+            for name, ratio in scaled_ratios(apd, mae).items():
+                found[name] = f"{ratio.mean:.2f}, {ratio.median:.2f}"
+    return found
+
+
+def _trainings(name: str, table: dict[str, Any]) -> str:
+    """Return how long each model was trained, and what was left to gain."""
+    rows = [cells for cells in map(training_row, table["rows"]) if cells]
+    return "#" + markdown(f"{name}: trainings", TRAINING_HEADER, rows) + "\n" if rows else ""
+
+
 def main() -> None:
     """Read the options and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
     options = parser.parse_args()
-    made = {folder.name: section(folder) for folder in options.folders}
+    runs = json.loads(options.output.read_text()) if options.output.exists() else {}
+    runs |= {folder.name: json.loads((folder / "results.json").read_text()) for folder in options.folders}
+    text = "\n".join(section(name, results) for name, results in runs.items())
     for path, content in (
-        (options.report, ABOUT + "\n".join(text for text, _ in made.values()) + NOTE + "\n"),
-        (options.output, json.dumps({name: results for name, (_, results) in made.items()}, indent=1) + "\n"),
+        (options.report, ABOUT + text + NOTE + "\n"),
+        (options.output, json.dumps(runs, indent=1) + "\n"),
     ):
         with atomic_path(path) as temporary:
             temporary.write_text(content)

@@ -12,8 +12,9 @@ from kinecast.forecasting import Forecaster, build_forecaster
 from kinecast.forecasting.gru_snf import GRUSNF
 from kinecast.forecasting.storage import load_forecaster_file
 from kinecast.forecasting.vrnn_released import ReleasedVRNN
-from kinecast.research import keypoints, selection
+from kinecast.research import keypoint_models, keypoints, selection
 from kinecast.research.keypoints import MODELS, KeypointTableConfig, keypoint_table, score_forecaster
+from kinecast.research.scoring import score_samples
 from kinecast.training.forecaster import ForecasterTrainingConfig
 
 pytest.importorskip("scoringrules")
@@ -55,13 +56,13 @@ def test_the_table_has_every_row_and_marks_the_one_that_reads_the_future(tmp_pat
 
 def test_models_see_no_person_that_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    train = keypoints.train_forecaster
+    train = keypoint_models.train_forecaster
 
     def spy(series, *rest):
         seen.append(set(series))
         return train(series, *rest)
 
-    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    monkeypatch.setattr(keypoint_models, "train_forecaster", spy)
     keypoint_table(ar_series(), {}, config(models=("gru",)), tmp_path)
     assert seen and all(not clip.startswith("id1") for clips in seen for clip in clips)
 
@@ -69,13 +70,13 @@ def test_models_see_no_person_that_is_evaluated(tmp_path: Path, monkeypatch: pyt
 def test_models_are_kept_and_reused_only_for_the_same_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = keypoint_table(ar_series(), {}, config(), tmp_path)
     trained: list[str] = []
-    train = keypoints.train_forecaster
+    train = keypoint_models.train_forecaster
 
     def spy(series, training, *rest):
         trained.append(training.model)
         return train(series, training, *rest)
 
-    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    monkeypatch.setattr(keypoint_models, "train_forecaster", spy)
     again = keypoint_table(ar_series(), {}, config(), tmp_path)
     assert not trained
     for table in (first, again):
@@ -106,7 +107,7 @@ def test_bundled_weights_are_a_row_unless_they_saw_the_person(tmp_path: Path, mo
     model = build_forecaster("climatology", 4)
     model.fit(torch.randn(20, SHORT.frames, 4), SHORT.observed)
     model.about = {"kept_out": "id1"}
-    monkeypatch.setattr(keypoints, "load_forecaster", lambda name, device: model.eval())
+    monkeypatch.setattr(keypoint_models, "load_forecaster", lambda name, device: model.eval())
     table = keypoint_table(ar_series(), {}, config(models=("known",)), tmp_path)["4-3"]
     assert [row["name"] for row in table["rows"]][-1] == "known (bundled)" and not list(tmp_path.glob("known*"))
     model.about = {"kept_out": "id2"}
@@ -138,13 +139,13 @@ def test_everybody_is_kept_out_once_and_nobody_by_a_model_that_saw_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[set[str]] = []
-    train = keypoints.train_forecaster
+    train = keypoint_models.train_forecaster
 
     def spy(series, *rest):
         trained.append({clip[:3] for clip in series})
         return train(series, *rest)
 
-    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    monkeypatch.setattr(keypoint_models, "train_forecaster", spy)
     table = keypoint_table(ar_series(), {}, config(models=("gru",), folds=3), tmp_path)["4-3"]
     assert table["people"] == 3 and all(len(people) == 2 for people in trained)
     row = table["rows"][-1]
@@ -160,7 +161,7 @@ def test_everybody_is_kept_out_once_and_nobody_by_a_model_that_saw_them(
     assert pair[0]["mean"] == pytest.approx(row["against"]["mae"]["mean"])
     with pytest.raises(KinecastError, match="that kept each fold's people out"):
         monkeypatch.setattr(
-            keypoints, "load_forecaster", lambda name, device: load_forecaster_file(next(tmp_path.iterdir()))
+            keypoint_models, "load_forecaster", lambda name, device: load_forecaster_file(next(tmp_path.iterdir()))
         )
         keypoint_table(ar_series(), {}, config(models=("known",), folds=3), tmp_path)
 
@@ -205,7 +206,7 @@ def test_bad_tables_are_refused(tmp_path: Path) -> None:
 
 def test_a_general_model_is_trained_once_for_all_horizons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[str, str, int]] = []
-    train = keypoints.train_forecaster
+    train = keypoint_models.train_forecaster
 
     def spy(series, training, *rest):
         if training.preset == "general":
@@ -213,9 +214,9 @@ def test_a_general_model_is_trained_once_for_all_horizons(tmp_path: Path, monkey
             training = replace(training, steps=1)
         return train(series, training, *rest)
 
-    monkeypatch.setattr(keypoints, "train_forecaster", spy)
+    monkeypatch.setattr(keypoint_models, "train_forecaster", spy)
     small = {"observed": 6, "forecast": 5, "every": 1, "also_every": (2,), "steps": 7}
-    monkeypatch.setitem(keypoints.GENERAL, "transformer", small)
+    monkeypatch.setitem(keypoint_models.GENERAL, "transformer", small)
     settings = config(models=("transformer:general", "transformer"), horizons=(SHORT, Horizon(3, 4)))
     tables = keypoint_table(ar_series(), {}, settings, tmp_path)
     assert trained == [("transformer", "6-5", 7)]
@@ -243,3 +244,41 @@ def test_a_model_that_knows_its_median_is_not_judged_by_that_of_few_samples() ->
     exact = float((model.median(windows.observed, 2) - windows.truth).abs().mean())
     assert scores[0].mae == pytest.approx(exact) == pytest.approx(scores[1].mae)
     assert scores[0].crps != scores[1].crps
+
+
+def test_one_rule_says_when_each_model_stops_and_its_curve_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judges: dict[str, str | None] = {}
+    train = keypoint_models.train_forecaster
+
+    def spy(series, training, *rest):
+        judges[training.model] = training.early_stop
+        return train(series, training, *rest)
+
+    monkeypatch.setattr(keypoint_models, "train_forecaster", spy)
+    monkeypatch.setattr(keypoint_models.Models, "_one_in_ten", lambda self: "^id2$")
+    settings = config(models=("gru", "vae"), stop_early=True, training=TINY | {"evaluate_every": 1})
+    rows = {row["name"]: row for row in keypoint_table(ar_series(), {}, settings, tmp_path)["4-3"]["rows"]}
+    assert judges["gru"] == judges["vae"] == "^id2$" and judges["damped"] is judges["climatology"] is None
+    for name in ("gru (kinecast)", "vae (kinecast)"):
+        (record,) = rows[name]["trained"]
+        assert [point["step"] for point in record["curve"]] == [1, 2] and record["weights"] > 0
+        assert all(point["crps"] > 0 for point in record["curve"])
+    assert rows["damped"]["trained"] == () and not list(tmp_path.glob("*.state"))
+    judges.clear()
+    keypoint_table(ar_series(), {}, settings, tmp_path)
+    assert not judges  # what is known of a training does not make it another
+
+
+def test_too_few_people_for_a_rule_are_told(tmp_path: Path) -> None:
+    with pytest.raises(KinecastError, match="early stopping: expected at least 20 training people, found 2"):
+        keypoint_table(ar_series(), {}, config(models=("gru",), stop_early=True), tmp_path)
+
+
+def test_the_kept_samples_are_the_fifth_nearest_to_the_truth() -> None:
+    windows = evaluation_windows({"a": torch.zeros(6, 1)}, Horizon(4, 2))
+    samples = torch.arange(10.0).view(10, 1, 1, 1).expand(-1, 1, 2, 1)
+    scores = score_samples(samples, windows, 0.0).mean()
+    assert scores.mae_samples == 4.5 and scores.apd == pytest.approx(3.3)  # 2 (9 + 2 8 + 3 7 + ...) / 100
+    assert scores.mae_kept == 0.5 and scores.apd_kept == 0.5  # 0 and 1

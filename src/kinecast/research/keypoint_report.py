@@ -55,3 +55,34 @@ def list_differences(tables: Mapping[str, Any]) -> str:
     }
     lines = [f"- {name}: {'; '.join(found)}." for name, found in differing.items()]
     return "\n".join(["Against the printed models:", "", *lines, "", ""]) if lines else ""
+
+
+TRAINING_HEADER = ("model", "weights", "steps", "best at", "minutes", "CRPS left to gain", "loss at a fifth, half, end")
+
+
+def training_row(row: Mapping[str, Any]) -> list[str] | None:
+    """Return the cells of `TRAINING_HEADER` of a row of `keypoint_table`; None of what was not trained in steps.
+
+    "Left to gain" is by how much the last third of the curve lowered the best early-stopping CRPS: where it is near 0,
+    more steps of this kind would not have helped.
+    """
+    records = [record for record in row.get("trained", ()) if record.get("curve")]
+    if not records:
+        return None
+    curve = records[0]["curve"]
+    losses = [curve[min(len(curve) - 1, int(share * len(curve)))]["loss"] for share in (0.2, 0.5, 1.0)]
+    scores = [point["crps"] for point in curve if point["crps"] is not None]
+    gained, best = "–", "–"
+    if len(scores) > 2:
+        earlier = min(scores[: 2 * len(scores) // 3])
+        gained = f"{100 * (1 - min(scores) / earlier):.1f} %" if min(scores) < earlier else "0 %"
+        best = str(min((point for point in curve if point["crps"] is not None), key=lambda p: p["crps"])["step"])
+    return [
+        row["name"],
+        f"{records[0]['weights'] / 1e6:.2f} million",
+        str(max(record["steps"] for record in records)),
+        best,
+        f"{sum(record['seconds'] for record in records) / len(records) / 60:.1f}",
+        gained,
+        ", ".join(f"{loss:.3g}" for loss in losses),
+    ]

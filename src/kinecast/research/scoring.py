@@ -1,6 +1,6 @@
 """Scores of keypoint forecasts, per window first.
 
-Notation: S samples, W windows, H horizon, D numbers per frame.
+Notation: S samples, C kept, W windows, H horizon, D numbers per frame.
 """
 
 import time
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kinecast.data.windows import Windows
 from kinecast.forecasting import Forecaster
+from kinecast.metrics.diversity import DRAWN, KEPT, keep_closest_to_truth
 from kinecast.metrics.scores import covered, crps, energy_score, median_error, spread
 from kinecast.research.protocol import VideoScale
 
@@ -31,6 +32,10 @@ class Scores:
     coverage_50: float
     coverage_80: float
     coverage_95: float
+    apd: float  # average pairwise distance of the samples, as `metrics.pixel.apd`, of numbers of motion
+    mae_samples: float  # of each sample, not of their median
+    apd_kept: float  # of the fifth of the samples nearest to the truth, window by window: an oracle's choice
+    mae_kept: float
     seconds_per_window: float
 
 
@@ -87,6 +92,28 @@ def score_samples(samples: Tensor, windows: Windows, seconds: float, median: Ten
             "coverage_50": inside[0.5],
             "coverage_80": inside[0.8],
             "coverage_95": inside[0.95],
+            **_diversity(samples, truth),
             "seconds_per_window": np.full(len(truth), seconds / len(truth)),
         }
     )
+
+
+def _diversity(samples: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
+    """Return APD and MAE, each (W,), of all samples (S, W, H, D), and of those that [A], section 5.3, would keep."""
+    errors = (samples - truth).abs().mean(dim=(2, 3))
+    count = max(1, len(samples) * KEPT // DRAWN)
+    nearest = [keep_closest_to_truth(errors[:, window], count) for window in range(len(truth))]
+    kept = [samples[of, window] for window, of in enumerate(nearest)]
+    return {
+        "apd": np.array([_pairwise(samples[:, window]) for window in range(len(truth))]),
+        "mae_samples": errors.mean(dim=0).double().numpy(),
+        "apd_kept": np.array([_pairwise(of) for of in kept]),
+        "mae_kept": np.array([float(errors[of, window].mean()) for window, of in enumerate(nearest)]),
+    }
+
+
+def _pairwise(samples: Tensor) -> float:
+    """Return the average pairwise distance of samples (S, H, D): [A], eq. 37, a sample with itself included."""
+    count = len(samples)
+    weights = 2 * torch.arange(1, count + 1, dtype=torch.float64) - count - 1
+    return float(2 * weights @ samples.double().sort(dim=0).values.mean(dim=(1, 2)) / count**2)

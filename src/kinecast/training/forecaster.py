@@ -101,6 +101,15 @@ GENERAL: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """Where a training was at a step: the mean loss since the last point, and the early-stopping CRPS if there is."""
+
+    step: int
+    loss: float
+    crps: float | None
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """A trained forecaster with its record: figures are of held-out people, empty if there are none."""
 
@@ -108,6 +117,7 @@ class TrainingResult:
     steps: int
     seconds: float
     figures: dict[str, float]
+    curve: tuple[CurvePoint, ...] = ()
 
 
 def train_forecaster(
@@ -143,14 +153,16 @@ def train_forecaster(
         model.fit(frames, config.observed)
         model.to(config.device)
         steps, judge = 0, None
+        curve: list[CurvePoint] = []
         if any(p.requires_grad for p in model.parameters()):
             judge = evaluation_windows(stopping, config.horizon, config.every) if stopping else None
-            steps = _Run(model, frames.to(config.device), judge, config, checkpoint, log).run()
+            run = _Run(model, frames.to(config.device), judge, config, checkpoint, log)
+            steps, curve = run.run(), run.curve
         model.calibrate((frames if judge is None else judge.frames).to(config.device), config.observed)
     model.eval()
     figures = scores_of(model, evaluation_windows(kept_out, config.horizon, config.every)) if kept_out else {}
     model.to("cpu")
-    return TrainingResult(model, steps, time.monotonic() - started, figures)
+    return TrainingResult(model, steps, time.monotonic() - started, figures, tuple(curve))
 
 
 def scores_of(model: Forecaster, windows: Windows, seed: int = 0) -> dict[str, float]:
@@ -189,6 +201,8 @@ class _Run:
         self.best_score = math.inf
         self.without_better = 0
         self.step = 0
+        self.losses = 0.0  # the sum of those since the last point of the curve
+        self.curve: list[CurvePoint] = []
 
     def run(self) -> int:
         """Train to the end, leave the result in the model, return the number of steps."""
@@ -228,11 +242,13 @@ class _Run:
             for name, parameter in self.model.named_parameters():
                 self.average[name].lerp_(parameter, 1 - decay)
         self.step += 1
+        self.losses += float(loss.detach())
         return float(loss.detach()), parts
 
     def _evaluate(self, loss: float, parts: dict[str, Tensor]) -> None:
         line = f"step {self.step}/{self.config.steps}  loss {loss:.4f}  "
         line += "  ".join(f"{name} {float(part):.4f}" for name, part in parts.items())
+        score = None
         if self.stopping is not None:
             current = _copy(self.model.state_dict())
             self.model.load_state_dict(self.average)
@@ -243,6 +259,8 @@ class _Run:
             if better:
                 self.best, self.best_score = _copy(self.average), score
             line += f"  early-stopping CRPS {score:.5f}{' (best)' if better else ''}"
+        self.curve.append(CurvePoint(self.step, self.losses / self.config.evaluate_every, score))
+        self.losses = 0.0
         self.log(line)
 
     def _save(self) -> None:
@@ -257,6 +275,8 @@ class _Run:
             "best_score": self.best_score,
             "without_better": self.without_better,
             "step": self.step,
+            "losses": self.losses,
+            "curve": [asdict(point) for point in self.curve],
             "random": torch.get_rng_state(),
         }
         save_state(self.checkpoint, state)
@@ -276,6 +296,8 @@ class _Run:
         self.average = {name: tensor.to(self.windows.device) for name, tensor in state["average"].items()}
         self.best, self.best_score = state["best"], state["best_score"]
         self.without_better, self.step = state["without_better"], state["step"]
+        self.losses = state.get("losses", 0.0)  # which an earlier version did not keep
+        self.curve = [CurvePoint(**point) for point in state.get("curve", ())]
         torch.set_rng_state(state["random"])
 
 

@@ -55,6 +55,17 @@ def evaluate_keypoints(
     steps: Annotated[
         int | None, typer.Option("--steps", help="Training steps of each model. (default: its own)")
     ] = None,
+    stop_early: Annotated[
+        bool,
+        typer.Option("--stop-early", help="Leave every tenth training person out, and stop when they gain no more."),
+    ] = False,
+    patience: Annotated[
+        int, typer.Option("--patience", help="Scores without gain that end a training, one every 100 steps.")
+    ] = 5,
+    chosen: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="MODEL.NAME=VALUE, a size or choice of a model's config; may be repeated."),
+    ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", help="Number of runs with successive seeds; more than 1 gives spreads.")
     ] = 1,
@@ -81,6 +92,7 @@ def evaluate_keypoints(
         )
     else:
         from kinecast.research.keypoints import BASELINES, MODELS, KeypointTableConfig
+        from kinecast.research.selection import CANDIDATES
 
         config = KeypointTableConfig(
             horizons=horizons,
@@ -90,7 +102,9 @@ def evaluate_keypoints(
             baselines=BASELINES if baselines is None else tuple(name.strip() for name in baselines.split(",")),
             samples=samples or 100,
             seeds=tuple(range(seed, seed + seeds)),
-            training={"stride": stride} | ({} if steps is None else {"steps": steps}),
+            training={"stride": stride, "patience": patience} | ({} if steps is None else {"steps": steps}),
+            stop_early=stop_early,
+            candidates=CANDIDATES | _settings(chosen or []),
             workers=workers,
             folds=folds,
             every=every,
@@ -99,6 +113,25 @@ def evaluate_keypoints(
     if json:
         print_json(results)
     say(f"wrote {output / 'keypoints.md'} and {output / 'results.json'}")
+
+
+def _settings(texts: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Read MODEL.NAME=VALUE into the only settings of each model named."""
+    from json import JSONDecodeError, loads
+
+    from kinecast.errors import KinecastError
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        model, dot, key = name.partition(".")
+        if not (equals and dot and model and key):
+            raise KinecastError(f"--set: expected MODEL.NAME=VALUE, such as gru-nf:paper.blocks=5; found {text!r}")
+        try:
+            found.setdefault(model, {})[key] = loads(value)
+        except JSONDecodeError:
+            found.setdefault(model, {})[key] = value  # a word
+    return {model: [values] for model, values in found.items()}
 
 
 def _honest(series: Any, weights: Any, config: Any, output: Path, quiet: bool) -> dict[str, Any]:
