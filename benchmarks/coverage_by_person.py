@@ -44,7 +44,7 @@ HORIZONS = (Horizon(6, 6), Horizon(12, 12))
 WEIGHTS = (0.0, 12.0, 24.0, 48.0, 96.0, 192.0, 384.0, float("inf"))  # frames that no past is worth
 LEVEL, NEAR = 0.8, 0.02
 SAMPLES, TRUTHS = 100, 20  # drawn of each window; and how often one of its own samples is taken for the truth
-COLUMNS = ("coverage", "distance", "near", "at 70-90 %", "crps")
+COLUMNS = ("coverage", "distance", "near", "at 70-90 %")
 ABOUT = """# Coverage by person
 
 How many people have 80 % intervals that cover 78 to 82 % depends on how many windows each has: neighbouring frames and
@@ -118,17 +118,16 @@ def spread_by(factors: Tensor, model: Transformer, windows: Windows, samples: Te
     return median + factors.view(-1, 1, 1) * (samples - median)
 
 
-def scores_by_person(samples: Tensor, truth: Tensor, people: People) -> dict[str, Any]:
-    """Return coverage, its distance from 80 %, the share of people near it, and CRPS, over people."""
-    inside = covered(samples, truth)[LEVEL].mean(axis=(1, 2))
-    each = people.means(inside)
+def coverage_by_person(samples: Tensor, truth: Tensor, people: People) -> dict[str, Any]:
+    """Return coverage over people, its distance from 80 %, the shares of people near it, and the furthest."""
+    each = people.means(covered(samples, truth, (LEVEL,))[LEVEL].mean(axis=(1, 2)))
+    off = np.abs(each - LEVEL)
     return {
-        "coverage": each.mean().item(),
-        "distance": float(np.abs(each - LEVEL).mean()),
-        "near": float((np.abs(each - LEVEL) <= NEAR + 1e-9).mean()),
-        "at 70-90 %": float((np.abs(each - LEVEL) <= 0.1 + 1e-9).mean()),
-        "furthest": float(each[np.abs(each - LEVEL).argmax()]),
-        "crps": float(people.means(crps(samples, truth).mean(dim=(1, 2)).numpy()).mean()),
+        "coverage": float(each.mean()),
+        "distance": float(off.mean()),
+        "near": float((off <= NEAR + 1e-9).mean()),
+        "at 70-90 %": float((off <= 0.1 + 1e-9).mean()),
+        "furthest": float(each[off.argmax()]),
         "by_person": {name: round(float(share), 4) for name, share in zip(people.names, each, strict=True)},
     }
 
@@ -163,15 +162,19 @@ class Part:
         """Return the samples (S, W, H, D) scaled by the pasts."""
         return spread_by(factors_of(self.past, self.windows, weight), self.model, self.windows, self.drawn)
 
-    def scores(self, weight: float) -> dict[str, Any]:
-        """Return the scores of these samples."""
-        return scores_by_person(self.scaled(weight), self.windows.truth, self.people)
+    def crps(self, weight: float) -> np.ndarray:
+        """Return the CRPS of these samples, by window (W,)."""
+        return crps(self.scaled(weight), self.windows.truth).mean(dim=(1, 2)).numpy()
+
+    def coverage(self, weight: float) -> dict[str, Any]:
+        """Return their coverage by person."""
+        return coverage_by_person(self.scaled(weight), self.windows.truth, self.people)
 
     def by_chance(self) -> dict[str, float]:
-        """Return the scores that perfectly calibrated samples have: the truth is one more of them."""
+        """Return the coverage that perfectly calibrated samples have: the truth is one more of them."""
         seen, reach = self.windows.observed, self.windows.horizon.forecast
         runs = [
-            scores_by_person(self.drawn, self.model.forecast(seen, reach, 1, seed=seed)[0], self.people)
+            coverage_by_person(self.drawn, self.model.forecast(seen, reach, 1, seed=seed)[0], self.people)
             for seed in range(1000, 1000 + TRUTHS)
         ]
         return {key: float(np.mean([run[key] for run in runs])) for key in COLUMNS}
@@ -204,22 +207,21 @@ class Part:
 def measure(model: Transformer, split: Mapping[str, Mapping[str, Tensor]], horizon: Horizon) -> dict[str, Any]:
     """Return the readings at a horizon of people kept out, with the weight chosen on the others."""
     parts = {name: Part(model, clips, horizon, SAMPLES) for name, clips in split.items()}
-    tried = {str(weight): parts["choosing"].scores(weight)["crps"] for weight in WEIGHTS}
+    choosing, scored = parts["choosing"], parts["scored"]
+    tried = {str(weight): float(choosing.people.means(choosing.crps(weight)).mean()) for weight in WEIGHTS}
     best = min(WEIGHTS, key=lambda weight: tried[str(weight)])
-    scored = parts["scored"]
-    columns = [
-        crps(samples, scored.windows.truth).mean(dim=(1, 2)).numpy() for samples in (scored.scaled(best), scored.drawn)
-    ]
+    columns = {reading: scored.crps(w) for reading, w in (("as it is", float("inf")), ("scaled online", best))}
     return {
         "windows": len(scored.windows.frames),
         "people": len(scored.people.names),
         "chosen_on": len(parts["choosing"].people.names),
         "crps_of_weights": tried,
         "weight": str(best),
-        "as it is": scored.scores(float("inf")),
-        "scaled online": scored.scores(best),
+        "as it is": scored.coverage(float("inf")),
+        "scaled online": scored.coverage(best),
         "truth of its own": scored.by_chance(),
-        "crps_difference": str(scored.people.difference(*columns)),
+        "crps": {reading: float(scored.people.means(values).mean()) for reading, values in columns.items()},
+        "crps_difference": str(scored.people.difference(columns["scaled online"], columns["as it is"])),
         "worse": scored.worse(),
     }
 
@@ -230,7 +232,11 @@ def page(results: Mapping[str, Any]) -> str:
     header = ("reading", "coverage", "distance from 80 %", "people at 78-82 %", "at 70-90 %", "CRPS")
     for name, of in results.items():
         rows = [
-            [reading, *(f"{100 * of[reading][key]:.1f} %" for key in COLUMNS[:-1]), f"{of[reading]['crps']:.4f}"]
+            [
+                reading,
+                *(f"{100 * of[reading][key]:.1f} %" for key in COLUMNS),
+                f"{of['crps'][reading]:.4f}" if reading in of["crps"] else "–",
+            ]
             for reading in ("as it is", "scaled online", "truth of its own")
         ]
         text += markdown(f"{name}: {of['windows']} windows of {of['people']} people", header, rows)

@@ -57,7 +57,8 @@ def test_a_run_that_was_stopped_reaches_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_stop: str | None
 ) -> None:
     settings = config("vrnn", early_stop=early_stop, evaluate_every=5)
-    whole = train_forecaster(ar_series(), settings).model.state_dict()
+    uninterrupted = train_forecaster(ar_series(), settings)
+    whole = uninterrupted.model.state_dict()
 
     checkpoint, steps = tmp_path / "run.ckpt", []
     train_step = module._Run._train_step
@@ -80,6 +81,8 @@ def test_a_run_that_was_stopped_reaches_the_same_weights(
     torch.manual_seed(99)
     result = train_forecaster(ar_series(), settings, checkpoint)
     assert steps == [*range(13), *range(10, 20)]
+    assert [point.step for point in result.curve] == [5, 10, 15, 20]
+    assert result.curve == uninterrupted.curve
     for name, tensor in result.model.state_dict().items():
         assert torch.equal(tensor, whole[name]), name
 
