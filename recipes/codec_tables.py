@@ -339,6 +339,7 @@ def layouts(motion: Path, steps: str, qualities: str | None) -> list[Layout]:
 
 
 def main() -> None:
+    """Train and write the tables of the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("keypoints", type=Path)
     parser.add_argument("--exclude", default="id10291", help="people who validate, comma-separated")

@@ -53,7 +53,8 @@ ValidateOption = Annotated[
     str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
 ]
 PersonOption = Annotated[
-    str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person in a name.")
+    str | None,
+    typer.Option("--person", help="Layout clips: regular expression whose group matches the person in a name."),
 ]
 RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: relative motion.")]
 SourcesOption = Annotated[
