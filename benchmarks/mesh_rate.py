@@ -1,6 +1,6 @@
 """Kilobits a second of `mesh` motion, and what they cost in pixels, on people who are in no table.
 
-    python benchmarks/mesh_motion.py ../shared/data -o runs/mesh-motion
+    python recipes/mesh_motion.py ../shared/data -o runs/mesh-motion
     python benchmarks/mesh_rate.py runs/mesh-motion ../shared/data -o docs/results/rate-mesh
 
 Every way to send the motion is measured by its rate and by how far the landmarks move from those of unquantised motion,

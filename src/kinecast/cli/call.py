@@ -46,7 +46,7 @@ def call(
     head: Annotated[
         Path | None,
         typer.Option(
-            "--head", help="3-D head (.glb) drawn for another side that chose to be one. (default: kinecast's)"
+            "--head", help="3-D head (.glb) to draw if the other side shows itself as one. (default: kinecast's)"
         ),
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
