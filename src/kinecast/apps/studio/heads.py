@@ -3,7 +3,7 @@
 from typing import Any
 
 from kinecast.apps.heads.expression import Expressions, HeadPose
-from kinecast.apps.studio.controls import Levers, Look, steered
+from kinecast.apps.studio.controls import Look, steered
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
@@ -13,18 +13,17 @@ class Puppet:
 
     Args:
         model: whose motion it is.
-        levers: of the model.
     """
 
-    def __init__(self, model: Mesh, levers: Levers) -> None:
-        self._model, self._levers = model, levers
+    def __init__(self, model: Mesh) -> None:
+        self._model, self._controls = model, model.controls()
         self._expressions, self._rest = Expressions(model), model.neutral().to("cpu")
 
     def pose(self, look: Look, driving: Motion | None = None, initial: Motion | None = None) -> HeadPose:
         """Return what the head does: as the sliders say, moved by one frame (1) as it has changed since `initial`."""
         if driving is None or initial is None:
             driving = initial = self._rest
-        motion = steered(self._levers, self._rest, driving, initial, look)
+        motion = steered(self._controls, self._rest, driving, initial, look)
         return self._expressions(self._model.retarget(self._rest, initial)(motion))[0]
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from kinecast.apps.portrait.crops import head_crop
 from kinecast.apps.portrait.faces import find_faces
 from kinecast.apps.portrait.stage import Stage, set_stage
-from kinecast.apps.studio.controls import Levers, Look, steered
+from kinecast.apps.studio.controls import Look, steered
 from kinecast.errors import KinecastError
 from kinecast.faces import Face
 from kinecast.models.mesh.model import Mesh
@@ -38,15 +38,15 @@ class Scene:
 
     Args:
         model: what animates.
-        levers: of the model.
         picture: (H, W, 3), uint8.
 
     Raises:
         KinecastError: no face in it.
     """
 
-    def __init__(self, model: Mesh, levers: Levers, picture: np.ndarray) -> None:
-        self.model, self.levers, self.picture = model, levers, picture
+    def __init__(self, model: Mesh, picture: np.ndarray) -> None:
+        self.model, self.picture = model, picture
+        self._controls = model.controls()
         faces = find_faces(picture, model.landmarker)
         if not faces:
             raise KinecastError(
@@ -116,7 +116,7 @@ class Scene:
         own = stage.actors[0].source.motion.to("cpu")
         if driving is None or initial is None:
             driving = initial = own
-        return steered(self.levers, own, driving, initial, look), initial
+        return steered(self._controls, own, driving, initial, look), initial
 
     def thumbnail(self) -> bytes:
         """Return the portrait as a JPEG, at most the size of a preview."""

@@ -39,7 +39,7 @@ from kinecast.apps.call.signals import on_stop
 from kinecast.apps.heads.expression import SHAPES
 from kinecast.apps.heads.glb import MAX_BYTES
 from kinecast.apps.local.site import GLB, THREE_D, Site, StaticFile, refusal
-from kinecast.apps.studio.controls import RANGES, Levers, Look
+from kinecast.apps.studio.controls import RANGES, Look
 from kinecast.apps.studio.heads import described
 from kinecast.apps.studio.jobs import FORMATS, Order, Worker
 from kinecast.apps.studio.scene import VIEWS, Choice
@@ -91,7 +91,7 @@ class StudioServer:
         self._load, self._limit = load, upload_bytes
         self._worker = Worker()
         self.sessions = Sessions(self._worker, upload_bytes)
-        self._model: asyncio.Task[tuple[Mesh, Levers]] | None = None
+        self._model: asyncio.Task[Mesh] | None = None
         self._expiry: asyncio.Task[None] | None = None
 
     async def start(self, port: int = 0) -> str:
@@ -140,7 +140,7 @@ class StudioServer:
         if self._model is not None:
             await asyncio.gather(self._model, return_exceptions=True)
 
-    async def loaded(self) -> tuple[Mesh, Levers]:
+    async def loaded(self) -> Mesh:
         """Wait for the model.
 
         Raises:
@@ -285,12 +285,12 @@ def _no_token() -> web.Response:
     return refusal(401, "expected the page's token, found another or none: open the address that kinecast printed")
 
 
-def _loaded(load: LoadModel) -> tuple[Mesh, Levers]:
+def _loaded(load: LoadModel) -> Mesh:
     model = load()
     if not isinstance(model, Mesh):
         raise KinecastError(f"studio: expected a mesh backbone, found {model.name}: use the model mesh")
     model.warm_up()
-    return model, Levers.of(model)
+    return model
 
 
 def _pieces(request: web.Request) -> Any:

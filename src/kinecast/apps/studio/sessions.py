@@ -16,7 +16,7 @@ import numpy as np
 from kinecast.apps.heads.expression import HeadPose
 from kinecast.apps.heads.glb import Head, own_head, parse_head
 from kinecast.apps.portrait.inputs import as_picture
-from kinecast.apps.studio.controls import Levers, Look
+from kinecast.apps.studio.controls import Look
 from kinecast.apps.studio.heads import Puppet
 from kinecast.apps.studio.jobs import Job, Order, Track, Worker, render
 from kinecast.apps.studio.scene import Choice, Scene, jpeg, png
@@ -42,13 +42,13 @@ class Session:
 
     Args:
         worker: shared by all sessions.
-        model: what animates, with its levers.
+        model: what animates.
         folder: of its own.
         limit: bytes of an upload.
     """
 
-    def __init__(self, worker: Worker, model: tuple[Mesh, Levers], folder: Path, limit: int) -> None:
-        self._worker, self._model, self._levers = worker, *model
+    def __init__(self, worker: Worker, model: Mesh, folder: Path, limit: int) -> None:
+        self._worker, self._model = worker, model
         self._folder, self._limit = folder, limit
         self.heard = time.monotonic()
         self.scene: Scene | None = None
@@ -73,7 +73,7 @@ class Session:
         """
         path = await self._received("portrait", content, length)
         try:
-            scene = await self._do(lambda: Scene(self._model, self._levers, as_picture(path)))
+            scene = await self._do(lambda: Scene(self._model, as_picture(path)))
         finally:
             path.unlink(missing_ok=True)
         await self.cancel()
@@ -195,7 +195,7 @@ class Session:
 
     def _puppet(self) -> Puppet:
         if self._made is None:
-            self._made = Puppet(self._model, self._levers)
+            self._made = Puppet(self._model)
         return self._made
 
     async def thumbnail(self) -> bytes:
@@ -313,7 +313,7 @@ class Sessions:
         """Where the sessions' folders are."""
         return self._folder
 
-    async def open(self, model: tuple[Mesh, Levers]) -> str:
+    async def open(self, model: Mesh) -> str:
         """Start a session and return its name.
 
         Raises:
