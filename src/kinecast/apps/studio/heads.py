@@ -1,5 +1,6 @@
 """3-D heads in the studio: the page draws them, and is told what they do."""
 
+from collections.abc import Callable
 from typing import Any
 
 from kinecast.apps.heads.expression import Expressions, HeadPose
@@ -23,8 +24,12 @@ class Puppet:
         """Return what the head does: as the sliders say, moved by one frame (1) as it has changed since `initial`."""
         if driving is None or initial is None:
             driving = initial = self._rest
-        motion = steered(self._controls, self._rest, driving, initial, look)
-        return self._expressions(self._model.retarget(self._rest, initial)(motion))[0]
+        return self.follow(look, initial)(driving)[0]
+
+    def follow(self, look: Look, initial: Motion) -> Callable[[Motion], list[HeadPose]]:
+        """Return what turns successive frames (T) of driving motion into what the head does in each."""
+        retarget = self._model.retarget(self._rest, initial)
+        return lambda driving: self._expressions(retarget(steered(self._controls, self._rest, driving, initial, look)))
 
 
 def described(pose: HeadPose) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from kinecast.faces import Face
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
-WHOLE, SQUARE = "whole", "square"
-VIEWS = (WHOLE, SQUARE)
+WHOLE, SQUARE, HEAD = "whole", "square", "3d"
+VIEWS = (WHOLE, SQUARE)  # of a portrait
 SQUARE_SIDE = 512  # pixels of a square that is saved
 PREVIEW_SIDE = 384  # pixels of one that is looked at
 PREVIEW_LONGEST = 900  # pixels of a whole picture that is looked at
@@ -27,7 +27,7 @@ _MOST_FACES = 12
 
 @dataclass(frozen=True)
 class Choice:
-    """The output: a `view`, and the number of the animated `face`, from 1, counted from the left."""
+    """The output: a `view` of a portrait, or a 3-D head; the number of the `face`, from 1, counted from the left."""
 
     view: str = SQUARE
     face: int = 1

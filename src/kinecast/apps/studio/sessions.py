@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +19,8 @@ from kinecast.apps.heads.glb import Head, own_head, parse_head
 from kinecast.apps.portrait.inputs import as_picture
 from kinecast.apps.studio.controls import Look
 from kinecast.apps.studio.heads import Puppet
-from kinecast.apps.studio.jobs import Job, Order, Track, Worker, render
-from kinecast.apps.studio.scene import Choice, Scene, jpeg, png
+from kinecast.apps.studio.jobs import Job, Order, Steps, Track, Worker, render, render_head
+from kinecast.apps.studio.scene import HEAD, Choice, Scene, jpeg, png
 from kinecast.apps.studio.uploads import check_length, receive
 from kinecast.errors import KinecastError
 from kinecast.media.pictures import to_tensor
@@ -28,6 +29,7 @@ from kinecast.motion import Motion
 
 MOST_SESSIONS = 8
 IDLE_S = 1800.0  # after which a session of which nothing was heard ends
+NO_HEAD = "3-D head: expected one, found none yet: choose one"
 _MOST_WAITING = 4  # requests of a session that the worker has still to answer
 
 Result = TypeVar("Result")
@@ -216,8 +218,7 @@ class Session:
         Raises:
             KinecastError: something is missing, or one is being made.
         """
-        scene, track = self._scene(), self.track
-        scene.check(order.choice)
+        track, draw = self.track, self._drawer(order)
         if track is None:
             raise KinecastError("clip: expected one, found none yet: choose a clip, or record one")
         if self.looking is None or self.looking.state != "done":
@@ -227,9 +228,17 @@ class Session:
             raise Busy("video: expected one at a time, found one being made: wait, or cancel it")
         self._forget_result()
         self._order = order
-        self.rendering = Job(
-            self._worker, render(scene, track, order, self._output(order.kind)), track.seen, self._said
-        )
+        self.rendering = Job(self._worker, draw(track, order, self._output(order.kind)), track.seen, self._said)
+
+    def _drawer(self, order: Order) -> Callable[[Track, Order, Path], Steps]:
+        """Return what draws the portrait or the 3-D head that is to be seen, which must be there."""
+        if order.choice.view != HEAD:
+            scene = self._scene()
+            scene.check(order.choice)
+            return partial(render, scene)
+        if self.head is None:
+            raise KinecastError(NO_HEAD)
+        return partial(render_head, self._puppet, self.head)
 
     async def cancel(self) -> None:
         """Cancel the current rendering, if any."""
