@@ -87,8 +87,8 @@ def test_a_video_of_a_3d_head_needs_no_portrait(tmp_path):
             assert status == 422 and b"3-D head: expected one" in line
             await page.json("POST", "/head")
             made = []
-            for look in ({}, {"turn": 20.0}):
-                assert (await page.ask("POST", "/video", json=order(**look) | {"view": "3d"}))[0] == 202
+            for turn in (0.0, 20.0):
+                assert (await page.ask("POST", "/video", json=order(turn=turn) | {"view": "3d"}))[0] == 202
                 assert (await page.until("video", "done", "failed"))["video"]["done"] == 4
                 (tmp_path / "head.mp4").write_bytes((await page.ask("GET", "/video"))[1])
                 made.append(np.stack(list(read_frames(tmp_path / "head.mp4"))).astype(int))
