@@ -49,7 +49,7 @@ def layout_for_quality(motion: Motion, quality: float = DEFAULT_QUALITY) -> Layo
 class EncodeOptions:
     """How a clip is encoded.
 
-    `quality` (1 to 9, 4.5 too) are the steps, of which a higher number has finer ones; None chooses them by the budget, or the
+    `quality` (1 to 9) are the steps, of which a higher number has finer ones; None chooses them by the budget, or the
     usual ones without. `kbps` is a budget for all but sound, kept over every ten seconds (`budget`, `key_pictures`).
     `filler` is what a receiver fills frames with that were lost or left out: a name for the header, and the forecast,
     None where it interpolates. Which frames of a budget are left out to a forecast is measured on `terms`:
