@@ -35,9 +35,10 @@ NOTES = {
     "95 % interval, and the number of people whose two curves share a range of distortions.",
     "Crossing points": "kbps above which the codec is better: median (quartiles), number of people; people for whom it "
     "never is at rates that both curves have; people for whom it always is.",
-    "People to whom kinecast is nearer": "At the rate that our stream of the budget took, or against the codec's lowest "
-    "rate where that is above it. Unable: beside these, people of whom the codec has no setting of so low a rate, but at "
-    "its lowest is nearer. Unknown: people of whom all its settings take less, and ours is better than its finest.",
+    "People to whom kinecast is nearer": "At the rate that our stream of the budget took, or against the codec's "
+    "lowest rate where that is above it. Unable: beside these, people of whom the codec has no setting of so low a "
+    "rate, but at its lowest is nearer. Unknown: people of whom all its settings take less, and ours is better than its"
+    " finest.",
     "Identity at 5 kbps, by person": "The distance of our stream, and who is nearer at its rate.",
 }
 AT = (5, 20)  # kbps at which codecs are compared
@@ -163,9 +164,9 @@ def write(folder: Path, output: Path) -> None:
     names = list(MEASURES.values())
     text = (
         f"# Rate and distortion of talking faces: all tables\n\nMade by `{machine['command']}` of what "
-        f"`benchmarks/rate_distortion_codecs.py` measured, {machine['date'][:10]}, {machine['processor']}. {clips} people "
-        f"on whom nothing was trained, one clip each of {min(seconds):.1f} to {max(seconds):.1f} s. What is measured and "
-        "how, and what it says: [rate-distortion.md](rate-distortion.md).\n\n"
+        f"`benchmarks/rate_distortion_codecs.py` measured, {machine['date'][:10]}, {machine['processor']}. {clips} "
+        f"people on whom nothing was trained, one clip each of {min(seconds):.1f} to {max(seconds):.1f} s. What is "
+        "measured and how, and what it says: [rate-distortion.md](rate-distortion.md).\n\n"
     )
     head = ["budget", "people", "kbps", "off", "off by > 5 %", "quality", "one frame in", "pictures", *names]
     parts = {
