@@ -17,7 +17,7 @@ import csv
 import io
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -50,6 +50,7 @@ _X_STEPS: dict[int, tuple[int, ...]] = {1: (36, 44), 2: (48,), 4: (51,)}
 _AV_STEPS: dict[int, tuple[int, ...]] = {1: (44,), 2: (50, 63), 4: (63,)}
 STEPS = {"x264": _X_STEPS, "x265": _X_STEPS, "av1": _AV_STEPS, "vp9": _AV_STEPS}
 SIZES = {1: "", 2: ", half size", 4: ", quarter size"}
+THINNED: dict[str, dict[int, tuple[int, ...]]] = {"av1": {2: (63,)}, "vp9": {2: (63,)}}  # at half the frames
 SPEEDS: dict[str, dict[str, VideoCodec]] = {"slow": SLOW_CODECS, "call": CALL_CODECS}
 Job = tuple[str, str, Any]  # curve, setting, and what measures a clip
 # What matters most comes first; those of calls are the faster ones.
@@ -62,7 +63,7 @@ CODECS = {
 }
 STAGES = (
     *("ours", "call-vp9-av1", "ours-2", "call-x264-x265", "slow-vp9-av1"),
-    *("ours-10", "slow-x264-x265", "ours-60"),
+    *("ours-10", "slow-x264-x265", "ours-60", "thinned"),
 )
 
 
@@ -119,18 +120,20 @@ def people(data: Path) -> list[Path]:
     return [*sorted(clips), data / "voxceleb" / "id10291_aQ6uxeakacs_000855_001332.mp4"]
 
 
-def codec_jobs(speed: str, names: tuple[str, ...]) -> Iterator[Job]:
-    """Yield the jobs of codecs at a speed."""
+def codec_jobs(speed: str, names: Iterable[str], thin: int = 1) -> Iterator[Job]:
+    """Yield the jobs of codecs at a speed, of one frame in `thin`, each of which is held until the next."""
     for name in names:
         codec = SPEEDS[speed][name]
-        for shrink, steps in STEPS[name].items():
+        for shrink, steps in (STEPS if thin == 1 else THINNED)[name].items():
             for crf in steps:
 
                 def measure(clip: Clip, codec: VideoCodec = codec, crf: int = crf, shrink: int = shrink) -> Any:
-                    coded = code_clip(codec, clip.frames, Fraction(FPS), crf, shrink)
-                    return coded.frames, {"bytes": sum(coded.packet_bytes), "once_bytes": coded.packet_bytes[0]}
+                    coded = code_clip(codec, clip.frames[::thin], Fraction(FPS, thin), crf, shrink)
+                    shown = np.repeat(coded.frames, thin, axis=0)[: len(clip.frames)]
+                    return shown, {"bytes": sum(coded.packet_bytes), "once_bytes": coded.packet_bytes[0]}
 
-                yield f"{codec.label}, {speed}", f"crf {crf}{SIZES[shrink]}", measure
+                frames = "" if thin == 1 else f", one frame in {thin}"
+                yield f"{codec.label}, {speed}", f"crf {crf}{SIZES[shrink]}{frames}", measure
 
 
 class Kinecast:
@@ -227,6 +230,7 @@ def main() -> None:
     wanted, ours = args.only or STAGES, Kinecast(args.model)
     jobs = {name: list(ours.jobs(budgets)) for name, budgets in OURS.items()}
     jobs |= {name: list(codec_jobs(*codecs)) for name, codecs in CODECS.items()}
+    jobs["thinned"] = [job for speed in SPEEDS for job in codec_jobs(speed, THINNED, 2)]
     run(args, {stage: jobs[stage] for stage in STAGES if stage in wanted})
     if args.output:
         rate_distortion_tables.write(args.folder, args.output)

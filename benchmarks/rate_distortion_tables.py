@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kinecast.files import atomic_path
-from kinecast.research.bjontegaard import bd_rate, crossing
+from kinecast.research.bjontegaard import bd_rate, crossing, distortion_at, envelope
 from kinecast.research.rate_comparison import complete, mean_ratio, nearer
 from machine import describe, table
 
@@ -39,7 +39,8 @@ NOTES = {
     "lowest rate where that is above it. Unable: beside these, people of whom the codec has no setting of so low a "
     "rate, but at its lowest is nearer. Unknown: people of whom all its settings take less, and ours is better than its"
     " finest.",
-    "Identity at 5 kbps, by person": "The distance of our stream, and who is nearer at its rate.",
+    "Identity at 5 kbps, by person": "Distances at the rate of our stream, or at a codec's lowest where that is "
+    "above it, with those kbps.",
 }
 AT = (5, 20)  # kbps at which codecs are compared
 Rows = list[dict[str, Any]]
@@ -144,12 +145,16 @@ def people(rows: Rows, codecs: list[str], kbps: float, measure: str) -> list[lis
     curves, found = curves_of(rows), []
     for row in rows:
         if row["curve"] == OURS and row["budget_kbps"] == kbps:
-            point, cells = (row["kbps"], row["measures"][measure]), []
+            cells = []
             for codec in codecs:
-                theirs = curves[row["clip"]].get(codec)
-                verdict = nearer(point, theirs[measure]) if theirs else "-"
-                cells.append(verdict)
-            found.append([row["clip"].split("_")[0], f"{point[0]:.2f}", f"{point[1]:.3f}", *cells])
+                points = curves[row["clip"]][codec][measure]
+                least = envelope(points)[0] if points else None
+                value = distortion_at(points, row["kbps"]) if points else None
+                known = least is not None and least[0] > row["kbps"]
+                cells.append(
+                    f"{value:.3f}" if value else f"{least[1]:.3f} at {least[0]:.1f}" if known and least else "-"
+                )
+            found.append([row["clip"].split("_")[0], f"{row['kbps']:.2f}", f"{row['measures'][measure]:.3f}", *cells])
     return found
 
 
@@ -178,7 +183,7 @@ def write(folder: Path, output: Path) -> None:
             ["codec", *names],
             [duels(rows, curves, codec, kbps) for kbps in AT for codec in codecs],
         ),
-        "Identity at 5 kbps, by person": (["person", "kbps", "distance", *codecs], people(rows, codecs, 5, "identity")),
+        "Identity at 5 kbps, by person": (["person", "kbps", OURS, *codecs], people(rows, codecs, 5, "identity")),
     }
     for title, (header, cells) in parts.items():
         text += f"## {title}\n\n{NOTES[title]}\n\n{table(header, cells)}\n\n"
@@ -222,7 +227,7 @@ def draw(rows: Rows, codecs: list[str], path: Path) -> None:
             style = "k.-" if codec == OURS else ".--" if codec.endswith("call") else ".-"
             more = {} if codec == OURS else {"color": colours[codec.split(",")[0]]}
             axis.plot(*zip(*means, strict=True), style, label=f"{codec} ({len(people)})", linewidth=1.2, **more)
-        axis.set(xscale="log", yscale="log", xlabel="kbps", ylabel=label)
+        axis.set(xscale="log", xlabel="kbps", ylabel=label, ylim=(0, None))
         axis.set_xticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
