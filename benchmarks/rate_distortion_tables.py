@@ -39,6 +39,8 @@ NOTES = {
     "lowest rate where that is above it. Unable: beside these, people of whom the codec has no setting of so low a "
     "rate, but at its lowest is nearer. Unknown: people of whom all its settings take less, and ours is better than its"
     " finest.",
+    "Codecs at half the frames": "Half the size, the frame before held; median (range) of kbps, and the number of people to "
+    "whom our stream is nearer at that rate.",
     "Identity at 5 kbps, by person": "Distances at the rate of our stream, or at a codec's lowest where that is "
     "above it, with those kbps.",
 }
@@ -106,6 +108,20 @@ def duels(rows: Rows, curves: Curves, codec: str, kbps: float) -> list[str]:
         notes = [f"{found.count(what)} {what}" for what in ("unable", "unknown") if what in found]
         cells.append(f"{found.count('ours')}{''.join(f', {note}' for note in notes)}")
     return [f"{codec}, {kbps} kbps, {len(clips)} people", *cells]
+
+
+def thinned(rows: Rows) -> list[list[str]]:
+    """Return a row of each codec at half the frames: of how many people our curve is nearer at its rate."""
+    curves, found = curves_of(rows), []
+    half = [row for row in rows if row["setting"].endswith("one frame in 2")]
+    for codec in sorted({row["curve"] for row in half}):
+        of, cells = [row for row in half if row["curve"] == codec], []
+        for measure in MEASURES:
+            verdicts = [nearer((r["kbps"], r["measures"][measure]), curves[r["clip"]][OURS][measure]) for r in of]
+            cells.append(f"{verdicts.count('other')}")
+        rates = np.percentile([row["kbps"] for row in of], (0, 50, 100))
+        found.append([f"{codec}, {len(of)} people", "{1:.1f} ({0:.1f} to {2:.1f})".format(*rates), *cells])
+    return found
 
 
 def budgets(rows: Rows) -> list[list[str]]:
@@ -183,6 +199,7 @@ def write(folder: Path, output: Path) -> None:
             ["codec", *names],
             [duels(rows, curves, codec, kbps) for kbps in AT for codec in codecs],
         ),
+        "Codecs at half the frames": (["codec", "kbps", *names], thinned(everything)),
         "Identity at 5 kbps, by person": (["person", "kbps", OURS, *codecs], people(rows, codecs, 5, "identity")),
     }
     for title, (header, cells) in parts.items():
