@@ -39,11 +39,12 @@ NOTES = {
     "lowest rate where that is above it. Unable: beside these, people of whom the codec has no setting of so low a "
     "rate, but at its lowest is nearer. Unknown: people of whom all its settings take less, and ours is better than its"
     " finest.",
-    "Codecs at half the frames": "Half the size, the frame before held; median (range) of kbps, and the number of people to "
-    "whom our stream is nearer at that rate.",
+    "Codecs at half the frames": "Half the size, the frame before held; median (range) of kbps, and the number of "
+    "people to whom our stream is nearer at that rate.",
     "Identity at 5 kbps, by person": "Distances at the rate of our stream, or at a codec's lowest where that is "
     "above it, with those kbps.",
 }
+HALF_THE_FRAMES = ", one frame in 2"  # the end of such settings
 AT = (5, 20)  # kbps at which codecs are compared
 Rows = list[dict[str, Any]]
 Curves = dict[str, dict[str, dict[str, list[tuple[float, float]]]]]  # by clip, codec and measure
@@ -113,7 +114,7 @@ def duels(rows: Rows, curves: Curves, codec: str, kbps: float) -> list[str]:
 def thinned(rows: Rows) -> list[list[str]]:
     """Return a row of each codec at half the frames: of how many people our curve is nearer at its rate."""
     curves, found = curves_of(rows), []
-    half = [row for row in rows if row["setting"].endswith("one frame in 2")]
+    half = [row for row in rows if row["setting"].endswith(HALF_THE_FRAMES)]
     for codec in sorted({row["curve"] for row in half}):
         of, cells = [row for row in half if row["curve"] == codec], []
         for measure in MEASURES:
@@ -177,7 +178,8 @@ def people(rows: Rows, codecs: list[str], kbps: float, measure: str) -> list[lis
 def write(folder: Path, output: Path) -> None:
     """Write PATH-tables.md, PATH.json and PATH.png."""
     everything = read(folder)
-    rows, machine = complete(everything), describe()
+    whole = [row for row in everything if not row["setting"].endswith(HALF_THE_FRAMES)]  # others have their own table
+    rows, machine = complete(whole), describe()
     curves = curves_of(rows)
     codecs = sorted({row["curve"] for row in rows} - {OURS})
     seconds = [row["seconds"] for row in rows]
