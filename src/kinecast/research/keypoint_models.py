@@ -5,6 +5,8 @@ person is left out of the gradient, and the weights that forecast these people b
 learns slowly is not judged at the time of one that learns fast, and nobody who is evaluated on has a say.
 """
 
+import hashlib
+import json
 import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -204,7 +206,9 @@ def _train(job: Job, series: Series, log: Callable[[str], None] = lambda line: N
     if job.candidates:
         about["chosen"] = choose_settings(series, training, job.candidates, job.person, log)
         training = replace(training, overrides={**training.overrides, **about["chosen"]})
-    state = job.path.with_suffix(".state")
+    # Named by the training and its people: what was begun on others must not go on here.
+    told = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    state = job.path.with_suffix(f".{told}.state")
     result = train_forecaster(series, training, state, log)
     weights = sum(p.numel() for p in result.model.parameters())
     about["trained"] = {"steps": result.steps, "seconds": round(result.seconds), "weights": weights}
