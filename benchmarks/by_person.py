@@ -86,7 +86,7 @@ research keypoints` now.
 are the 20 of them nearest to the truth, an oracle's choice; the scaled ratio is that of the paper, of VRNN and GRU-NF
 of a family alone, each person's clip a video (mean, median).
 
-**Not run**: the printed sizes; VRNN, VAE and NF of the family `kinecast`; more than one training seed; 8-16 of one
+**Not run**: the printed sizes; VAE and NF of the family `kinecast`; more than one training seed; 8-16 of one
 frame in two; 6-24 for models other than `transformer`.
 
 """
