@@ -46,12 +46,12 @@ def call(
     head: Annotated[
         Path | None,
         typer.Option(
-            "--head", help="3-D head (.glb) drawn for another side that chose to be one. (default: kinecast's)"
+            "--head", help="3-D head (.glb) to draw if the other side shows itself as one. (default: kinecast's)"
         ),
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
     fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
-    quality: Annotated[int, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
+    quality: Annotated[float, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
     forecast: Annotated[
         str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped, or a forecaster.")
     ] = "auto",

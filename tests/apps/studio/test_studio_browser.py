@@ -147,7 +147,7 @@ def test_a_phone_sized_page_is_no_wider_than_its_window_and_all_is_labelled(port
             ]
             assert order == sorted(order)
             await tab.click("#camera-on")
-            await tab.wait_for(text("camera-text") + ".includes('No face is seen')", 20)
+            await tab.wait_for(text("camera-text") + ".includes('No face found')", 20)
             await tab.click("#camera-off")
             assert not await tab.evaluate(shown("camera-box"))
             assert tab.problems == []
@@ -166,7 +166,7 @@ def test_a_file_that_is_too_large_is_refused_in_one_line(port, files, tmp_path):
             await tab.wait_for(READY, 30)
             await tab.choose_file("#clip-file", tmp_path / "big.mp4")
             await tab.wait_for(shown("error"))
-            assert "2147.5 MB, and the studio takes 5.0 MB at most" in await tab.evaluate(text("error"))
+            assert "2147.5 MB; the studio accepts 5.0 MB at most" in await tab.evaluate(text("error"))
             assert tab.problems == []
 
     run(test(), 60)
