@@ -156,6 +156,7 @@ def report(results: dict[str, Any]) -> str:
         stills=", ".join(sorted({name.split(",")[0] for name in shown["rows"] if name.endswith(", relative")})),
         pictures=table(header, [pictures.cells(name, row) for name, row in shown["rows"].items()]),
         people=len(shown["people"]),
+        left=LEFT.format(shown["of"]) if shown["of"] > len(shown["people"]) else "",
         motion=table(list(MOTION), [motion_cells(row) for row in moved["rows"]]),
         **{
             f"{part}_{key}": results[part]["machine"][key] for part in PARTS for key in ("command", "processor", "date")
@@ -172,6 +173,7 @@ def motion_cells(row: dict[str, Any]) -> list[str]:
 
 
 MOTION = ("second clip from", "sent", "seen", "features", "people", "named [95 %]", "among five", "chance")
+LEFT = "\nOf the {} people kept for validation those are the first; the others were not drawn."
 TEXT = """# How anonymous is an avatar?
 
 A picture of somebody else, or a 3-D head, hides what a person looks like. It does not hide who moves it from somebody
@@ -191,7 +193,7 @@ intervals of 95 % resample people.
 sees is drawn from 96 frames of each person's first clip, three of which are described by dlib's identity
 network. It takes less than 0.6 as the same person. *Relative* is what a call sends for a chosen picture, *absolute*
 is `kinecast animate --absolute`, *me* is what a call shows when no avatar is chosen. *Named* is how often, of all
-these people, the right one was nearest: by chance one of {people}.
+these people, the right one was nearest: by chance one of {people}.{left}
 
 {pictures}
 
@@ -214,16 +216,12 @@ fairer figures, of fewer people, some of whom may have been filmed twice in one 
 ## In plain words
 
 - In pictures, nobody comes out as the person who moves them. Absolute motion bends the chosen picture towards that
-  person
-    (it is farther from the chosen picture, and a little nearer to the person); relative motion, which a call sends,
-  hardly
-  does. Of so few people the share that is named is not resolved from chance.
+  person (it is farther from the chosen picture, and a little nearer to the person); relative motion, which a call
+  sends, hardly does. Of so few people the share that is named is not resolved from chance.
 - Sent as it is, motion holds the face's own shape: it names most people.
 - For an avatar, changes since the first frame are sent, on the shape of the avatar; mouth and eyes open as far as
-  theirs do. That lowers the share of people who are
-    recognised. It does not bring it to chance: how strongly and fast somebody nods, blinks and speaks is that
-  person's own. `moves alone` shows how much of
-  it is style.
+  theirs do. That lowers the share of people who are recognised. It does not bring it to chance: how strongly and fast
+  somebody nods, blinks and speaks is that person's own. `moves alone` shows how much of it is style.
 - A 3-D head is sent the same numbers as a picture, and hides as much and as little of the motion.
 - Voices are not changed. What is said, the background in a picture of yourself, times and network addresses were not
   looked at.
@@ -259,8 +257,9 @@ def main() -> None:
         results["motion"] = {"machine": machine, "rows": by_motion(model, args, people)}
         write_results(args.output, results)
     if "pictures" in args.part:
-        chosen = dict([(p, c) for p, c in people.items() if kept.match(p)][: args.shown])
-        results["pictures"] = {"machine": machine, **by_pictures(model, args, chosen)}
+        keepers = [(p, c) for p, c in people.items() if kept.match(p)]
+        chosen = dict(keepers[: args.shown])
+        results["pictures"] = {"machine": machine, "of": len(keepers), **by_pictures(model, args, chosen)}
         write_results(args.output, results)
     if set(results) != set(PARTS):
         return

@@ -3,9 +3,9 @@
 The portrait is scikit-image's astronaut, enlarged, and driven by herself, leaning. Each case runs as its own process on
 a short and a long clip: memory must not grow with the clip, and stay below 1.5 GB. Seconds are of processor time for
 one more frame, so that other work on the machine counts little; load is the machine's mean of fifteen minutes. Exit
-code 1 if memory is above either bound. With
---output, what is measured is kept after each case, and a run that was interrupted goes on. Both clips are longer than
-what the encoder looks ahead (some fifty frames), whose pictures would pass for growth.
+code 1 if memory is above either bound. With --output, what is measured is kept after each case, and a run that was
+interrupted goes on. Both clips are longer than what the encoder looks ahead (some fifty frames), whose pictures would
+pass for growth. With --long, memory is looked at every second instead, on one clip of so many frames.
 
     python benchmarks/portrait.py --output benchmarks/results/portrait.json
 """
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,30 +70,48 @@ def run(options: list[str]) -> dict[str, float]:
     return dict(said)
 
 
-def kept(path: Path | None, results: dict[str, Any]) -> dict[str, Any]:
-    """Return the cases that an earlier run of the same options has measured."""
+def watched(options: list[str]) -> dict[str, Any]:
+    """Run `kinecast animate` with options; return its resident MiB by seconds, and how they grew in the second half."""
+    command = [sys.executable, "-m", "kinecast", "animate", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    began, mib = time.monotonic(), []
+    while process.poll() is None:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+        mib.append((round(time.monotonic() - began, 1), round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)))
+        time.sleep(1)
+    if process.returncode:
+        sys.exit(f"kinecast animate {' '.join(options)}: it failed")
+    fifth = max(len(mib) // 5, 1)
+    parts = [[value for _, value in mib[at : at + fifth]] for at in (2 * fifth, 4 * fifth)]
+    return {"mib": mib, "growth": float(np.median(parts[1]) / np.median(parts[0]))}
+
+
+def kept(path: Path | None, results: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the cases that an earlier run of the same options has measured, and those of long clips."""
     if path is None or not path.exists():
-        return {}
+        return {}, {}
     before = json.loads(path.read_text())
     same = all(before.get(name) == results[name] for name in ("frames", "engine"))
-    return dict(before["cases"]) if same else {}
+    return (dict(before["cases"]), dict(before.get("long", {}))) if same else ({}, {})
 
 
 def main() -> int:
     """Measure, print the table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs=2, default=(80, 240), metavar=("SHORT", "LONG"))
+    parser.add_argument("--long", type=int, metavar="FRAMES", help="of one clip, on which memory is looked at instead")
     parser.add_argument("--engine", default="fast", help="of the backbone (%(default)s)")
     parser.add_argument("--cases", nargs="+", help="measure only these, by their names in the table")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args()
     results: dict[str, Any] = {"machine": describe(), "frames": list(args.frames), "engine": args.engine}
     results |= {"growth": GROWTH, "most_mib": MOST_MIB}
-    figures = kept(args.output, results)
+    figures, results["long"] = kept(args.output, results)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sources = pictures(folder)
-        clips = [draw_clip(folder / f"{frames}.mp4", frames) for frames in args.frames]
+        lengths = [args.long] if args.long else args.frames
+        clips = [draw_clip(folder / f"{frames}.mp4", frames) for frames in lengths]
         cases = {
             "square of 256": ("1 MP", ["--size", "256"]),
             "square of 512": ("1 MP", ["--size", "512"]),
@@ -102,13 +121,17 @@ def main() -> int:
             "whole, 12 MP": ("12 MP", []),
         }
         for case, (picture, options) in cases.items():
-            if case in figures or (args.cases and case not in args.cases):
+            if (case in figures and not args.long) or (args.cases and case not in args.cases):
                 continue
             common = ["--source", str(sources[picture]), "--model", "mesh", "--engine", args.engine, *options]
-            short, long = (
-                run([*common, "--driving", str(clip), "-o", str(folder / "out.mp4"), "--device", "cpu"])
-                for clip in clips
-            )
+            commands = [[*common, "--driving", str(c), "-o", str(folder / "out.mp4"), "--device", "cpu"] for c in clips]
+            if args.long:
+                looked = watched(commands[0])
+                results["long"] = results["long"] | {case: {"frames": args.long, **looked}}
+                print(f"{case}, {args.long} frames: growth {looked['growth']:.3f}", flush=True)
+                write_results(args.output, {**results, "cases": figures})
+                continue
+            short, long = map(run, commands)
             figures[case] = {
                 "mib": [short["mib"], long["mib"]],
                 "growth": long["mib"] / short["mib"],
@@ -121,7 +144,14 @@ def main() -> int:
         seconds = f["cpu_seconds_a_frame"]
         mib = [f"{mib:.0f}" for mib in f["mib"]]
         rows.append(
-            [case, *mib, f"{f['growth']:.3f}", f"{1000 * seconds:.0f}", f"{FPS * seconds:.1f}", f"{f['load']:.0f}"]
+            [
+                case,
+                *mib,
+                f"{f['growth']:.3f}",
+                f"{1000 * seconds:.0f}",
+                f"{FPS * seconds:.1f}",
+                f"{f['load']:.0f}" if "load" in f else "-",
+            ]
         )
     heads = ["output", *(f"MiB, {frames} frames" for frames in args.frames), "growth", "CPU ms per frame"]
     print(table([*heads, f"CPU s per second at {FPS} fps", "load"], rows))

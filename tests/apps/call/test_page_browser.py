@@ -104,6 +104,7 @@ def test_muting_the_picture_stops_the_camera(port):
             await tab.click("#mute-video")
             await tab.wait_for("document.getElementById('mine').srcObject === null")
             assert await tab.evaluate("document.getElementById('mute-video').ariaPressed") == "true"
+            assert await tab.evaluate("document.getElementById('mute-video').ariaLabel") == "Picture off, mute"
             assert await tab.evaluate(text("#no-camera-line")) == "Your picture is off."
             await until(lambda: client.session.calls[-1] == ("muted", True, True))
             before = len(client.session.frames)

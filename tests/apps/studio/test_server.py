@@ -96,7 +96,7 @@ def test_a_video_of_a_3d_head_needs_no_portrait(tmp_path):
             assert np.abs(made[0][0] - made[0][3]).mean() > 0.5  # it leans
             assert np.abs(made[0][0] - made[1][0]).mean() > 1  # and turns
 
-    run(test())
+    run(test(), 180)
 
 
 def test_a_video_can_be_cancelled_and_nothing_of_it_stays(lean):

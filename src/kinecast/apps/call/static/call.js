@@ -393,8 +393,9 @@ $("avatar-file").onchange = async ({ target }) => {
 function sendMuted() {
   for (const [id, name, off] of [["mute-video", "Picture", muted.video], ["mute-audio", "Sound", muted.audio]]) {
     $(id).setAttribute("aria-pressed", off);
-    $(id).setAttribute("aria-label", `Mute my ${name.toLowerCase()}`);
-    $(id).querySelector("span").textContent = `${name} ${off ? "off" : "on"}`;
+    const text = `${name} ${off ? "off" : "on"}`; // what is seen is part of what is said, for who speaks to the page
+    $(id).setAttribute("aria-label", `${text}, mute`);
+    $(id).querySelector("span").textContent = text;
   }
   link.send("mute", muted);
 }
