@@ -51,7 +51,7 @@ def call(
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
     fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
-    quality: Annotated[int, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
+    quality: Annotated[float, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
     forecast: Annotated[
         str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped, or a forecaster.")
     ] = "auto",

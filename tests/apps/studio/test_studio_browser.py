@@ -172,6 +172,21 @@ def test_a_file_that_is_too_large_is_refused_in_one_line(port, files, tmp_path):
     run(test(), 60)
 
 
+def test_a_file_that_is_gone_does_not_end_the_page(port, files, tmp_path):
+    async def test():
+        async with serve() as page, drive(port) as chromium:
+            tab = await chromium.tab()
+            await tab.goto(page.server.site.address)
+            await tab.wait_for(READY, 30)
+            await tab.choose_file(".portrait-file", tmp_path / "gone.png")
+            await tab.wait_for(text("error") + ".includes('could not be sent: choose it again')")
+            assert await tab.evaluate(READY)
+            await tab.choose_file(".portrait-file", files[0])
+            await tab.wait_for(shown("preview"), 20)
+
+    run(test(), 60)
+
+
 def test_a_3d_head_follows_sliders_and_files_are_checked(port, files, tmp_path):
     canvas = (
         "(() => { const c = new OffscreenCanvas(48, 48).getContext('2d');"
@@ -196,6 +211,12 @@ def test_a_3d_head_follows_sliders_and_files_are_checked(port, files, tmp_path):
             assert await tab.evaluate(canvas) != rest
             assert await tab.evaluate("document.getElementById('make').disabled")
             assert not await tab.evaluate("document.getElementById('picture').disabled")
+            await tab.choose_file("#clip-file", files[1])
+            await tab.wait_for("!document.getElementById('make').disabled", 60)
+            await tab.click("#make")
+            await tab.wait_for(shown("job"), 60)
+            await tab.click("#cancel")
+            await tab.wait_for("!" + shown("job"), 60)
 
             bad = tmp_path / "head.glb"
             bad.write_bytes(glb(triangle_head()[0] | {"images": [{"uri": "https://a.example/b.png"}]}, b"\0" * 52))

@@ -382,7 +382,7 @@ $("save").onsubmit = (event) => {
   trying(async () => {
     $("result").hidden = true;
     saidQuarter = -1;
-    await server.ask("POST", "/video", { ...seen(), kind: chosen("kind") });
+    await server.ask("POST", "/video", { ...seen(), view: isHead() ? "3d" : chosen("view"), kind: chosen("kind") });
     await update();
     $("cancel").focus();
     watch();
@@ -455,11 +455,12 @@ function arrange() {
     $("clip-progress").max = Math.max(length, 1);
     $("clip-progress").value = clip.known;
   }
-  const isReady = portrait && !isHeadShown && looking?.state === "done";
+  const isReady = isSource() && looking?.state === "done";
   $("make").disabled = !isReady || isMaking;
   $("picture").disabled = !isSource();
-  $("save-hint").hidden = Boolean(isReady);
-  $("save-hint").textContent = isHeadShown ? "Of a 3-D head the picture that is seen can be saved." : isLooking && portrait ? "The video can be made once the clip has been looked at." : clip ? "A video needs a portrait too." : portrait ? "A video needs a clip, or a recording of the camera." : "A video needs a portrait and a clip.";
+  const isPlain = isHeadShown && puppet.isFile; // a head of whose look the video shows less than the page
+  $("save-hint").hidden = Boolean(isReady) && !isPlain;
+  $("save-hint").textContent = isReady ? "The video shows this head in its plain colours, without textures." : isLooking && isSource() ? "The video can be made once the clip has been looked at." : clip ? "A video needs a portrait too." : isSource() ? "A video needs a clip, or a recording of the camera." : "A video needs a portrait and a clip.";
   $("save").hidden = isMaking;
   $("job").hidden = !isMaking;
   if (isMaking) arrangeJob(video);
