@@ -95,6 +95,12 @@ def test_the_codec_is_of_bytes_and_integers() -> None:
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 
+def test_the_command_line_answers_without_torch() -> None:
+    code = "import sys, kinecast.cli; print(*sys.modules.keys() & {'torch', 'numpy', 'scipy', 'av', 'skimage'})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
 def test_no_module_needs_itself_to_be_imported() -> None:
     needs = {}
     for file in SOURCE.rglob("*.py"):

@@ -131,7 +131,12 @@ def test_no_frame_is_searched_for_a_face_twice(clip, tmp_path, monkeypatch):
 
     def counting():
         detect = follow()
-        return lambda frames: (seen.append(len(frames)), detect(frames))[1]
+
+        def counted(frames):
+            seen.append(len(frames))
+            return detect(frames)
+
+        return counted
 
     monkeypatch.setattr(model, "follow", counting)
     encode_clip(model, clip, tmp_path / "m.kcm", EncodeOptions(model_name="tiny"))

@@ -65,8 +65,8 @@ def camera(
 ) -> None:
     """Show a portrait, moved by your camera, as a virtual camera that meeting programs can choose.
 
-    Keys, in the terminal and on the page: 1 to 9 choose the portrait, c takes your present pose for the neutral one, q
-    ends. Nothing leaves the machine.
+    Keys, in the terminal and on the page: 1 to 9 choose the portrait, c takes your current pose as neutral, q
+    quits. Nothing leaves the machine.
     """
     from kinecast.files import existing_file
     from kinecast.media.video import probe

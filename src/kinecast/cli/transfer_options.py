@@ -1,11 +1,13 @@
 """Options of `kinecast animate` for applying one person's motion to another's picture."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kinecast.errors import KinecastError
-from kinecast.models.transfer import REGIONS, Transfer, regions, strengths
+
+if TYPE_CHECKING:  # which imports torch: the command line answers without it
+    from kinecast.models.transfer import Transfer
 
 StrengthOption = Annotated[
     str | None,
@@ -25,12 +27,14 @@ _KINDS = ("relative", "absolute", "mixed")
 
 def transfer_of(
     mode: str | None, relative: bool | None, strength: str | None, region: str, eyes: float | None, lips: float | None
-) -> tuple[str | None, bool | None, Transfer]:
+) -> tuple[str | None, bool | None, "Transfer"]:
     """Return the mode for `AnimateOptions`, whether motion is relative, and the transfer options.
 
     Raises:
         KinecastError: a value is not allowed.
     """
+    from kinecast.models.transfer import REGIONS, Transfer, regions, strengths
+
     moving = dict.fromkeys(REGIONS, 0.0) | dict.fromkeys(regions(region), 1.0)
     factors = strengths(strength) if strength else {}
     moving = {name: share * factors.get(name, 1.0) for name, share in moving.items()}

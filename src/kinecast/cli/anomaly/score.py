@@ -55,7 +55,7 @@ def score(
     ] = None,
     steps: Annotated[int, typer.Option("--steps", help="Training steps of a forecaster trained here.")] = 300,
     fault_at: Annotated[
-        int | None, typer.Option("--fault-at", help="Frame in which a known fault happens: lead times are told.")
+        int | None, typer.Option("--fault-at", help="Frame of a known fault, to report lead times.")
     ] = None,
     svg: Annotated[bool, typer.Option("--svg", help="Write figures as SVG instead of PNG.")] = False,
     crop: CropOption = "center",
@@ -70,7 +70,7 @@ def score(
     """Score each frame against a forecast made before it; alarms at a guaranteed rate, and early warnings.
 
     Thresholds are split conformal: they keep the promised rate if new normal clips are like those given. A camera is
-    watched until Ctrl-C or --limit. Of clips the forecast of the second around the alarm, or before --fault-at, is
+    watched until Ctrl-C or --limit. For clips, the forecast of the second around the alarm, or before --fault-at, is
     drawn as pictures, with a heat map of surprise.
     """
     needs("kinecast anomaly", "plot")

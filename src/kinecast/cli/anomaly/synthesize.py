@@ -44,9 +44,12 @@ def synthesize(
     ] = 8,
     ahead: Annotated[int, typer.Option("--ahead", help="Frames that follow: the sampled future.")] = 16,
     part: Annotated[
-        int, typer.Option("--part", help="Numbers in a row that a defect is of: 1 for joints, 6 for FOMM keypoints.")
+        int,
+        typer.Option("--part", help="Consecutive numbers that a defect changes: 1 for joints, 6 for FOMM keypoints."),
     ] = 1,
-    samples: Annotated[int, typer.Option("--samples", help="Futures of which a tail is the least typical.")] = 64,
+    samples: Annotated[
+        int, typer.Option("--samples", help="Futures drawn per tail sample; the least typical is kept.")
+    ] = 64,
     clips: Annotated[
         bool, typer.Option("--clips", help="Render each sample as a clip, too; normal clips must be pictures.")
     ] = False,
@@ -60,8 +63,8 @@ def synthesize(
 ) -> None:
     """Sample futures of normal motion, change some as faults would, and write them with labels.
 
-    Resumes after an interruption, and more samples may be asked for later. A folder with another set is refused;
-    what is there is never overwritten.
+    Resumes after an interruption; a larger --count adds samples. A folder with another set is refused; existing files
+    are never overwritten.
     """
     from kinecast.apps.anomaly.defect_set import WEIGHTS, check_manifest, hash_of, manifest_of, write_set
     from kinecast.apps.anomaly.synthesis import SynthesisConfig, plan
