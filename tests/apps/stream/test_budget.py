@@ -16,7 +16,7 @@ from faces_in_motion import face_frames, tiny_mesh
 from helpers import write_clip
 from kinecast.apps.stream.clips import EncodeOptions, decode_clip, encode_clip, read_motion
 from kinecast.apps.stream.drawing import Drawer
-from kinecast.apps.stream.key_pictures import code_to_size
+from kinecast.apps.stream.key_pictures import KeyPictures, code_to_size
 from kinecast.apps.stream.options import layout_for_quality
 from kinecast.codec import Header, MotionPacket, ReferenceChunk, StreamReader, split_picture
 from kinecast.codec.decoder import DecodedFrame
@@ -127,6 +127,22 @@ def test_no_frame_is_drawn_from_a_later_one(streams):
                 assert unit.picture in known and unit.first >= frames  # before the packet that holds its frame
             elif isinstance(unit, MotionPacket):
                 frames = unit.frame
+
+
+def test_pictures_that_show_no_face_in_what_is_left_are_not_sent(film, tmp_path, monkeypatch):
+    """They were enlarged until they showed one, whatever the budget."""
+    source, tried = KeyPictures._source, list[int]()
+
+    def demanding(self: KeyPictures, data: bytes) -> Any:
+        tried.append(len(data))
+        if len(data) < 4000 and self.pictures:  # after the first
+            raise KinecastError("source: expected a face, found none")
+        return source(self, data)
+
+    monkeypatch.setattr(KeyPictures, "_source", demanding)
+    report = encode_clip(MODEL, film, tmp_path / "film.kcm", options(4))
+    assert len(tried) > 2 and max(tried) < 5000
+    assert report["pictures"] == 1 and report["total_kbps"] <= 1.05 * 4
 
 
 def test_a_still_film_gets_one_good_picture(tmp_path):

@@ -9,6 +9,7 @@ Notation: D numbers per frame.
 """
 
 import io
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ class Reference:
     @property
     def size(self) -> int:
         """Bytes of its chunks."""
-        return sum(len(bytes(chunk)) for chunk in split_picture(self.data, self.mime, self.number))
+        return _chunked(self.data, self.mime, self.number)
 
 
 @dataclass
@@ -106,6 +107,7 @@ class KeyPictures:
                 stretch = now
             if i == self.opening:
                 self._current = self._coded(i, frame)
+                assert self._current is not None
                 self.pictures.append(self._current)
             elif i > self.opening and self.present[i] and (i - self.opening) % self._stride == 0:
                 self._look(i, frame)
@@ -158,8 +160,8 @@ class KeyPictures:
         bound = current.floor * (1 + _GROWN / max(full, 1)) + _LEAST
         time = self.edges[i]
         if full >= 1 and error > bound and time >= self._pause and self.edges[-1] - time >= _LAST:
-            new = self._coded(i, frame)
-            if new.floor < _BETTER * error:
+            new = self._coded(i, frame, self._bank(i))
+            if new is not None and new.floor < _BETTER * error:
                 self.pictures.append(new)
                 self._choose(i, new)
                 error = new.floor
@@ -173,12 +175,18 @@ class KeyPictures:
         if reference.first != frame:
             self._spent += _CHOICE
 
-    def _coded(self, i: int, frame: Tensor) -> Reference:
-        """Code a frame as a picture of the usual size, larger where it shows nothing to draw from."""
+    def _coded(self, i: int, frame: Tensor, most: float = math.inf) -> Reference | None:
+        """Code a frame as a picture of the usual size, larger where it shows nothing to draw from.
+
+        Returns:
+            None where it shows nothing in `most` bytes either.
+        """
         pixels = (frame.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        size = self._one
+        size, number = self._one, len(self.pictures) & MAX_NUMBER
         while True:
             data, mime = code_to_size(pixels, int(size))
+            if _chunked(data, mime, number) + _CHOICE > most:
+                return None
             try:
                 source = self._source(data)
                 break
@@ -186,7 +194,7 @@ class KeyPictures:
                 if size > pixels.size:
                     raise
                 size *= 1.5
-        reference = Reference(len(self.pictures) & MAX_NUMBER, i, pixels, data, mime, source, self.shown[i])
+        reference = Reference(number, i, pixels, data, mime, source, self.shown[i])
         reference.floor = self._error(reference, self.shown[i], _shrunk(frame[None].to(self.backbone.device)))
         return reference
 
@@ -226,6 +234,11 @@ class KeyPictures:
             picture.source, picture.data, picture.mime = self._source(data), data, mime
         except KinecastError:
             return  # what was coded before shows a face
+
+
+def _chunked(data: bytes, mime: str, number: int) -> int:
+    """Return the bytes of a picture's chunks."""
+    return sum(len(bytes(chunk)) for chunk in split_picture(data, mime, number))
 
 
 def _shrunk(frames: Tensor) -> Tensor:
