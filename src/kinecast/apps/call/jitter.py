@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinecast.codec.packets import MotionPacket, unwrap
+from kinecast.codec.packets import MotionPacket
+from kinecast.codec.wire import unwrap
 
 MAX_WAITING = 128  # packets: 2 s at 60 frames per second
 _SEEN = 256  # packets used to fit the clock
