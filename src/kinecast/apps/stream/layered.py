@@ -99,10 +99,10 @@ def layer_pictures(backbone: "Backbone", picture: np.ndarray, layers: int, quali
     best = code_picture(picture, quality)
     area = picture.shape[0] * picture.shape[1] / 256**2
     bounds = np.geomspace(min(_BASE_PICTURE * area, len(best[0])), len(best[0]), layers)[:-1]
-    return [*(_drawable(backbone, picture, bound) for bound in bounds), best]
+    return [*(drawable(backbone, picture, bound) for bound in bounds), best]
 
 
-def _drawable(backbone: "Backbone", picture: np.ndarray, most: float) -> tuple[bytes, str]:
+def drawable(backbone: "Backbone", picture: np.ndarray, most: float) -> tuple[bytes, str]:
     """Code a picture as well as `most` bytes allow, or in so many more that it shows what is drawn from."""
     while True:
         data, mime = code_to_size(picture, int(most))
