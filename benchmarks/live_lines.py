@@ -1,10 +1,10 @@
 """A call through lines of 3, 10 and 30 kbps, with and without loss, between two network namespaces, as root.
 
-Each end's device sends so many kilobits of IP packets per second (the kernel's token bucket, a queue of 6000 bytes); the
-program that passes packets on loses its share. The line is limited from the first frames on: connecting takes some 20 kB.
-The camera of one end changes its scene every few seconds: two clips in turn. What counts is what the other end sees.
+Each end's device sends so many kilobits of IP packets per second (the kernel's token bucket, a queue of 6000 bytes);
+the program that passes packets on loses its share. The line is limited from the first frames on, once connected. The
+camera of one end changes its scene every few seconds: two clips in turn. What counts is what the other end sees.
 
-    python benchmarks/live_lines.py CLIP CLIP --seconds 40 --sheet out/lines.png --output benchmarks/results/live_lines.json
+    python benchmarks/live_lines.py CLIP CLIP --sheet out/lines.png --output benchmarks/results/live_lines.json
 
 kbps are of IP packets, by the device's own count. Latency is from capture to show. A frame is frozen where nothing came
 for a second. A scene is repaired when what is shown is nearer to the new scene's frame than to the old one's.

@@ -1,8 +1,8 @@
 """Two network namespaces whose only link loses, delays and reorders IP packets: what a call is on a bad network.
 
 Each namespace has a TUN device; this process passes packets from one to the other. Everything between two programs in
-them takes this way: ICE, DTLS and SCTP with its reliable channel. A rate is the kernel's (token bucket). Needs root, `ip`
-and /dev/net/tun.
+them takes this way: ICE, DTLS and SCTP with its reliable channel. A rate is the kernel's (token bucket). Needs root,
+`ip` and /dev/net/tun.
 """
 
 import asyncio

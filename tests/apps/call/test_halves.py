@@ -506,7 +506,6 @@ def test_motion_before_the_header_or_of_another_packing_is_refused():
     one.take_header(good_header())
     for packet in (
         MotionPacket(0, 0, 64, b"x"),
-        MotionPacket(0, 0, 1, b"x", skips=True),
         MotionPacket(9, 0, 1, b"", 7),
         MotionPacket(9, 0, 1, b"", layer=1),
     ):

@@ -188,7 +188,7 @@ class Receiver:
         Raises:
             KinecastError: of too many frames or a layer, or before the stream's header.
         """
-        if packet.count > MAX_FRAMES or packet.skips != (packet.count > 1) or packet.back > 1 or packet.layer:
+        if packet.count > MAX_FRAMES or packet.back > 1 or packet.layer:
             raise KinecastError(
                 f"motion packet: expected 1 to {MAX_FRAMES} frames per packet in a call, found another packing"
             )
