@@ -1,6 +1,6 @@
 """Kilobits a second of `mesh` motion, and what they cost in pixels, on people who are in no table.
 
-    python benchmarks/mesh_motion.py ../shared/data -o runs/mesh-motion
+    python recipes/mesh_motion.py ../shared/data -o runs/mesh-motion
     python benchmarks/mesh_rate.py runs/mesh-motion ../shared/data -o docs/results/rate-mesh
 
 Every way to send the motion is measured by its rate and by how far the landmarks move from those of unquantised motion,
@@ -44,7 +44,7 @@ class Way:
     """One way to send motion: steps, tables, and what is left out and shown instead."""
 
     name: str
-    quality: int = 2
+    quality: float = 2
     profile: str = "auto"
     filler: str = "hold"
     every: int = 1
@@ -55,9 +55,9 @@ class Way:
 def ways(forecasts: list[str]) -> list[Way]:
     """Return all that are compared."""
     found = [Way(f"every frame, quality {q}, generic tables", q, "generic") for q in (4,)]
-    found += [Way(f"every frame, quality {q}", q) for q in (5, 4, 3, 2)]
+    found += [Way(f"every frame, quality {q}", q) for q in (5, 4, 3.8, 3.6, 3, 2)]
     found += [Way(f"every frame, quality {q}, smoothed", q, smooth=True) for q in (5, 4)]
-    for q, k in ((5, 2), (4, 2), (4, 3)):
+    for q, k in ((5, 2), (4, 2), (3.6, 2), (3.4, 2), (4, 3)):
         found.append(Way(f"one frame in {k}, quality {q}, interpolated", q, filler=INTERPOLATE, every=k))
     for name in forecasts:
         found += [Way(f"closed loop, {name}, {t:g} steps, quality 4", 4, filler=name, tolerance=t) for t in (0.5, 1.0)]

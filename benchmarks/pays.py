@@ -1,6 +1,6 @@
 """Does a forecast pay in a call? Landmarks, look and identity per kbps and per lost packet, by what fills the gaps.
 
-    python benchmarks/mesh_motion.py ../shared/data -o runs/mesh-motion --train 80
+    python recipes/mesh_motion.py ../shared/data -o runs/mesh-motion --train 80
     python benchmarks/pays.py runs/mesh-motion ../shared/data --fit ridge var --pictures 20 --face-api package/model \
         --cache runs/pays --json docs/results/pays.json --report docs/results/pays.md
 

@@ -2,7 +2,8 @@
 
 The portrait is scikit-image's astronaut, enlarged, and driven by herself, leaning. Each case runs as its own process on
 a short and a long clip: memory must not grow with the clip, and stay below 1.5 GB. Seconds are of processor time for
-one more frame, so that other work on the machine counts little. Exit code 1 if memory is above either bound. With
+one more frame, so that other work on the machine counts little; load is the machine's mean of fifteen minutes. Exit
+code 1 if memory is above either bound. With
 --output, what is measured is kept after each case, and a run that was interrupted goes on. Both clips are longer than
 what the encoder looks ahead (some fifty frames), whose pictures would pass for growth.
 
@@ -11,6 +12,7 @@ what the encoder looks ahead (some fifty frames), whose pictures would pass for 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -79,7 +81,7 @@ def kept(path: Path | None, results: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     """Measure, print the table, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, nargs=2, default=(80, 200), metavar=("SHORT", "LONG"))
+    parser.add_argument("--frames", type=int, nargs=2, default=(80, 240), metavar=("SHORT", "LONG"))
     parser.add_argument("--engine", default="fast", help="of the backbone (%(default)s)")
     parser.add_argument("--cases", nargs="+", help="measure only these, by their names in the table")
     parser.add_argument("--output", type=Path, help="JSON file to write")
@@ -111,15 +113,18 @@ def main() -> int:
                 "mib": [short["mib"], long["mib"]],
                 "growth": long["mib"] / short["mib"],
                 "cpu_seconds_a_frame": (long["cpu"] - short["cpu"]) / (args.frames[1] - args.frames[0]),
+                "load": round(os.getloadavg()[2], 1),
             }
             write_results(args.output, {**results, "cases": figures})
     rows = []
     for case, f in figures.items():
         seconds = f["cpu_seconds_a_frame"]
         mib = [f"{mib:.0f}" for mib in f["mib"]]
-        rows.append([case, *mib, f"{f['growth']:.3f}", f"{1000 * seconds:.0f}", f"{FPS * seconds:.1f}"])
+        rows.append(
+            [case, *mib, f"{f['growth']:.3f}", f"{1000 * seconds:.0f}", f"{FPS * seconds:.1f}", f"{f['load']:.0f}"]
+        )
     heads = ["output", *(f"MiB, {frames} frames" for frames in args.frames), "growth", "CPU ms per frame"]
-    print(table([*heads, f"CPU s per second at {FPS} fps"], rows))
+    print(table([*heads, f"CPU s per second at {FPS} fps", "load"], rows))
     bad = [case for case, f in figures.items() if f["growth"] > GROWTH or max(f["mib"]) > MOST_MIB]
     if bad:
         print(

@@ -12,7 +12,6 @@ are looked at for the report, and for nothing else.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from mesh_motion import clips_of
 
 from kinecast.faces import Landmarker

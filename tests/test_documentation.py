@@ -1,5 +1,7 @@
 """What the README and the documentation promise: their examples run, their commands and links exist."""
 
+import ast
+import inspect
 import re
 import runpy
 import shlex
@@ -12,6 +14,7 @@ import pytest
 import torch
 from typer.main import get_command
 
+import kinecast
 from kinecast import load_forecaster
 from kinecast.cli import app
 from kinecast.errors import KinecastError
@@ -55,6 +58,22 @@ def test_a_command_exists_with_its_options(line):
     assert {word for word in words if word.startswith("-")} <= known
 
 
+def calls():
+    """Yield what pages call of kinecast: where, the function's name, how many arguments, and those by name."""
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))):
+        for block in re.findall(r"^```python\n(?!--8<--)(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.Call) and re.fullmatch(r"kinecast\.\w+", ast.unparse(node.func)):
+                    name = ast.unparse(node.func).removeprefix("kinecast.")
+                    names = [str(each.arg) for each in node.keywords]
+                    yield pytest.param(name, len(node.args), names, id=f"{path.stem}-{name}")
+
+
+@pytest.mark.parametrize("name, count, names", list(calls()))
+def test_a_call_has_the_arguments_of_its_function(name, count, names):
+    inspect.signature(getattr(kinecast, name)).bind(*range(count), **dict.fromkeys(names))
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_a_link_leads_somewhere(link):
     assert (ROOT / link).exists()
@@ -74,6 +93,14 @@ def test_the_forecaster_of_the_tutorial_is_saved_and_forecasts(tmp_path, monkeyp
     futures = loaded.forecast(windows[:, :3], 4, samples=7, seed=1)
     assert futures.shape == (7, 5, 4, 2) and futures.std(dim=0).min() > 0
     torch.testing.assert_close(futures, model.forecast(windows[:, :3], 4, samples=7, seed=1))
+
+
+@pytest.mark.parametrize(
+    "page, file", [("backbone", "tests/toy_backbone.py"), ("forecaster", "docs/examples/mean_velocity.py")]
+)
+def test_a_tutorial_includes_its_example(page, file):
+    text = (ROOT / f"docs/tutorials/{page}.md").read_text()  # in a form that `ruff format` does not take for Python
+    assert f"```python\n--8<--\n{file}\n--8<--\n```" in text and (ROOT / file).exists()
 
 
 def test_the_animation_is_small_enough_for_a_page():

@@ -31,7 +31,10 @@ def names(requirements: list[str]) -> set[str]:
 
 def imported(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the first name of each foreign module that the files of a folder import, and where."""
-    ours = {"kinecast", *(path.stem for side in ("tests", "benchmarks") for path in (ROOT / side).rglob("*"))}
+    ours = {
+        "kinecast",
+        *(path.stem for side in ("tests", "benchmarks", "recipes") for path in (ROOT / side).rglob("*")),
+    }
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             for name in named(node):

@@ -17,7 +17,7 @@ from kinecast.apps.portrait.api import animate
 from kinecast.apps.portrait.driving import is_motion
 from kinecast.media.pictures import to_uint8
 from kinecast.models.mesh.arkit import blendshape_map
-from kinecast.models.mesh.controls import EYES, LIPS, Controls
+from kinecast.models.mesh.controls import EYES, LIPS
 from kinecast.models.mesh.geometry import rotation_matrix
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
@@ -111,7 +111,7 @@ def test_rates_of_time_codes(mesh: Mesh, tmp_path: Path) -> None:
 def test_jaw_and_lids_move_lips_and_lids() -> None:
     model = load_backbone("mesh", "cpu", "eager")
     assert isinstance(model, Mesh)
-    controls = Controls.of(model.topology.mean, model.expression.weights, model.expression.basis)
+    controls = model.controls()
     scores = torch.zeros(3, 51)
     for row, names in enumerate([(), ("jawOpen",), ("eyeBlinkLeft", "eyeBlinkRight")]):
         for name in names:
@@ -131,7 +131,7 @@ def test_a_person_the_map_has_not_seen_opens_lips_as_in_the_clip(data_folder: Pa
     faces.save(tmp_path / "face.csv", expected)
     found = blendshape_motion(model, tmp_path / "face.csv")
     assert isinstance(model, Mesh)
-    controls = Controls.of(model.topology.mean, model.expression.weights, model.expression.basis)
+    controls = model.controls()
     one, other = (
         torch.stack([controls.openings(e)[LIPS] for e in motion.components["expression"].double()]).numpy()
         for motion in (expected, found)

@@ -125,6 +125,19 @@ def test_a_clip_with_a_face_in_some_frames_is_encoded_and_drawn(clip, tmp_path):
     assert float(picture.std()) > 0.1  # not the grey of the first frame
 
 
+def test_no_frame_is_searched_for_a_face_twice(clip, tmp_path, monkeypatch):
+    model, seen = tiny_mesh(), list[int]()
+    follow = model.follow
+
+    def counting():
+        detect = follow()
+        return lambda frames: (seen.append(len(frames)), detect(frames))[1]
+
+    monkeypatch.setattr(model, "follow", counting)
+    encode_clip(model, clip, tmp_path / "m.kcm", EncodeOptions(model_name="tiny"))
+    assert sum(seen) == len(SHOWN)
+
+
 def test_a_clip_without_any_face_is_one_line(tmp_path):
     grey = write_clip(tmp_path / "grey.mp4", np.full((3, 64, 64, 3), 128, np.uint8))
     with pytest.raises(KinecastError, match="grey.mp4: expected a face in some frame, found none: choose another clip"):

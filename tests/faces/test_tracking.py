@@ -78,7 +78,7 @@ def test_the_face_meant_is_followed(landmarker):
 
 @pytest.mark.parametrize("which", ["tallest", 0, -1, "1.5", ""])
 def test_what_names_no_face_is_refused(which, landmarker):
-    with pytest.raises(KinecastError, match="expected largest, nearest or a number from 1"):
+    with pytest.raises(KinecastError, match="expected largest, nearest, or a number from 1"):
         Tracker(landmarker, which)
     assert face_choice("2") == 2
 

@@ -46,7 +46,7 @@ def call(
     head: Annotated[
         Path | None,
         typer.Option(
-            "--head", help="3-D head (.glb) drawn for another side that chose to be one. (default: kinecast's)"
+            "--head", help="3-D head (.glb) to draw if the other side shows itself as one. (default: kinecast's)"
         ),
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
@@ -57,7 +57,7 @@ def call(
             "--kbps", help="Send at most this, IP headers included. (default: no limit but what the line bears)"
         ),
     ] = None,
-    quality: Annotated[int, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
+    quality: Annotated[float, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
     forecast: Annotated[
         str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped, or a forecaster.")
     ] = "auto",

@@ -4,6 +4,9 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +47,27 @@ def clip_named(path: Path, strip: bool) -> str | Path:
     from kinecast.media.video import Strip
 
     return Strip(path) if strip else path
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the fields of its dataclass parameters as options of their own, in their place."""
+    groups: dict[str, Any] = {}
+    options: list[Parameter] = []
+    for each in signature(command, eval_str=True).parameters.values():
+        if is_dataclass(each.annotation):
+            groups[each.name] = each.annotation
+            options += signature(groups[each.name], eval_str=True).parameters.values()
+        else:
+            options.append(each)
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        made = {name: group(**{f.name: values.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**made, **values)
+
+    run.__signature__ = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in options])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in options}
+    return run
 
 
 def say(text: str) -> None:

@@ -23,7 +23,7 @@ def data_check(
         str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
     ] = None,
     person: Annotated[
-        str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person.")
+        str | None, typer.Option("--person", help="Layout clips: regular expression whose group matches the person.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Decoding processes.")] = 1,
     json: JsonOption = False,

@@ -54,11 +54,11 @@ def encode(
         ),
     ] = False,
     quality: Annotated[
-        int | None,
+        float | None,
         typer.Option(
             "--quality",
-            help="1 to 9: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians; with --gfv powers of "
-            "two at least as fine. (default: 5, or as the budget allows)",
+            help="1 to 9, 4.5 too: steps of 1/32 to 1/512 for positions, 8 times as wide for Jacobians; with --gfv "
+            "powers of two at least as fine. (default: 5, or as the budget allows)",
         ),
     ] = None,
     kbps: Annotated[

@@ -44,7 +44,9 @@ def train_forecaster(
     ] = None,
     person: Annotated[
         str | None,
-        typer.Option("--person", help="Regular expression whose group is the person in a clip's name. (default: id…_)"),
+        typer.Option(
+            "--person", help="Regular expression whose group matches the person in a clip's name. (default: id…_)"
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Resume an interrupted run.")] = True,
     device: DeviceOption = "auto",

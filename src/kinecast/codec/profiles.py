@@ -1,7 +1,7 @@
 """Prior knowledge of a kind of motion: integer weights and scales, trained on other people.
 
 Arrays are in coding order (`Layout.order`). "Normalised" means divided by `spread`; Q12 means that 4096 represents 1.
-`benchmarks/train_codec_tables.py` writes the files in `tables/`; `generic` needs none and suits any layout.
+`recipes/codec_tables.py` writes the files in `tables/`; `generic` needs none and suits any layout.
 """
 
 import hashlib

@@ -108,20 +108,20 @@ class Tracker:
         return smooth
 
 
-def face_choice(which: str | int) -> str | int:
-    """Check and return a choice of face: one of CHOICES, or a number from 1, also as a string.
+def face_choice(which: str | int, words: Sequence[str] = CHOICES) -> str | int:
+    """Check and return a choice of face: one of `words`, or a number from 1, also as a string.
 
     Raises:
         KinecastError: it is neither.
     """
-    if which in CHOICES:
+    if which in words:
         return which
     if isinstance(which, int) or which.isdecimal():
         number = int(which)
         if number >= 1:
             return number
     raise KinecastError(
-        f"face: expected {', '.join(CHOICES)} or a number from 1, counted from the left, found {which!r}"
+        f"face: expected {', '.join(words)}, or a number from 1, counted from the left, found {which!r}"
     )
 
 

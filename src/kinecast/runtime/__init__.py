@@ -38,7 +38,7 @@ def accelerate(model: "Backbone", engine: str = "auto", precision: str = "exact"
     """Return a backbone of the same contract and weights, run by an engine.
 
     Args:
-        model: as loaded, plain torch.
+        model: as loaded; of one that an engine runs already, its plain model is taken.
         engine: one of `ENGINES`; "auto" measures what there is and takes the fastest within the tolerance.
         precision: one of `PRECISIONS`, the least that is wanted.
 
@@ -46,7 +46,10 @@ def accelerate(model: "Backbone", engine: str = "auto", precision: str = "exact"
         KinecastError: a pair that does not exist, an extra that is missing, a device or a backbone without this engine,
             int8 without calibration.
     """
+    from kinecast.runtime.offers import plain
+
     check(engine, precision)
+    model = plain(model)
     if engine == "auto":
         from kinecast.runtime.auto import choose
 

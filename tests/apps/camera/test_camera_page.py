@@ -148,7 +148,7 @@ def test_it_fits_a_phone_says_that_no_face_is_seen_and_when_it_has_ended(port):
             await tab.resize(360, 740, True)
             async with served([GREY]) as (_, page, _http):
                 await tab.goto(page.site.address)
-                await tab.wait_for("document.getElementById('state').innerText.includes('No face is seen')", 30)
+                await tab.wait_for("document.getElementById('state').innerText.includes('No face found')", 30)
                 assert await tab.evaluate("document.documentElement.scrollWidth") <= 360
                 unnamed = await tab.evaluate(
                     "[...document.querySelectorAll('input, button, img')].filter((e) => e.checkVisibility() && "

@@ -62,6 +62,7 @@ def test_quality_chooses_the_steps():
     assert [part.step for part in layout_for_quality(motion, 7).components] == [256, 2048]
     assert [part.step for part in layout_for_quality(motion, 5).components] == [512, 4096]
     assert layout_for_quality(motion, 6).dim == motion.dim
+    assert [part.step for part in layout_for_quality(motion, 4.5).components] == [609, 4871]
     with pytest.raises(KinecastError, match=r"quality: expected 1 \(smallest\) to 9 \(finest\), found 10"):
         layout_for_quality(motion, 10)
 

@@ -76,6 +76,29 @@ def test_a_video_is_made_with_progress_and_can_be_fetched(lean, kind, tmp_path):
     run(test())
 
 
+def test_a_video_of_a_3d_head_needs_no_portrait(tmp_path):
+    async def test():
+        async with serve() as page:
+            await page.open()
+            short = write_clip(tmp_path / "lean.mp4", to_uint8(face_frames(4, 128)))
+            await page.json("PUT", "/clip", data=short.read_bytes())
+            await page.until("looking", "done")
+            status, line = await page.ask("POST", "/video", json=order() | {"view": "3d"})
+            assert status == 422 and b"3-D head: expected one" in line
+            await page.json("POST", "/head")
+            made = []
+            for turn in (0.0, 20.0):
+                assert (await page.ask("POST", "/video", json=order(turn=turn) | {"view": "3d"}))[0] == 202
+                assert (await page.until("video", "done", "failed"))["video"]["done"] == 4
+                (tmp_path / "head.mp4").write_bytes((await page.ask("GET", "/video"))[1])
+                made.append(np.stack(list(read_frames(tmp_path / "head.mp4"))).astype(int))
+            assert made[0].shape == (4, 512, 512, 3)
+            assert np.abs(made[0][0] - made[0][3]).mean() > 0.5  # it leans
+            assert np.abs(made[0][0] - made[1][0]).mean() > 1  # and turns
+
+    run(test())
+
+
 def test_a_video_can_be_cancelled_and_nothing_of_it_stays(lean):
     async def test():
         async with serve() as page:

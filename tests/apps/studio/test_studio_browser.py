@@ -147,7 +147,7 @@ def test_a_phone_sized_page_is_no_wider_than_its_window_and_all_is_labelled(port
             ]
             assert order == sorted(order)
             await tab.click("#camera-on")
-            await tab.wait_for(text("camera-text") + ".includes('No face is seen')", 20)
+            await tab.wait_for(text("camera-text") + ".includes('No face found')", 20)
             await tab.click("#camera-off")
             assert not await tab.evaluate(shown("camera-box"))
             assert tab.problems == []
@@ -166,8 +166,23 @@ def test_a_file_that_is_too_large_is_refused_in_one_line(port, files, tmp_path):
             await tab.wait_for(READY, 30)
             await tab.choose_file("#clip-file", tmp_path / "big.mp4")
             await tab.wait_for(shown("error"))
-            assert "2147.5 MB, and the studio takes 5.0 MB at most" in await tab.evaluate(text("error"))
+            assert "2147.5 MB; the studio accepts 5.0 MB at most" in await tab.evaluate(text("error"))
             assert tab.problems == []
+
+    run(test(), 60)
+
+
+def test_a_file_that_is_gone_does_not_end_the_page(port, files, tmp_path):
+    async def test():
+        async with serve() as page, drive(port) as chromium:
+            tab = await chromium.tab()
+            await tab.goto(page.server.site.address)
+            await tab.wait_for(READY, 30)
+            await tab.choose_file(".portrait-file", tmp_path / "gone.png")
+            await tab.wait_for(text("error") + ".includes('could not be sent: choose it again')")
+            assert await tab.evaluate(READY)
+            await tab.choose_file(".portrait-file", files[0])
+            await tab.wait_for(shown("preview"), 20)
 
     run(test(), 60)
 
@@ -196,6 +211,12 @@ def test_a_3d_head_follows_sliders_and_files_are_checked(port, files, tmp_path):
             assert await tab.evaluate(canvas) != rest
             assert await tab.evaluate("document.getElementById('make').disabled")
             assert not await tab.evaluate("document.getElementById('picture').disabled")
+            await tab.choose_file("#clip-file", files[1])
+            await tab.wait_for("!document.getElementById('make').disabled", 60)
+            await tab.click("#make")
+            await tab.wait_for(shown("job"), 60)
+            await tab.click("#cancel")
+            await tab.wait_for("!" + shown("job"), 60)
 
             bad = tmp_path / "head.glb"
             bad.write_bytes(glb(triangle_head()[0] | {"images": [{"uri": "https://a.example/b.png"}]}, b"\0" * 52))

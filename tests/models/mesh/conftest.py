@@ -16,4 +16,4 @@ def model() -> Mesh:
 
 @pytest.fixture(scope="module")
 def controls(model: Mesh) -> Controls:
-    return Controls.of(model.topology.mean, model.expression.weights, model.expression.basis)
+    return model.controls()

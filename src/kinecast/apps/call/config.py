@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kinecast.apps.heads.expression import HeadPose
-from kinecast.apps.stream.options import QUALITIES
+from kinecast.apps.stream.options import check_quality
 from kinecast.errors import KinecastError
 from kinecast.faces.landmarker import Face
 from kinecast.media.framing import check_reading
@@ -96,7 +96,7 @@ class CallConfig:
     precision: str = "exact"
     fps: float = 25.0
     kbps: float | None = None
-    quality: int = 5
+    quality: float = 5
     picture_quality: int = 60
     forecaster: str = "auto"
     avatar: Path | Literal["head"] | None = None
@@ -115,8 +115,7 @@ class CallConfig:
             raise KinecastError(f"fps: expected 1 to 60, found {self.fps}")
         if self.kbps is not None and not LEAST_KBPS <= self.kbps <= 10_000:
             raise KinecastError(f"rate: expected {LEAST_KBPS:g} to 10000 kbps, found {self.kbps}")
-        if self.quality not in QUALITIES:
-            raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {self.quality}")
+        check_quality(self.quality)
         if not 1 <= self.picture_quality <= 100:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
         if not 0 <= self.jitter_ms <= 1000:

@@ -46,7 +46,7 @@ SHARED = {
 }
 
 GLB = "model/gltf-binary"
-# What pages have that show 3-D heads. three.js is made by benchmarks/bundle_three.sh.
+# What pages have that show 3-D heads. three.js is made by recipes/bundle_three.sh.
 THREE_D = {
     "/head.js": StaticFile(LOCAL, "head.js", "text/javascript"),
     "/three.js": StaticFile(LOCAL, "three.js", "text/javascript"),

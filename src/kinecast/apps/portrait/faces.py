@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kinecast.errors import KinecastError
-from kinecast.faces import Face, Landmarker
+from kinecast.faces import Face, Landmarker, face_choice
 from kinecast.faces.detection import SAME, overlap
 from kinecast.faces.landmarker import LEAST_PRESENCE
 from kinecast.faces.topology import BLENDSHAPES
@@ -42,13 +42,7 @@ def face_option(which: str | int) -> str | int:
     Raises:
         KinecastError: it is none of these.
     """
-    if which in (LARGEST, ALL):
-        return which
-    if isinstance(which, int) or which.isdecimal():
-        number = int(which)
-        if number >= 1:
-            return number
-    raise KinecastError(f"face: expected {LARGEST}, {ALL}, or a number from 1, counted from the left, found {which!r}")
+    return face_choice(which, (LARGEST, ALL))
 
 
 def chosen(faces: Sequence[Face], which: str | int) -> list[Face]:

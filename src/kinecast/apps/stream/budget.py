@@ -67,7 +67,7 @@ class CodedMotion:
     layout: Layout
     tables: Profile
     packets: tuple[tuple[MotionPacket, int], ...]
-    quality: int
+    quality: float
 
     def beside(self, sound: SoundWriter | None = None) -> Beside:
         """Return what stands beside the motion, before its first frame."""
@@ -104,13 +104,13 @@ class Coder:
     `thinned` is given a layout and kbps, and None where frames are interpolated: then it is one frame in so many.
     """
 
-    layout: Callable[[int], Layout]
+    layout: Callable[[float], Layout]
     tables: Callable[[Layout], Profile]
     packing: Packing
     needs_face: bool
     thinned: Callable[[Layout, float], Schedule] | None = None
 
-    def code(self, recording: Recording, quality: int, schedule: Schedule | None) -> CodedMotion:
+    def code(self, recording: Recording, quality: float, schedule: Schedule | None) -> CodedMotion:
         """Code a recording's motion."""
         layout, came = self.layout(quality), 0
 
@@ -127,7 +127,7 @@ class Coder:
         packets = tuple((p, came) for p in encode_motion(vectors(), layout, tables, packing, schedule))
         return CodedMotion(recording, layout, tables, packets, quality)
 
-    def within(self, recording: Recording, kbps: float, quality: int | None = None) -> CodedMotion:
+    def within(self, recording: Recording, kbps: float, quality: float | None = None) -> CodedMotion:
         """Code a recording's motion as finely as its share of `kbps` allows, or as coarsely as can be."""
         size = 125 * motion_share(kbps) * recording.seconds
         if self.thinned is not None:
@@ -145,7 +145,7 @@ class Coder:
                 high = middle - 1
         return found or self.code(recording, rungs[0][0], EveryKth(rungs[0][1]))
 
-    def _thinned_within(self, recording: Recording, size: float, kbps: float, quality: int | None) -> CodedMotion:
+    def _thinned_within(self, recording: Recording, size: float, kbps: float, quality: float | None) -> CodedMotion:
         """Choose the finest steps with which all frames fit, or leave frames out at usual ones."""
         assert self.thinned is not None
         for q in (9, 8, 7, 6, 5) if quality is None else (quality,):
@@ -160,5 +160,5 @@ def motion_share(kbps: float) -> float:
     return float(_MOTION * kbps**_GROWTH)
 
 
-def _of_quality(quality: int) -> Sequence[tuple[int, int]]:
+def _of_quality(quality: float) -> Sequence[tuple[float, int]]:
     return [(quality, every) for every in (6, 4, 3, 2, 1)]

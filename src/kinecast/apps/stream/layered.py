@@ -37,7 +37,7 @@ _BASE_EVERY = 3  # one frame in three, for which the layers above it cost least 
 _BASE_PICTURE = 600  # bytes of 256x256: half a kilobit per second over ten seconds
 
 
-def layer_layouts(motion: Motion, layers: int, quality: int | None = None) -> tuple[list[Layout], list[int]]:
+def layer_layouts(motion: Motion, layers: int, quality: float | None = None) -> tuple[list[Layout], list[int]]:
     """Return the layouts of `layers` layers, the base first, and one frame in how many each of them has.
 
     Raises:
@@ -45,8 +45,8 @@ def layer_layouts(motion: Motion, layers: int, quality: int | None = None) -> tu
     """
     top = LAYERS_QUALITY if quality is None else quality
     if top <= _COARSER:
-        raise KinecastError(f"quality: expected {_COARSER + 1} to 9 with layers, whose base is coarser, found {top}")
-    qualities = np.linspace(top - _COARSER, top, layers).round().astype(int).tolist()
+        raise KinecastError(f"quality: expected {_COARSER + 1} to 9 with layers, whose base is coarser, found {top:g}")
+    qualities = np.linspace(top - _COARSER, top, layers).tolist()
     return [layout_for_quality(motion, q) for q in qualities], [_BASE_EVERY] + [1] * (layers - 1)
 
 

@@ -14,23 +14,22 @@ from kinecast.media.framing import check_reading
 from kinecast.media.sound import check_sound_kbps
 from kinecast.motion import Motion
 
-QUALITIES = range(1, 10)
 DEFAULT_QUALITY = 5
 AUTO_PROFILE = "auto"
 TERMS = "keypoints", "pictures"  # of the distance by which a closed loop decides
 
 
-def check_quality(quality: int) -> None:
+def check_quality(quality: float) -> None:
     """Check a quality.
 
     Raises:
         KinecastError: it is not 1 to 9.
     """
-    if quality not in QUALITIES:
-        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality}")
+    if not 1 <= quality <= 9:
+        raise KinecastError(f"quality: expected 1 (smallest) to 9 (finest), found {quality:g}")
 
 
-def layout_for_quality(motion: Motion, quality: int = DEFAULT_QUALITY) -> Layout:
+def layout_for_quality(motion: Motion, quality: float = DEFAULT_QUALITY) -> Layout:
     """Return the layout of a motion at a quality: steps of 2**-(4.5 + quality/2), times those of its spec.
 
     Raises:
@@ -62,7 +61,7 @@ class EncodeOptions:
     is then that of all of them together.
     """
 
-    quality: int | None = None
+    quality: float | None = None
     kbps: float | None = None
     filler: tuple[str, Forecast | None] = ("damped", damped)
     picture_quality: int = 60

@@ -16,6 +16,7 @@ from kinecast.codec.packets import MotionPacket, SoundUnit
 from kinecast.codec.times import TimesUnit, TimesWriter
 from kinecast.errors import KinecastError
 from kinecast.media.footage import Footage
+from kinecast.motion import Motion
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
     from kinecast.models.base import Backbone
@@ -82,7 +83,8 @@ class Beside:
 class Sending(Beside):
     """Reads a clip and records its properties.
 
-    If the backbone needs a face, `picture` is the first frame with one, and frames without one are `absent`.
+    `picture` is the first frame, or, if the backbone needs a face, the first with one; frames without one are `absent`.
+    The clip is read once: what was detected on the way to that frame is kept.
 
     Args:
         backbone: detects the motion.
@@ -97,12 +99,26 @@ class Sending(Beside):
     def __init__(self, backbone: "Backbone", clip: Footage, sound: SoundWriter | None, progress: Progress) -> None:
         super().__init__(not clip.constant, sound)
         self._backbone, self._progress = backbone, progress
-        self._batches = clip.batches(BATCH)
-        self._first = next(self._batches)
-        self.picture = self._first[1][:1]  # (1, 3, H, W), the first frame
-        self._opening: np.ndarray | None = None  # motion of the first frame with a face
-        if backbone.needs_face:
-            self.picture, self._opening = _first_face(backbone, clip)
+        self._batches, self._detect = clip.batches(BATCH), backbone.follow()
+        self._begun: list[tuple[np.ndarray, Motion]] = []  # as far as the first frame that shows something
+        self.picture, self._opening = self._begin(clip)  # (1, 3, H, W), and its motion (D,)
+
+    def _begin(self, clip: Footage) -> tuple[Tensor, np.ndarray]:
+        for edges, frames in self._batches:
+            self._begun.append((edges, self._detected(frames)))
+            motion = self._begun[-1][1]
+            shown = motion.valid_frames()
+            if shown.any():
+                index = int(shown.int().argmax())
+                return frames[index : index + 1], motion.vectors()[index].numpy()
+        raise KinecastError(
+            f"{clip.info.path}: expected a face in some frame, found none: choose another clip, or --model face-128"
+        )
+
+    def _detected(self, frames: Tensor) -> Motion:
+        motion = self._detect(frames.to(self._backbone.device)).to("cpu")
+        self._progress("encode", len(frames))
+        return motion
 
     def vectors(self) -> Iterator[np.ndarray]:
         """Yield the motion of each frame, (D,)."""
@@ -110,28 +126,14 @@ class Sending(Beside):
             yield vector
 
     def timed(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield start and end of each frame's display, (2,) seconds, and its motion, (D,)."""
-        detect = self._backbone.follow()
-        for edges, frames in chain([self._first], self._batches):
-            motion = detect(frames.to(self._backbone.device)).to("cpu")
-            self._progress("encode", len(frames))
+        """Yield start and end of each frame's display, (2,) seconds, and its motion, (D,).
+
+        Frames before the first with a face have its motion.
+        """
+        started = False
+        for edges, motion in chain(self._begun, ((edges, self._detected(frames)) for edges, frames in self._batches)):
             shown = motion.valid_frames().tolist()
             for i, vector in enumerate(motion.vectors().numpy()):
                 self.came(edges[i : i + 2], shown[i])
-                if self.present:
-                    self._opening = None
-                yield edges[i : i + 2], vector if self._opening is None else self._opening
-
-
-def _first_face(backbone: "Backbone", clip: Footage) -> tuple[Tensor, np.ndarray]:
-    """Return the first frame with a face, (1, 3, H, W), and its motion (D,)."""
-    detect = backbone.follow()
-    for _, frames in clip.batches(BATCH):
-        motion = detect(frames.to(backbone.device)).to("cpu")
-        shown = motion.valid_frames()
-        if shown.any():
-            index = int(shown.int().argmax())
-            return frames[index : index + 1], motion.vectors()[index].numpy()
-    raise KinecastError(
-        f"{clip.info.path}: expected a face in some frame, found none: choose another clip, or --model face-128"
-    )
+                started |= self.present
+                yield edges[i : i + 2], vector if started else self._opening

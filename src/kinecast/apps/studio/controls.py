@@ -1,6 +1,6 @@
 """Sliders as motion: head rotation, opening of eyes and lips, smile, and the strength of a clip's motion.
 
-Notation: K expression numbers, V points (478 landmarks), T frames, M = 4 measures.
+Notation: K expression numbers, T frames.
 """
 
 import math
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from kinecast.errors import KinecastError
-from kinecast.models.mesh.controls import EYES, LIPS, OPENINGS, opening
+from kinecast.models.mesh.controls import EYES, LIPS, Controls
 from kinecast.models.mesh.geometry import NECK, rotation_matrix, rotation_vector
-from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
 # The ranges of the sliders: angles in degrees, the rest as `Look` says.
@@ -28,11 +27,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "strength": (0, 2),
 }
 
-_RIGHT_CORNER, _LEFT_CORNER = 61, 291  # of the lips
-_MIDDLE = (13, 14)
-_SMILE = 3  # which measure is the smile; those before are OPENINGS
-_WIDEST_EYE, _WIDEST_LIPS = 0.7, 0.4  # at the ends of their sliders: of the eye's own opening, of the mouth's width
-_WIDEST_SMILE = 0.22  # of the mouth's width
+# At the ends of their sliders: of the eye's own opening, and of the mean mouth's width between its inner corners.
+_WIDEST_EYE, _WIDEST_LIPS, _WIDEST_SMILE = 0.7, 0.45, 0.25
 
 
 @dataclass(frozen=True)
@@ -82,75 +78,30 @@ class Look:
         return cls(**{name: float(value) for name, value in values.items()})
 
 
-@dataclass(frozen=True)
-class Levers:
-    """How expression changes four measures of a face: openings of lips and both eyes, and the smile.
+def _adjusted(controls: Controls, look: Look, source: Tensor, moved: Tensor) -> Tensor:
+    """Return what a look adds to expressions (T, K), so that nothing opens less than not at all.
 
-    A measure is a linear function of the expression, `mean + expression @ slopes`, in units of the head. Of all changes
-    of expression that change one measure and leave the others, `gains` has the likeliest if component k has a standard
-    deviation in proportion to 1 / (k + 1).
-
-    Attributes:
-        mean: (M,), of the mean face.
-        slopes: (K, M).
-        gains: (M, K), expression for a change of one.
-        mouth: the width of the mean mouth.
+    Args:
+        controls: of the model.
+        look: where the sliders are.
+        source: the source's expression (K,).
+        moved: what the driving adds to it (T, K).
     """
-
-    mean: Tensor
-    slopes: Tensor
-    gains: Tensor
-    mouth: float
-
-    @classmethod
-    def of(cls, model: Mesh) -> "Levers":
-        """Compute them from the model's mean face and its basis of expressions."""
-        mean, expression = model.topology.mean.double().cpu(), model.expression
-        offsets = (expression.basis / expression.weights).double().cpu()
-        slopes = _measures(offsets)
-        variance = (torch.arange(len(slopes), dtype=torch.float64) + 1).square().reciprocal()
-        spread = variance[:, None] * slopes
-        # Fewer expression numbers than measures cannot serve all: the nearest that they can do.
-        gains = torch.linalg.pinv(slopes.T @ spread) @ spread.T
-        return cls(_measures(mean[None])[0], slopes, gains, float(mean[_LEFT_CORNER, 0] - mean[_RIGHT_CORNER, 0]))
-
-    def change(self, look: Look, expression: Tensor) -> Tensor:
-        """Return by how much a look changes the measures (M,) of a source with an expression (K,)."""
-        own = self.mean + expression.double() @ self.slopes
-        change = torch.zeros_like(own)
-        eyes, lips = own[EYES].clamp(min=0), own[LIPS].clamp(min=0)
-        change[EYES] = look.eyes * eyes * (_WIDEST_EYE if look.eyes > 0 else 1)
-        change[LIPS] = look.lips * (_WIDEST_LIPS * self.mouth if look.lips > 0 else float(lips))
-        change[_SMILE] = look.smile * _WIDEST_SMILE * self.mouth
-        return change
-
-    def applied(self, change: Tensor, source: Tensor, moved: Tensor) -> Tensor:
-        """Return expressions (T, K) for a change of the measures (M,), so that nothing opens less than not at all.
-
-        Args:
-            change: of the measures (M,).
-            source: the source's expression (K,).
-            moved: what the driving adds to it (T, K).
-        """
-        wanted = self.mean + (source.double() + moved.double()) @ self.slopes + change
-        missing = torch.zeros_like(wanted)
-        missing[:, :_SMILE] = (-wanted[:, :_SMILE]).clamp(min=0)
-        return ((change + missing) @ self.gains).to(moved)
+    own, widths = controls.openings(source.double()).clamp(min=0), controls.widths
+    change = torch.zeros_like(own)
+    change[EYES] = look.eyes * own[EYES] * (_WIDEST_EYE if look.eyes > 0 else 1)
+    change[LIPS] = look.lips * (_WIDEST_LIPS * widths[LIPS] if look.lips > 0 else own[LIPS])
+    wanted = controls.openings(source.double() + moved.double()) + change
+    change = change + (-wanted).clamp(min=0)
+    smile = look.smile * _WIDEST_SMILE * widths[LIPS] * controls.smile
+    return (change @ controls.gains + smile).to(moved)
 
 
-def _measures(points: Tensor) -> Tensor:
-    """Return the measures (N, M) of points (N, V, 3), or of their offsets; y grows downwards."""
-    openings = [opening(points, *pair) for pair in OPENINGS]
-    right, left = points[:, _RIGHT_CORNER], points[:, _LEFT_CORNER]
-    raised = points[:, _MIDDLE, 1].mean(dim=1) - (right[:, 1] + left[:, 1]) / 2
-    return torch.stack([*openings, (left[:, 0] - right[:, 0]) / 2 + raised], dim=1)
-
-
-def steered(levers: Levers, source: Motion, driving: Motion, initial: Motion, look: Look) -> Motion:
+def steered(controls: Controls, source: Motion, driving: Motion, initial: Motion, look: Look) -> Motion:
     """Return driving motion (T) changed so that, applied relatively, the source follows the sliders.
 
     Args:
-        levers: of the model.
+        controls: of the model.
         source: the source's motion (1).
         driving: T frames.
         initial: the frame (1) since which changes are taken over.
@@ -166,9 +117,8 @@ def steered(levers: Levers, source: Motion, driving: Motion, initial: Motion, lo
     shift = first["shift"] + look.strength * (there["shift"] - first["shift"]) + (neck - neck @ head[0].mT)[:, :2]
     moved = look.strength * (there["expression"] - first["expression"])
     own = source.components["expression"][0]
-    change = levers.change(look, own)
-    if bool(change.any()):
-        moved = moved + levers.applied(change, own, moved)
+    if look.eyes or look.lips or look.smile:
+        moved = moved + _adjusted(controls, look, own, moved)
     components = {
         "rotation": rotation_vector(head @ turned @ rotation_matrix(first["rotation"])),
         "shift": shift,

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from kinecast.apps.extraction import MotionLog
+from kinecast.apps.heads.drawing import HeadDrawing
+from kinecast.apps.heads.glb import Head
 from kinecast.apps.portrait.driving import Reading, driving_footage
 from kinecast.apps.studio.controls import Look
-from kinecast.apps.studio.scene import GIF_LONGEST, Choice, Scene
+from kinecast.apps.studio.heads import Puppet
+from kinecast.apps.studio.scene import GIF_LONGEST, SQUARE_SIDE, Choice, Scene
 from kinecast.errors import KinecastError
+from kinecast.media.framing import fit
 from kinecast.media.sound import SoundSource, clip_sound
 from kinecast.media.video import VideoWriter
 from kinecast.models.mesh.model import Mesh
@@ -22,6 +28,7 @@ FORMATS = ("mp4", "gif", "webm")
 _SEEN = 4  # frames of a clip that are looked at in a step
 _DRAWN = 2  # frames that are drawn in one
 _QUALITY = 18
+_HEAD_SIDE = 768  # pixels of a 3-D head as it is drawn; smaller ones are written, or its edges would have steps
 _SETTLED = 2  # steps after which the time that is left is guessed
 
 Result = TypeVar("Result")
@@ -196,17 +203,44 @@ def render(scene: Scene, track: Track, order: Order, output: Path) -> Steps:
     Raises:
         KinecastError: nothing is known of the clip's motion, or it cannot be written.
     """
-    known = track.motion()
-    if known is None:
-        raise KinecastError("clip: expected its motion, found none yet: wait until it has been analysed")
+    known = _analysed(track)
     longest = GIF_LONGEST if order.kind == "gif" else None
     stage = scene.stage(order.choice, longest)
     yield 0
     motion, first = scene.motion(stage, order.look, known, known[0])
+    yield from _written(track, motion, stage.frames(_pieces(motion), first), order.kind, output)
+
+
+def render_head(puppet: Callable[[], Puppet], head: Head, track: Track, order: Order, output: Path) -> Steps:
+    """Draw a 3-D head for all frames of a clip and write them, in steps.
+
+    Raises:
+        KinecastError: nothing is known of the clip's motion, or it cannot be written.
+    """
+    motion = _analysed(track)
+    drawing, poses = HeadDrawing(head, _HEAD_SIDE), puppet().follow(order.look, motion[0])
+    yield 0
+    size = (SQUARE_SIDE, SQUARE_SIDE)
+    frames = (
+        fit(drawing.draw(pose), (0, 0, _HEAD_SIDE, _HEAD_SIDE), size)
+        for piece in _pieces(motion)
+        for pose in poses(piece)
+    )
+    yield from _written(track, motion, frames, order.kind, output)
+
+
+def _analysed(track: Track) -> Motion:
+    known = track.motion()
+    if known is None:
+        raise KinecastError("clip: expected its motion, found none yet: wait until it has been analysed")
+    return known
+
+
+def _written(track: Track, motion: Motion, frames: Iterator[np.ndarray], kind: str, output: Path) -> Steps:
+    """Write a frame for each of the motion's, with the clip's times and sound."""
     edges = None if motion.times is None else motion.edges()
-    sound: SoundSource | None = None if order.kind == "gif" else clip_sound(track.path, 0.0)
+    sound: SoundSource | None = None if kind == "gif" else clip_sound(track.path, 0.0)
     with VideoWriter(output, motion.fps or track.footage.rate, quality=_QUALITY, sound=sound) as writer:
-        frames = stage.frames(_pieces(motion), first)
         for i, frame in enumerate(frames):
             writer.write(frame, None if edges is None else edges[i : i + 2])
             if i % _DRAWN == _DRAWN - 1 or i == len(motion) - 1:

@@ -10,14 +10,14 @@ from PIL import Image
 from kinecast.apps.portrait.crops import head_crop
 from kinecast.apps.portrait.faces import find_faces
 from kinecast.apps.portrait.stage import Stage, set_stage
-from kinecast.apps.studio.controls import Levers, Look, steered
+from kinecast.apps.studio.controls import Look, steered
 from kinecast.errors import KinecastError
 from kinecast.faces import Face
 from kinecast.models.mesh.model import Mesh
 from kinecast.motion import Motion
 
-WHOLE, SQUARE = "whole", "square"
-VIEWS = (WHOLE, SQUARE)
+WHOLE, SQUARE, HEAD = "whole", "square", "3d"
+VIEWS = (WHOLE, SQUARE)  # of a portrait
 SQUARE_SIDE = 512  # pixels of a square that is saved
 PREVIEW_SIDE = 384  # pixels of one that is looked at
 PREVIEW_LONGEST = 900  # pixels of a whole picture that is looked at
@@ -27,7 +27,7 @@ _MOST_FACES = 12
 
 @dataclass(frozen=True)
 class Choice:
-    """The output: a `view`, and the number of the animated `face`, from 1, counted from the left."""
+    """The output: a `view` of a portrait, or a 3-D head; the number of the `face`, from 1, counted from the left."""
 
     view: str = SQUARE
     face: int = 1
@@ -38,15 +38,15 @@ class Scene:
 
     Args:
         model: what animates.
-        levers: of the model.
         picture: (H, W, 3), uint8.
 
     Raises:
         KinecastError: no face in it.
     """
 
-    def __init__(self, model: Mesh, levers: Levers, picture: np.ndarray) -> None:
-        self.model, self.levers, self.picture = model, levers, picture
+    def __init__(self, model: Mesh, picture: np.ndarray) -> None:
+        self.model, self.picture = model, picture
+        self._controls = model.controls()
         faces = find_faces(picture, model.landmarker)
         if not faces:
             raise KinecastError(
@@ -116,7 +116,7 @@ class Scene:
         own = stage.actors[0].source.motion.to("cpu")
         if driving is None or initial is None:
             driving = initial = own
-        return steered(self.levers, own, driving, initial, look), initial
+        return steered(self._controls, own, driving, initial, look), initial
 
     def thumbnail(self) -> bytes:
         """Return the portrait as a JPEG, at most the size of a preview."""

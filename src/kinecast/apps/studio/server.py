@@ -15,7 +15,7 @@ path of this machine.
 | POST /preview, POST /picture | JSON: view, face, look, frame | a JPEG, a PNG |
 | POST /live | uint8 1 to begin anew, uint16 width, height, RGBA pixels | a JPEG |
 | POST /look | JSON: view, face, look | those that POST /live goes by |
-| POST /video | JSON: view, face, look, kind | 202; progress is in /state |
+| POST /video | JSON: view or "3d", face, look, kind | 202; progress is in /state |
 | DELETE /video | | cancelled |
 | GET /video | | the clip |
 | PUT /head | a GLB file | those of ARKit's names that it has |
@@ -28,7 +28,7 @@ path of this machine.
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -39,11 +39,11 @@ from kinecast.apps.call.signals import on_stop
 from kinecast.apps.heads.expression import SHAPES
 from kinecast.apps.heads.glb import MAX_BYTES
 from kinecast.apps.local.site import GLB, THREE_D, Site, StaticFile, refusal
-from kinecast.apps.studio.controls import RANGES, Levers, Look
+from kinecast.apps.studio.controls import RANGES, Look
 from kinecast.apps.studio.heads import described
 from kinecast.apps.studio.jobs import FORMATS, Order, Worker
-from kinecast.apps.studio.scene import VIEWS, Choice
-from kinecast.apps.studio.sessions import Busy, Session, Sessions
+from kinecast.apps.studio.scene import HEAD, VIEWS, Choice
+from kinecast.apps.studio.sessions import NO_HEAD, Busy, Session, Sessions
 from kinecast.apps.studio.uploads import TooLarge, bounded
 from kinecast.errors import KinecastError
 from kinecast.models.base import Backbone
@@ -91,7 +91,7 @@ class StudioServer:
         self._load, self._limit = load, upload_bytes
         self._worker = Worker()
         self.sessions = Sessions(self._worker, upload_bytes)
-        self._model: asyncio.Task[tuple[Mesh, Levers]] | None = None
+        self._model: asyncio.Task[Mesh] | None = None
         self._expiry: asyncio.Task[None] | None = None
 
     async def start(self, port: int = 0) -> str:
@@ -140,7 +140,7 @@ class StudioServer:
         if self._model is not None:
             await asyncio.gather(self._model, return_exceptions=True)
 
-    async def loaded(self) -> tuple[Mesh, Levers]:
+    async def loaded(self) -> Mesh:
         """Wait for the model.
 
         Raises:
@@ -233,7 +233,7 @@ class StudioServer:
 
     async def _get_head(self, request: web.Request, session: Session) -> web.StreamResponse:
         if session.head is None:
-            raise KinecastError("3-D head: expected one, found none yet: choose one")
+            raise KinecastError(NO_HEAD)
         return web.Response(body=session.head.data, content_type=GLB)
 
     async def _pose(self, request: web.Request, session: Session) -> web.StreamResponse:
@@ -251,7 +251,7 @@ class StudioServer:
         values = await _json(request, {"view", "face", "look", "kind"})
         if values["kind"] not in FORMATS:
             raise KinecastError(f"video: expected {', '.join(FORMATS)}, found another: choose one")
-        await session.begin(Order(values["kind"], *_seen(values)))
+        await session.begin(Order(values["kind"], *_seen(values, (*VIEWS, HEAD))))
         return web.Response(status=202)
 
     async def _cancel(self, request: web.Request, session: Session) -> web.StreamResponse:
@@ -285,12 +285,12 @@ def _no_token() -> web.Response:
     return refusal(401, "expected the page's token, found another or none: open the address that kinecast printed")
 
 
-def _loaded(load: LoadModel) -> tuple[Mesh, Levers]:
+def _loaded(load: LoadModel) -> Mesh:
     model = load()
     if not isinstance(model, Mesh):
         raise KinecastError(f"studio: expected a mesh backbone, found {model.name}: use the model mesh")
     model.warm_up()
-    return model, Levers.of(model)
+    return model
 
 
 def _pieces(request: web.Request) -> Any:
@@ -313,10 +313,10 @@ async def _json(request: web.Request, fields: set[str]) -> dict[str, Any]:
     return values
 
 
-def _seen(values: dict[str, Any]) -> tuple[Choice, Look]:
+def _seen(values: dict[str, Any], views: Sequence[str] = VIEWS) -> tuple[Choice, Look]:
     view, face = values["view"], values["face"]
-    if view not in VIEWS:
-        raise KinecastError(f"view: expected {' or '.join(VIEWS)}, found another: reload the page")
+    if view not in views:
+        raise KinecastError(f"view: expected {' or '.join(views)}, found another: reload the page")
     if isinstance(face, bool) or not isinstance(face, int):
         raise KinecastError("face: expected a whole number, found something else: reload the page")
     return Choice(view, face), Look.parse(values["look"])

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +17,10 @@ import numpy as np
 from kinecast.apps.heads.expression import HeadPose
 from kinecast.apps.heads.glb import Head, own_head, parse_head
 from kinecast.apps.portrait.inputs import as_picture
-from kinecast.apps.studio.controls import Levers, Look
+from kinecast.apps.studio.controls import Look
 from kinecast.apps.studio.heads import Puppet
-from kinecast.apps.studio.jobs import Job, Order, Track, Worker, render
-from kinecast.apps.studio.scene import Choice, Scene, jpeg, png
+from kinecast.apps.studio.jobs import Job, Order, Steps, Track, Worker, render, render_head
+from kinecast.apps.studio.scene import HEAD, Choice, Scene, jpeg, png
 from kinecast.apps.studio.uploads import check_length, receive
 from kinecast.errors import KinecastError
 from kinecast.media.pictures import to_tensor
@@ -28,6 +29,7 @@ from kinecast.motion import Motion
 
 MOST_SESSIONS = 8
 IDLE_S = 1800.0  # after which a session of which nothing was heard ends
+NO_HEAD = "3-D head: expected one, found none yet: choose one"
 _MOST_WAITING = 4  # requests of a session that the worker has still to answer
 
 Result = TypeVar("Result")
@@ -42,13 +44,13 @@ class Session:
 
     Args:
         worker: shared by all sessions.
-        model: what animates, with its levers.
+        model: what animates.
         folder: of its own.
         limit: bytes of an upload.
     """
 
-    def __init__(self, worker: Worker, model: tuple[Mesh, Levers], folder: Path, limit: int) -> None:
-        self._worker, self._model, self._levers = worker, *model
+    def __init__(self, worker: Worker, model: Mesh, folder: Path, limit: int) -> None:
+        self._worker, self._model = worker, model
         self._folder, self._limit = folder, limit
         self.heard = time.monotonic()
         self.scene: Scene | None = None
@@ -73,7 +75,7 @@ class Session:
         """
         path = await self._received("portrait", content, length)
         try:
-            scene = await self._do(lambda: Scene(self._model, self._levers, as_picture(path)))
+            scene = await self._do(lambda: Scene(self._model, as_picture(path)))
         finally:
             path.unlink(missing_ok=True)
         await self.cancel()
@@ -195,7 +197,7 @@ class Session:
 
     def _puppet(self) -> Puppet:
         if self._made is None:
-            self._made = Puppet(self._model, self._levers)
+            self._made = Puppet(self._model)
         return self._made
 
     async def thumbnail(self) -> bytes:
@@ -216,8 +218,7 @@ class Session:
         Raises:
             KinecastError: something is missing, or one is being made.
         """
-        scene, track = self._scene(), self.track
-        scene.check(order.choice)
+        track, draw = self.track, self._drawer(order)
         if track is None:
             raise KinecastError("clip: expected one, found none yet: choose a clip, or record one")
         if self.looking is None or self.looking.state != "done":
@@ -227,9 +228,17 @@ class Session:
             raise Busy("video: expected one at a time, found one being made: wait, or cancel it")
         self._forget_result()
         self._order = order
-        self.rendering = Job(
-            self._worker, render(scene, track, order, self._output(order.kind)), track.seen, self._said
-        )
+        self.rendering = Job(self._worker, draw(track, order, self._output(order.kind)), track.seen, self._said)
+
+    def _drawer(self, order: Order) -> Callable[[Track, Order, Path], Steps]:
+        """Return what draws the portrait or the 3-D head that is to be seen, which must be there."""
+        if order.choice.view != HEAD:
+            scene = self._scene()
+            scene.check(order.choice)
+            return partial(render, scene)
+        if self.head is None:
+            raise KinecastError(NO_HEAD)
+        return partial(render_head, self._puppet, self.head)
 
     async def cancel(self) -> None:
         """Cancel the current rendering, if any."""
@@ -313,7 +322,7 @@ class Sessions:
         """Where the sessions' folders are."""
         return self._folder
 
-    async def open(self, model: tuple[Mesh, Levers]) -> str:
+    async def open(self, model: Mesh) -> str:
         """Start a session and return its name.
 
         Raises:

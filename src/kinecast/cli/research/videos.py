@@ -1,12 +1,21 @@
 """`kinecast research single`, `diverse` and `paper`: forecasts rendered as video and measured."""
 
-import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kinecast.cli.common import DEFAULT_BACKBONE, CropOption, DeviceOption, JsonOption, SeedOption, print_json, say
+from kinecast.cli.common import (
+    DEFAULT_BACKBONE,
+    CropOption,
+    DeviceOption,
+    JsonOption,
+    SeedOption,
+    expanded,
+    print_json,
+    say,
+)
 from kinecast.cli.outputs import WRITES_FOLDER
 from kinecast.cli.workers import RayOption, WorkersOption
 from kinecast.packages import needs
@@ -44,7 +53,8 @@ ValidateOption = Annotated[
     str | None, typer.Option("--validate", help="Layout clips: regular expression for the people to test on.")
 ]
 PersonOption = Annotated[
-    str | None, typer.Option("--person", help="Layout clips: regular expression whose group is the person in a name.")
+    str | None,
+    typer.Option("--person", help="Layout clips: regular expression whose group matches the person in a name."),
 ]
 RelativeOption = Annotated[bool, typer.Option("--relative", help="Transfer: relative motion.")]
 SourcesOption = Annotated[
@@ -65,81 +75,77 @@ CompareOption = Annotated[
 EngineOption = Annotated[str, typer.Option("--engine", help="eager, or fast (CPU).")]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Options of each of these commands: what is read, and where results go."""
+
+    dataset: DatasetOption
+    output: OutputOption
+    layout: LayoutOption = "clips"
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options of each of these commands: who is tested, with what, and how it runs."""
+
+    protocol: ProtocolOption = "honest"
+    backbone: BackboneOption = DEFAULT_BACKBONE
+    samples: SamplesOption = 100
+    windows_per_clip: WindowsOption = None
+    seeds: SeedsOption = 1
+    workers: WorkersOption = None
+    ray: RayOption = None
+    validate: ValidateOption = None
+    person: PersonOption = None
+    relative: RelativeOption = False
+    sources: SourcesOption = None
+    released: ReleasedOption = None
+    steps: StepsOption = None
+    crop: CropOption = "center"
+    cache: CacheOption = None
+    compare: CompareOption = None
+    device: DeviceOption = "auto"
+    engine: EngineOption = "eager"
+    seed: SeedOption = 0
+    json: JsonOption = False
+
+
+@expanded
 def evaluate_single(
-    dataset: DatasetOption,
-    output: OutputOption,
-    layout: LayoutOption = "clips",
+    *,
+    place: Place,
     mode: ModeOption = "reconstruction",
     horizon: HorizonOption = None,
     every: EveryOption = 1,
-    protocol: ProtocolOption = "honest",
     models: ModelsOption = "gru,vrnn",
-    backbone: BackboneOption = DEFAULT_BACKBONE,
-    samples: SamplesOption = 100,
-    windows_per_clip: WindowsOption = None,
-    seeds: SeedsOption = 1,
-    workers: WorkersOption = None,
-    ray: RayOption = None,
-    validate: ValidateOption = None,
-    person: PersonOption = None,
-    relative: RelativeOption = False,
-    sources: SourcesOption = None,
-    released: ReleasedOption = None,
     jedi_weights: JediOption = None,
-    steps: StepsOption = None,
-    crop: CropOption = "center",
-    cache: CacheOption = None,
-    compare: CompareOption = None,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "eager",
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    common: Common,
 ) -> None:
     """Render one forecast per window: MAE, SSIM, JEDi and motion scores. Resumes after an interruption."""
     needs("kinecast research single", "research")
-    _run(_studies("single", mode, horizon, models, windows_per_clip, samples, 1, every), locals())
+    _run(_studies("single", mode, horizon, models, 1, every, common), place, common, jedi_weights)
 
 
+@expanded
 def evaluate_diverse(
-    dataset: DatasetOption,
-    output: OutputOption,
-    layout: LayoutOption = "clips",
+    *,
+    place: Place,
     mode: ModeOption = "reconstruction",
     horizon: HorizonOption = None,
     every: EveryOption = 1,
-    protocol: ProtocolOption = "honest",
     models: ModelsOption = "vrnn",
-    backbone: BackboneOption = DEFAULT_BACKBONE,
-    samples: SamplesOption = 100,
     keep: KeepOption = 20,
-    windows_per_clip: WindowsOption = None,
-    seeds: SeedsOption = 1,
-    workers: WorkersOption = None,
-    ray: RayOption = None,
-    validate: ValidateOption = None,
-    person: PersonOption = None,
-    relative: RelativeOption = False,
-    sources: SourcesOption = None,
-    released: ReleasedOption = None,
-    steps: StepsOption = None,
-    crop: CropOption = "center",
-    cache: CacheOption = None,
-    compare: CompareOption = None,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "eager",
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    common: Common,
 ) -> None:
     """Render many samples per window: diversity (APD) against error, for the oracle's choice and for all samples."""
     needs("kinecast research diverse", "research")
-    jedi_weights = None
-    _run(_studies("diverse", mode, horizon, models, windows_per_clip, samples, keep, every), locals())
+    _run(_studies("diverse", mode, horizon, models, keep, every, common), place, common)
 
 
+@expanded
 def evaluate_paper(
-    dataset: DatasetOption,
-    output: OutputOption,
-    layout: LayoutOption = "clips",
+    *,
+    place: Place,
     horizon: Annotated[
         list[str] | None,
         typer.Option("--horizon", help="N-H; may be repeated. (default: the data set's, as published)"),
@@ -148,38 +154,24 @@ def evaluate_paper(
         str,
         typer.Option("--family", help="kinecast (ours), or paper (as printed; large): preset of models without one."),
     ] = "kinecast",
-    protocol: ProtocolOption = "honest",
     models: Annotated[
         str | None, typer.Option("--models", help="As in `research single`. (default: vrnn,vae,gru,nf,gru-nf)")
     ] = None,
     diverse_models: Annotated[
         str | None, typer.Option("--diverse-models", help="Those of the diverse tables. (default: vrnn,gru-nf)")
     ] = None,
-    backbone: BackboneOption = DEFAULT_BACKBONE,
-    samples: SamplesOption = 100,
-    diverse_samples: Annotated[int, typer.Option("--diverse-samples", help="The same for the diverse tables.")] = 100,
+    diverse_samples: Annotated[
+        int, typer.Option("--diverse-samples", help="Samples per window of the diverse tables.")
+    ] = 100,
     keep: KeepOption = 20,
-    windows_per_clip: WindowsOption = None,
     diverse_windows_per_clip: Annotated[
-        int | None, typer.Option("--diverse-windows-per-clip", help="The same for the diverse tables.")
+        int | None,
+        typer.Option(
+            "--diverse-windows-per-clip", help="Maximum number of windows of the diverse tables. (default: all)"
+        ),
     ] = None,
-    seeds: SeedsOption = 1,
-    workers: WorkersOption = None,
-    ray: RayOption = None,
-    validate: ValidateOption = None,
-    person: PersonOption = None,
-    relative: RelativeOption = False,
-    sources: SourcesOption = None,
-    released: ReleasedOption = None,
     jedi_weights: JediOption = None,
-    steps: StepsOption = None,
-    crop: CropOption = "center",
-    cache: CacheOption = None,
-    compare: CompareOption = None,
-    device: DeviceOption = "auto",
-    engine: EngineOption = "eager",
-    seed: SeedOption = 0,
-    json: JsonOption = False,
+    common: Common,
 ) -> None:
     """All published tables and figures of a data set, at its horizons: single and diverse, both modes, refinement.
 
@@ -190,20 +182,20 @@ def evaluate_paper(
     from kinecast.research.paper import PaperPlan, paper_studies
     from kinecast.research.published import DATA_SETS
 
-    named = [name for name in (layout, compare) if name in DATA_SETS]
+    named = [name for name in (place.layout, common.compare) if name in DATA_SETS]
     plan = PaperPlan(
         data_set=named[0] if named else "voxceleb",
         family=family,
         horizons=tuple(dict.fromkeys(map(parse_horizon, horizon))) if horizon else None,
         models=None if models is None else _names(models),
         diverse_models=None if diverse_models is None else _names(diverse_models),
-        windows=windows_per_clip,
+        windows=common.windows_per_clip,
         diverse_windows=diverse_windows_per_clip,
-        samples=samples,
+        samples=common.samples,
         diverse_samples=diverse_samples,
         keep=keep,
     )
-    _run(paper_studies(plan), locals())
+    _run(paper_studies(plan), place, common, jedi_weights)
 
 
 def _names(models: str) -> tuple[str, ...]:
@@ -211,14 +203,7 @@ def _names(models: str) -> tuple[str, ...]:
 
 
 def _studies(
-    kind: Any,
-    mode: str,
-    horizon: list[str] | None,
-    models: str,
-    windows: int | None,
-    samples: int,
-    keep: int,
-    every: int,
+    kind: Any, mode: str, horizon: list[str] | None, models: str, keep: int, every: int, common: Common
 ) -> list[Any]:
     """Return the study of one mode, or of both."""
     from kinecast.data.windows import parse_horizon
@@ -226,11 +211,12 @@ def _studies(
 
     horizons = tuple(dict.fromkeys(parse_horizon(text) for text in horizon or ("12-12",)))
     modes: tuple[Any, ...] = MODES if mode == "both" else (mode,)
+    windows, samples = common.windows_per_clip, common.samples
     return [Study(kind, mode, horizons, _names(models), windows, samples, keep, every) for mode in modes]
 
 
-def _run(studies: list[Any], options: dict[str, Any]) -> None:
-    """Run a study with a command's options, by name; those that are not config fields are handled here."""
+def _run(studies: list[Any], place: Place, common: Common, jedi_weights: Path | None = None) -> None:
+    """Run studies and write their report."""
     from kinecast.cli.common import progress
     from kinecast.errors import KinecastError
     from kinecast.research.published import DATA_SETS
@@ -239,23 +225,33 @@ def _run(studies: list[Any], options: dict[str, Any]) -> None:
     from kinecast.research.study import RunConfig
     from kinecast.zoo import load_backbone
 
-    layout, compare, output = options["layout"], options["compare"], options["output"]
-    if compare not in (None, "none", *DATA_SETS):
-        raise KinecastError(f"compare: expected one of {', '.join(DATA_SETS)} or none; found {compare!r}")
-    if options["seeds"] < 1:
-        raise KinecastError(f"seeds: expected at least 1, found {options['seeds']}")
-    known = {field.name for field in dataclasses.fields(RunConfig)}
+    if common.compare not in (None, "none", *DATA_SETS):
+        raise KinecastError(f"compare: expected one of {', '.join(DATA_SETS)} or none; found {common.compare!r}")
+    if common.seeds < 1:
+        raise KinecastError(f"seeds: expected at least 1, found {common.seeds}")
     config = RunConfig(
+        dataset=place.dataset,
+        layout=place.layout,
         studies=tuple(studies),
-        **{name: value for name, value in options.items() if name in known - {"studies", "seeds", "training"}},
-        seeds=tuple(range(options["seed"], options["seed"] + options["seeds"])),
-        training={} if options["steps"] is None else {"steps": options["steps"]},
+        protocol=common.protocol,
+        validate=common.validate,
+        person=common.person,
+        backbone=common.backbone,
+        crop=common.crop,
+        relative=common.relative,
+        sources=common.sources,
+        released=common.released,
+        seeds=tuple(range(common.seed, common.seed + common.seeds)),
+        training={} if common.steps is None else {"steps": common.steps},
+        jedi_weights=jedi_weights,
+        device=common.device,
+        engine=common.engine,
     )
     with progress(unit="done") as update:
-        result = evaluate(config, output, options["workers"], options["cache"], say, update, options["ray"])
-    named = compare or (layout if layout in DATA_SETS else None)
+        result = evaluate(config, place.output, common.workers, common.cache, say, update, common.ray)
+    named = common.compare or (place.layout if place.layout in DATA_SETS else None)
     backbone = load_backbone(config.backbone, config.device, config.engine)
-    results = make_report(result, output, backbone, None if named == "none" else named, say)
-    if options["json"]:
+    results = make_report(result, place.output, backbone, None if named == "none" else named, say)
+    if common.json:
         print_json(results)
-    say(f"wrote {output / 'report.md'}, {output / 'results.json'} and {output / 'figures'}")
+    say(f"wrote {place.output / 'report.md'}, {place.output / 'results.json'} and {place.output / 'figures'}")

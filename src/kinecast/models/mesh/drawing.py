@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kinecast.models.mesh.geometry import Pose
+from kinecast.models.mesh.mouth import hang_teeth
 from kinecast.models.mesh.raster import rasterize, rows_of
 from kinecast.models.mesh.topology import IRISES, KINDS, OVAL, Topology
 
@@ -30,12 +31,14 @@ class Drawing:
 
     `flow` (B, 2, h, w) is that of the mesh, undefined where `inside` (B, 1, h, w) is 0; `features` (B, CHANNELS, h, w)
     are the network's input: the kind of tissue, irises, place on the mean face, normals, how far the source is
-    stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals).
+    stretched (log2 of the areas' ratio), and how far the source showed it (z of its normals). `dark` (B, 1, h, w) is
+    the inside of a mouth below teeth, see `mouth`.
     """
 
     flow: Tensor
     inside: Tensor
     features: Tensor
+    dark: Tensor
 
 
 def grid_of(height: int, width: int, like: Tensor) -> Tensor:
@@ -66,8 +69,9 @@ def draw(source: Tensor, driven: Tensor, topology: Topology, size: int) -> Drawi
     flow, place = smooth.split((2, 3), dim=1)
     eyes = kinds[:, KINDS.index("eye")][:, None] * inside
     flow, iris = _with_irises(flow, eyes, source, driven)
+    flow, dark = hang_teeth(flow, fragments, source, driven, topology)
     features = torch.cat((kinds, iris, place, flat), dim=1) * inside
-    return Drawing(flow, inside, features)
+    return Drawing(flow, inside, features, dark)
 
 
 def _with_irises(flow: Tensor, eyes: Tensor, source: Tensor, driven: Tensor) -> tuple[Tensor, Tensor]:

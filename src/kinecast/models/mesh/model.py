@@ -361,9 +361,10 @@ class Mesh(Backbone):
     def reference(self, source: Motion, driving: Motion) -> int:
         """Return the frame that is most like the source and the least of an expression: see `most_alike`."""
         self._check_pair(source, driving)
-        return most_alike(self._controls(), source.to("cpu"), driving.to("cpu"))
+        return most_alike(self.controls(), source.to("cpu"), driving.to("cpu"))
 
-    def _controls(self) -> Controls:
+    def controls(self) -> Controls:
+        """Return how its expression opens lips and lids, and smiles."""
         return Controls.of(self.topology.mean, self.expression.weights, self.expression.basis)
 
     def retarget(
@@ -371,7 +372,7 @@ class Mesh(Backbone):
     ) -> Retargeter:
         """Return what applies successive frames of a driving motion to a source: see `MeshRetargeter`."""
         self._check_pair(source, initial)
-        controls = self._controls()
+        controls = self.controls()
         adapt = True if adapt_scale is None else adapt_scale
         scores = MouthScores(self.topology.mean, self.expression.basis / self.expression.weights, controls)
         return MeshRetargeter(controls, scores, source.to("cpu"), initial.to("cpu"), adapt, options or Transfer())

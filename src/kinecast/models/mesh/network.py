@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from kinecast.errors import KinecastError
 from kinecast.models.blocks.states import read_config
 from kinecast.models.mesh.drawing import CHANNELS, LAYERS, Drawing, grid_of
+from kinecast.models.mesh.mouth import dark_colour, darken
+from kinecast.models.mesh.topology import KINDS
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class SourceMaps:
     picture: Tensor
     maps: list[Tensor]
     small: Tensor  # (B, 3 + hints, n/4, n/4)
+    dark: Tensor  # (B, 3, 1, 1), the colour inside its mouth
     joined: list[Tensor] | None = None  # an engine's, of which the render net's joins are half made
 
 
@@ -232,7 +235,7 @@ class MeshNetwork(nn.Module):
         size = self.config.size
         zeros = torch.zeros(1, 3, size, size)
         empty = zeros[:, :1, ::2, ::2]
-        drawing = Drawing(empty.expand(-1, 2, -1, -1), empty, empty.repeat(1, CHANNELS, 1, 1))
+        drawing = Drawing(empty.expand(-1, 2, -1, -1), empty, empty.repeat(1, CHANNELS, 1, 1), empty)
         flows = empty[:, None].repeat(1, LAYERS, 2, 1, 1)
         self(self.encode(zeros, drawing), drawing, flows, empty.repeat(1, LAYERS, 1, 1))
 
@@ -240,7 +243,8 @@ class MeshNetwork(nn.Module):
         """Encode a source (B, 3, n, n) whose own face is drawn on n/2."""
         maps, hints = self.encoder(picture, drawing.features)
         small = torch.cat((resize(picture, picture.shape[-1] // 4), hints), dim=1)
-        return SourceMaps(picture, maps, small)
+        lips = drawing.features[:, KINDS.index("lips")][:, None]
+        return SourceMaps(picture, maps, small, dark_colour(F.avg_pool2d(picture, 2), lips))
 
     def warped(self, source: SourceMaps, flow: Tensor) -> list[Tensor]:
         """Return the source's maps for the render net, read at flows (B, 2, n/2, n/2)."""
@@ -268,4 +272,5 @@ class MeshNetwork(nn.Module):
         maps = self.warped(source, flow)
         known = torch.cat((F.pixel_unshuffle(warped, 2), drawing.features, shares), dim=1)
         pixels, mask, light = self.render(known, *maps)
+        pixels, mask = darken(pixels, mask, resize(drawing.dark, side), source.dark)
         return Rendered(compose(warped, pixels, mask, light), warped, pixels, mask, light, flow)

@@ -6,10 +6,13 @@ corner of the mouth that turns up are shape in one person and speech or a smile 
 Notation: K expression numbers, S scores.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from kinecast.faces import topology as faces
+from kinecast.faces.networks import BlendshapeNetwork
 from kinecast.faces.weights import load_blendshapes
 from kinecast.models.mesh.controls import Controls
 
@@ -32,9 +35,9 @@ class MouthScores:
 
     def __init__(self, mean: Tensor, offsets: Tensor, controls: Controls) -> None:
         seen = list(faces.BLENDSHAPE_POINTS)
+        self._network = _network()
         # Tensors of inference mode, in which frames are made, have no gradient.
         with torch.inference_mode(False):
-            self._network = load_blendshapes().requires_grad_(False)
             self._mean, self._offsets = mean[seen].cpu().clone(), offsets[:, seen].cpu().clone()
             variance = (torch.arange(len(offsets), dtype=torch.float64) + 2).square().reciprocal().diag()
             self._spread = (controls.mouth.T @ variance @ controls.mouth).float()
@@ -74,6 +77,13 @@ class MouthScores:
         head = self._mean + torch.einsum("nk,kvc->nvc", expression, self._offsets)
         scores = self._network((head @ rotation.mT)[..., :2])
         return torch.stack([scores[:, columns].mean(dim=1) for columns in _COLUMNS], dim=1)
+
+
+@cache
+def _network() -> BlendshapeNetwork:
+    """Return the network of the scores, which nothing changes: one serves every face and clip."""
+    with torch.inference_mode(False):
+        return load_blendshapes()
 
 
 def _logit(scores: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ const HAND_OVER = {
   answer: ["Send this text back", "The call starts once they have pasted it.", "Your answer"],
 };
 const AVATAR_SIDE = 512;
-const NO_3D = "This browser cannot draw in 3-D: the head comes as a picture.";
+const NO_3D = "This browser cannot draw in 3-D: the head is shown as a picture.";
 
 const figures = new Figures();
 const link = new Link(takeToken(), { onEvent, onPicture, onLost });

@@ -107,12 +107,12 @@ async function describe(state) {
   const chosen = $(`avatar-${state.current}`);
   if (document.activeElement?.name !== "avatar") chosen.checked = true; // by a key of the terminal
   if (!state.fps) setState("waiting", "Waiting for the camera");
-  else if (!state.seen) setState("interrupted", "No face is seen: come nearer, into the light");
+  else if (!state.seen) setState("interrupted", "No face found: move closer, into the light");
   else setState("ready", state.camera ? "On" : "Preview only");
   $("figures").textContent = state.fps ? `${state.fps.toFixed(1)} frames per second, ${state.latency_ms} ms from your camera` : "\u00a0";
   $("meeting-text").textContent = state.camera
-    ? `Choose ${state.camera} as the camera of your meeting program.`
-    : "There is no virtual camera: this page alone shows the portrait.";
+    ? `Choose ${state.camera} as the camera in your meeting program.`
+    : "No virtual camera: the portrait is shown on this page only.";
 }
 
 preview();

@@ -176,7 +176,7 @@ def _checked_layout(clip: GfvClip, backbone: "Backbone") -> Layout:
     return sender.layout
 
 
-def backbone_layout(backbone: "Backbone", quality: int = 5) -> Layout:
+def backbone_layout(backbone: "Backbone", quality: float = 5) -> Layout:
     """Return the layout of a backbone's motion at a quality."""
     return layout_for_quality(backbone.unflatten(torch.empty(0, backbone.motion_dim)), quality)
 

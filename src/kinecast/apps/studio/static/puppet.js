@@ -5,6 +5,7 @@ export class Puppet {
   constructor(canvas, server) {
     Object.assign(this, { canvas, server });
     this.view = null;
+    this.isFile = false; // a file of the person's, not kinecast's own
   }
 
   get isThere() {
@@ -30,6 +31,7 @@ export class Puppet {
       throw new Error("This browser cannot draw that head: export it again, or choose another.");
     }
     this.view = view;
+    this.isFile = Boolean(file);
     return shapes.length;
   }
 

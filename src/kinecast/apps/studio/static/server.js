@@ -49,7 +49,9 @@ export class Server {
         if (request.status < 300) return done(JSON.parse(request.responseText));
         fail(Object.assign(new Error(request.responseText.replace(/^kinecast: /, "").trim()), { status: request.status }));
       };
-      request.onerror = () => fail(new Gone("The connection broke off while the file was sent."));
+      // A file that has moved, or may not be read, ends as a broken connection does: ask whether kinecast is there.
+      request.onerror = () =>
+        this.state().then(() => fail(new Error("The file could not be sent: choose it again.")), fail);
       request.send(file);
     });
   }

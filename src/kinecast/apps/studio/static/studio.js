@@ -111,7 +111,7 @@ async function drawHead() {
 }
 
 function sayFace(isSeen) {
-  if (isSeen === Boolean($("camera-text").dataset.lost)) setCameraText(isSeen ? "" : "No face is seen: come nearer, into the light.");
+  if (isSeen === Boolean($("camera-text").dataset.lost)) setCameraText(isSeen ? "" : "No face found: move closer, into the light.");
 }
 
 function show(url, text) {
@@ -208,7 +208,7 @@ async function take(file, kind) {
   if (!file || isBusy) return;
   if (!limits) return say("error", "The model is still loading: try again in a moment.");
   if (file.size > limits.upload_bytes) {
-    return say("error", `This file has ${bytes(file.size)}, and the studio takes ${bytes(limits.upload_bytes)} at most: cut it.`);
+    return say("error", `This file is ${bytes(file.size)}; the studio accepts ${bytes(limits.upload_bytes)} at most: shorten it.`);
   }
   isBusy = true;
   say("error", "");
@@ -267,7 +267,7 @@ async function newPortrait() {
   $("faces-hint").textContent =
     faces.length > 1
       ? `${plural(faces.length, "face")} found in ${width} × ${height} pixels: press the one that is to move.`
-      : `One face found in ${width} × ${height} pixels. The frame is what is cut out.`;
+      : `One face found in ${width} × ${height} pixels. The frame marks the crop.`;
   $("portrait-hint").hidden = true;
   $("portrait-again").hidden = false;
   $("empty").hidden = true;
@@ -374,7 +374,7 @@ $("reset").onclick = () => {
   sliders.reset();
   showOriginal(false);
   refresh();
-  say("notice", "The sliders are where they were.");
+  say("notice", "The sliders are back where they were.");
 };
 
 $("save").onsubmit = (event) => {
@@ -382,7 +382,7 @@ $("save").onsubmit = (event) => {
   trying(async () => {
     $("result").hidden = true;
     saidQuarter = -1;
-    await server.ask("POST", "/video", { ...seen(), kind: chosen("kind") });
+    await server.ask("POST", "/video", { ...seen(), view: isHead() ? "3d" : chosen("view"), kind: chosen("kind") });
     await update();
     $("cancel").focus();
     watch();
@@ -449,17 +449,18 @@ function arrange() {
     $("frame").max = Math.max(clip.known - 1, 0);
     if (clip.known) sayFrame();
     const length = clip.frames ?? clip.known;
-    const line = isLooking ? `Looking at the clip: ${clip.known}${clip.frames ? ` of ${clip.frames}` : ""} frames${left(looking)}` : `${plural(clip.known, "frame")}, ${(clip.known / clip.fps).toFixed(1)} s`;
+    const line = isLooking ? `Analysing the clip: ${clip.known}${clip.frames ? ` of ${clip.frames}` : ""} frames${left(looking)}` : `${plural(clip.known, "frame")}, ${(clip.known / clip.fps).toFixed(1)} s`;
     $("clip-text").textContent = looking?.state === "failed" ? upper(looking.error) : line;
     $("clip-progress").hidden = !isLooking;
     $("clip-progress").max = Math.max(length, 1);
     $("clip-progress").value = clip.known;
   }
-  const isReady = portrait && !isHeadShown && looking?.state === "done";
+  const isReady = isSource() && looking?.state === "done";
   $("make").disabled = !isReady || isMaking;
   $("picture").disabled = !isSource();
-  $("save-hint").hidden = Boolean(isReady);
-  $("save-hint").textContent = isHeadShown ? "Of a 3-D head the picture that is seen can be saved." : isLooking && portrait ? "The video can be made once the clip has been looked at." : clip ? "A video needs a portrait too." : portrait ? "A video needs a clip, or a recording of the camera." : "A video needs a portrait and a clip.";
+  const isPlain = isHeadShown && puppet.isFile; // a head of whose look the video shows less than the page
+  $("save-hint").hidden = Boolean(isReady) && !isPlain;
+  $("save-hint").textContent = isReady ? "The video shows this head in its plain colours, without textures." : isLooking && isSource() ? "The video can be made once the clip has been looked at." : clip ? "A video needs a portrait too." : isSource() ? "A video needs a clip, or a recording of the camera." : "A video needs a portrait and a clip.";
   $("save").hidden = isMaking;
   $("job").hidden = !isMaking;
   if (isMaking) arrangeJob(video);
@@ -474,7 +475,7 @@ function arrangeJob(video) {
   const quarter = Math.floor((video.done / video.total) * 4);
   if (quarter !== saidQuarter) {
     saidQuarter = quarter;
-    $("job-said").textContent = `Making the video: ${quarter * 25} %${left(video)}`; // not at every frame
+    $("job-said").textContent = `Rendering the video: ${quarter * 25} %${left(video)}`; // not at every frame
   }
 }
 
@@ -482,12 +483,12 @@ function finished() {
   const { video } = state;
   if (video.state === "done") {
     $("result").hidden = false;
-    $("result-text").textContent = `The ${{ mp4: "MP4", webm: "WebM", gif: "GIF" }[video.kind]} is made: ${plural(video.total, "frame")}.`;
-    $("job-said").textContent = "The video is made.";
+    $("result-text").textContent = `The ${{ mp4: "MP4", webm: "WebM", gif: "GIF" }[video.kind]} is ready: ${plural(video.total, "frame")}.`;
+    $("job-said").textContent = "The video is ready.";
     $("download").focus();
   } else if (video.state === "cancelled") {
     $("job-said").textContent = "Cancelled.";
-    say("notice", "Cancelled: nothing was kept.");
+    say("notice", "Cancelled: nothing was saved.");
   } else say("error", video.error);
 }
 

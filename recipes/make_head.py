@@ -1,6 +1,6 @@
 """Makes the 3-D head that comes with kinecast: src/kinecast/apps/heads/data/head.glb.
 
-    python benchmarks/make_head.py --motion runs/anonymity/motion --people ../shared/data/people/index.tsv
+    python recipes/make_head.py --motion runs/anonymity/motion --people ../shared/data/people/index.tsv
 
 The face is the mean face of the landmarker (Apache-2.0), closed by simple shapes: eyes, teeth, the inside of a mouth,
 the back of a head and a neck (`head_shapes.py`). Its morph targets bear ARKit's names. How a blendshape moves the face

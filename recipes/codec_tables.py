@@ -3,9 +3,9 @@
 The people who validate are left out. What follows the prediction (scales, frequencies) is fitted to errors of weights
 that have not seen the person, so that the scales are those of strangers.
 
-    python benchmarks/train_codec_tables.py KEYPOINTS.npz --name fomm-vox256 --frequencies
-    python benchmarks/train_codec_tables.py runs/face-128/motion --name face-128 --turns 2
-    python benchmarks/train_codec_tables.py runs/mesh-motion --name mesh --turns 2 --qualities 2,4 \\
+    python recipes/codec_tables.py KEYPOINTS.npz --name fomm-vox256 --frequencies
+    python recipes/codec_tables.py runs/face-128/motion --name face-128 --turns 2
+    python recipes/codec_tables.py runs/mesh-motion --name mesh --turns 2 --qualities 2,4 \\
         --person '^train-([^-]+)-'
 
 Clips whose names a --person pattern does not match are left out too. With --qualities steps are those of the motion
@@ -339,6 +339,7 @@ def layouts(motion: Path, steps: str, qualities: str | None) -> list[Layout]:
 
 
 def main() -> None:
+    """Train and write the tables of the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("keypoints", type=Path)
     parser.add_argument("--exclude", default="id10291", help="people who validate, comma-separated")

@@ -324,7 +324,7 @@ def write_glb(path: Path, made: Sequence[Piece], names: Sequence[str]) -> None:
         )
     file.binary += bytes(-len(file.binary) % 4)
     description = {
-        "asset": {"version": "2.0", "generator": "kinecast benchmarks/make_head.py"},
+        "asset": {"version": "2.0", "generator": "kinecast recipes/make_head.py"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "Head", "mesh": 0}],

@@ -1,6 +1,6 @@
 """Motion of `mesh` at the clips' own frame rates, for the codec's tables and `direct-mesh`: one clip a person.
 
-    python benchmarks/mesh_motion.py ../shared/data -o runs/mesh-motion
+    python recipes/mesh_motion.py ../shared/data -o runs/mesh-motion
 
 The folder is that of the development data (people/ with its index.tsv, voxceleb/, portraits/). Motion files are named
 SPLIT-PERSON-CLIP.npz; those that are there already are kept. People who validate are those of the index and id10291.
