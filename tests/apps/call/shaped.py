@@ -47,15 +47,33 @@ class LinePeer(FakePeer):
         super().__init__()
         self.out, self.back = out, back
         self.to: Callable[[str, bytes], None] = lambda channel, data: None
+        self._numbers, self._due = 0, 0  # of reliable messages: sent, and to be delivered next
+        self._early: dict[int, bytes] = {}
 
     def send(self, channel: str, data: bytes) -> bool:
+        if channel == "picture":
+            self._numbers += 1
+            self._reliably(self._numbers - 1, data)
+        else:
+            self.out.send(len(data) + HEADERS, lambda: self._arrived(data))
+        return True
+
+    def _arrived(self, data: bytes) -> None:
+        self.back.send(ACK, lambda: None)
+        self.to("motion", data)
+
+    def _reliably(self, number: int, data: bytes) -> None:
+        """Send until it arrives; messages are delivered in order."""
+
         def arrived() -> None:
             self.back.send(ACK, lambda: None)
-            self.to(channel, data)
+            self._early[number] = data
+            while self._due in self._early:
+                self._due += 1
+                self.to("picture", self._early.pop(self._due - 1))
 
-        if not self.out.send(len(data) + HEADERS, arrived) and channel == "picture":
-            self.out.loop.call_later(_AGAIN_S, self.send, channel, data)
-        return True
+        if not self.out.send(len(data) + HEADERS, arrived):
+            self.out.loop.call_later(_AGAIN_S, self._reliably, number, data)
 
 
 class Side:
