@@ -3,7 +3,7 @@
     python benchmarks/mesh_motion.py ../shared/data -o runs/mesh-motion
     python benchmarks/layer_rate.py runs/mesh-motion -o docs/results/layers.md
 
-Motion is that of people who are in no table of the codec. Each ladder is coded in layers, and each of its layers once
+Motion is that of people who are in no table of the codec. Each clip is coded in layers, and each of its layers once
 more as a stream of its own (`alone`), of the same steps and frames. kbps are bits of all packets of a file, framing
 included, of the layers up to this one, over the clip's duration; neither header nor picture is counted. Landmarks: how
 far they are from those of unquantised motion, in pixels of 256, frames that were left out being interpolated.
@@ -19,7 +19,7 @@ import torch
 from mesh_rate import landmarks
 
 from kinecast.apps.stream.layered import layer_layouts
-from kinecast.apps.stream.options import layout_for_quality, profile_named
+from kinecast.apps.stream.options import profile_named
 from kinecast.codec import (
     FILE,
     EveryKth,
@@ -36,19 +36,10 @@ from kinecast.motion import Motion
 from kinecast.zoo import load_backbone
 from machine import describe, table
 
-# Qualities and one frame in how many, the base first; a number is the bundled ladder of so many layers.
-LADDERS: dict[str, int | tuple[tuple[int, int], ...]] = {
-    "2 layers": 2,
-    "3 layers": 3,
-    "3 layers, half the frames in the second": ((4, 3), (6, 2), (8, 1)),
+LADDERS = {  # quality and one frame in how many of each layer, as `layer_layouts` has them
+    2: ((4, 3), (8, 1)),
+    3: ((4, 3), (6, 1), (8, 1)),
 }
-
-
-def ladder(motion: Motion, of: int | tuple[tuple[int, int], ...]) -> tuple[list[Layout], list[int]]:
-    """Return layouts and one frame in how many."""
-    if isinstance(of, int):
-        return layer_layouts(motion, of)
-    return [layout_for_quality(motion, quality) for quality, _ in of], [every for _, every in of]
 
 
 def kbps(packets: list[MotionPacket], seconds: float) -> float:
@@ -64,9 +55,9 @@ def shown(packets: list[MotionPacket], layouts: list[Layout], motion: Motion) ->
     return motion.with_vectors(torch.from_numpy(vectors.astype(np.float32)))
 
 
-def measure(model: Mesh, motion: Motion, of: int | tuple[tuple[int, int], ...]) -> np.ndarray:
+def measure(model: Mesh, motion: Motion, layers: int) -> np.ndarray:
     """Return (layers, 4): kbps in layers and alone, landmarks off in layers and alone, of each up to that one."""
-    layouts, every = ladder(motion, of)
+    layouts, every = layer_layouts(motion, layers)
     tables = profile_named("auto", "mesh", layouts[0])
     vectors, seconds = motion.vectors().numpy(), len(motion) / motion.fps
     packets = list(encode_layers(vectors, layouts, tables, every))
@@ -126,19 +117,14 @@ def main() -> None:
     most = min(options.people or len(people), len(people))
     clips = {person: clips[person] for person in (people[i * len(people) // most] for i in range(most))}
     found, names = {}, {}
-    for title, of in LADDERS.items():
-        found[title] = np.stack([measure(model, motion, of) for motion in clips.values()])
-        pairs = of if isinstance(of, tuple) else BUNDLED[of]
+    for layers, pairs in LADDERS.items():
+        title = f"{layers} layers"
+        found[title] = np.stack([measure(model, motion, layers) for motion in clips.values()])
         names[title] = [f"q{quality}" + (f", 1/{every}" if every > 1 else "") for quality, every in pairs]
         print(title, found[title].mean(axis=0).round(2).tolist(), flush=True)
     with atomic_path(options.output) as temporary:
         temporary.write_text(report(found, names, describe()))
 
-
-BUNDLED = {  # as `layer_layouts` has them
-    2: ((4, 3), (8, 1)),
-    3: ((4, 3), (6, 1), (8, 1)),
-}
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ Everything here runs in one worker thread, except for a few values set by the ev
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -22,12 +22,12 @@ from PIL import Image
 from kinecast.apps.call.config import CallConfig, CameraFrame
 from kinecast.apps.call.heads import AS_HEAD
 from kinecast.apps.call.line import Plan
+from kinecast.apps.call.live_encoder import LiveEncoder
 from kinecast.apps.call.messages import VERSION, Hello, Use, UseHead, write_control
 from kinecast.apps.heads.expression import needs_mesh
 from kinecast.apps.stream.clips import layout_for_quality, profile_named
 from kinecast.apps.stream.layered import drawable
-from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, split_picture
-from kinecast.codec.entropy import MAX_SKIP
+from kinecast.codec import LIVE, Header, quantize, split_picture
 from kinecast.codec.packets import REFERENCES
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
@@ -107,7 +107,7 @@ class Sender:
         self.resend = False  # set by the event loop: the receiver could not read the picture
         self.refreshes = self._pictures_sent = 0
         self.checks: list[float] = []  # the last measured gains
-        self._encoder: _LiveEncoder | None = None
+        self._encoder: LiveEncoder | None = None
         self._frame_bits = 0.0  # of the last frames
         self._key_wanted = False
         self._start: float | None = None
@@ -219,7 +219,7 @@ class Sender:
         """Create the encoder; return hello and the stream's header."""
         layout = layout_for_quality(motion, self._config.quality)
         tables = profile_named("auto", self._config.model.rsplit("/", 1)[-1], layout)
-        self._encoder = _LiveEncoder(layout, tables, LIVE)
+        self._encoder = LiveEncoder(layout, tables, LIVE)
         rate = Fraction(self._config.fps).limit_denominator(1001)
         header = Header(
             layout,
@@ -381,35 +381,6 @@ class Sender:
         if pending.number == _HEAD:
             return [("picture", write_control(UseHead(number)))]
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]
-
-
-class _LiveEncoder(MotionEncoder):
-    """An encoder that resumes after a pause or failure with a key packet, as protocol.md allows."""
-
-    def set_key_every(self, frames: int) -> None:
-        """Set the interval of key packets."""
-        if max(1, frames) != self.packing.key_every:
-            self.packing = replace(self.packing, key_every=max(1, frames))
-
-    frames = 1  # of a packet, from the next one on
-
-    def push_at(self, number: int, levels: np.ndarray) -> list[MotionPacket]:
-        """Take a frame with a number above the last one's; returns the packets that are full."""
-        out = list[MotionPacket]()
-        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame or self._key_frame is None:
-            out = [packet] if (packet := self.flush()) is not None else []
-        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame:
-            self._frame = number
-            self.request_key()
-        if self._coder is None and self.frames != self.packing.frames:
-            self.packing = replace(self.packing, frames=self.frames, skips=self.frames > 1)
-        try:
-            packet = self.push(levels, number - self._frame)
-        except BaseException:
-            self._coder, self._count = None, 0  # half a frame: it cannot serve for prediction
-            self.request_key()
-            raise
-        return out if packet is None else [*out, packet]
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:
