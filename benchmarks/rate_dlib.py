@@ -1,11 +1,11 @@
 """Compares pictures of faces by networks that no model here was trained or driven by: dlib's 68 points and descriptor.
 
 Run by benchmarks/rate_distortion_codecs.py in an environment with dlib-bin, face-recognition-models and numpy, without
-kinecast. Each request on standard input is a line of JSON with `shape` (T, H, W, 3) and `truth`, then as many bytes of
-pixels; each answer is a line of JSON. True frames come first, and what comes after is compared with them: mean distance
-of the points over the true distance of the outer corners of the eyes, and the distance of the descriptors of every
-fourth frame (dlib takes less than 0.6 as the same person). The face is looked for in the true frames only, so that a
-picture that is no face any more is far off rather than left out.
+kinecast. Each request on standard input is a line of JSON with `clip`, `shape` (T, H, W, 3) and `truth`, then as many
+bytes of pixels; each answer is a line of JSON. A clip's true frames come first, and what comes after is compared with
+them: mean distance of the points over the true distance of the outer corners of the eyes, and the distance of the
+descriptors of every third frame that has a face (dlib takes less than 0.6 as the same person). The face is looked for
+in the true frames only, so that a picture that is no face any more is far off rather than left out.
 """
 
 import json
@@ -16,7 +16,7 @@ import dlib
 import face_recognition_models as models
 import numpy as np
 
-_FEW = 4  # frames between descriptors
+_FEW = 3  # frames to a descriptor
 
 detector = dlib.get_frontal_face_detector()
 predictor = dlib.shape_predictor(models.pose_predictor_model_location())
@@ -39,26 +39,26 @@ def points(shape: Any) -> np.ndarray:
     return np.array([(part.x, part.y) for part in shape.parts()], float)
 
 
-def read() -> tuple[bool, np.ndarray] | None:
-    """Return whether the next frames are true ones, and the frames; None at the end."""
+def read() -> tuple[str, bool, np.ndarray] | None:
+    """Return the clip of the next frames, whether they are true ones, and the frames; None at the end."""
     line = sys.stdin.buffer.readline()
     if not line:
         return None
     request = json.loads(line)
     data = sys.stdin.buffer.read(int(np.prod(request["shape"])))
-    return request["truth"], np.frombuffer(data, np.uint8).reshape(request["shape"])
+    return request["clip"], request["truth"], np.frombuffer(data, np.uint8).reshape(request["shape"])
 
 
 def main() -> None:
-    known: dict[int, tuple[Any, np.ndarray, np.ndarray | None]] = {}
+    clips: dict[str, dict[int, tuple[Any, np.ndarray, np.ndarray | None]]] = {}
     while (request := read()) is not None:
-        truth, frames = request
+        clip, truth, frames = request
+        known = clips.setdefault(clip, {})
         if truth:
-            known = {}
             for i, frame in enumerate(frames):
                 if (box := largest(frame)) is not None:
                     shape = predictor(frame, box)
-                    known[i] = box, points(shape), described(frame, shape) if i % _FEW == 0 else None
+                    known[i] = box, points(shape), described(frame, shape) if len(known) % _FEW == 0 else None
             answer: dict[str, Any] = {"faces": len(known)}
         else:
             apart, identity = [], []
