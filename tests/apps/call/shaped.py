@@ -5,6 +5,7 @@ What a message costs is what it costs a real line: headers of IP, UDP, DTLS and 
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from apps.call.ends import FakePeer, config, models
@@ -48,7 +49,7 @@ class LinePeer(FakePeer):
         self.out, self.back = out, back
         self.to: Callable[[str, bytes], None] = lambda channel, data: None
         self._numbers, self._due = 0, 0  # of reliable messages: sent, and to be delivered next
-        self._early: dict[int, bytes] = {}
+        self._ahead: dict[int, bytes] = {}
 
     def send(self, channel: str, data: bytes) -> bool:
         if channel == "picture":
@@ -67,10 +68,10 @@ class LinePeer(FakePeer):
 
         def arrived() -> None:
             self.back.send(ACK, lambda: None)
-            self._early[number] = data
-            while self._due in self._early:
+            self._ahead[number] = data
+            while self._due in self._ahead:
                 self._due += 1
-                self.to("picture", self._early.pop(self._due - 1))
+                self.to("picture", self._ahead.pop(self._due - 1))
 
         if not self.out.send(len(data) + HEADERS, arrived):
             self.out.loop.call_later(_AGAIN_S, self._reliably, number, data)
@@ -103,7 +104,7 @@ def joined(loop: VirtualLoop, line: float, loss: float = 0.0, **changes: Any) ->
     peers = LinePeer(*lines), LinePeer(*lines[::-1])
     sides = Side(loop, peers[0], **changes), Side(loop, peers[1], **changes)
     for peer, other in zip(peers, sides[::-1], strict=True):
-        peer.to = lambda channel, data, other=other: other.exchange.take(other.peer, channel, data)
+        peer.to = partial(other.exchange.take, other.peer)
     for side in sides:
         side.exchange.attach(side.peer)
     return sides

@@ -11,7 +11,7 @@ from apps.call.shaped import Side, joined
 from apps.call.virtual_time import VirtualLoop, run_virtually
 from kinecast.apps.call.config import CallConfig
 from kinecast.apps.call.line import LineEstimate, Plan, Transit
-from kinecast.apps.call.messages import KeyRequest, LineReport, Stamp, split_signals, write_signal
+from kinecast.apps.call.messages import KeyRequest, LineReport, Signal, Stamp, split_signals, write_signal
 from kinecast.apps.call.sending import Sender
 from kinecast.errors import KinecastError
 
@@ -84,7 +84,7 @@ def test_the_delay_is_that_beyond_the_fastest_message():
 
 
 def test_signals_are_read_up_to_the_motion_behind_them():
-    signals = [LineReport(1, 2, 3), Stamp(4), KeyRequest()]
+    signals: list[Signal] = [LineReport(1, 2, 3), Stamp(4), KeyRequest()]
     data = b"".join(map(write_signal, signals))
     assert split_signals(data + b"\x80rest") == (signals, b"\x80rest")
     assert split_signals(b"") == ([], b"")
