@@ -61,6 +61,10 @@ LINE = "@ "  # what an end says to this program begins with it
 class End(_Headless):
     """A headless end that says when it receives frames, and its figures every second."""
 
+    def extra(self) -> dict[str, Any]:
+        """Return what else it says every second."""
+        return {}
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._times: list[float] = []
@@ -73,7 +77,7 @@ class End(_Headless):
     def tell(self, stats: dict[str, Any]) -> None:
         """Say this second's figures."""
         times, self._times = self._times, []
-        print(LINE + json.dumps({"stats": stats, "received_at": times, "rss": resident()}), flush=True)
+        print(LINE + json.dumps({"stats": stats, "received_at": times, "rss": resident(), **self.extra()}), flush=True)
 
 
 def resident() -> int:
@@ -82,13 +86,13 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def end_main(settings: dict[str, Any]) -> None:
+def end_main(settings: dict[str, Any], kind: type[End] = End) -> None:
     """Be one end until it is over."""
     faults = settings.pop("link")
     link = LinkFaults(**{**faults, "outages": tuple(map(tuple, faults["outages"]))}) if faults else None
     config = CallConfig(link=link, **settings.pop("config"))
     options = HeadlessOptions(Path(settings.pop("clip")), repeat=True, **settings)
-    end = End(options, config, lambda line: print(line, flush=True), lambda stats: end.tell(stats), None)
+    end = kind(options, config, lambda line: print(line, flush=True), lambda stats: end.tell(stats), None)
     result = asyncio.run(end.run())
     print(LINE + json.dumps({"result": result}), flush=True)
 
@@ -96,9 +100,11 @@ def end_main(settings: dict[str, Any]) -> None:
 class Process:
     """An end, as this program sees it."""
 
+    script = __file__
+
     def __init__(self, settings: dict[str, Any], cache: Path, prefix: Sequence[str] = ()) -> None:
         environment = {**os.environ, "KINECAST_CACHE": str(cache)}
-        command = [*prefix, sys.executable, __file__, "--end", json.dumps(settings)]
+        command = [*prefix, sys.executable, self.script, "--end", json.dumps(settings)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         STARTED.append(self.process)
         self.seconds: list[dict[str, Any]] = []
@@ -175,14 +181,16 @@ class Call:
         seconds: float,
         link: LinkFaults | None = None,
         network: Network | None = None,
+        settings: Sequence[dict[str, Any]] = ({}, {}),
+        **changes: Any,
     ) -> None:
         self.room, self._folder, self._network = Room(network=network), folder, network
-        config = {name: getattr(args, name) for name in ("model", "engine", "precision", "fps", "jitter_ms")}
+        config = {name: getattr(args, name) for name in ("model", "engine", "precision", "fps", "jitter_ms")} | changes
         faults = [asdict(link) | {"seed": seed} if link else None for seed in (1, 2)]
         clips = [str(args.clips[0]), str(args.clips[-1])]
         self._host = {"clip": clips[0], "server": self.room.address, "seconds": seconds, "config": config}
-        self._host["link"] = faults[0]
-        self._guest = {"clip": clips[1], "seconds": seconds + 120, "config": config, "link": faults[1]}
+        self._host |= {"link": faults[0], **settings[0]}
+        self._guest = {"clip": clips[1], "seconds": seconds + 120, "config": config, "link": faults[1], **settings[1]}
         self.host = Process(self._host, folder / "host", at(network, 0))
         self.host.wait_for("invitation")
         self.guest = self.join()

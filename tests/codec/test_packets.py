@@ -6,8 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinecast.codec import Header, Layout, MotionPacket, ReferenceChunk, SoundUnit, TimesUnit, parse_unit, split_picture
-from kinecast.codec.packets import CHUNK, DATAGRAM, EXTENDED, MAX_FRAMES, MAX_PICTURE, REFERENCES, VERSION, Unit
-from kinecast.codec.references import ChoiceUnit
+from kinecast.codec.packets import (
+    CHUNK,
+    DATAGRAM,
+    EXTENDED,
+    LAYERED,
+    MAX_FRAMES,
+    MAX_PICTURE,
+    REFERENCES,
+    VERSION,
+    Unit,
+)
+from kinecast.codec.references import ChoiceUnit, PictureLayerUnit
 from kinecast.codec.wire import checksum, put_varint, take_varint
 from kinecast.errors import KinecastError
 
@@ -23,6 +33,11 @@ UNITS: dict[str, Unit] = {
     "picture_chunk": CHUNK_OF_PICTURE,
     "extended_header": replace(HEADER, version=EXTENDED),
     "references_header": replace(HEADER, version=REFERENCES),
+    "layered_header": replace(
+        HEADER, version=LAYERED, layers=(Layout.fomm(value=1 / 512), Layout.fomm(value=1 / 1024, jacobian=1 / 256))
+    ),
+    "layer_packet": MotionPacket(3, 258, 30, b"payload of a packet", 1, True, True, 2, 65535),
+    "picture_layer": PictureLayerUnit(7, 1),
     "choice": ChoiceUnit(300, 7),
     "times": TimesUnit(120, 4000, (33, 33, 34, 100, 0, 33)),
     "sound": SoundUnit(7, (b"not really opus", b"", b"packets")),
@@ -88,8 +103,8 @@ def test_arbitrary_bytes_are_an_error_or_a_unit(data):
 
 def test_a_later_version_is_refused():
     data = bytearray(bytes(HEADER))
-    data[3] = REFERENCES + 1
-    wanted = f"expected format version {VERSION} to {REFERENCES}, found {REFERENCES + 1}: update kinecast"
+    data[3] = LAYERED + 1
+    wanted = f"expected format version {VERSION} to {LAYERED}, found {LAYERED + 1}: update kinecast"
     with pytest.raises(KinecastError, match=wanted):
         Header.parse(bytes(data))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kinecast.codec import Layout, Profile, generic_profile
+from kinecast.codec import Layout, Profile, dequantize, generic_profile
 
 LAYOUTS = {
     "fomm": Layout.fomm(),  # 60 numbers
@@ -23,3 +23,11 @@ def smooth_levels(layout: Layout, frames: int, seed: int = 0, noise: float = 1.0
 
 def profile_of(layout: Layout) -> Profile:
     return generic_profile(layout)
+
+
+LADDER = tuple(Layout.fomm(4, step, 4 * step) for step in (1 / 32, 1 / 64, 1 / 256))  # of three layers
+
+
+def layered_vectors(frames: int, seed: int = 0, noise: float = 1.0) -> np.ndarray:
+    """(frames, D) float32: motion for `LADDER`."""
+    return dequantize(smooth_levels(LADDER[-1], frames, seed, noise), LADDER[-1])

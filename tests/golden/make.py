@@ -15,8 +15,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from codec.test_packets import UNITS  # noqa: E402
-from codec.tracks import LAYOUTS, profile_of, smooth_levels  # noqa: E402
-from kinecast.codec import FILE, EveryKth, Packing, encode_levels  # noqa: E402
+from codec.tracks import LADDER, LAYOUTS, layered_vectors, profile_of, smooth_levels  # noqa: E402  # noqa: E402
+from kinecast.codec import FILE, EveryKth, Packing, encode_layers, encode_levels, quantize  # noqa: E402
 
 
 def streams() -> dict[str, np.ndarray]:
@@ -32,6 +32,10 @@ def streams() -> dict[str, np.ndarray]:
         if skipping:
             levels = np.repeat(levels[::3], 3, axis=0)[:58]
         found[f"{name}_levels"] = levels
+    vectors, every = layered_vectors(50, seed=1), (4, 2, 1)
+    layered = encode_layers(vectors, LADDER, profile_of(LADDER[0]), every, replace(FILE, frames=20))
+    found["layers_bytes"] = np.frombuffer(b"".join(map(bytes, layered)), np.uint8)
+    found["layers_levels"] = quantize(vectors, LADDER[-1])
     return found
 
 

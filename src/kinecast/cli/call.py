@@ -51,6 +51,12 @@ def call(
     ] = None,
     input: Annotated[Path | None, typer.Option("--input", help="Clip to use as the camera.")] = None,
     fps: Annotated[float, typer.Option("--fps", help="Maximum frames per second sent.")] = 25.0,
+    kbps: Annotated[
+        float | None,
+        typer.Option(
+            "--kbps", help="Send at most this, IP headers included. (default: no limit but what the line bears)"
+        ),
+    ] = None,
     quality: Annotated[float, typer.Option("--quality", help="Motion quality, 1 to 9, as in `kinecast encode`.")] = 5,
     forecast: Annotated[
         str, typer.Option("--forecast", help="Concealment of missing frames: auto, hold, damped, or a forecaster.")
@@ -139,6 +145,7 @@ def call(
         engine=engine,
         precision=precision,
         fps=fps,
+        kbps=kbps,
         quality=quality,
         forecaster=forecast,
         avatar="head" if avatar == "head" else shown,

@@ -42,6 +42,10 @@ def decode(
             "(linearly to the next frame), hold, damped, gru, vrnn, or a file.",
         ),
     ] = "auto",
+    layers: Annotated[
+        int | None,
+        typer.Option("--layers", help="Decode only so many of the stream's layers, from the base on. (default: all)"),
+    ] = None,
     sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the stream's sound.")] = True,
     engine: EngineOption = "auto",
     precision: PrecisionOption = "exact",
@@ -61,6 +65,8 @@ def decode(
     of_gfv = carries_gfv(stream)
     if of_gfv and forecast != "auto":
         raise KinecastError(f"forecast: expected none with GFV messages, where every frame is sent, found {forecast!r}")
+    if of_gfv and layers is not None:
+        raise KinecastError("layers: expected none with GFV messages, which have none: drop --layers")
     backbone = load_model(model_of(stream) if model == AUTO else model, device, engine, precision)
     dim, named = backbone.motion_dim, forecast not in ("auto", INTERPOLATE)
     chosen = (
@@ -79,6 +85,7 @@ def decode(
                 lambda name: chosen or advised_filler(name, dim, seed),
                 interpolated=forecast == INTERPOLATE,
                 sound=sound,
+                layers=layers,
             )
     if json:
         print_json(report)

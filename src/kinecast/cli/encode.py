@@ -69,6 +69,14 @@ def encode(
             "further pictures where the face as drawn is off. (default: every frame, one picture)",
         ),
     ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            "--layers",
+            help="Split motion and picture into 2 to 4 layers: a base of about 0.5 kbps and refinements, which may be "
+            "dropped from the last on. Of a .kcm: keep so many. (default: one)",
+        ),
+    ] = None,
     forecast: Annotated[
         str,
         typer.Option(
@@ -109,8 +117,8 @@ def encode(
 ) -> None:
     """Encode a clip as its first frame and a few kilobits per second of motion, streaming.
 
-    A .kcm with --gfv, and video with GFV messages without it, are converted: the quantised motion is unchanged. --seed
-    seeds a forecaster that samples.
+    A .kcm with --gfv, and video with GFV messages without it, are converted: the quantised motion is unchanged. A .kcm
+    with --layers is thinned, decoding nothing. --seed seeds a forecaster that samples.
     """
     needs("kinecast encode", "codec")
     from kinecast.apps.stream.clips import EncodeOptions, encode_clip
@@ -118,6 +126,8 @@ def encode(
     from kinecast.media.framing import around_face
 
     _check_kind(output, gfv)
+    if layers is not None and gfv:
+        raise KinecastError("layers: expected none with --gfv, whose messages have none: drop --layers")
     _check_budget(gfv, kbps, forecast, terms, profile)
     crop, source = around_face(crop, face), clip_named(clip, strip)
     options = EncodeOptions(
@@ -131,9 +141,10 @@ def encode(
         terms=terms,
         true_fps=true_fps,
         sound_kbps=sound_kbps if sound else None,
+        layers=layers if layers != 1 else None,
     )
     given = {"--quality": quality, "--kbps": kbps, "--fps": fps, "--true-fps": true_fps, "--limit": limit}
-    converter = _converter(clip, gfv, given)
+    converter = _thinner(clip, layers, given) or _converter(clip, gfv, given)
     if converter is not None:
         report = converter(output, picture_quality, sound, sound_kbps)
     else:
@@ -175,6 +186,22 @@ def _check_budget(gfv: bool, kbps: float | None, forecast: str, terms: str, prof
         )
 
 
+def _thinner(clip: Path, layers: int | None, given: Mapping[str, Any]) -> Callable[..., dict[str, Any]] | None:
+    """Return what keeps the first layers of a .kcm; None for anything else."""
+    from kinecast.apps.stream.layered import thin_stream
+
+    if layers is None or clip.suffix.lower() not in STREAM_OUTPUTS:
+        return None
+    _check_unchanged(clip, given)
+    return lambda output, *_: thin_stream(clip, output, layers)
+
+
+def _check_unchanged(clip: Path, given: Mapping[str, Any]) -> None:
+    wrong = [name for name, value in given.items() if value is not None]
+    if wrong:
+        raise KinecastError(f"{clip}: expected no {wrong[0]}, since a stream is converted unchanged: drop {wrong[0]}")
+
+
 def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[..., dict[str, Any]] | None:
     """Return the converter from one kind of stream to the other; None for a clip.
 
@@ -192,9 +219,7 @@ def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[...,
             ("a .kcm", "add --gfv to convert it") if of_stream else ("GFV messages", "drop --gfv to convert it")
         )
         raise KinecastError(f"{clip}: expected a stream of the other kind, or a clip, found {found}: {fix}")
-    wrong = [name for name, value in given.items() if value is not None]
-    if wrong:
-        raise KinecastError(f"{clip}: expected no {wrong[0]}, since a stream is converted unchanged: drop {wrong[0]}")
+    _check_unchanged(clip, given)
     if of_stream:
         return lambda output, quality, sound, kbps: stream_to_gfv(clip, output, quality, sound)
     return lambda output, quality, sound, kbps: gfv_to_stream(clip, output, quality, kbps if sound else None)
@@ -202,12 +227,19 @@ def _converter(clip: Path, gfv: bool, given: Mapping[str, Any]) -> Callable[...,
 
 def _summary(report: Mapping[str, Any]) -> str:
     """Return one line on what was written and the rate of each part."""
+    if "of_layers" in report:
+        bytes_kept = f"{report['output_bytes']} of {report['input_bytes']} bytes"
+        return f"{report['layers']} of {report['of_layers']} layers, {bytes_kept}"
     frames = f"{report['frames']} frames at {report['fps']:.4g} fps"
     if "frames_sent" in report:
         frames = f"{report['frames_sent']} of {frames}"
     inside = f"{report['overhead_kbps']:.2f} of it framing" if "overhead_kbps" in report else ""
     if "message_kbps" in report:
         inside = f"{report['message_kbps']:.2f} of it messages, the rest skipped pictures"
+    layers = report.get("layers", [])
+    if layers:
+        each = " + ".join(f"{one['motion_kbps']:.2f}" for one in layers)
+        inside = f"{each} in {len(layers)} layers"
     pictures = "picture" if report.get("pictures", 1) == 1 else f"{report['pictures']} pictures"
     parts = [("times of frames", report.get("times_kbps")), ("sound", report.get("sound_kbps"))]
     beside = "".join(f", {name} {kbps:.2f} kbps" for name, kbps in parts if kbps)

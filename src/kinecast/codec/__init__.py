@@ -11,6 +11,7 @@ from kinecast.codec.decoder import DecodedFrame, Losses, MotionDecoder, decode_m
 from kinecast.codec.encoder import FILE, LIVE, MotionEncoder, Packing, encode_levels, encode_motion
 from kinecast.codec.filling import Expectation, fill, interpolate
 from kinecast.codec.identity import model_identity, stream_identity
+from kinecast.codec.layers import LayeredDecoder, LayeredEncoder, encode_layers, keep_layers, stream_decoder
 from kinecast.codec.packets import Header, MotionPacket, ReferenceChunk, SoundUnit, parse_unit, split_picture
 from kinecast.codec.profiles import Profile, generic_profile, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, dequantize, quantize
@@ -29,6 +30,8 @@ __all__ = [
     "Expectation",
     "Header",
     "Layout",
+    "LayeredDecoder",
+    "LayeredEncoder",
     "Losses",
     "MotionDecoder",
     "MotionEncoder",
@@ -43,6 +46,7 @@ __all__ = [
     "TimesUnit",
     "decode_motion",
     "dequantize",
+    "encode_layers",
     "encode_levels",
     "encode_motion",
     "fill",
@@ -50,12 +54,14 @@ __all__ = [
     "in_pictures",
     "in_steps",
     "interpolate",
+    "keep_layers",
     "load_profile",
     "model_identity",
     "parse_unit",
     "profile_names",
     "quantize",
     "split_picture",
+    "stream_decoder",
     "stream_identity",
     "write_stream",
 ]

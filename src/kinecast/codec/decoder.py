@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from kinecast.codec.entropy import Decoder
-from kinecast.codec.packets import MotionPacket, unwrap
+from kinecast.codec.packets import MotionPacket
 from kinecast.codec.predictor import MotionModel
 from kinecast.codec.profiles import Profile
 from kinecast.codec.quantizer import Layout, dequantize
+from kinecast.codec.wire import unwrap
 from kinecast.errors import KinecastError
 
 MAX_GAP = 1024  # longest gap that is concealed, in frames; after a longer one only a key packet resumes
@@ -57,6 +58,8 @@ class MotionDecoder:
     are concealed up to the next key packet, from which they are exact again.
     """
 
+    layer = 0
+
     def __init__(self, layout: Layout, profile: Profile, reorder: int = 4) -> None:
         if not 0 <= reorder <= 256:
             raise KinecastError(f"reorder: expected 0 to 256 waiting packets, found {reorder}")
@@ -74,6 +77,9 @@ class MotionDecoder:
 
     def push(self, packet: MotionPacket) -> list[DecodedFrame]:
         """Take a packet; returns the frames that are now due, none before the first key packet."""
+        if packet.layer != self.layer:
+            self.losses.refused += 1
+            return []
         if self._next is None:
             self._join(packet)
         elif self._place(packet):
@@ -147,10 +153,10 @@ class MotionDecoder:
             self._frame = first
         while self._frame < first:
             yield self._conceal(skipped)
-        if not packet.key and self._state != number - packet.back:
+        if not self._supported(packet) or (not packet.key and self._state != number - packet.back):
             self.losses.useless += 1
             self._state = None
-            yield from self._conceal_packet(packet)
+            yield from self._without(packet)
             return
         yield from self._decode(packet, number)
 
@@ -162,14 +168,12 @@ class MotionDecoder:
         except KinecastError:
             self.losses.refused += 1
             self._state = None
-            if self._held is None:  # nothing to hold yet: wait for another key packet
-                self._leave()
-                return
-            yield from self._conceal_packet(packet)
+            yield from self._without(packet)
             return
         self._state = number
         self.losses.decoded += 1
         levels = np.stack(frames)
+        self._decoded(packet, times, levels)
         for time, one, vector in zip(times, levels, dequantize(levels, self.layout), strict=True):
             while self._frame < time:
                 yield self._conceal(skipped=True)
@@ -188,10 +192,28 @@ class MotionDecoder:
                 raise KinecastError(
                     f"motion packet: expected at most {MAX_GAP} frames of time, found more: it is foreign"
                 )
-            frames.append(self._model.code_frame(coder, elapsed=time - self._coded))
+            frames.append(self._model.code_frame(coder, elapsed=time - self._coded, windows=self._windows(time)))
             times.append(time)
             self._coded = time
         return frames, times
+
+    def _supported(self, packet: MotionPacket) -> bool:
+        """Return whether what a packet is coded against, beside its own layer, was decoded."""
+        return True
+
+    def _windows(self, number: int) -> np.ndarray | None:
+        """Return the levels (D, 2) from which to which those of frame `number` are known to be."""
+        return None
+
+    def _decoded(self, packet: MotionPacket, numbers: list[int], levels: np.ndarray) -> None:
+        """Take the numbers and levels (T, D) of a packet's frames."""
+
+    def _without(self, packet: MotionPacket) -> Iterator[DecodedFrame]:
+        """Conceal a packet that cannot be decoded; with nothing to hold yet, wait for another key packet."""
+        if self._held is None:
+            self._leave()
+        else:
+            yield from self._conceal_packet(packet)
 
     def _conceal_packet(self, packet: MotionPacket) -> Iterator[DecodedFrame]:
         """Hold the frames of an unreadable packet. With gaps their number is unknown until the next packet."""

@@ -16,7 +16,7 @@ from kinecast.codec.quantizer import Layout, dequantize, quantize
 from kinecast.codec.schedule import Schedule
 from kinecast.errors import KinecastError
 
-_OVERHEAD = 14  # bytes of a motion packet besides its payload, at most
+_OVERHEAD, _LAYER_BYTES = 14, 3  # bytes of a motion packet besides its payload, at most, and of a layer's beside that
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,30 @@ FILE = Packing(frames=120, key_every=600, wide=True)
 
 
 class MotionEncoder:
-    """Encodes frames one at a time."""
+    """Encodes frames one at a time.
 
-    def __init__(self, layout: Layout, profile: Profile, packing: Packing = LIVE) -> None:
-        self.layout, self.packing = layout, packing
+    Args:
+        layout: of the levels.
+        profile: prediction tables.
+        packing: how frames are put into packets.
+        layer: of the packets, see `codec.layers`.
+    """
+
+    def __init__(self, layout: Layout, profile: Profile, packing: Packing = LIVE, layer: int = 0) -> None:
+        self.layout, self.packing, self._layer = layout, packing, layer
         self._model = MotionModel(layout, profile)
         self._coder: Encoder | None = None
-        self._room = 8 * (DATAGRAM - _OVERHEAD) - WORST_BITS * (layout.dim + 1) - 64
+        self._room = 8 * (DATAGRAM - _OVERHEAD - (_LAYER_BYTES if layer else 0)) - WORST_BITS * (layout.dim + 1) - 64
         self._sequence = self._frame = self._count = 0  # of the next frame; frames in the open packet
         self._first = 0  # the number of the open packet's first frame
         self._key_frame: int | None = None  # the number of the last key frame
         self._key = True
         self._sent = 0  # bytes of packets so far
 
-    def push(self, levels: np.ndarray, skipped: int = 0) -> MotionPacket | None:
+    def push(self, levels: np.ndarray, skipped: int = 0, windows: np.ndarray | None = None) -> MotionPacket | None:
         """Take the levels (D,) of the next frame after `skipped` omitted ones; returns a packet when one is full.
+
+        `windows` (D, 2) are the least and the greatest level that the receiver knows each number to have.
 
         Raises:
             KinecastError: not D levels of 16 bits, or omitted frames that the packing cannot signal.
@@ -85,7 +94,7 @@ class MotionEncoder:
                 self._key_frame = self._frame
         elif self.packing.skips:
             self._model.code_gap(self._coder, skipped)
-        self._model.code_frame(self._coder, levels, skipped + 1)
+        self._model.code_frame(self._coder, levels, skipped + 1, windows)
         self._frame += 1
         self._count += 1
         if self._count >= self.packing.frames or self._coder.bits > self._room:
@@ -104,6 +113,7 @@ class MotionEncoder:
             int(not self._key),
             self.packing.wide,
             self.packing.skips,
+            self._layer,
         )
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._coder, self._count = None, 0
@@ -114,6 +124,21 @@ class MotionEncoder:
     def bits(self) -> int:
         """Bits of all packets so far, and of the open one's frames."""
         return 8 * self._sent + (self._coder.bits if self._coder is not None else 0)
+
+    @property
+    def frame(self) -> int:
+        """The number of the next frame if none is left out."""
+        return self._frame
+
+    @property
+    def sequence(self) -> int:
+        """The number of the next packet."""
+        return self._sequence
+
+    def jump(self, number: int) -> None:
+        """Go on with frame `number`, after more omitted frames than a packet can tell of; no packet may be open."""
+        self._frame = number
+        self.request_key()
 
     def request_key(self) -> None:
         """Make the next packet a key packet, for a receiver that lost one or joined."""

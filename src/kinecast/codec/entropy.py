@@ -79,8 +79,18 @@ class Coder(Protocol):
             level: what to encode; a decoder ignores it.
         """
 
+    def within(self, scale: int, predicted: int, step: int, level: int, window: tuple[int, int]) -> tuple[int, int]:
+        """Code a level that is known to be from window[0] to window[1], as `code` otherwise."""
+
     def gap(self, frequencies: np.ndarray, gap: int) -> int:
         """Code how many frames are skipped; a decoder ignores `gap`."""
+
+
+def frequencies_of(counts: np.ndarray) -> np.ndarray:
+    """(N,) integers of at least 1 that sum to 2**16; the rounding remainder goes to the largest of the counts (N,)."""
+    found = 1 + counts * (TOTAL - len(counts)) // counts.sum()
+    found[counts.argmax()] += TOTAL - found.sum()
+    return found
 
 
 class CountModel:
@@ -90,10 +100,8 @@ class CountModel:
         self._counts = counts
 
     def frequencies(self) -> np.ndarray:
-        """(N,) integers of at least 1 that sum to 2**16; the rounding remainder goes to the most frequent symbol."""
-        found = 1 + self._counts * (TOTAL - len(self._counts)) // self._counts.sum()
-        found[self._counts.argmax()] += TOTAL - found.sum()
-        return found
+        """(N,) as `frequencies_of`."""
+        return frequencies_of(self._counts)
 
     def note(self, symbol: int) -> None:
         """Count a symbol; old counts decay."""
@@ -131,6 +139,13 @@ class Encoder:
             self._coder.encode(level & ((1 << shift) - 1), _uniform(shift))
             return level, 0
         return level, self._places[bucket][phase][symbol]
+
+    def within(self, scale: int, predicted: int, step: int, level: int, window: tuple[int, int]) -> tuple[int, int]:
+        """Encode a level inside a window; see `Coder`."""
+        table, found = narrowed(scale, predicted, step, window)
+        if len(table) > 1:
+            self._coder.encode(level - window[0], _table(table))
+        return level, found[level - window[0]]
 
     def gap(self, frequencies: np.ndarray, gap: int) -> int:
         """Encode how many frames are skipped, with frequencies of `GapModel`, and return it."""
@@ -202,6 +217,19 @@ class Decoder:
             raise _damaged()
         return int(found), place
 
+    def within(self, scale: int, predicted: int, step: int, level: int, window: tuple[int, int]) -> tuple[int, int]:
+        """Decode a level inside a window; see `Coder`.
+
+        Raises:
+            KinecastError: no encoder writes this.
+        """
+        table, found = narrowed(scale, predicted, step, window)
+        try:
+            symbol = int(self._coder.decode(_table(table))) if len(table) > 1 else 0
+        except AssertionError as error:
+            raise _damaged() from error
+        return window[0] + symbol, found[symbol]
+
     def gap(self, frequencies: np.ndarray, gap: int = 0) -> int:
         """Decode how many frames were skipped.
 
@@ -242,6 +270,18 @@ def locate(scale: int, predicted: int, step: int) -> tuple[int, int, int, int]:
     return bucket, eighths & 7, eighths >> 3, shift
 
 
+def narrowed(scale: int, predicted: int, step: int, window: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+    """Return frequencies and places of the levels of a window, as the tables have them: 1 and 0 where they do not."""
+    bucket, phase, origin, shift = locate(scale, predicted, step)
+    low, size, middle = window[0] - origin + reach_of(bucket), window[1] - window[0] + 1, reach_of(bucket)
+    counts, found = np.ones(size, np.int64), [0] * size
+    first, last = max(-low, 0), min(2 * middle + 1 - low, size)  # of the window's levels, those in the table
+    if not shift and first < last:
+        counts[first:last] = tables()[bucket][phase][low + first : low + last]
+        found[first:last] = places()[bucket][phase][low + first : low + last]
+    return frequencies_of(counts), found
+
+
 _REACH = [reach(bucket) for bucket in range(BUCKETS)]
 reach_of = _REACH.__getitem__
 
@@ -276,6 +316,12 @@ def _split(flat: np.ndarray) -> list[list[np.ndarray]]:
 
 
 @cache
+def tables() -> list[list[np.ndarray]]:
+    """Return `table_array` by bucket, phase and symbol."""
+    return _split(table_array())
+
+
+@cache
 def places() -> list[list[list[int]]]:
     """Return `place_array` by bucket, phase and symbol."""
     return [[one.tolist() for one in row] for row in _split(place_array())]
@@ -283,7 +329,7 @@ def places() -> list[list[list[int]]]:
 
 @cache
 def _models() -> list[list[Any]]:
-    return [[_table(one) for one in row] for row in _split(table_array())]
+    return [[_table(one) for one in row] for row in tables()]
 
 
 def _table(frequencies: np.ndarray) -> Any:

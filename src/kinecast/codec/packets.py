@@ -5,12 +5,12 @@ is one datagram. The first byte identifies the unit.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from kinecast.codec.absences import ABSENCE, AbsenceUnit
-from kinecast.codec.quantizer import FINE, MAX_COMPONENTS, MAX_DIM, Component, Layout
-from kinecast.codec.references import CHOICE, ChoiceUnit
+from kinecast.codec.quantizer import FINE, MAX_COMPONENTS, MAX_DIM, Component, Layout, check_nested
+from kinecast.codec.references import CHOICE, PICTURE_LAYER, ChoiceUnit, PictureLayerUnit
 from kinecast.codec.times import TIMES, TimesUnit
 from kinecast.codec.wire import (
     checksum,
@@ -25,21 +25,22 @@ from kinecast.codec.wire import (
 )
 from kinecast.errors import KinecastError
 
-# With times or sound beside the motion it is the second, with pictures after the first one the third.
-VERSION, EXTENDED, REFERENCES = VERSIONS = 1, 2, 3
+# With times or sound beside the motion it is the second, with pictures after the first one the third, with layers the
+# fourth.
+VERSION, EXTENDED, REFERENCES, LAYERED = VERSIONS = 1, 2, 3, 4
+MAX_LAYERS = 4  # of a stream, the base included
 MAGIC = b"KCM"
 DATAGRAM = 1200  # bytes of one unit: below IPv6's minimum MTU of 1280 with IP, UDP and DTLS headers
 MAX_HEADER = 1024
 MAX_PICTURE = 4 << 20
 CHUNK = 1100  # bytes of a picture in one chunk
-_HALF = 1 << 15  # modulus of a packet's sequence and frame numbers
 MAX_FRAMES = 128  # of one packet; bounds the work that a few hostile bytes can cause
 MIMES = ("image/webp", "image/jpeg", "image/png", "image/avif")
 MAX_SOUNDS = 64  # packets of sound in one unit
 SOUND_ROOM = 1150  # bytes of sound in one unit, which fits a datagram with the rest
 _MOST_SOUNDS = (1 << 32) - 1  # number of a sound packet: over two years
 _REFERENCE, _SOUND, _MOTION = 0x52, 0x53, 0x80
-_KEY, _COUNTED, _WIDE, _BACK, _SKIPS = 1, 2, 4, 8, 16
+_KEY, _COUNTED, _WIDE, _BACK, _SKIPS, _LAYER = 1, 2, 4, 8, 16, 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ class Header:
     `rate` is the frame rate as a fraction, `frame_size` (height, width). `profile` names the prediction tables, and
     `fingerprint` their content, the entropy tables included. `filler` says how the sender expects frames that it
     leaves out to be filled (`codec.filling`), and is advice: it decides no bit. `version` is EXTENDED where the stream
-    has times of frames or sound, REFERENCES where it has several pictures, or smaller ones than its frames.
+    has times of frames or sound, REFERENCES where it has several pictures, or smaller ones than its frames, LAYERED
+    where it has layers: `layout` is then the base's, and `layers` are those of the layers above it, in order, which
+    differ from it in their steps alone.
     """
 
     layout: Layout
@@ -62,8 +65,16 @@ class Header:
     fingerprint: bytes = bytes(8)
     filler: str = "hold"
     version: int = VERSION
+    layers: tuple[Layout, ...] = ()
 
     def __post_init__(self) -> None:
+        if (self.version == LAYERED) != bool(self.layers) or len(self.layers) >= MAX_LAYERS:
+            raise KinecastError(
+                f"header: expected 2 to {MAX_LAYERS} layers in a stream of version {LAYERED} and one before, found "
+                f"{1 + len(self.layers)} in version {self.version}"
+            )
+        for lower, upper in zip((self.layout, *self.layers), self.layers, strict=False):
+            check_nested(lower, upper)
         numerator, denominator = self.rate
         if not (1 <= numerator <= 1_000_000 and 1 <= denominator <= 1_000_000 and numerator <= 1000 * denominator):
             raise KinecastError(f"frame rate: expected above 0, at most 1000 fps, found {numerator}/{denominator}")
@@ -85,6 +96,9 @@ class Header:
         body += put_text(self.layout.name) + put_varint(self.layout.keypoints) + bytes([len(self.layout.components)])
         for part in self.layout.components:
             body += put_text(part.name) + put_varint(part.width) + put_varint(part.step)
+        if self.layers:
+            steps = (put_varint(part.step) for layout in self.layers for part in layout.components)
+            body += bytes([len(self.layers)]) + b"".join(steps)
         data = MAGIC + bytes([self.version]) + put_varint(len(body)) + body
         return data + checksum(data)
 
@@ -130,11 +144,29 @@ class Header:
             width, body = take_varint(body, what, MAX_DIM)
             step, body = take_varint(body, what, FINE)
             parts.append(Component(part, width, step))
+        layout = Layout(name, keypoints, tuple(parts))
+        layers, body = _take_layers(body, layout, what) if version >= LAYERED else ((), body)
         if body:
             raise KinecastError(f"{what}: expected no bytes after its fields, found {len(body)}: it is damaged")
-        layout = Layout(name, keypoints, tuple(parts))
         rate, frame_size = (numbers[0], numbers[1]), (numbers[2], numbers[3])
-        return cls(layout, rate, frame_size, model, model_name, profile, fingerprint, filler, version), rest
+        return cls(layout, rate, frame_size, model, model_name, profile, fingerprint, filler, version, layers), rest
+
+
+def _take_layers(body: bytes, layout: Layout, what: str) -> tuple[tuple[Layout, ...], bytes]:
+    """Read the layouts of the layers above the base."""
+    count, body = take_number(body, 1, what)
+    if not 1 <= count < MAX_LAYERS:
+        raise KinecastError(
+            f"{what}: expected 1 to {MAX_LAYERS - 1} layers above the base, found {count}: it is damaged"
+        )
+    layers = []
+    for _ in range(count):
+        parts = []
+        for part in layout.components:
+            step, body = take_varint(body, what, FINE)
+            parts.append(replace(part, step=step))
+        layers.append(replace(layout, components=tuple(parts)))
+    return tuple(layers), body
 
 
 @dataclass(frozen=True)
@@ -200,6 +232,9 @@ class MotionPacket:
     2**16. A key packet (`back` 0) is self-contained; a delta packet starts from the state after the packet `back`
     before it, normally 1. `wide` selects CRC-32; otherwise it is CRC-16. With `skips` the payload gives before each
     frame but the first how many frames the sender skipped; otherwise frames are consecutive.
+
+    Each layer counts its own packets. One above the base, `layer` 1 or more, can be decoded after the packet `below`
+    of the layer below it.
     """
 
     sequence: int
@@ -209,8 +244,15 @@ class MotionPacket:
     back: int = 0
     wide: bool = True
     skips: bool = False
+    layer: int = 0
+    below: int = 0
 
     def __post_init__(self) -> None:
+        if not (0 <= self.layer < MAX_LAYERS and 0 <= self.below < 1 << 16 and (self.layer or not self.below)):
+            raise KinecastError(
+                f"motion packet: expected layer 0 to {MAX_LAYERS - 1}, and the packet below it from layer 1 on, found "
+                f"{self.layer} and {self.below}: it is damaged"
+            )
         if not (0 <= self.sequence < 1 << 16 and 0 <= self.frame < 1 << 16 and 0 <= self.back <= 255):
             raise KinecastError(
                 "motion packet: expected 16-bit sequence and frame numbers and a base at most 255 packets back"
@@ -230,8 +272,10 @@ class MotionPacket:
             flags, tail = flags | _BACK, bytes([self.back])
         if self.count > 1:
             flags, tail = flags | _COUNTED, tail + bytes([self.count])
-        flags |= (_WIDE if self.wide else 0) | (_SKIPS if self.skips else 0)
+        flags |= (_WIDE if self.wide else 0) | (_SKIPS if self.skips else 0) | (_LAYER if self.layer else 0)
         head = bytes([_MOTION | flags]) + self.sequence.to_bytes(2, "big") + self.frame.to_bytes(2, "big")
+        if self.layer:
+            head += bytes([self.layer]) + self.below.to_bytes(2, "big")
         data = head + tail + put_varint(len(self.payload)) + self.payload
         data += checksum(data, self.wide)
         if len(data) > DATAGRAM:
@@ -250,21 +294,29 @@ class MotionPacket:
         what = "motion packet"
         flags, rest = take_number(data, 1, what)
         wide = bool(flags & _WIDE)
-        if flags & 0xE0 != _MOTION or (flags & _KEY and flags & _BACK):
+        if flags & 0xC0 != _MOTION or (flags & _KEY and flags & _BACK):
             raise KinecastError(
-                f"{what}: expected flags 0x80 to 0x9f, no base with a key, found 0x{flags:02x}: it is damaged"
+                f"{what}: expected flags 0x80 to 0xbf, no base with a key, found 0x{flags:02x}: it is damaged"
             )
         sequence, rest = take_number(rest, 2, what)
         frame, rest = take_number(rest, 2, what)
+        layer = below = 0
+        if flags & _LAYER:
+            layer, rest = take_number(rest, 1, what)
+            below, rest = take_number(rest, 2, what)
         back, count = int(not flags & _KEY), 1
         if flags & _BACK:
             back, rest = take_number(rest, 1, what)
         if flags & _COUNTED:
             count, rest = take_number(rest, 1, what)
-        if (flags & _BACK and back < 2) or (flags & _COUNTED and not 2 <= count <= MAX_FRAMES):
+        if (
+            (flags & _LAYER and not layer)
+            or (flags & _BACK and back < 2)
+            or (flags & _COUNTED and not 2 <= count <= MAX_FRAMES)
+        ):
             raise KinecastError(
-                f"{what}: expected a base of 2 or more and 2 to {MAX_FRAMES} frames if given explicitly, found {back} "
-                f"and {count}: it is damaged"
+                f"{what}: expected a base of 2 or more, 2 to {MAX_FRAMES} frames and layer 1 or more if given "
+                f"explicitly, found {back}, {count} and {layer}: it is damaged"
             )
         size, rest = take_varint(rest, what, DATAGRAM)
         payload, rest = take(rest, size, what)
@@ -273,7 +325,7 @@ class MotionPacket:
             raise KinecastError(
                 f"{what}: expected at most {DATAGRAM} bytes, found {len(data) - len(rest)}: it is foreign"
             )
-        return cls(sequence, frame, count, payload, back, wide, bool(flags & _SKIPS)), rest
+        return cls(sequence, frame, count, payload, back, wide, bool(flags & _SKIPS), layer, below), rest
 
 
 @dataclass(frozen=True)
@@ -313,7 +365,7 @@ class SoundUnit:
         return cls(first, tuple(packets)), rest
 
 
-Unit = Header | TimesUnit | AbsenceUnit | SoundUnit | ReferenceChunk | ChoiceUnit | MotionPacket
+Unit = Header | TimesUnit | AbsenceUnit | SoundUnit | ReferenceChunk | ChoiceUnit | PictureLayerUnit | MotionPacket
 
 
 def parse_unit(data: bytes) -> tuple[Unit, bytes]:
@@ -330,19 +382,16 @@ def parse_unit(data: bytes) -> tuple[Unit, bytes]:
         return ReferenceChunk.parse(data)
     if data[0] == CHOICE:
         return ChoiceUnit.parse(data)
+    if data[0] == PICTURE_LAYER:
+        return PictureLayerUnit.parse(data)
     if data[0] == TIMES:
         return TimesUnit.parse(data)
     if data[0] == ABSENCE:
         return AbsenceUnit.parse(data)
     if data[0] == _SOUND:
         return SoundUnit.parse(data)
-    if data[0] & 0xE0 == _MOTION:
+    if data[0] & 0xC0 == _MOTION:
         return MotionPacket.parse(data)
     raise KinecastError(
         f"motion stream: expected a unit of this format, found first byte 0x{data[0]:02x}: it is damaged"
     )
-
-
-def unwrap(value: int, near: int) -> int:
-    """Return the number closest to `near` that equals `value` modulo 2**16."""
-    return near + (value - near + _HALF) % (2 * _HALF) - _HALF

@@ -13,6 +13,8 @@ below 2**62. Qn means that 2**n represents 1. Fine units are 2**-16 motion units
 Notation: D numbers per frame, R sets of weights: one trained, then the adaptive ones.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kinecast.codec.entropy import LOG_BITS, MAX_SKIP, PLACE_BITS, Coder, GapModel, log2, log2_array
@@ -87,10 +89,17 @@ class MotionModel:
         self.gaps.note(gap)
         return gap
 
-    def code_frame(self, coder: Coder, levels: np.ndarray | None = None, elapsed: int = 1) -> np.ndarray:
+    def code_frame(
+        self,
+        coder: Coder,
+        levels: np.ndarray | None = None,
+        elapsed: int = 1,
+        windows: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Code one frame: encode levels (D,), or decode and return them if None. In the vector's order.
 
         `elapsed` is the time since the previous coded frame, in frame periods: above 1 if frames were skipped.
+        `windows` (D, 2) are the least and the greatest level that each number can have, if more is known of it.
 
         Raises:
             KinecastError: from a decoder, on a payload that no encoder writes.
@@ -109,7 +118,10 @@ class MotionModel:
         given = levels[self.order].tolist() if levels is not None else [0] * len(spread)
         wider = _PACE_WEIGHT * (pace - (self._usual >> 8)) >> 8
         own = (self._own * self._changes).sum(axis=0) * self.profile.velocity >> _GAIN_BITS + _NORM_BITS
-        coded, values, errors, misses, offs = self._code_numbers(coder, given, sums, cross, spread, wider, own.tolist())
+        known = [None] * len(given) if windows is None else list(map(tuple, windows[self.order].tolist()))
+        coded, values, errors, misses, offs = self._code_numbers(
+            coder, given, known, sums, cross, spread, wider, own.tolist()
+        )
         if self.fresh:  # the first frame's distance from the average face says nothing about its motion
             self._scales(self.profile.spread)
         else:
@@ -129,6 +141,7 @@ class MotionModel:
         self,
         coder: Coder,
         given: list[int],
+        windows: Sequence[tuple[int, int] | None],
         sums: np.ndarray,
         cross: np.ndarray,
         spread: np.ndarray,
@@ -161,7 +174,11 @@ class MotionModel:
             now += weights[3] * (log2(ratio + PRIOR_RATIO) - _LOG_ONE)
             now += weights[4] * (log2((((abs(predicted - base) << 3) // step + 2) * share >> 16) or 1) - _LOG_ONE)
             now += weights[5] * (log2((((abs(predicted - first) << 3) // step + 1) * share >> 16) or 1) - _LOG_ONE)
-            level, place = coder.code(history[i] + (now >> 8), predicted, step, level)
+            scale, window = history[i] + (now >> 8), windows[i]
+            if window is None:
+                level, place = coder.code(scale, predicted, step, level)
+            else:
+                level, place = coder.within(scale, predicted, step, level, window)
             value = level * step + (place * step >> PLACE_BITS)
             error = ((value - first) << _NORM_BITS) // unit
             error = min(max(error, -_NORM_MAX), _NORM_MAX)

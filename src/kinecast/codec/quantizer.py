@@ -15,6 +15,7 @@ MAX_LEVEL = 32767  # levels are 16-bit, so that the worst frame of MAX_DIM numbe
 MAX_DIM = 256
 MAX_COMPONENTS = 8
 MAX_KEYPOINTS = 128
+MAX_NESTED = 64  # finer steps of a layer in one of the layer below: bounds the window that a level is sought in
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,39 @@ def quantize(vectors: np.ndarray, layout: Layout) -> np.ndarray:
 def dequantize(levels: np.ndarray, layout: Layout) -> np.ndarray:
     """Return the motion vectors (T, D) float32 that levels (T, D) represent."""
     return (levels.astype(np.float64) * layout.steps / FINE).astype(np.float32)
+
+
+def check_nested(lower: Layout, upper: Layout) -> None:
+    """Check that the steps of `upper` are at most those of `lower`, and not too much finer.
+
+    Raises:
+        KinecastError: they are not, or the layouts differ in more than steps.
+    """
+    for below, above in zip(lower.components, upper.components, strict=False):
+        if not above.step <= below.step <= MAX_NESTED * above.step:
+            raise KinecastError(
+                f"layers: expected steps at most as wide as those of the layer below, and at least 1/{MAX_NESTED} of "
+                f"them, found {above.step} over {below.step} for {above.name}"
+            )
+    shapes = [[(part.name, part.width) for part in one.components] for one in (lower, upper)]
+    if shapes[0] != shapes[1] or lower.keypoints != upper.keypoints:
+        raise KinecastError("layers: expected layouts that differ in their steps alone, found others")
+
+
+def coarser(levels: np.ndarray, upper: Layout, lower: Layout) -> np.ndarray:
+    """Return the levels (T, D) int32 of a lower layer's layout in whose cells those of an upper one are."""
+    return ((2 * levels.astype(np.int64) * upper.steps + lower.steps) // (2 * lower.steps)).astype(np.int32)
+
+
+def windows(levels: np.ndarray, lower: Layout, upper: Layout) -> np.ndarray:
+    """Return which levels of an upper layer are in the cells of a lower one's levels (D,): (D, 2), least and greatest.
+
+    Raises:
+        KinecastError: none is within 16 bits: no encoder writes such levels.
+    """
+    middle = 2 * levels.astype(np.int64)
+    edges = -((1 - np.stack([middle, middle + 2], 1)) * lower.steps[:, None] // (2 * upper.steps[:, None]))
+    found = np.clip(np.stack([edges[:, 0], edges[:, 1] - 1], 1), -MAX_LEVEL, MAX_LEVEL)
+    if (edges[:, 0] > MAX_LEVEL).any() or (edges[:, 1] - 1 < -MAX_LEVEL).any():
+        raise KinecastError("layers: expected levels within 16 bits in each layer, found others: it is damaged")
+    return found

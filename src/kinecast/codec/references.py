@@ -10,7 +10,7 @@ from typing import Self
 from kinecast.codec.wire import checksum, put_varint, take_checksum, take_mark, take_number, take_varint
 from kinecast.errors import KinecastError
 
-CHOICE = 0x50
+CHOICE, PICTURE_LAYER = 0x50, 0x4C
 MAX_NUMBER = 255  # of a picture: numbers are used again from 0 on
 RECENT = 16  # pictures: a sender chooses among the last of them,
 KEPT = 64  # of which a receiver keeps more, since in a file they come before the frames that they are for,
@@ -49,6 +49,38 @@ class ChoiceUnit:
         picture, rest = take_number(rest, 1, what)
         rest = take_checksum(data[: len(data) - len(rest)], rest, what)
         return cls(first, picture), rest
+
+
+@dataclass(frozen=True)
+class PictureLayerUnit:
+    """Picture number `picture`, whose chunks follow, belongs to layer `layer`, with the choices of it."""
+
+    picture: int
+    layer: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.picture <= MAX_NUMBER and 1 <= self.layer <= MAX_NUMBER):
+            raise KinecastError(
+                f"layer of a picture: expected a picture from 0 to {MAX_NUMBER} and a layer from 1 on, found "
+                f"{self.picture} and {self.layer}"
+            )
+
+    def __bytes__(self) -> bytes:
+        data = bytes([PICTURE_LAYER, self.picture, self.layer])
+        return data + checksum(data)
+
+    @classmethod
+    def parse(cls, data: bytes) -> tuple[Self, bytes]:
+        """Read a unit.
+
+        Raises:
+            KinecastError: cut off, damaged, or beyond a limit.
+        """
+        what = "layer of a picture"
+        picture, rest = take_number(take_mark(data, PICTURE_LAYER, what), 1, what)
+        layer, rest = take_number(rest, 1, what)
+        rest = take_checksum(data[: len(data) - len(rest)], rest, what)
+        return cls(picture, layer), rest
 
 
 class Gallery:

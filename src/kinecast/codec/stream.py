@@ -20,14 +20,16 @@ from kinecast.codec.packets import (
     parse_unit,
     split_picture,
 )
-from kinecast.codec.references import ChoiceUnit
+from kinecast.codec.references import ChoiceUnit, PictureLayerUnit
 from kinecast.codec.times import TimesUnit
 from kinecast.errors import KinecastError
 
-BodyUnit = ReferenceChunk | ChoiceUnit | TimesUnit | AbsenceUnit | SoundUnit | MotionPacket  # what follows a header
+# What follows a header.
+BodyUnit = ReferenceChunk | ChoiceUnit | PictureLayerUnit | TimesUnit | AbsenceUnit | SoundUnit | MotionPacket
 _KINDS = {  # of what is not motion, in the sizes
     ReferenceChunk: "picture",
     ChoiceUnit: "picture",
+    PictureLayerUnit: "picture",
     AbsenceUnit: "overhead",
     TimesUnit: "times",
     SoundUnit: "sound",
@@ -106,8 +108,8 @@ class StreamReader:
         step = 1
         while (
             step < len(self._buffer)
-            and self._buffer[step] & 0xE0 != 0x80
-            and self._buffer[step] not in b"APRST" + MAGIC[:1]
+            and self._buffer[step] & 0xC0 != 0x80
+            and self._buffer[step] not in b"ALPRST" + MAGIC[:1]
         ):
             step += 1
         self._buffer = self._buffer[step:]

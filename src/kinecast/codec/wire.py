@@ -5,6 +5,8 @@ from binascii import crc_hqx
 
 from kinecast.errors import KinecastError
 
+_HALF = 1 << 15  # of the modulus of a packet's sequence and frame numbers
+
 
 def cut_off(what: str, expected: int, found: int) -> KinecastError:
     """Return the error of a unit that ends too early, sizes in bytes."""
@@ -94,3 +96,8 @@ def take_checksum(covered: bytes, rest: bytes, what: str, wide: bool = True) -> 
             f"{what}: expected checksum {expected.hex()}, found {found.hex()}: it is damaged; send it again"
         )
     return rest
+
+
+def unwrap(value: int, near: int) -> int:
+    """Return the number closest to `near` that equals `value` modulo 2**16."""
+    return near + (value - near + _HALF) % (2 * _HALF) - _HALF

@@ -55,6 +55,7 @@ class FakePeer(Peer):
 
     def __init__(self) -> None:
         self.refused, self.closed = 0, False
+        self.sent = {}
         self.answers: list[tuple[str, bytes]] = []
 
     def refuse(self) -> None:

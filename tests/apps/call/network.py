@@ -1,7 +1,8 @@
 """Two network namespaces whose only link loses, delays and reorders IP packets: what a call is on a bad network.
 
 Each namespace has a TUN device; this process passes packets from one to the other. Everything between two programs in
-them takes this way: ICE, DTLS and SCTP with its reliable channel. Needs root, `ip` and /dev/net/tun.
+them takes this way: ICE, DTLS and SCTP with its reliable channel. A rate is the kernel's (token bucket). Needs root,
+`ip` and /dev/net/tun.
 """
 
 import asyncio
@@ -115,6 +116,19 @@ class Network:
             os.write(tun, data)
         except OSError:  # that end's link is down
             pass
+
+    def limit(self, kbps: float, queue: int = 6000) -> None:
+        """Let each end send `kbps` of IP packets from now on, with a queue of so many bytes before it. Needs `tc`."""
+        for end in (0, 1):
+            shape = ["rate", f"{round(1000 * kbps)}bit", "burst", "1600", "limit", str(queue)]
+            command = ["tc", "qdisc", "replace", "dev", self._device(end), "root", "tbf", *shape]
+            subprocess.run([*self.command(end), *command], check=True, capture_output=True, text=True)
+
+    def sent(self, end: int) -> int:
+        """Return the bytes of IP packets that an end's device has sent."""
+        command = ["cat", f"/sys/class/net/{self._device(end)}/statistics/tx_bytes"]
+        run = subprocess.run([*self.command(end), *command], check=True, capture_output=True, text=True)
+        return int(run.stdout)
 
     def down(self, end: int) -> None:
         """Take an end's link down, as an unplugged cable does."""

@@ -197,8 +197,8 @@ def test_half_a_frame_that_was_encoded_is_followed_by_a_key(monkeypatch):
     model = wire.sender._encoder._model
     real = model.code_frame
 
-    def failing(coder, levels, elapsed):
-        real(coder, levels, elapsed)
+    def failing(coder, levels, elapsed, windows):
+        real(coder, levels, elapsed, windows)
         raise MemoryError("too large")
 
     monkeypatch.setattr(model, "code_frame", failing)
@@ -506,10 +506,10 @@ def test_motion_before_the_header_or_of_another_packing_is_refused():
     one.take_header(good_header())
     for packet in (
         MotionPacket(0, 0, 64, b"x"),
-        MotionPacket(0, 0, 1, b"x", skips=True),
         MotionPacket(9, 0, 1, b"", 7),
+        MotionPacket(9, 0, 1, b"", layer=1),
     ):
-        with pytest.raises(KinecastError, match="one frame per packet"):
+        with pytest.raises(KinecastError, match="expected 1 to 32 frames per packet"):
             one.take_packet(packet, 0.0)
 
 

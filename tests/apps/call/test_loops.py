@@ -12,7 +12,7 @@ from apps.call.ends import FakePeer, camera_frames, config, models
 from apps.call.virtual_time import VirtualLoop, run_virtually
 from kinecast.apps.call.config import CameraFrame, ShownFrame
 from kinecast.apps.call.exchange import Exchange
-from kinecast.apps.call.messages import Again, Have, Ping, parse_control, write_control, write_signal
+from kinecast.apps.call.messages import Again, Have, Ping, parse_control, split_signals, write_control, write_signal
 from kinecast.apps.call.sending import Sender
 from kinecast.codec import MotionPacket, split_picture
 from kinecast.codec.stream import code_picture
@@ -75,7 +75,7 @@ class Here:
 
     def packets(self) -> int:
         """Return how many packets of motion were sent."""
-        return sum(channel == "motion" and data[:1] != b"C" for channel, data in self.peer.answers)
+        return sum(channel == "motion" and split_signals(data)[1] != b"" for channel, data in self.peer.answers)
 
 
 def virtually(work: Callable[[Here], Any], takes: float = PLAY_S) -> None:

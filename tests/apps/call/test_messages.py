@@ -9,11 +9,12 @@ from kinecast.apps.call.messages import (
     Have,
     Hello,
     KeyRequest,
-    LossReport,
+    LineReport,
     Ping,
     Pong,
     Resume,
     Sending,
+    Stamp,
     Use,
     is_signal,
     parse_control,
@@ -32,7 +33,7 @@ CONTROLS: list[Control] = [
     Resume("a" * 32),
     Bye("hung up"),
 ]
-SIGNALS = [KeyRequest(), Ping(123), Pong(123, 456), LossReport(77)]
+SIGNALS = [KeyRequest(), Ping(123), Pong(123, 456), LineReport(77, 60000, 255), Stamp(65535)]
 
 
 @pytest.mark.parametrize("message", CONTROLS, ids=lambda m: type(m).__name__)

@@ -248,19 +248,20 @@ def test_quantiles_and_allowances():
     assert [allowance.take() for _ in range(3)] == [True, True, False]
 
 
-def test_losses_are_reported_once_a_second_and_once_when_they_are_over():
+def test_the_line_is_reported_once_a_second_while_anything_comes():
     now = 10.0
     losses, jitter = Losses(lambda: now), JitterBuffer(25, 300)
     assert losses.due() is None and losses.share == 0  # nothing to tell
+    losses.transit.received.add(1000)
     jitter.received, jitter.lost = 3, 1
     losses.count(jitter)
     assert losses.share == 0.25
     report = losses.due()
-    assert report is not None and report.share == 64 and losses.due() is None
+    assert report is not None and report.share == 64 and report.kbps_tenths > 0 and losses.due() is None
     now = 12.0
     jitter.received = 3 + 10**6
     losses.count(jitter)
     over = losses.due()
     assert over is not None and over.share == 0
-    now = 14.0
+    now = 20.0
     assert losses.due() is None

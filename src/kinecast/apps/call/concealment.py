@@ -12,6 +12,7 @@ from kinecast.codec.filling import OBSERVED, Expectation, Forecast
 from kinecast.forecasting.base import Forecaster
 
 FORECAST_S = 1.0  # limit of forecasts; after that a head may be anywhere
+_AHEAD = 64  # frames that are kept: a packet of several comes before they are due
 _IDLE_FRAMES = 12  # are sampled at once
 _REACH = 1.5  # range of an idle avatar, relative to the observed motion's
 _PULL = 0.04  # of the distance to rest, per frame
@@ -25,7 +26,8 @@ class Concealment:
 
     def __init__(self, forecast: Forecast, observed: int = OBSERVED) -> None:
         self._forecast = forecast
-        self._came: deque[tuple[int, np.ndarray]] = deque(maxlen=observed)
+        self._observed = observed
+        self._came: deque[tuple[int, np.ndarray]] = deque(maxlen=max(observed, _AHEAD))
         self._expectation: Expectation | None = None
         self._expected = (0, np.zeros(0, np.float32))
 
@@ -36,7 +38,7 @@ class Concealment:
 
     def came(self, number: int, vector: np.ndarray) -> None:
         """Take a frame's vector (D,). Numbers increase."""
-        if self._came and not 0 < number - self._came[-1][0] <= (self._came.maxlen or OBSERVED):
+        if self._came and not 0 < number - self._came[-1][0] <= self._observed:
             self._came.clear()  # a restart, or a face that was away for longer than forecasts look back
         self._came.append((number, np.asarray(vector, np.float32)))
         self._expectation = None
@@ -45,8 +47,12 @@ class Concealment:
         """Return the last frames (N, D), one per frame period."""
         numbers = [number for number, _ in self._came]
         vectors = np.stack([vector for _, vector in self._came])
-        first = max(numbers[0], numbers[-1] - self._came.maxlen + 1 if self._came.maxlen else numbers[0])
-        wanted = np.arange(first, numbers[-1] + 1)
+        wanted = np.arange(max(numbers[0], numbers[-1] - self._observed + 1), numbers[-1] + 1)
+        return self._between(numbers, vectors, wanted)
+
+    @staticmethod
+    def _between(numbers: list[int], vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """Return the vectors (N, D) of numbers that are wanted, on straight lines between those that came."""
         after = np.searchsorted(numbers, wanted)
         before = np.maximum(after - 1, 0)
         near = np.array(numbers)
@@ -55,11 +61,14 @@ class Concealment:
         return vectors[before] + share * (vectors[after] - vectors[before])
 
     def at(self, number: int) -> np.ndarray:
-        """Return the vector (D,) of a frame: as received, if it is the last one, or predicted."""
+        """Return the vector (D,) of a frame: as received, between two that were, or predicted."""
         assert self._came
         last, vector = self._came[-1]
         if number <= last:
-            return vector
+            if number == last or number < self._came[0][0]:
+                return vector
+            numbers, vectors = [number for number, _ in self._came], np.stack([vector for _, vector in self._came])
+            return self._between(numbers, vectors, np.array([number]))[0].astype(np.float32)
         if self._expectation is None or number < self._expected[0]:
             self._expectation = Expectation(self._forecast)
             for one in self.observed():

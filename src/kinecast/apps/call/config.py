@@ -17,6 +17,7 @@ from kinecast.media.framing import check_reading
 
 PLAIN_VIDEO_KBPS = 500.0  # the papers' reference: a plain video call of a talking head
 MAX_CAMERA_SIDE = 4096
+LEAST_KBPS = 2.0  # of a line, headers of IP packets included
 _LATEST = 1e11  # s since 1970
 State = Literal["new", "waiting", "connecting", "connected", "interrupted", "reconnecting", "ended"]
 ShownState = Literal["received", "forecast", "idle", "frozen"]
@@ -72,6 +73,7 @@ class CallConfig:
         engine: how it runs, see `kinecast.runtime`; auto is `fast` on a CPU, and plain torch elsewhere.
         precision: the lowest precision allowed.
         fps: maximum frames sent per second.
+        kbps: what this end may send at most, headers of IP packets included; what the line bears is estimated besides.
         quality: motion quality, 1 to 9, see `kinecast encode`.
         picture_quality: WebP quality of reference pictures, 1 to 100.
         forecaster: concealment of missing frames: hold, damped, a forecaster of the zoo, or auto: the best that is
@@ -93,6 +95,7 @@ class CallConfig:
     engine: str = "auto"
     precision: str = "exact"
     fps: float = 25.0
+    kbps: float | None = None
     quality: float = 5
     picture_quality: int = 60
     forecaster: str = "auto"
@@ -110,6 +113,8 @@ class CallConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= 60:
             raise KinecastError(f"fps: expected 1 to 60, found {self.fps}")
+        if self.kbps is not None and not LEAST_KBPS <= self.kbps <= 10_000:
+            raise KinecastError(f"rate: expected {LEAST_KBPS:g} to 10000 kbps, found {self.kbps}")
         check_quality(self.quality)
         if not 1 <= self.picture_quality <= 100:
             raise KinecastError(f"picture quality: expected 1 to 100, found {self.picture_quality}")
@@ -178,6 +183,9 @@ class CallStats:
     latency_ms_p50: float | None = None
     latency_ms_p95: float | None = None
     round_trip_ms: float | None = None
+    line_kbps: float | None = (
+        None  # what may be sent, headers included: the budget or what the line bears, None no limit
+    )
     jitter_buffer_ms: float = 0.0
     share_forecast: float = 0.0
     loss: float = 0.0

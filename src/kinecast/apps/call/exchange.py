@@ -21,6 +21,7 @@ from kinecast.apps.call import messages as m
 from kinecast.apps.call.config import CallConfig, CameraFrame, ShownFrame
 from kinecast.apps.call.faults import Faults, repeat
 from kinecast.apps.call.figures import Allowance, Quantiles, Rate
+from kinecast.apps.call.line import HEADERS, LineEstimate, Plan
 from kinecast.apps.call.links import FaultyLink
 from kinecast.apps.call.losses import Losses
 from kinecast.apps.call.models import Models, worker
@@ -35,9 +36,10 @@ INTERRUPTED_S = 1.0  # without any message, while the other side sends video,
 QUIET_S = 3.0  # and while it does not
 _BEAT_S = 0.25
 _CAMERA_S = 1.0  # without a frame: the other side is informed that the camera stopped
-_KEY_S = 0.1  # between requests of a key packet
+_KEY_S, _KEY_THIN_S = 0.1, 1.0  # between requests of a key packet, and on a thin line
 _MOTION_WAITING = 2400  # unsent bytes above which frames are skipped: old motion is useless
 _PICTURE_WAITING = 128_000
+_STAMP_S = 0.25  # between messages that say when they were sent
 
 
 class Exchange:
@@ -88,6 +90,9 @@ class Exchange:
         self._last_number = -1
         self.pings = Pings(clock)
         self._losses = Losses(clock)
+        self.line = LineEstimate(config.kbps)
+        self._riding: list[m.Signal] = []  # signals that wait for a message to go with
+        self._ride_until = self._stamped = 0.0
         self._key_asked = self._camera_at = 0.0
         self._key_allowed = Allowance(4, 8)
         self._faults = {
@@ -125,6 +130,8 @@ class Exchange:
         self.peer, self.heard = peer, self._clock()
         self._camera_at = self.heard  # its frames may start only now
         self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar, self._clock)
+        self._sender.plan = Plan.of(self.line.kbps, self._config.fps)
+        self._losses.transit.begin()
         self._receiver.begin()
         self.pings.begin()
         self._last_number, self._said = -1, None
@@ -136,6 +143,7 @@ class Exchange:
 
     def detach(self) -> None:
         """Handle the loss of the connection."""
+        self._riding = []
         if self.peer is not None:
             self.refused += self.peer.refused
         if self._sender is not None:
@@ -153,7 +161,7 @@ class Exchange:
     def interrupted(self) -> bool:
         """Whether a message from the other side is overdue."""
         video = self.theirs.video and self.theirs.camera
-        return self.silent_s > (INTERRUPTED_S if video else QUIET_S)
+        return self.silent_s > (INTERRUPTED_S if video else QUIET_S) + self._patience
 
     async def close(self) -> None:
         """Stop the loops and the workers."""
@@ -170,16 +178,12 @@ class Exchange:
         """Take a message of a connection, already checked for bounds."""
         if peer is not self.peer:
             return
+        self._losses.transit.received.add(len(data) + HEADERS)
         try:
             if channel == "picture":
                 self._take_reliable(peer, data)
-            elif m.is_signal(data):
-                self._take_signal(m.parse_signal(data))
             else:
-                packet, rest = MotionPacket.parse(data)
-                _nothing_after(rest)
-                if not self._receiver.take_packet(packet, self._clock()):
-                    self._ask_key()  # the first key packet was lost, and the next regular one is seconds away
+                self._take_motion(data)
         except KinecastError:
             peer.refuse()
             return
@@ -187,6 +191,16 @@ class Exchange:
             self._faults["take"].failed(error)
             return
         self.heard = self._clock()
+
+    def _take_motion(self, data: bytes) -> None:
+        signals, rest = m.split_signals(data)
+        for signal in signals:
+            self._take_signal(signal)
+        if rest:
+            packet, rest = MotionPacket.parse(rest)
+            _nothing_after(rest)
+            if not self._receiver.take_packet(packet, self._clock()):
+                self._ask_key()  # the first key packet was lost, and the next regular one is seconds away
 
     def _take_reliable(self, peer: Peer, data: bytes) -> None:
         if data[:1] == b"{":
@@ -249,9 +263,13 @@ class Exchange:
                 self._sender.request_key()
         elif isinstance(signal, m.Ping):
             self._send_motion(m.write_signal(m.Pong(signal.sent, microseconds())))
-        elif isinstance(signal, m.LossReport):
+        elif isinstance(signal, m.LineReport):
+            self.line.take(signal)
             if self._sender is not None:
                 self._sender.loss = signal.share / 255
+                self._sender.plan = Plan.of(self.line.kbps, self._config.fps)
+        elif isinstance(signal, m.Stamp):
+            self._losses.transit.stamp(signal.milliseconds)
         else:
             self.pings.answered(signal)
 
@@ -297,11 +315,27 @@ class Exchange:
     def _send_all(self, peer: Peer, sender: Sender, out: list[Message]) -> None:
         for channel, data in out:
             if channel == "motion":
-                self._send_motion(data)
-                self.sent.add()
+                self._send_motion(self._with_signals() + data)
+                self.sent.add(frames_in(data))
             else:
                 peer.send(channel, data)
         self.pictures_sent += sender.take_pictures_sent()
+
+    def _ride(self, signal: m.Signal) -> None:
+        """Send a signal with the next motion, or alone if none comes soon; the newest of a kind is enough."""
+        if not self._riding:
+            frames = self._sender.plan.frames if self._sender is not None else 1
+            self._ride_until = self._clock() + _BEAT_S + 1.5 * frames / self._config.fps
+        self._riding = [one for one in self._riding if type(one) is not type(signal)] + [signal]
+
+    def _with_signals(self) -> bytes:
+        """Return the signals that waited for a message to go with, and the time."""
+        waiting, self._riding = self._riding, []
+        now = self._clock()
+        if now - self._stamped > _STAMP_S:
+            self._stamped = now
+            waiting.append(m.Stamp(int(1000 * now) & 0xFFFF))
+        return b"".join(map(m.write_signal, waiting))
 
     def _send_motion(self, data: bytes) -> None:
         if self._link is not None:
@@ -364,10 +398,13 @@ class Exchange:
             peer.send("picture", m.write_control(m.Again(number)))
 
     def _ask_key(self) -> None:
-        now = self._clock()
-        if now - self._key_asked > _KEY_S:
+        now, thin = self._clock(), self.line.thin
+        if now - self._key_asked > (_KEY_THIN_S if thin else _KEY_S):
             self._key_asked = now
-            self._send_motion(m.write_signal(m.KeyRequest()))
+            if thin:
+                self._ride(m.KeyRequest())
+            else:
+                self._send_motion(m.write_signal(m.KeyRequest()))
 
     def _show(self, frame: ShownFrame | None) -> None:
         if frame is None:
@@ -396,7 +433,7 @@ class Exchange:
         peer = self.peer
         if peer is None:
             return
-        ping = self.pings.due(self.silent_s)
+        ping = self.pings.due(self.silent_s, self.line.thin)
         if ping is not None:
             self._send_motion(m.write_signal(ping))
         self._tell_sending()
@@ -404,9 +441,20 @@ class Exchange:
             self._losses.count(self._receiver.jitter)
         report = self._losses.due()
         if report is not None:
-            self._send_motion(m.write_signal(report))
+            self._ride(report)
+        elif self._riding and self._clock() > self._ride_until:
+            self._send_motion(self._with_signals())
+        sent = 8 * sum(peer.sent[name].per_second() for name in peer.sent) / 1000
+        if self._sender is not None and self.line.starved(self._clock(), sent, self._patience):
+            self._sender.plan = Plan.of(self.line.kbps, self._config.fps)
         peer.check_memory()
         self._report("beat", [])
+
+    @property
+    def _patience(self) -> float:
+        """Seconds from one of the other side's packets to the next, beyond what one of a single frame takes."""
+        jitter = self._receiver.jitter
+        return 0.0 if jitter is None else max(2 * jitter.interval - 0.2, 0.0)
 
     @property
     def loss(self) -> float:
@@ -426,6 +474,11 @@ class Exchange:
         if self.peer is not None:
             found |= {f"{name}_bytes_waiting": self.peer.waiting(name) for name in ("motion", "picture")}
         return found
+
+
+def frames_in(packet: bytes) -> int:
+    """Return how many frames a motion packet holds."""
+    return MotionPacket.parse(packet)[0].count
 
 
 def _nothing_after(rest: bytes) -> None:

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kinecast.codec.packets import MotionPacket, unwrap
+from kinecast.codec.packets import MotionPacket
+from kinecast.codec.wire import unwrap
 
 MAX_WAITING = 128  # packets: 2 s at 60 frames per second
-_SEEN = 256  # packets used to fit the clock
+_SEEN, _SEEN_S = 256, 20.0  # packets, and seconds, used to fit the clock
+_LONGEST = 64  # frame periods that a packet may be of
+_BEHIND = 4  # packets in a row, later than may be waited for, after which the clock is fitted anew
 _SHARE = 0.95  # of the packets arrive in time
 _SLACK = 0.003  # s: margin for a late event loop
 _JUMP = 2.0  # s off the clock beyond which a packet counts as a restart
@@ -40,7 +43,9 @@ class JitterBuffer:
 
     def __init__(self, fps: float, most_ms: float) -> None:
         self._period, self._most = 1 / fps, most_ms / 1000
-        self._arrivals: deque[float] = deque(maxlen=_SEEN)  # time of frame 0, by each packet
+        self._arrivals: deque[float] = deque(maxlen=_SEEN)  # time of frame 0, by each packet,
+        self._at: deque[float] = deque(maxlen=_SEEN)  # and when it came
+        self._span = self._behind = 1  # frame periods from packet to packet; packets in a row that came too late
         self._waiting: dict[int, Waiting] = {}
         self._next: int | None = None  # next sequence number
         self._base: float | None = None
@@ -63,7 +68,7 @@ class JitterBuffer:
             if not packet.key:
                 self.late += 1
                 return False
-            self._arrivals.clear()
+            self._forget(0)
             self._waiting.clear()
             self._next = None
         sequence = packet.sequence if self._next is None else unwrap(packet.sequence, self._next)
@@ -75,7 +80,8 @@ class JitterBuffer:
         if sequence < self._next or sequence in self._waiting:
             self.late += 1
             return True
-        self._fit(came)
+        self._span = min(max(number - self._newest, 1), _LONGEST) if self._base is not None else 1
+        self._fit(came, now)
         self.received += 1
         self._newest = max(self._newest, number)
         self._waiting[sequence] = Waiting(sequence, number, packet)
@@ -132,11 +138,31 @@ class JitterBuffer:
             return packet.frame
         return unwrap(packet.frame, round((now - self._base) / self._period))
 
-    def _fit(self, came: float) -> None:
+    @property
+    def interval(self) -> float:
+        """Seconds from packet to packet, as the last ones came."""
+        return self._span * self._period
+
+    def _forget(self, kept: int) -> None:
+        while len(self._arrivals) > kept:
+            self._arrivals.popleft()
+            self._at.popleft()
+        self._behind = 0
+
+    def _fit(self, came: float, now: float) -> None:
         """Fit the clock and the delay. The delay rises at once and falls slowly, since changes are visible."""
         self._arrivals.append(came)
+        self._at.append(now)
+        while now - self._at[0] > _SEEN_S:
+            self._arrivals.popleft()
+            self._at.popleft()
+        most = self._most + (self._span - 1) * self._period  # a packet of several frames waits for its last one
+        late = self._base is not None and came > self._base + most + self._period
+        self._behind = self._behind + 1 if late else 0
+        if self._behind >= _BEHIND:  # the line has become slower: wait as long as it takes now
+            self._forget(_BEHIND)
         rank = round(_SHARE * (len(self._arrivals) - 1))
         arrivals = np.partition(self._arrivals, (0, rank))  # four times as fast as np.quantile
         self._base = float(arrivals[0])
-        wanted = min(float(arrivals[rank]) - self._base + _SLACK, self._most)
+        wanted = min(float(arrivals[rank]) - self._base + _SLACK, most)
         self.delay = wanted if wanted > self.delay else self.delay + 0.02 * (wanted - self.delay)

@@ -1,11 +1,12 @@
-"""The share of lost motion packets, reported to the other side, which then sends more key packets."""
+"""How the line is, reported to the other side, which then sends more key packets, or less."""
 
 import time
 from collections.abc import Callable
 
 from kinecast.apps.call.figures import Rate
 from kinecast.apps.call.jitter import JitterBuffer
-from kinecast.apps.call.messages import LossReport
+from kinecast.apps.call.line import Transit
+from kinecast.apps.call.messages import LineReport
 
 _REPORT_S = 1.0  # between reports
 
@@ -20,7 +21,7 @@ class Losses:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._packets, self._lost = Rate(), Rate()
-        self._reported = 0  # share last reported, of 255
+        self.transit = Transit(clock)
         self._reported_at = 0.0
 
     def count(self, jitter: JitterBuffer) -> None:
@@ -35,10 +36,11 @@ class Losses:
         expected = self._packets.recent()
         return self._lost.recent() / expected if expected else 0.0
 
-    def due(self) -> LossReport | None:
-        """Return a report if one is due; None while there are no losses."""
-        share, now = min(round(255 * self.share), 255), self._clock()
-        if not (share or self._reported) or now - self._reported_at <= _REPORT_S:
+    def due(self) -> LineReport | None:
+        """Return a report if one is due; None while nothing comes."""
+        now, came = self._clock(), self.transit.received.per_second()
+        if not came or now - self._reported_at <= _REPORT_S:
             return None
-        self._reported, self._reported_at = share, now
-        return LossReport(share)
+        self._reported_at = now
+        delay, tenths = round(1000 * self.transit.delay), round(8 * came / 100)
+        return LineReport(min(round(255 * self.share), 255), min(max(delay, 0), 0xFFFF), min(tenths, 0xFFFF))

@@ -1,8 +1,9 @@
 """Small control messages between the two ends, beside the units of docs/protocol.md.
 
 On the reliable channel they are JSON objects, whose first byte `{` starts no unit; on the unreliable one, where they
-are repeated until they take effect, they are two to eighteen bytes that start with `C`. A reader accepts exactly the
-fields of a message's class, each of its type and within its bounds.
+are repeated until they take effect, they are two to eighteen bytes that start with `C`; several of them may stand
+before a motion packet in one message, since a message costs the line a hundred bytes more than it has. A reader accepts
+exactly the fields of a message's class, each of its type and within its bounds.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 from kinecast.errors import KinecastError
 
-VERSION = 1  # of the call; the motion bitstream has its own
+VERSION = 2  # of the call; the motion bitstream has its own
 MAX_CONTROL = 512  # bytes
 _FRAME = 1 << 40
 
@@ -143,7 +144,8 @@ def _checked(kind: str, name: str, expected: Any, value: Any) -> Any:
 # --- on the unreliable channel ---------------------------------------------------------------------------------------
 
 _MARK = b"C"
-_KEY, _PING, _PONG, _LOSS = 1, 2, 3, 4
+_KEY, _PING, _PONG, _LINE, _STAMP = 1, 2, 3, 4, 5
+_SIZES = {_KEY: 2, _PING: 10, _PONG: 18, _LINE: 7, _STAMP: 4}  # bytes
 
 
 @dataclass(frozen=True)
@@ -167,13 +169,22 @@ class Pong:
 
 
 @dataclass(frozen=True)
-class LossReport:
-    """The share of motion packets that were lost in the last seconds, in 255ths."""
+class LineReport:
+    """How the line was in the last seconds: lost motion packets in 255ths, queueing delay, and the rate that came."""
 
     share: int
+    delay_ms: int
+    kbps_tenths: int
 
 
-Signal = KeyRequest | Ping | Pong | LossReport
+@dataclass(frozen=True)
+class Stamp:
+    """The sender's clock in milliseconds, modulo 2**16, when the message that it is in was sent."""
+
+    milliseconds: int
+
+
+Signal = KeyRequest | Ping | Pong | LineReport | Stamp
 
 
 def write_signal(message: Signal) -> bytes:
@@ -182,8 +193,10 @@ def write_signal(message: Signal) -> bytes:
         return _MARK + bytes([_KEY])
     if isinstance(message, Ping):
         return _MARK + bytes([_PING]) + struct.pack(">Q", message.sent)
-    if isinstance(message, LossReport):
-        return _MARK + bytes([_LOSS, message.share])
+    if isinstance(message, LineReport):
+        return _MARK + struct.pack(">BBHH", _LINE, message.share, message.delay_ms, message.kbps_tenths)
+    if isinstance(message, Stamp):
+        return _MARK + struct.pack(">BH", _STAMP, message.milliseconds)
     return _MARK + bytes([_PONG]) + struct.pack(">QQ", message.sent, message.answered)
 
 
@@ -205,8 +218,24 @@ def parse_signal(data: bytes) -> Signal:
         return Ping(*struct.unpack(">Q", body))
     if kind == bytes([_PONG]) and len(body) == 16:
         return Pong(*struct.unpack(">QQ", body))
-    if kind == bytes([_LOSS]) and len(body) == 1:
-        return LossReport(body[0])
+    if kind == bytes([_LINE]) and len(body) == 5:
+        return LineReport(*struct.unpack(">BHH", body))
+    if kind == bytes([_STAMP]) and len(body) == 2:
+        return Stamp(*struct.unpack(">H", body))
     raise KinecastError(
-        f"signal: expected a key request, ping, pong or loss report, found {data[:4].hex()}: update kinecast"
+        f"signal: expected a key request, ping, pong, line report or stamp, found {data[:4].hex()}: update kinecast"
     )
+
+
+def split_signals(data: bytes) -> tuple[list[Signal], bytes]:
+    """Read the signals that a message of the unreliable channel starts with; returns them and what follows.
+
+    Raises:
+        KinecastError: an unknown one, or one that is cut off.
+    """
+    found = []
+    while is_signal(data):
+        size = _SIZES.get(data[1], 2) if len(data) > 1 else 2
+        found.append(parse_signal(data[:size]))
+        data = data[size:]
+    return found, data

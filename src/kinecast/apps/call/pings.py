@@ -6,6 +6,7 @@ from collections.abc import Callable
 from kinecast.apps.call.messages import Ping, Pong
 
 _PING_S = 2.0  # between pings,
+_PING_THIN_S = 8.0  # where two packets each cost a second of the line
 _PING_SOON_S = 0.3  # and while nothing comes
 _KEPT = 8  # pings without an answer
 
@@ -31,10 +32,12 @@ class Pings:
         """Reset for a new connection."""
         self._sent = {}
 
-    def due(self, silent_s: float) -> Ping | None:
-        """Return a ping if one is due; more often while the other side is silent."""
+    def due(self, silent_s: float, thin: bool = False) -> Ping | None:
+        """Return a ping if one is due; more often while the other side is silent, and seldom on a thin line."""
         now = self._clock()
-        if now - self._last < (_PING_SOON_S if silent_s > _PING_SOON_S or self.offset is None else _PING_S):
+        soon, usual = (_PING_S, _PING_THIN_S) if thin else (_PING_SOON_S, _PING_S)
+        hurry = self.offset is None or (silent_s > _PING_SOON_S and not thin)
+        if now - self._last < (soon if hurry else usual):
             return None
         self._last, ping = now, Ping(microseconds())
         self._sent = {**dict(list(self._sent.items())[1 - _KEPT :]), ping.sent: now}

@@ -19,10 +19,12 @@ from kinecast.apps.call.concealment import FORECAST_S, Concealment, Idle
 from kinecast.apps.call.config import CallConfig, ShownFrame, ShownState
 from kinecast.apps.call.heads import Heads
 from kinecast.apps.call.jitter import JitterBuffer, Waiting
+from kinecast.apps.call.line import MAX_FRAMES
 from kinecast.apps.call.messages import VERSION, Hello, Use, UseHead
 from kinecast.apps.stream.clips import check_model, profile_for
 from kinecast.codec import Header, MotionDecoder, MotionPacket, PictureAssembler, ReferenceChunk
 from kinecast.codec.filling import Forecast
+from kinecast.codec.packets import REFERENCES
 from kinecast.codec.stream import open_picture
 from kinecast.errors import KinecastError
 from kinecast.forecasting.base import Forecaster
@@ -184,10 +186,12 @@ class Receiver:
         """Take a packet of motion; returns False if decoding must wait for a key packet.
 
         Raises:
-            KinecastError: not of one frame, or before the stream's header.
+            KinecastError: of too many frames or a layer, or before the stream's header.
         """
-        if packet.count != 1 or packet.skips or packet.back > 1:
-            raise KinecastError("motion packet: expected one frame per packet in a call, found another packing")
+        if packet.count > MAX_FRAMES or packet.back > 1 or packet.layer:
+            raise KinecastError(
+                f"motion packet: expected 1 to {MAX_FRAMES} frames per packet in a call, found another packing"
+            )
         if self.jitter is None:
             raise KinecastError("motion packet: expected a header before it, found none")
         return self.jitter.push(packet, now)
@@ -233,7 +237,8 @@ class Receiver:
             with played.passing_over():
                 self._decode(waiting)
         self._apply_uses(job.number)
-        if job.packets and self._concealment.last != job.packets[-1].number:
+        last = self._concealment.last
+        if job.packets and (last is None or last < job.packets[-1].number):
             played.need_key = True
         if job.number >= 0 and show:
             with played.passing_over():
@@ -257,9 +262,13 @@ class Receiver:
         stream = self._stream
         return None if stream is None else MotionDecoder(stream.layout, profile_for(stream), reorder=0)
 
+    @property
+    def _smaller(self) -> bool:
+        return self._stream is not None and self._stream.version >= REFERENCES
+
     def _decode_picture(self, picture: Picture, played: Played) -> None:
         try:
-            pixels = open_picture(picture.data, self._backbone.frame_size)
+            pixels = open_picture(picture.data, self._backbone.frame_size, self._smaller)
         except KinecastError as error:
             played.unreadable.append((picture.number, str(error)))
             return
@@ -284,11 +293,13 @@ class Receiver:
             raise
         for frame in frames:
             if not frame.concealed:
-                self._concealment.came(waiting.number, frame.vector)
+                later = (frame.number - waiting.packet.frame) & 0xFFFF  # in a packet of several
+                self._concealment.came(waiting.number + later, frame.vector)
                 self._idle = None
 
     def _apply_uses(self, number: int) -> None:
-        due = [use for use in self._planned if use.frame <= max(number, self._concealment.last or 0)]
+        reached = number if number >= 0 else self._concealment.last or 0
+        due = [use for use in self._planned if use.frame <= reached]
         for use in due:
             if isinstance(use, UseHead):
                 self._drawn, self._is_head, self._avatar = None, True, True

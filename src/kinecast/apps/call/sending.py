@@ -11,7 +11,7 @@ Everything here runs in one worker thread, except for a few values set by the ev
 import time
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -21,11 +21,14 @@ from PIL import Image
 
 from kinecast.apps.call.config import CallConfig, CameraFrame
 from kinecast.apps.call.heads import AS_HEAD
+from kinecast.apps.call.line import Plan
+from kinecast.apps.call.live_encoder import LiveEncoder
 from kinecast.apps.call.messages import VERSION, Hello, Use, UseHead, write_control
 from kinecast.apps.heads.expression import needs_mesh
 from kinecast.apps.stream.clips import layout_for_quality, profile_named
-from kinecast.codec import LIVE, Header, MotionEncoder, MotionPacket, quantize, split_picture
-from kinecast.codec.entropy import MAX_SKIP
+from kinecast.apps.stream.layered import drawable
+from kinecast.codec import LIVE, Header, quantize, split_picture
+from kinecast.codec.packets import REFERENCES
 from kinecast.codec.stream import code_picture, open_picture
 from kinecast.errors import KinecastError
 from kinecast.media.framing import Box, centred, crop_box, find_face, fit, which_face
@@ -51,6 +54,7 @@ _THUMB = 24
 _KEYS_PER_LOSS = 0.2  # frames between key packets = this / share of packets lost: at 30 %, every packet is a key
 _KEY_EVERY_S = 4.0  # without losses
 _HEAD = -1  # instead of a picture's number
+_MOST_APART = 8  # camera frames of which one is sent
 _PATIENCE = 10.0  # s for the receiver to confirm a picture, before it is sent again
 
 
@@ -99,10 +103,12 @@ class Sender:
         self.avatar = avatar
         self.have: int | None = None  # set by the event loop on the receiver's request
         self.loss = 0.0  # share of packets that do not arrive, set by the event loop
+        self.plan = Plan()  # how the line's rate is spent, set by the event loop
         self.resend = False  # set by the event loop: the receiver could not read the picture
         self.refreshes = self._pictures_sent = 0
         self.checks: list[float] = []  # the last measured gains
-        self._encoder: _LiveEncoder | None = None
+        self._encoder: LiveEncoder | None = None
+        self._frame_bits = 0.0  # of the last frames
         self._key_wanted = False
         self._start: float | None = None
         self._last = -1  # number of the last encoded frame
@@ -155,7 +161,7 @@ class Sender:
     def _process(self, frame: CameraFrame, out: list[Message]) -> None:
         """Add messages to `out` as they are made, so that a later failure does not lose them."""
         number = self._number(frame.captured, out)
-        if number is None:
+        if number is None or (self._encoder is not None and 0 <= self._last > number - self._every):
             return
         picture = self._fitted(frame.picture)
         tensor = to_tensor(picture)
@@ -163,6 +169,7 @@ class Sender:
         if not motion.valid_frames().all():
             self.without_face += 1
             self._face_at = self._clock() if self._face_at is None else self._face_at
+            out += self._flushed()
             return  # the receiver holds what it shows
         self._face_at = self._clock()
         if not torch.isfinite(motion.vectors()).all():
@@ -175,7 +182,7 @@ class Sender:
             self._errors.append(error)
         out += self._activate(number, picture)
         if self._active is not None:
-            out.append(("motion", self._encode(number, motion)))
+            out += [("motion", packet) for packet in self._encode(number, motion)]
 
     # --- time and framing -----------------------------------------------------------------------------------------
 
@@ -212,7 +219,7 @@ class Sender:
         """Create the encoder; return hello and the stream's header."""
         layout = layout_for_quality(motion, self._config.quality)
         tables = profile_named("auto", self._config.model.rsplit("/", 1)[-1], layout)
-        self._encoder = _LiveEncoder(layout, tables, LIVE)
+        self._encoder = LiveEncoder(layout, tables, LIVE)
         rate = Fraction(self._config.fps).limit_denominator(1001)
         header = Header(
             layout,
@@ -222,14 +229,27 @@ class Sender:
             _short(self._config.model),
             tables.name,
             tables.fingerprint(),
+            version=REFERENCES,  # pictures may be smaller
         )
         assert self._start is not None
         return [("picture", write_control(Hello(VERSION, self._start))), ("picture", bytes(header))]
 
     # --- motion -----------------------------------------------------------------------------------------------------
 
-    def _encode(self, number: int, motion: Motion) -> bytes:
-        """Return a packet of this frame's motion.
+    @property
+    def _every(self) -> int:
+        """One camera frame in how many is sent, so that motion keeps its part of the line."""
+        if self.plan.motion_kbps is None or not self._frame_bits:
+            return 1
+        return min(max(round(self._config.fps * self._frame_bits / (1000 * self.plan.motion_kbps)), 1), _MOST_APART)
+
+    def _flushed(self) -> list[Message]:
+        """Return the packet of the frames that wait for others, if there are any."""
+        packet = self._encoder.flush() if self._encoder is not None else None
+        return [] if packet is None else [("motion", bytes(packet))]
+
+    def _encode(self, number: int, motion: Motion) -> list[bytes]:
+        """Return the packets that are full with this frame's motion, none while more frames are to come into one.
 
         Raises:
             KinecastError: it cannot be coded: points far outside the frame.
@@ -250,9 +270,13 @@ class Sender:
         # A loss makes all packets useless up to the next key, which costs twice a delta: more losses justify more keys.
         longest = _KEY_EVERY_S * self._config.fps
         self._encoder.set_key_every(round(min(_KEYS_PER_LOSS / max(self.loss, 1e-3), longest)))
-        packet = self._encoder.push_at(number, levels)
+        self._encoder.frames = max(self.plan.frames // self._every, 1)
+        packets = self._encoder.push_at(number, levels)
         self._last, self._last_at = number, self._clock()
-        return bytes(packet)
+        for packet in packets:
+            bits = 8 * len(packet.payload) / packet.count
+            self._frame_bits += (bits - self._frame_bits) * (0.2 if self._frame_bits else 1)
+        return [bytes(packet) for packet in packets]
 
     # --- the reference picture --------------------------------------------------------------------------------------
 
@@ -317,17 +341,23 @@ class Sender:
 
     def _offer(self, picture: np.ndarray, avatar: bool, now: float, frame: Motion | None = None) -> list[Message]:
         """Encode a picture as the receiver will have it, of a frame or not, and return its chunks."""
-        data, mime = code_picture(picture, self._config.picture_quality)
-        tensor = to_tensor(open_picture(data, self._backbone.frame_size)).to(self._backbone.device)
+        data, mime = self._coded(picture)
+        tensor = to_tensor(open_picture(data, self._backbone.frame_size, smaller=True)).to(self._backbone.device)
         state, motion = self._backbone.encode_source(tensor), self._backbone.detect(tensor).to("cpu")
         self._pending = Reference(self._next_picture, state, motion, avatar, data, mime, frame)
         self._avatar_of_pending = self.avatar
         self._next_picture = (self._next_picture + 1) % 256
         return self._send(self._pending, now)
 
+    def _coded(self, picture: np.ndarray) -> tuple[bytes, str]:
+        """Code a picture by the configured quality, or as the line allows if that is less."""
+        data, mime = code_picture(picture, self._config.picture_quality)
+        most = self.plan.picture_bytes
+        return (data, mime) if most is None or len(data) <= most else drawable(self._backbone, picture, most)
+
     def _send(self, reference: Reference, now: float) -> list[Message]:
         self.resend, self._pending_since = False, now
-        self._picture_at = now + 8 * len(reference.data) / (1000 * PICTURE_KBPS)
+        self._picture_at = now + 8 * len(reference.data) / (1000 * (self.plan.picture_kbps or PICTURE_KBPS))
         self._pictures_sent += 1
         chunks = split_picture(reference.data, reference.mime, reference.number)
         return [("picture", bytes(chunk)) for chunk in chunks]
@@ -351,29 +381,6 @@ class Sender:
         if pending.number == _HEAD:
             return [("picture", write_control(UseHead(number)))]
         return [("picture", write_control(Use(pending.number, number, pending.avatar)))]
-
-
-class _LiveEncoder(MotionEncoder):
-    """An encoder that resumes after a pause or failure with a key packet, as protocol.md allows."""
-
-    def set_key_every(self, frames: int) -> None:
-        """Set the interval of key packets."""
-        if max(1, frames) != self.packing.key_every:
-            self.packing = replace(self.packing, key_every=max(1, frames))
-
-    def push_at(self, number: int, levels: np.ndarray) -> MotionPacket:
-        """Return the packet of a frame with a number above the last one's."""
-        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame:
-            self._frame = number
-            self.request_key()
-        try:
-            packet = self.push(levels, number - self._frame)
-        except BaseException:
-            self._coder, self._count = None, 0  # half a frame: it cannot serve for prediction
-            self.request_key()
-            raise
-        assert packet is not None  # each frame is one packet
-        return packet
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:

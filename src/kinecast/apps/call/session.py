@@ -394,6 +394,7 @@ class CallSession:
             latency_ms_p50=x.latency(0.5),
             latency_ms_p95=x.latency(0.95),
             round_trip_ms=x.pings.round_trip_ms,
+            line_kbps=x.line.kbps,
             jitter_buffer_ms=x.jitter_buffer_ms,
             share_forecast=x.forecast.recent() / shown if shown else 0.0,
             loss=x.loss,

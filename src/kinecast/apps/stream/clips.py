@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kinecast.apps.stream.drawing import Drawer
+from kinecast.apps.stream.layered import encode_layered
 from kinecast.apps.stream.options import (
     DEFAULT_QUALITY,
     EncodeOptions,
@@ -29,6 +30,7 @@ from kinecast.codec.decoder import DecodedFrame, MotionDecoder
 from kinecast.codec.encoder import encode_motion
 from kinecast.codec.filling import DEFAULT_FILLER, FILLERS, INTERPOLATE, Forecast, fill, interpolate
 from kinecast.codec.identity import stream_identity
+from kinecast.codec.layers import LayeredDecoder, keep_layers, stream_decoder
 from kinecast.codec.packets import EXTENDED, REFERENCES, Header, MotionPacket, ReferenceChunk
 from kinecast.codec.profiles import GENERIC, Profile, generic_profile, load_profile
 from kinecast.codec.quantizer import Layout
@@ -80,9 +82,12 @@ def encode_clip(
         options.filler[0],
     )
     with atomic_path(output) as temporary, temporary.open("wb") as file:
-        if options.kbps is None:
+        sending: Beside
+        facts: dict[str, Any] = {}
+        if options.layers is not None:
+            sending, sizes, facts = encode_layered(backbone, seen, file, header, options, sound, progress)
+        elif options.kbps is None:
             sending, sizes = _encode_plain(backbone, seen, file, header, options, sound, progress)
-            facts: dict[str, Any] = {}
         else:
             sending, sizes, facts = encode_within(backbone, seen, file, header, options, sound, progress)
     report = {
@@ -166,13 +171,15 @@ def decode_clip(
     filler: Callable[[str], Forecast | None] = FILLERS.get,
     interpolated: bool = False,
     sound: bool = True,
+    layers: int | None = None,
 ) -> dict[str, Any]:
     """Render the clip of a .kcm file, with its sound if it has any and `sound` is set.
 
     Damage is skipped, with a warning. Frames that it hits, and those that the sender left out, are filled by what
     `filler` gives for the name in the header, or interpolated, as that may say. Where it gives None they are filled by
     `damped`, with a warning: the name is advice. While the sender saw no face, the last picture is held. Each frame is
-    drawn from the picture that the sender chose for it, or, where that did not come, from the one before.
+    drawn from the picture that the sender chose for it, or, where that did not come, from the one before. With
+    `layers` it is what a receiver of only so many layers sees.
 
     Raises:
         KinecastError: not a .kcm file, one of another model or version, or one without picture or motion.
@@ -181,13 +188,15 @@ def decode_clip(
     check_output(output, CLIP_OUTPUTS, "clip", [path])
     with path.open("rb") as file:
         reader = StreamReader(file)
-        header = reader.header
+        header, units = reader.header, reader.units()
+        if layers is not None:
+            header, units = keep_layers(header, units, layers)
         check_model(header, backbone, stream_identity(backbone), str(path))
-        decoder = MotionDecoder(header.layout, profile_for(header))
+        decoder = stream_decoder(header, profile_for(header))
         forecast = None if interpolated else filler(header.filler)
         if forecast is None and not interpolated and header.filler != INTERPOLATE:
             forecast = _usual(header.filler, path)
-        units, drawer = reader.units(), Drawer(backbone, header, path)
+        drawer = Drawer(backbone, header, path)
         drawer.start(units)
         clock, absent = FrameClock(header.rate), 0
         with VideoWriter(output, Fraction(*header.rate), quality=quality) as writer:
@@ -221,6 +230,7 @@ def decode_clip(
     return {
         "frames": written,
         "fps": fps,
+        "layers": 1 + len(header.layers),
         "frames_without_face": absent,
         "skipped_bytes": reader.skipped,
         **vars(decoder.losses),
@@ -244,7 +254,7 @@ def read_motion(backbone: "Backbone", stream: str | Path) -> tuple[Tensor, Motio
         picture = first_picture(units, header, path)
         clock = FrameClock(header.rate)
         vectors, edges, valid = list[np.ndarray](), list[np.ndarray](), list[bool]()
-        for frame in interpolate(frames_of(units, MotionDecoder(header.layout, profile_for(header)), clock)):
+        for frame in interpolate(frames_of(units, stream_decoder(header, profile_for(header)), clock)):
             vectors.append(frame.vector)
             edges.append(clock.edges([frame.number]))
             valid.append(not frame.absent)
@@ -324,7 +334,9 @@ def first_picture(units: Iterator[BodyUnit], header: Header, path: Path) -> np.n
     raise KinecastError(f"{path}: expected a whole reference picture before the motion, found none: copy it again")
 
 
-def frames_of(units: Iterator[BodyUnit], decoder: MotionDecoder, clock: FrameClock) -> Iterator[DecodedFrame]:
+def frames_of(
+    units: Iterator[BodyUnit], decoder: MotionDecoder | LayeredDecoder, clock: FrameClock
+) -> Iterator[DecodedFrame]:
     """Yield the frames of a stream's motion packets; their times go to the clock, absent ones are marked."""
     absences = Absences()
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from kinecast.codec.encoder import FILE, Packing
 from kinecast.codec.filling import Forecast, damped
+from kinecast.codec.packets import MAX_LAYERS
 from kinecast.codec.profiles import GENERIC, Profile, check_profile_name, load_profile, profile_names
 from kinecast.codec.quantizer import Component, Layout, to_fine
 from kinecast.errors import KinecastError
@@ -55,7 +56,9 @@ class EncodeOptions:
     None where it interpolates. Which frames of a budget are left out to a forecast is measured on `terms`:
     "keypoints", or "pictures", for which each frame is drawn twice. `picture_quality` is WebP's, of the one picture of
     a stream without budget. `fps` resamples to a constant rate, `true_fps` is that of a clip whose times are wrong,
-    `limit` the most frames. `sound_kbps` is what the clip's sound may cost; None leaves it out.
+    `limit` the most frames. `sound_kbps` is what the clip's sound may cost; None leaves it out. `layers`
+    splits motion and pictures into so many parts, of which a receiver may get the first few only (`layered`); `quality`
+    is then that of all of them together.
     """
 
     quality: float | None = None
@@ -71,6 +74,7 @@ class EncodeOptions:
     terms: str = TERMS[0]
     true_fps: float | None = None
     sound_kbps: float | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.picture_quality <= 100:
@@ -83,6 +87,12 @@ class EncodeOptions:
             raise KinecastError(f"rate: expected a budget above 0 and at most 10000 kbps, found {self.kbps}")
         if self.quality is not None:
             check_quality(self.quality)
+        if self.layers is not None and not 2 <= self.layers <= MAX_LAYERS:
+            raise KinecastError(f"layers: expected 2 to {MAX_LAYERS}, found {self.layers}")
+        if self.layers is not None and self.kbps is not None:
+            raise KinecastError(
+                "layers: expected no budget, since whoever drops layers chooses the rate: drop --kbps or --layers"
+            )
         if self.profile != AUTO_PROFILE:
             check_profile_name(self.profile)
         if self.terms not in TERMS:

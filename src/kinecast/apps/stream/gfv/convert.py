@@ -15,12 +15,12 @@ from kinecast.apps.stream.gfv.reading import GfvClip
 from kinecast.apps.stream.gfv.writing import GfvWriter
 from kinecast.apps.stream.sending import Beside
 from kinecast.apps.stream.sound import SoundWriter, stream_sound
-from kinecast.codec.decoder import MotionDecoder
 from kinecast.codec.encoder import FILE, encode_levels
 from kinecast.codec.filling import DEFAULT_FILLER, interpolate
 from kinecast.codec.gfv.coding import GfvEncoder
 from kinecast.codec.gfv.layouts import FrameCoder
 from kinecast.codec.gfv.naming import Sender
+from kinecast.codec.layers import stream_decoder
 from kinecast.codec.packets import EXTENDED, VERSION, Header
 from kinecast.codec.quantizer import quantize
 from kinecast.codec.references import ChoiceUnit
@@ -52,18 +52,21 @@ def stream_to_gfv(
         picture = first_picture(units, header, path)
         clock, chosen = FrameClock(header.rate), list[ChoiceUnit]()
         units = _noting(units, chosen)
-        frames = interpolate(frames_of(units, MotionDecoder(header.layout, profile_for(header)), clock))
+        layout = header.layers[-1] if header.layers else header.layout
+        frames = interpolate(frames_of(units, stream_decoder(header, profile_for(header)), clock))
         first = next(frames, None)
         if first is None:
             raise KinecastError(f"{path}: expected at least one frame of motion, found none: copy it again")
-        encoder = GfvEncoder(header.layout, Sender(header.layout, header.model, header.model_name))
+        encoder = GfvEncoder(layout, Sender(layout, header.model, header.model_name))
         heard = stream_sound(path, clock.start(first.number)) if sound and header.version >= EXTENDED else None
         filled, end = 0, 0.0
         with GfvWriter(output, picture, Fraction(*header.rate), not clock.used, picture_quality, heard) as writer:
             for frame in (first, *frames):
                 guessed = frame.concealed and not frame.absent
                 filled += guessed
-                levels = quantize(frame.vector[None], header.layout)[0] if guessed else frame.levels
+                # With layers, some frames may be of a lower one.
+                again = guessed or bool(header.layers)
+                levels = quantize(frame.vector[None], layout)[0] if again else frame.levels
                 begin, end = (float(edge) for edge in clock.edges([frame.number]))
                 writer.write(encoder.push(levels, sure=not frame.absent), (begin, end) if clock.used else None)
     if chosen:
