@@ -158,8 +158,11 @@ class JitterBuffer:
             self._at.popleft()
         most = self._most + (self._span - 1) * self._period  # a packet of several frames waits for its last one
         late = self._base is not None and came > self._base + most + self._period
-        self._behind = self._behind + (now > self._at[-2]) if late and len(self._at) > 1 else 0
-        if self._behind >= _BEHIND:  # the line has become slower: wait as long as it takes now
+        self._behind = self._behind + 1 if late else 0
+        last = list(self._arrivals)[-_BEHIND:]
+        if (
+            self._behind >= _BEHIND and max(last) - min(last) < most
+        ):  # the line has become slower: wait as long as it takes now
             self._forget(_BEHIND)
         rank = round(_SHARE * (len(self._arrivals) - 1))
         arrivals = np.partition(self._arrivals, (0, rank))  # four times as fast as np.quantile
