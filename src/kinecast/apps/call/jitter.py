@@ -13,7 +13,7 @@ from kinecast.codec.packets import MotionPacket
 from kinecast.codec.wire import unwrap
 
 MAX_WAITING = 128  # packets: 2 s at 60 frames per second
-_SEEN, _SEEN_S = 256, 20.0  # packets, and seconds, used to fit the clock
+_SEEN = 256  # packets used to fit the clock
 _LONGEST = 64  # frame periods that a packet may be of
 _BEHIND = 4  # packets in a row, later than may be waited for, after which the clock is fitted anew
 _SHARE = 0.95  # of the packets arrive in time
@@ -153,9 +153,6 @@ class JitterBuffer:
         """Fit the clock and the delay. The delay rises at once and falls slowly, since changes are visible."""
         self._arrivals.append(came)
         self._at.append(now)
-        while now - self._at[0] > _SEEN_S:
-            self._arrivals.popleft()
-            self._at.popleft()
         most = self._most + (self._span - 1) * self._period  # a packet of several frames waits for its last one
         late = self._base is not None and came > self._base + most + self._period
         self._behind = self._behind + 1 if late else 0
