@@ -69,6 +69,7 @@ class JitterBuffer:
                 self.late += 1
                 return False
             self._forget(0)
+            self.delay = 0.0  # it was of another beginning
             self._waiting.clear()
             self._next = None
         sequence = packet.sequence if self._next is None else unwrap(packet.sequence, self._next)
