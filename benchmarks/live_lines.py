@@ -41,7 +41,7 @@ class Watcher(End):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._cuts: list[dict[str, Any]] = []
-        self._seen: list[dict[str, Any]] = []
+        self._views: list[dict[str, Any]] = []
         self._before: np.ndarray | None = None
         self._shot = 0.0
 
@@ -64,12 +64,12 @@ class Watcher(End):
         if time.time() - self._shot > 2.0:
             self._shot = time.time()
             seen["shot"] = base64.b85encode(np.ascontiguousarray(frame.picture[::2, ::2]).tobytes()).decode()
-        self._seen.append(seen)
+        self._views.append(seen)
 
     def extra(self) -> dict[str, Any]:
         """Return what was seen since the last second."""
-        found = {"cuts": self._cuts, "seen": self._seen}
-        self._cuts, self._seen = [], []
+        found = {"cuts": self._cuts, "seen": self._views}
+        self._cuts, self._views = [], []
         return found
 
 

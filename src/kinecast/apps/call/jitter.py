@@ -13,7 +13,7 @@ from kinecast.codec.packets import MotionPacket
 from kinecast.codec.wire import unwrap
 
 MAX_WAITING = 128  # packets: 2 s at 60 frames per second
-_SEEN, _SEEN_S = 256, 20.0  # packets, and seconds, used to fit the clock
+_SEEN = 256  # packets used to fit the clock
 _LONGEST = 64  # frame periods that a packet may be of
 _BEHIND = 4  # packets in a row, later than may be waited for, after which the clock is fitted anew
 _SHARE = 0.95  # of the packets arrive in time
@@ -69,6 +69,7 @@ class JitterBuffer:
                 self.late += 1
                 return False
             self._forget(0)
+            self.delay = 0.0  # it was of another beginning
             self._waiting.clear()
             self._next = None
         sequence = packet.sequence if self._next is None else unwrap(packet.sequence, self._next)
@@ -153,13 +154,13 @@ class JitterBuffer:
         """Fit the clock and the delay. The delay rises at once and falls slowly, since changes are visible."""
         self._arrivals.append(came)
         self._at.append(now)
-        while now - self._at[0] > _SEEN_S:
-            self._arrivals.popleft()
-            self._at.popleft()
         most = self._most + (self._span - 1) * self._period  # a packet of several frames waits for its last one
         late = self._base is not None and came > self._base + most + self._period
         self._behind = self._behind + 1 if late else 0
-        if self._behind >= _BEHIND:  # the line has become slower: wait as long as it takes now
+        last = list(self._arrivals)[-_BEHIND:]
+        if (
+            self._behind >= _BEHIND and max(last) - min(last) < most
+        ):  # the line has become slower: wait as long as it takes now
             self._forget(_BEHIND)
         rank = round(_SHARE * (len(self._arrivals) - 1))
         arrivals = np.partition(self._arrivals, (0, rank))  # four times as fast as np.quantile
