@@ -38,27 +38,32 @@ def test_a_growing_delay_cuts_the_rate_and_a_short_one_lets_it_grow():
     assert line.kbps is None  # nothing was met
     line.take(LineReport(0, 400, 100))
     assert line.kbps == pytest.approx(8.5)
-    line.take(LineReport(0, 300, 80))
+    for _ in range(6):
+        line.take(LineReport(0, 450, 80))  # of the queue that was there before
+    assert line.kbps == pytest.approx(8.5)
+    line.take(LineReport(0, 450, 80))
     assert line.kbps == pytest.approx(6.8)
-    line.take(LineReport(0, 120, 60))  # falls, but is not short yet
+    for delay in (400, 300, 200, 120):  # falls, but is not short yet
+        line.take(LineReport(0, delay, 60))
     assert line.kbps == pytest.approx(6.8)
     for _ in range(20):
         line.take(LineReport(25, 30, 100))  # a tenth of all is lost at random
-    assert line.kbps == pytest.approx(15)  # half more than what came
+    assert line.kbps == pytest.approx(30)  # three times what came
     line.take(LineReport(255 // 2, 30, 100))
-    assert line.kbps is not None and line.kbps < 12
+    assert line.kbps is not None and line.kbps < 24
     line.take(LineReport(0, 2000, 80))
     assert line.kbps == 4  # a queue of two seconds has to be emptied
-    line.take(LineReport(0, 65535, 0))
+    for _ in range(7):
+        line.take(LineReport(0, 65535, 0))
     assert line.kbps == 2
 
 
 def test_a_line_that_reports_nothing_is_taken_for_jammed():
     line = LineEstimate()
     assert not line.starved(10.0, 40.0) and not line.starved(12.0, 40.0)
-    assert line.starved(12.6, 40.0) and line.kbps == 20
+    assert line.starved(14.1, 40.0) and line.kbps == 20
     line.take(LineReport(0, 0, 200))
-    assert not line.starved(16.0, 40.0) and not line.starved(18.4, 40.0)
+    assert not line.starved(16.0, 40.0) and not line.starved(19.9, 40.0)
     assert not LineEstimate().starved(10.0, 0.0)
 
 

@@ -26,13 +26,11 @@ _PICTURE_S = 0.4  # of the whole line, for one picture: a new scene is to be see
 _LONG_S, _SHORT_S = 0.25, 0.1  # queueing delay of a line that has too much, and of one that has room
 _RISE_S = 0.05  # between two reports
 _HEAVY = 0.2  # loss
-_CUT, _GROWTH = 0.85, 1.08
-_HEADROOM = 1.5  # times what came: a rate that is not used is not known to be there
-_JAM_S, _JAM_CUT = (
-    1.0,
-    0.5,
-)  # of queueing delay, at which the queue must be emptied, and the share of what came for that
-_STARVED_S = 2.5  # without a report: the line may be jammed both ways
+_DRAINING = 6  # reports after a cut: they lag behind by the queues of both ways, which empty slowly
+_CUT, _GROWTH = 0.85, 1.15
+_HEADROOM = 3.0  # times what came: a rate that is not used is not known to be there
+_JAM_S, _JAM_CUT = 1.0, 0.5  # of queueing delay, at which a queue must be emptied, and the share of what came for that
+_STARVED_S = 4.0  # without a report: the line may be jammed both ways
 _THIN_KBPS = 50.0  # below this every message counts
 _KEPT_S = 60.0  # the least transit time is that of so many seconds
 
@@ -108,6 +106,7 @@ class LineEstimate:
         self.budget = budget
         self.estimate: float | None = None
         self._delay, self._told = 0.0, math.inf
+        self._draining = 0  # reports for which a queue that was there at a cut may still be
 
     @property
     def kbps(self) -> float | None:
@@ -133,9 +132,15 @@ class LineEstimate:
         """Take a report of the other side."""
         self._told = math.inf  # the next look is from then on
         delay, loss, came = report.delay_ms / 1000, report.share / 255, report.kbps_tenths / 10
-        risen, self._delay = delay - self._delay > _RISE_S, delay
+        risen, falling = delay - self._delay > _RISE_S, self._delay - delay > _RISE_S
+        self._delay = delay
+        if delay <= _SHORT_S:
+            self._draining = 0
         now = self.kbps
-        if delay > _LONG_S or (delay > _SHORT_S and risen):
+        if delay > _SHORT_S and (self._draining or falling):  # the rate was cut already: its queue is still there
+            self._draining = max(self._draining - 1, 0)
+        elif delay > _LONG_S or (delay > _SHORT_S and risen):
+            self._draining = _DRAINING
             cut = (_JAM_CUT if delay > _JAM_S else _CUT) * came
             least = cut if now is None else min(cut, now)
             self.estimate = max(least, LEAST_KBPS)
