@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("clips", nargs=2, type=Path, help="the scenes of one end's camera; the other's is the second")
     parser.add_argument("--model", default="face-128", help="name or file (%(default)s)")
     parser.add_argument("--engine", default="fast")
-    parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--precision", default="exact")
     parser.add_argument("--fps", type=float, default=10.0)
     parser.add_argument("--jitter-ms", type=float, default=60.0)
     parser.add_argument("--seconds", type=float, default=40.0)
