@@ -228,7 +228,7 @@ def figures(end: Process, skip: int = 5) -> dict[str, Any]:
         "dropped_camera": last["dropped_camera"],
         "dropped_late": last["dropped_late"],
         "longest_queue": max(max(v for k, v in s["queues"].items() if "bytes" not in k) for s in stats),
-        "most_bytes_waiting": max(max(v for k, v in s["queues"].items() if "bytes" in k) for s in stats),
+        "most_bytes_waiting": max(max((v for k, v in s["queues"].items() if "bytes" in k), default=0) for s in stats),
         "rss_mib_begin": float(np.median(rss[tenth : 2 * tenth + 1])),
         "rss_mib_end": float(np.median(rss[-tenth:])),
         "rss_mib": [round(value, 1) for value in rss],
