@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -374,13 +374,18 @@ def main() -> None:
     write_results(args.output, results)
 
 
-if __name__ == "__main__":
+def run(main: Callable[[], None], kind: type[End] = End) -> None:
+    """Run a benchmark of calls, or, in a process that it started, one end; no process of it is left behind."""
     if sys.argv[1:2] == ["--end"]:
-        end_main(json.loads(sys.argv[2]))
-    else:
-        try:
-            main()
-        finally:
-            for process in STARTED:
-                if process.poll() is None:
-                    process.kill()
+        end_main(json.loads(sys.argv[2]), kind)
+        return
+    try:
+        main()
+    finally:
+        for process in STARTED:
+            if process.poll() is None:
+                process.kill()
+
+
+if __name__ == "__main__":
+    run(main)

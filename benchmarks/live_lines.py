@@ -13,7 +13,6 @@ for a second. A scene is repaired when what is shown is nearer to the new scene'
 import argparse
 import base64
 import json
-import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from live import STARTED, Call, End, Process, end_main, figures
+from live import Call, End, Process, figures, run
 from network import Network, missing
 from PIL import Image
 
@@ -227,12 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--end"]:
-        end_main(json.loads(sys.argv[2]), Watcher)
-    else:
-        try:
-            main()
-        finally:
-            for process in STARTED:
-                if process.poll() is None:
-                    process.kill()
+    run(main, Watcher)

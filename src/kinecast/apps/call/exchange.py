@@ -130,7 +130,7 @@ class Exchange:
         self.peer, self.heard = peer, self._clock()
         self._camera_at = self.heard  # its frames may start only now
         self._sender = Sender(self._models.backbone, self._models.identity, self._config, self.avatar, self._clock)
-        self._sender.plan = Plan.of(self.line.kbps, self._config.fps)
+        self._plan(self._sender)
         self._losses.transit.begin()
         self._receiver.begin()
         self.pings.begin()
@@ -267,7 +267,7 @@ class Exchange:
             self.line.take(signal)
             if self._sender is not None:
                 self._sender.loss = signal.share / 255
-                self._sender.plan = Plan.of(self.line.kbps, self._config.fps)
+                self._plan(self._sender)
         elif isinstance(signal, m.Stamp):
             self._losses.transit.stamp(signal.milliseconds)
         else:
@@ -320,6 +320,9 @@ class Exchange:
             else:
                 peer.send(channel, data)
         self.pictures_sent += sender.take_pictures_sent()
+
+    def _plan(self, sender: Sender) -> None:
+        sender.plan = Plan.of(self.line.kbps, self._config.fps)
 
     def _ride(self, signal: m.Signal) -> None:
         """Send a signal with the next motion, or alone if none comes soon; the newest of a kind is enough."""
@@ -446,7 +449,7 @@ class Exchange:
             self._send_motion(self._with_signals())
         sent = 8 * sum(peer.sent[name].per_second() for name in peer.sent) / 1000
         if self._sender is not None and self.line.starved(self._clock(), sent, self._patience):
-            self._sender.plan = Plan.of(self.line.kbps, self._config.fps)
+            self._plan(self._sender)
         peer.check_memory()
         self._report("beat", [])
 

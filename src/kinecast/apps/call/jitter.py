@@ -43,8 +43,7 @@ class JitterBuffer:
 
     def __init__(self, fps: float, most_ms: float) -> None:
         self._period, self._most = 1 / fps, most_ms / 1000
-        self._arrivals: deque[float] = deque(maxlen=_SEEN)  # time of frame 0, by each packet,
-        self._at: deque[float] = deque(maxlen=_SEEN)  # and when it came
+        self._arrivals: deque[float] = deque(maxlen=_SEEN)  # time of frame 0, by each packet
         self._span = self._behind = 1  # frame periods from packet to packet; packets in a row that came too late
         self._waiting: dict[int, Waiting] = {}
         self._next: int | None = None  # next sequence number
@@ -82,7 +81,7 @@ class JitterBuffer:
             self.late += 1
             return True
         self._span = min(max(number - self._newest, 1), _LONGEST) if self._base is not None else 1
-        self._fit(came, now)
+        self._fit(came)
         self.received += 1
         self._newest = max(self._newest, number)
         self._waiting[sequence] = Waiting(sequence, number, packet)
@@ -147,13 +146,11 @@ class JitterBuffer:
     def _forget(self, kept: int) -> None:
         while len(self._arrivals) > kept:
             self._arrivals.popleft()
-            self._at.popleft()
         self._behind = 0
 
-    def _fit(self, came: float, now: float) -> None:
+    def _fit(self, came: float) -> None:
         """Fit the clock and the delay. The delay rises at once and falls slowly, since changes are visible."""
         self._arrivals.append(came)
-        self._at.append(now)
         most = self._most + (self._span - 1) * self._period  # a packet of several frames waits for its last one
         late = self._base is not None and came > self._base + most + self._period
         self._behind = self._behind + 1 if late else 0

@@ -21,11 +21,11 @@ class LiveEncoder(MotionEncoder):
     def push_at(self, number: int, levels: np.ndarray) -> list[MotionPacket]:
         """Take a frame with a number above the last one's; returns the packets that are full."""
         out = list[MotionPacket]()
-        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame or self._key_frame is None:
+        begins = not self._frame or not 0 <= number - self._frame <= MAX_SKIP
+        if begins or self._key_frame is None:
             out = [packet] if (packet := self.flush()) is not None else []
-        if not 0 <= number - self._frame <= MAX_SKIP or not self._frame:
-            self._frame = number
-            self.request_key()
+        if begins:
+            self.jump(number)
         if self._coder is None and self.frames != self.packing.frames:
             self.packing = replace(self.packing, frames=self.frames, skips=self.frames > 1)
         try:

@@ -26,7 +26,7 @@ from kinecast.apps.call.live_encoder import LiveEncoder
 from kinecast.apps.call.messages import VERSION, Hello, Use, UseHead, write_control
 from kinecast.apps.heads.expression import needs_mesh
 from kinecast.apps.stream.clips import layout_for_quality, profile_named
-from kinecast.apps.stream.layered import drawable
+from kinecast.apps.stream.layered import coded_within
 from kinecast.codec import LIVE, Header, quantize, split_picture
 from kinecast.codec.packets import REFERENCES
 from kinecast.codec.stream import code_picture, open_picture
@@ -353,7 +353,7 @@ class Sender:
         """Code a picture by the configured quality, or as the line allows if that is less."""
         data, mime = code_picture(picture, self._config.picture_quality)
         most = self.plan.picture_bytes
-        return (data, mime) if most is None or len(data) <= most else drawable(self._backbone, picture, most)
+        return (data, mime) if most is None or len(data) <= most else coded_within(self._backbone, picture, most)
 
     def _send(self, reference: Reference, now: float) -> list[Message]:
         self.resend, self._pending_since = False, now

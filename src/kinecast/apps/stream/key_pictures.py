@@ -10,7 +10,7 @@ Notation: D numbers per frame.
 
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -182,25 +182,18 @@ class KeyPictures:
             None where it shows nothing in `most` bytes either.
         """
         pixels = (frame.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
-        size, number = self._one, len(self.pictures) & MAX_NUMBER
-        while True:
-            data, mime = code_to_size(pixels, int(size))
-            if _chunked(data, mime, number) + _CHOICE > most:
-                return None
-            try:
-                source = self._source(data)
-                break
-            except KinecastError:
-                if size > pixels.size:
-                    raise
-                size *= 1.5
-        reference = Reference(number, i, pixels, data, mime, source, self.shown[i])
+        number = len(self.pictures) & MAX_NUMBER
+        coded = drawable(
+            pixels, self._one, self._source, lambda data, mime: _chunked(data, mime, number) + _CHOICE <= most
+        )
+        if coded is None:
+            return None
+        reference = Reference(number, i, pixels, *coded, self.shown[i])
         reference.floor = self._error(reference, self.shown[i], _shrunk(frame[None].to(self.backbone.device)))
         return reference
 
     def _source(self, data: bytes) -> "Source":
-        picture = open_picture(data, self.backbone.frame_size, smaller=True)
-        return self.backbone.source(to_tensor(picture[None]).to(self.backbone.device))
+        return source_of(self.backbone, data)
 
     def _settle(self, share: float) -> None:
         """Code the open pictures as well as `share` of all bytes allows: they will not change any more.
@@ -243,6 +236,48 @@ def _chunked(data: bytes, mime: str, number: int) -> int:
 
 def _shrunk(frames: Tensor) -> Tensor:
     return F.avg_pool2d(frames, _SMALL)
+
+
+def source_of(backbone: "Backbone", data: bytes) -> "Source":
+    """Return the source that a receiver makes of a coded picture.
+
+    Raises:
+        KinecastError: it shows nothing to draw from.
+    """
+    picture = open_picture(data, backbone.frame_size, smaller=True)
+    return backbone.source(to_tensor(picture[None]).to(backbone.device))
+
+
+def drawable(
+    picture: np.ndarray,
+    most: float,
+    source_of: Callable[[bytes], "Source"],
+    fits: Callable[[bytes, str], bool] = lambda data, mime: True,
+) -> tuple[bytes, str, "Source"] | None:
+    """Code a picture as well as `most` bytes allow, or in so many more that it shows what is drawn from.
+
+    Args:
+        picture: uint8 (H, W, 3).
+        most: bytes that are tried first.
+        source_of: from a code to its source; raises where it shows nothing.
+        fits: whether a code and its mime type may be taken; larger ones are not tried after one that may not.
+
+    Returns:
+        The code, its mime type and its source; None where none that fits shows anything.
+
+    Raises:
+        KinecastError: it shows nothing in any size.
+    """
+    while True:
+        data, mime = code_to_size(picture, int(most))
+        if not fits(data, mime):
+            return None
+        try:
+            return data, mime, source_of(data)
+        except KinecastError:
+            if most > picture.size:
+                raise
+            most *= 1.5
 
 
 def code_to_size(picture: np.ndarray, most: int) -> tuple[bytes, str]:

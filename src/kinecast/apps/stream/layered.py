@@ -6,13 +6,14 @@ Notation: D numbers per frame.
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 
-from kinecast.apps.stream.key_pictures import code_to_size
+from kinecast.apps.stream.key_pictures import drawable, source_of
 from kinecast.apps.stream.options import EncodeOptions, layout_for_quality, profile_named
 from kinecast.apps.stream.sending import Progress, Sending
 from kinecast.apps.stream.sound import SoundWriter
@@ -21,11 +22,11 @@ from kinecast.codec.packets import LAYERED, Header, MotionPacket, split_picture
 from kinecast.codec.quantizer import Layout
 from kinecast.codec.references import ChoiceUnit, PictureLayerUnit
 from kinecast.codec.schedule import Present
-from kinecast.codec.stream import BodyUnit, StreamReader, code_picture, open_picture, write_stream
+from kinecast.codec.stream import BodyUnit, StreamReader, code_picture, write_stream
 from kinecast.errors import KinecastError, KinecastWarning
 from kinecast.files import STREAM_OUTPUTS, atomic_path, check_output, existing_file
 from kinecast.media.footage import Footage
-from kinecast.media.pictures import to_tensor, to_uint8
+from kinecast.media.pictures import to_uint8
 from kinecast.motion import Motion
 
 if TYPE_CHECKING:  # the codec knows nothing of networks: it is given one
@@ -99,21 +100,14 @@ def layer_pictures(backbone: "Backbone", picture: np.ndarray, layers: int, quali
     best = code_picture(picture, quality)
     area = picture.shape[0] * picture.shape[1] / 256**2
     bounds = np.geomspace(min(_BASE_PICTURE * area, len(best[0])), len(best[0]), layers)[:-1]
-    return [*(drawable(backbone, picture, bound) for bound in bounds), best]
+    return [*(coded_within(backbone, picture, bound) for bound in bounds), best]
 
 
-def drawable(backbone: "Backbone", picture: np.ndarray, most: float) -> tuple[bytes, str]:
-    """Code a picture as well as `most` bytes allow, or in so many more that it shows what is drawn from."""
-    while True:
-        data, mime = code_to_size(picture, int(most))
-        try:
-            shown = open_picture(data, picture.shape[:2], smaller=True)
-            backbone.source(to_tensor(shown[None]).to(backbone.device))
-            return data, mime
-        except KinecastError:
-            if most > picture.size:
-                raise
-            most *= 1.5
+def coded_within(backbone: "Backbone", picture: np.ndarray, most: float) -> tuple[bytes, str]:
+    """Code a picture as well as `most` bytes allow, or in so many more that the backbone can draw from it."""
+    coded = drawable(picture, most, partial(source_of, backbone))
+    assert coded is not None  # every size fits
+    return coded[:2]
 
 
 def thin_stream(stream: str | Path, output: str | Path, layers: int) -> dict[str, Any]:

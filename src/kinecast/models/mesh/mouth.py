@@ -10,14 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kinecast.faces.topology import LEFT_EYE_CORNER, RIGHT_EYE_CORNER
+from kinecast.faces.topology import LEFT_EYE_CORNER, LIPS_INNER, RIGHT_EYE_CORNER
 from kinecast.models.mesh.raster import Fragments, rows_of
 from kinecast.models.mesh.topology import KINDS, Topology
 
 # The inner lips from side to side, without the corners: each point of the upper lip has one of the lower below it.
-_UPPER = (191, 80, 81, 82, 13, 312, 311, 310, 415)
-_LOWER = (95, 88, 178, 87, 14, 317, 402, 318, 324)
-_CORNERS = (78, 308)
+_UPPER, _LOWER, _CORNERS = LIPS_INNER[:10:-1], LIPS_INNER[1:10], LIPS_INNER[:11:10]
 _STRETCH = 1.5  # the most that teeth are stretched: lips that part show more of them
 # In distances between the outer corners of the eyes:
 _CLOSED = 0.02  # lips that are less apart in the source count as that far apart
